@@ -1,0 +1,36 @@
+# `make` lists the targets. Each works on a machine that has Python >= 3.11, make and git.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export DO_NOT_TRACK = 1
+export PREFECT_SERVER_ANALYTICS_ENABLED = false
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[s3,dev]'
+	@touch $(READY)
+
+setup: $(READY)  ## make the virtual environment
+
+format: $(READY)  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: $(READY)  ## lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+test: check  ## what CI runs: checks and tests
+	$(BIN)/python -m pytest -m 'not slow'
+
+demo: $(READY)  ## the whole chain on the miniature
+	$(BIN)/iclora demo
+
+.PHONY: help setup format check test demo

@@ -1,0 +1,1 @@
+"""The order of the tasks; each flow reads as a paragraph."""

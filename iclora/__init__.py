@@ -1,0 +1,1 @@
+"""From raw footage to a working In-Context LoRA: the science, without an orchestrator."""

@@ -1,0 +1,31 @@
+"""What can go wrong, by who can mend it."""
+
+from __future__ import annotations
+
+
+class IcloraError(Exception):
+    """Anything this package raises on purpose; its text is one sentence for a person."""
+
+    exit_code = 1
+
+
+class UserError(IcloraError):
+    """The user can mend it; the text says what is wrong, where, and what to do."""
+
+    exit_code = 2
+
+
+class BadInput(UserError):
+    """A file or folder that cannot be used."""
+
+
+class BadConfig(UserError):
+    """A setting that is unknown, out of range or contradicts another."""
+
+
+class MissingModel(UserError):
+    """Weights that are not on this machine; the text says which and how to get them."""
+
+
+class BuildStopped(IcloraError):
+    """Too large a share of a stage failed, or a ledger does not add up."""

@@ -1,0 +1,117 @@
+"""Presets: sparse TOML files that add up to a resolved configuration.
+
+A preset file names the presets it is built on (``extends``) and the keys it changes. What the
+user writes as ``--set section.key=value`` comes last. Unknown keys are refused with the nearest
+known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import BaseModel, ValidationError
+
+from iclora.errors import BadConfig
+from schemas.config import Config
+
+_FOLDER = Path(__file__).parent
+Tree = dict[str, Any]
+
+
+def preset_names() -> list[str]:
+    """The presets in the package, sorted."""
+    return sorted(path.stem for path in _FOLDER.glob("*.toml"))
+
+
+def load_config(
+    preset: str = "miniature", overrides: Iterable[str] | Mapping[str, Any] = ()
+) -> Config:
+    """Resolves a preset (a name, or a TOML file of the user) and overrides.
+
+    Args:
+        preset: a packaged preset's name or the path of a TOML file.
+        overrides: ``section.key=value`` strings (values in TOML syntax; bare words are strings)
+            or a mapping of dotted keys to values.
+
+    Raises:
+        BadConfig: an unknown preset or key, or a value out of range.
+    """
+    tree = _read_tree(preset)
+    for key, value in _pairs(overrides):
+        _merge(tree, _nested(key.split("."), value))
+    tree["preset"] = Path(preset).stem
+    _refuse_unknown(tree, Config, "")
+    try:
+        return Config.from_json(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadConfig(f"{where} = {first.get('input')!r}: {first['msg']}") from error
+
+
+def _read_tree(preset: str, above: tuple[str, ...] = ()) -> Tree:
+    path = Path(preset) if preset.endswith(".toml") else _FOLDER / f"{preset}.toml"
+    if preset in above:
+        raise BadConfig(f"preset {preset} extends itself through {' > '.join(above)}")
+    if not path.is_file():
+        raise BadConfig(f"no preset {preset!r}{_nearest(preset, preset_names())}")
+    try:
+        own: Tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise BadConfig(f"{path}: {error}") from error
+    tree: Tree = {}
+    for parent in cast("list[str]", own.pop("extends", [])):
+        _merge(tree, _read_tree(parent, (*above, preset)))
+    _merge(tree, own)
+    return tree
+
+
+def _pairs(overrides: Iterable[str] | Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    if isinstance(overrides, Mapping):
+        return [(key, overrides[key]) for key in overrides]
+    return [_parse_override(text) for text in overrides]
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise BadConfig(f"--set takes section.key=value, not {text!r}")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def _nested(keys: list[str], value: Any) -> Tree:
+    for key in reversed(keys):
+        value = {key: value}
+    return cast("Tree", value)
+
+
+def _merge(tree: Tree, other: Tree) -> None:
+    """Puts ``other`` over ``tree``, table by table."""
+    for key, value in other.items():
+        if isinstance(value, dict) and isinstance(tree.get(key), dict):
+            _merge(tree[key], cast("Tree", value))
+        else:
+            tree[key] = value
+
+
+def _refuse_unknown(tree: Tree, schema: type[BaseModel], where: str) -> None:
+    for key, value in tree.items():
+        field = schema.model_fields.get(key)
+        if field is None:
+            known = [f"{where}{name}" for name in schema.model_fields]
+            raise BadConfig(f"unknown key {where}{key}{_nearest(where + key, known)}")
+        kind = field.annotation
+        if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, BaseModel):
+            _refuse_unknown(cast("Tree", value), kind, f"{where}{key}.")
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"

@@ -1,0 +1,77 @@
+"""A stage is a function from artifact to artifact that is done once.
+
+Its result lives in ``stages/<name>/<digest>/`` where the digest is taken over the stage's name and
+version, its parameters and its inputs' digests; the manifest is written last, so a manifest that
+is there means done. Thereby the command line, the tests and any orchestrator resume alike, a
+changed parameter recomputes only what depends on it, and one more source costs one source.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from iclora.store import MANIFEST, Store
+from schemas.base import Schema, digest_of
+from schemas.stage import StageRef
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result", bound=Schema)
+
+
+class Stage(NamedTuple):
+    """A stage's name, and a version that is raised when its code gives other results."""
+
+    name: str
+    version: int
+
+
+def run_stage(
+    store: Store,
+    stage: Stage,
+    params: Sequence[Schema],
+    inputs: Sequence[str],
+    work: Callable[[Path], Schema],
+) -> StageRef:
+    """Does a stage's work unless it is done.
+
+    Args:
+        store: where stages live.
+        stage: name and version.
+        params: every setting that can change the result.
+        inputs: digests of everything else that can.
+        work: fills a folder and returns the manifest's content.
+
+    Returns:
+        The reference to the finished stage.
+    """
+    digest = digest_of(
+        [stage.name, stage.version, [param.to_json() for param in params], list(inputs)]
+    )
+    ref = StageRef(stage=stage.name, digest=digest)
+    if store.exists(f"{folder_of(ref)}/{MANIFEST}"):
+        log.debug("%s %s is done already", stage.name, digest)
+        return ref
+    with store.folder(folder_of(ref)) as folder:
+        result = work(folder)
+        (folder / MANIFEST).write_text(result.to_text(), encoding="utf-8")
+    log.info("%s %s done", stage.name, digest)
+    return ref
+
+
+def folder_of(ref: StageRef) -> str:
+    """Where a stage's files lie, below the store's root."""
+    return f"stages/{ref.stage}/{ref.digest}"
+
+
+def result_of(store: Store, ref: StageRef, kind: type[Result]) -> Result:
+    """A finished stage's manifest."""
+    return kind.from_text(store.read(f"{folder_of(ref)}/{MANIFEST}"))
+
+
+def file_of(store: Store, ref: StageRef, name: str) -> Path:
+    """A real file of a finished stage."""
+    return store.local(f"{folder_of(ref)}/{name}")

@@ -1,0 +1,178 @@
+"""One root for everything the product makes: a local folder or any fsspec URL.
+
+Decisions: files are addressed by their path below the root; a file or folder appears whole or not
+at all (written beside its place, then renamed; on an object store a folder is whole when its
+manifest exists, which is uploaded last); readers that need a real file get one through ``local``,
+which copies from an object store once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from iclora.errors import BadInput
+
+MANIFEST = "manifest.json"
+_CHUNK = 1 << 20
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def whole(path: Path) -> Generator[Path]:
+    """Gives a scratch path beside ``path`` and renames it there if the block succeeds.
+
+    The file is synced to disk before the rename, so a power cut leaves the old file or the new
+    one. If the block raises, the scratch file is removed and ``path`` is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(3).hex()}.tmp")
+    try:
+        yield scratch
+        with scratch.open("rb") as file:
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a small file so that it appears whole or not at all."""
+    with whole(path) as scratch:
+        scratch.write_bytes(data)
+
+
+class Store:
+    """Reads and writes below one root.
+
+    Attributes:
+        url: the root as it was given, without a trailing slash.
+        work: a local folder for running work; the environment's ``ICLORA_WORK``, else ``.work``
+            inside a local store, else a folder below the system's temporary one.
+    """
+
+    def __init__(self, url: str) -> None:
+        fs, root = fsspec.core.url_to_fs(url)
+        self.fs: fsspec.AbstractFileSystem = fs
+        self.root: str = root.rstrip("/")
+        self.is_local = isinstance(fs, LocalFileSystem)
+        self.url = self.root if self.is_local else url.rstrip("/")
+        self.work = self._work_folder()
+
+    def _work_folder(self) -> Path:
+        if given := os.environ.get("ICLORA_WORK"):
+            return Path(given)
+        if self.is_local:
+            return Path(self.root) / ".work"
+        name = hashlib.sha256(self.url.encode()).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"iclora-work-{name}"
+
+    def path(self, relative: str) -> str:
+        """The file system's own name of a path below the root."""
+        return f"{self.root}/{relative}" if relative else self.root
+
+    def address(self, relative: str) -> str:
+        """The URL (or local path) of a path below the root, for people and messages."""
+        return f"{self.url}/{relative}"
+
+    def exists(self, relative: str) -> bool:
+        """Whether a file or folder is there."""
+        return bool(self.fs.exists(self.path(relative)))
+
+    def names(self, relative: str) -> list[str]:
+        """The sorted names in a folder; empty if there is none."""
+        if not self.exists(relative):
+            return []
+        paths = self.fs.ls(self.path(relative), detail=False, refresh=True)
+        names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths}
+        return sorted(name for name in names if not name.startswith("."))
+
+    def read(self, relative: str) -> bytes:
+        """A file's bytes.
+
+        Raises:
+            BadInput: there is no such file.
+        """
+        try:
+            return cast("bytes", self.fs.cat_file(self.path(relative)))
+        except FileNotFoundError as error:
+            raise BadInput(f"{self.address(relative)} does not exist") from error
+
+    def write(self, relative: str, data: bytes) -> None:
+        """Writes one file, whole or not at all; an existing one is replaced."""
+        if self.is_local:
+            write_whole(Path(self.path(relative)), data)
+        else:
+            self.fs.pipe_file(self.path(relative), data)
+
+    def local(self, relative: str) -> Path:
+        """A real file with these bytes; copied into the work folder if the store is remote."""
+        if self.is_local:
+            return Path(self.path(relative))
+        copy = self.work / "copies" / relative
+        if not copy.exists():
+            with whole(copy) as scratch:
+                self.fs.get_file(self.path(relative), str(scratch))
+        return copy
+
+    @contextmanager
+    def folder(self, relative: str) -> Generator[Path]:
+        """Gives an empty local folder that becomes ``relative`` if the block succeeds.
+
+        The block must leave a ``manifest.json``. If the place is taken by then (another process
+        did the same work) the result is dropped: equal digests mean equal content.
+        """
+        self.work.mkdir(parents=True, exist_ok=True)
+        name = relative.replace("/", "-")
+        scratch = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=self.work))
+        try:
+            yield scratch
+            assert (scratch / MANIFEST).exists(), f"{relative} was left without a manifest"
+            self._publish(scratch, relative)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _publish(self, scratch: Path, relative: str) -> None:
+        if self.exists(f"{relative}/{MANIFEST}"):
+            return
+        if self.is_local:
+            _rename_folder(scratch, Path(self.path(relative)))
+            return
+        files = sorted(path for path in scratch.rglob("*") if path.is_file())
+        files.sort(key=lambda path: path.name == MANIFEST and path.parent == scratch)
+        for file in files:
+            self.fs.put_file(str(file), self.path(f"{relative}/{file.relative_to(scratch)}"))
+
+
+def _rename_folder(scratch: Path, place: Path) -> None:
+    for file in scratch.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+    scratch.chmod(0o755)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.exists():  # leftovers without a manifest: never made by a rename
+        shutil.rmtree(place)
+    try:
+        scratch.rename(place)
+    except OSError:
+        if not place.is_dir():  # ICLORA_WORK on another disk
+            shutil.copytree(scratch, place.with_name(f".{place.name}.{os.getpid()}"))
+            place.with_name(f".{place.name}.{os.getpid()}").rename(place)

@@ -1,0 +1,64 @@
+"""Parameters of captioning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from schemas.base import Schema
+
+MAX_WORDS = 512
+"""Of a caption; the seed's prompt asks for no more."""
+
+
+class CaptionerParams(Schema):
+    """Who looks at the pictures."""
+
+    kind: Literal["local", "server", "beside"] = "local"
+    """``local``: transformers; ``server``: OpenAI-compatible; ``beside``: texts of the source."""
+
+    model: str = "miniature/vlm"
+    """Folder or hub id (local), or the server's model name."""
+
+    url: str = ""
+    """Base URL of the server, such as ``http://127.0.0.1:8000/v1``."""
+
+    key_variable: str = "ICLORA_CAPTIONER_KEY"
+    """Environment variable that holds the server's key; the key itself is never a parameter."""
+
+    batch: PositiveInt = 8
+    concurrency: PositiveInt = 8
+    max_new_tokens: PositiveInt = 768
+    timeout_seconds: PositiveFloat = 120.0
+    max_side: PositiveInt = 768
+    """Pictures are shrunk to this before they are sent."""
+
+    retries: NonNegativeInt = 5
+
+
+class CaptionParams(Schema):
+    """What a caption must be and how it is made."""
+
+    task: str = "movie-shots"
+    prefix: str = "[MOVIE-SHOTS]"
+    way: Literal["panels", "canvas"] = "panels"
+    """``panels``: one call per panel, then a merge; ``canvas``: one call on the canvas."""
+
+    merge: Literal["model", "plain"] = "model"
+    """``plain`` joins the panels' texts by rule, for captioners that only describe pictures."""
+
+    captioner: CaptionerParams = CaptionerParams()
+    max_words: Annotated[int, Field(ge=1, le=MAX_WORDS)] = MAX_WORDS
+    max_tokens: PositiveInt = 512
+    tokenizer: str = ""
+    """Folder or hub id of the target base's tokenizer; without it an upper bound is used."""
+
+    attempts: PositiveInt = 3
+    """Tries per set, each naming the fault of the one before."""
+
+    forbidden_names: str = ""
+    """File with more names that must not appear, one a line."""
+
+    check_adherence: bool = False
+    """Panel i's text must fit panel i best, by CLIP."""

@@ -1,0 +1,40 @@
+"""The whole chain's resolved configuration: what a preset and its overrides add up to."""
+
+from __future__ import annotations
+
+from schemas.base import Schema
+from schemas.captioning import CaptionParams
+from schemas.ingest import IngestParams
+from schemas.layout import Layout
+from schemas.sampling import SampleParams
+from schemas.sharding import ShardParams, SplitParams
+from schemas.sift import SiftParams
+from schemas.stitch import StitchParams
+from schemas.training import DataParams, TrainParams
+
+
+class BaseParams(Schema):
+    """The base model an adapter is trained on."""
+
+    model: str = "miniature/flux"
+    """Folder or hub id of a diffusers pipeline."""
+
+    family: str = "flux1"
+    """The seam in ``iclora/models/families`` that knows how to drive it."""
+
+
+class Config(Schema):
+    """One section a stage; the JSON beside every artifact."""
+
+    preset: str = "miniature"
+    layout: Layout = Layout()
+    ingest: IngestParams = IngestParams()
+    sift: SiftParams = SiftParams()
+    stitch: StitchParams = StitchParams()
+    caption: CaptionParams = CaptionParams()
+    shard: ShardParams = ShardParams()
+    split: SplitParams = SplitParams()
+    base: BaseParams = BaseParams()
+    data: DataParams = DataParams()
+    train: TrainParams = TrainParams()
+    sample: SampleParams = SampleParams()

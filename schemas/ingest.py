@@ -1,0 +1,59 @@
+"""Parameters of ingest: sources to frames."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from schemas.base import Schema, Unit
+
+OverlayPolicy = Literal["crop", "mask", "reject", "ignore"]
+
+
+class ShotParams(Schema):
+    """Where a film is cut (PySceneDetect's detectors and their own parameter names)."""
+
+    detector: Literal["adaptive", "content", "histogram", "transnet"] = "adaptive"
+    threshold: PositiveFloat = 3.5
+    """Adaptive 3.5 has the best mean F1 over BBC, AutoShot and ClipShots (PySceneDetect)."""
+
+    window: PositiveInt = 3
+    """Adaptive only: frames on each side of the rolling average."""
+
+    min_seconds: PositiveFloat = 0.6
+    """A shot shorter than this is joined to its neighbour."""
+
+    model_file: str = ""
+    """TransNetV2's ONNX file; needed by ``transnet``."""
+
+
+class IngestParams(Schema):
+    """How sources become frames."""
+
+    shots: ShotParams = ShotParams()
+    candidates: Annotated[int, Field(ge=1, le=32)] = 5
+    """Well-spaced frames looked at in a shot; the sharpest is kept."""
+
+    frames_per_shot: Annotated[int, Field(ge=1, le=8)] = 1
+    bars: bool = True
+    """Crop letterbox and pillarbox bars that are constant over the film."""
+
+    watermark: OverlayPolicy = "mask"
+    subtitles: OverlayPolicy = "crop"
+    scene_pattern: str = ""
+    """Regular expression with one group that names the scene of a picture file."""
+
+    image_column: str = "image"
+    group_column: str = ""
+    allow_opt_out: bool = False
+    """Ingest sources whose sidecar reserves them from training."""
+
+    max_pixels: PositiveInt = 100_000_000
+    """A picture or film frame with more pixels is refused before it is decoded."""
+
+    max_archive_ratio: PositiveFloat = 100.0
+    """An archive member that unpacks to more than this times its packed size is refused."""
+
+    max_failed: Unit = 0.5
+    """A stage in which a larger share of the items failed stops the build."""

@@ -1,0 +1,129 @@
+"""What stages leave behind: references that travel, and the manifests they point to."""
+
+from __future__ import annotations
+
+from pydantic import NonNegativeInt
+
+from schemas.base import Box, Key, Schema
+from schemas.caption import Caption
+from schemas.frame import Frame, ImageSet
+from schemas.sample import PanelRecord
+from schemas.source import Source
+from schemas.verdict import Verdict
+
+
+class StageRef(Schema):
+    """A finished stage: ``stages/<stage>/<digest>/`` in the store."""
+
+    stage: str
+    digest: str
+
+
+class Ingested(Schema):
+    """One source, cut into shots and frames."""
+
+    source: Source
+    frames: tuple[Frame, ...]
+    given: tuple[ImageSet, ...] = ()
+    """Sets that the source already holds (stitched canvases); sifting does not form them anew."""
+
+    seen: NonNegativeInt
+    """Shots or pictures found."""
+
+    verdicts: tuple[Verdict, ...]
+
+
+class Scored(Schema):
+    """One source's frames with their quality and embeddings."""
+
+    ingested: StageRef
+    frames: tuple[Frame, ...]
+    """Those of good quality, in order."""
+
+    given: tuple[ImageSet, ...] = ()
+    scores: dict[str, dict[str, float]]
+    """Frame id to measurement to value."""
+
+    hashes: dict[str, str]
+    """Frame id to its 64-bit perceptual hash, in hex."""
+
+    embeddings: str
+    """File with one unit vector per kept frame, float32, in the order of ``frames`` (.npy)."""
+
+    encoder: str
+    """The CLIP model and revision that made them."""
+
+    seen: NonNegativeInt
+    verdicts: tuple[Verdict, ...]
+
+
+class Formed(Schema):
+    """One source's frames grouped into sets."""
+
+    scored: StageRef
+    sets: tuple[ImageSet, ...]
+    seen: NonNegativeInt
+    """Frames that could have been in a set."""
+
+    verdicts: tuple[Verdict, ...]
+    """One per frame."""
+
+
+class Chosen(Schema):
+    """The sets of the whole build that go on."""
+
+    sets: tuple[ImageSet, ...]
+    seen: NonNegativeInt
+    verdicts: tuple[Verdict, ...]
+
+
+class Canvas(Schema):
+    """One stitched set."""
+
+    key: Key
+    file: str
+    """Relative to the stitch stage's folder."""
+
+    image_sha256: str
+    panels: tuple[PanelRecord, ...]
+    """Captions still empty."""
+
+    masks: tuple[Box, ...]
+    set: ImageSet
+
+
+class Stitched(Schema):
+    """The canvases of one source."""
+
+    source: Source
+    canvases: tuple[Canvas, ...]
+    seen: NonNegativeInt
+    verdicts: tuple[Verdict, ...]
+
+
+class CaptionedSet(Schema):
+    """A caption bound to the picture it describes."""
+
+    key: Key
+    image_sha256: str
+    caption: Caption
+    scores: dict[str, float] = {}
+
+
+class Captioned(Schema):
+    """The captions of one source's canvases."""
+
+    stitched: StageRef
+    captions: tuple[CaptionedSet, ...]
+    seen: NonNegativeInt
+    verdicts: tuple[Verdict, ...]
+
+
+class SourceStages(Schema):
+    """Everything the build made of one source."""
+
+    ingested: StageRef
+    scored: StageRef
+    formed: StageRef
+    stitched: StageRef
+    captioned: StageRef

@@ -1,0 +1,23 @@
+"""Parameters of stitching: sets to canvases."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schemas.base import Schema
+
+
+class StitchParams(Schema):
+    """How frames are fitted to panels and the canvas is encoded."""
+
+    crop: Literal["saliency", "centre"] = "saliency"
+    face_model: str = ""
+    """YuNet's ONNX file; without it no head is looked for, and the card says so."""
+
+    format: Literal["jpg", "png", "webp"] = "jpg"
+    """png and webp are lossless."""
+
+    quality: Annotated[int, Field(ge=1, le=100)] = 95
+    """Of JPEG, at 4:4:4."""

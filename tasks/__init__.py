@@ -1,0 +1,1 @@
+"""Policy around the library's functions: retries, limits, names in the UI, artifacts."""
