@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
+# The temporary server's first start migrates its database: slow machines need the time.
+export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS = 120
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -33,4 +35,10 @@ test: check  ## what CI runs: checks and tests
 demo: $(READY)  ## the whole chain on the miniature
 	$(BIN)/iclora demo
 
-.PHONY: help setup format check test demo
+up: $(READY)  ## server with UI, pools, deployments and workers on this machine
+	$(BIN)/python -m tasks.operate up
+
+down: $(READY)  ## take all of it down; nothing is lost
+	$(BIN)/python -m tasks.operate down
+
+.PHONY: help setup format check test demo up down

@@ -35,6 +35,13 @@ class CaptionerParams(Schema):
     """Pictures are shrunk to this before they are sent."""
 
     retries: NonNegativeInt = 5
+    """More tries of one request when the server is busy, broken or silent."""
+
+    backoff_seconds: PositiveFloat = 1.0
+    """Wait before the first of them; doubled each time, unless the server says how long."""
+
+    json_output: bool = True
+    """Ask the server for JSON of a given schema; dropped if it does not offer that."""
 
 
 class CaptionParams(Schema):
@@ -61,4 +68,4 @@ class CaptionParams(Schema):
     """File with more names that must not appear, one a line."""
 
     check_adherence: bool = False
-    """Panel i's text must fit panel i best, by CLIP."""
+    """Panel i's text must fit panel i best, by CLIP (the model of ``sift.clip``)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from schemas.base import Schema
 from schemas.captioning import CaptionParams
+from schemas.evaluation import EvaluateParams
 from schemas.ingest import IngestParams
 from schemas.layout import Layout
 from schemas.sampling import SampleParams
@@ -38,3 +39,4 @@ class Config(Schema):
     data: DataParams = DataParams()
     train: TrainParams = TrainParams()
     sample: SampleParams = SampleParams()
+    evaluate: EvaluateParams = EvaluateParams()

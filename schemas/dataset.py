@@ -1,17 +1,55 @@
-"""A dataset version: its manifest and the references others use."""
+"""A dataset version: its manifest, what checks say of it, and the references others use."""
 
 from __future__ import annotations
+
+from typing import Literal, Self
 
 from pydantic import NonNegativeInt, PositiveInt
 
 from schemas.base import Key, Schema
+from schemas.captioning import CaptionParams
 from schemas.config import Config
+from schemas.ingest import IngestParams
+from schemas.layout import Layout
 from schemas.sample import Split
+from schemas.sharding import ShardParams, SplitParams
+from schemas.sift import SiftParams
 from schemas.source import Licence
+from schemas.stage import SourceStages, StageRef
+from schemas.stitch import StitchParams
 from schemas.verdict import Ledger
 
 SCHEMA_VERSION = 1
 """Of the store's formats; raised when a reader of the old one would misread the new one."""
+
+NOT_CHECKED = "not checked"
+"""Stands where a model would be named that a build did not have."""
+
+SourceSplit = Literal["train", "val", "both", "none"]
+"""Where a source's samples went: ``both`` only when split by scene, ``none`` if it has no sample."""
+
+
+class BuildConfig(Schema):
+    """The sections of a ``Config`` that decide what is in a dataset.
+
+    Training and sampling are left out, so that other training parameters do not make another
+    dataset. Settings that say only where something lies are made portable first (see
+    ``iclora.shards.contents``).
+    """
+
+    preset: str
+    layout: Layout
+    ingest: IngestParams
+    sift: SiftParams
+    stitch: StitchParams
+    caption: CaptionParams
+    shard: ShardParams
+    split: SplitParams
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """The part of the whole chain's configuration that is about data."""
+        return cls(**{name: getattr(config, name) for name in cls.model_fields})
 
 
 class ShardEntry(Schema):
@@ -32,7 +70,7 @@ class SourceEntry(Schema):
 
     name: str
     kind: str
-    split: Split
+    split: SourceSplit
     samples: NonNegativeInt
     rights: Licence
 
@@ -43,14 +81,14 @@ class DatasetManifest(Schema):
     schema_version: int = SCHEMA_VERSION
     name: Key
     version: str
-    """Digest of the shards, the parquet files and the config."""
+    """Digest of the shards, the parquet files, the models and the config."""
 
     preview: bool = False
     """CLIP or captions come from the miniature on sources outside its film world."""
 
-    config: Config
+    config: BuildConfig
     models: dict[str, str]
-    """Role (clip, captioner, face, nsfw) to model and revision, or ``not checked``."""
+    """Role (clip, captioner, faces, nsfw, tokenizer) to model and revision, or ``not checked``."""
 
     samples: NonNegativeInt
     splits: dict[str, int]
@@ -69,3 +107,51 @@ class DatasetRef(Schema):
     samples: NonNegativeInt
     url: str
     """Of its folder."""
+
+
+class Published(Schema):
+    """What the publish stage leaves behind: the dataset it made and everything it was made of.
+
+    The second half is what keeps stages from being swept away while a dataset needs them.
+    """
+
+    name: Key
+    version: str
+    samples: NonNegativeInt
+    chosen: StageRef
+    stages: tuple[SourceStages, ...]
+
+
+class Problem(Schema):
+    """Something ``verify`` found wrong."""
+
+    key: str
+    """The sample; empty if the problem is not about one."""
+
+    shard: str
+    """The file; empty if the problem is about the dataset as a whole."""
+
+    problem: str
+    """One sentence for a person."""
+
+
+class Verification(Schema):
+    """What ``verify`` says of a dataset."""
+
+    ok: bool
+    samples: NonNegativeInt
+    """Samples that were read."""
+
+    problems: tuple[Problem, ...]
+    """In the order of reading: the first one names the first broken sample."""
+
+
+class ReviewLine(Schema):
+    """One row of a person's ``review.csv``."""
+
+    key: Key
+    choice: Literal["keep", "drop"] = "keep"
+    caption: str = ""
+    """The caption to use; empty keeps the one the sample has."""
+
+    note: str = ""

@@ -1,10 +1,15 @@
-"""Parameters of sampling."""
+"""Parameters of sampling, and the record of a render."""
 
 from __future__ import annotations
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from typing import Literal
 
-from schemas.base import Schema
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from schemas.base import Key, Schema, Unit
+
+GivenWay = Literal["auto", "put-back", "clean"]
+"""How given panels enter the denoising (see ``SampleParams.given``)."""
 
 
 class SampleParams(Schema):
@@ -18,6 +23,73 @@ class SampleParams(Schema):
     """True classifier-free guidance; 1 is off."""
 
     seed: NonNegativeInt = 42
+    count: PositiveInt = 1
+    """Renders a caption: seeds ``seed``, ``seed + 1``, ..."""
+
     batch: PositiveInt = 1
+    """Renders drawn together; halved by itself when memory does not suffice."""
+
+    given: GivenWay = "auto"
+    """How given panels enter: ``put-back`` puts their noised latents back before every step
+    (training-free, SDEdit); ``clean`` keeps their tokens free of noise, as conditional training
+    does; ``auto`` is ``clean`` with a conditionally trained adapter or a Fill base, else
+    ``put-back``."""
+
+    strength: Unit = 1.0
+    """``put-back`` only: share of the denoising steps during which given panels are put back.
+    1 holds them until the end; less lets the model repaint the last steps so that drawn panels
+    and given ones settle together (given panels are pasted back over it in any case). The drawn
+    panels always start from pure noise, whatever the value: an empty panel that starts from
+    anything else stays empty."""
+
     prompts: tuple[str, ...] = ()
     """Captions of the sample sheets; when empty, val captions, else train captions."""
+
+
+class AdapterUse(Schema):
+    """An adapter at a weight, located and digested."""
+
+    name: str
+    """As people call it: ``name@version`` in a store, else the file's name."""
+
+    file: str
+    """The safetensors file. Never written into an artifact."""
+
+    content: str
+    """Digest of the file's bytes."""
+
+    weight: float = 1.0
+    conditional: bool = False
+    """Its run record says that panels were given clean in training."""
+
+
+class RenderRecord(Schema):
+    """One line of ``sets.jsonl``; also the parameters inside the canvas file."""
+
+    key: Key
+    """Digest of everything below that can change the picture."""
+
+    caption: str
+    seed: NonNegativeInt
+    layout: str
+    width: PositiveInt
+    height: PositiveInt
+    base: str
+    """Base model and revision."""
+
+    adapters: dict[str, float] = {}
+    """Name and content digest (``name#digest``) to weight."""
+
+    steps: PositiveInt
+    guidance: NonNegativeFloat
+    true_cfg: PositiveFloat
+    given: dict[str, str] = {}
+    """Marker of each given panel to the sha256 of its pixels after it was fitted to its box."""
+
+    way: str = ""
+    """How given panels entered, with the strength: ``put-back 1.0`` or ``clean``; else empty."""
+
+    canvas: str = Field(min_length=1)
+    """File, relative to the record's folder."""
+
+    panels: tuple[str, ...]

@@ -10,42 +10,82 @@ from schemas.base import Cosine, Schema, Unit
 
 
 class QualityParams(Schema):
-    """Thresholds on one frame, measured at 512 px on the longer side."""
+    """Thresholds on one frame, measured on its crop at 512 px on the longer side.
+
+    A value equal to its threshold passes.
+    """
 
     min_side: PositiveInt = 256
+    """Shorter side of the crop, in pixels."""
+
     min_luma: Unit = 0.06
     """Mean luma below this: a black frame."""
 
     max_luma: Unit = 0.94
+    """Mean luma above this: a blown frame."""
+
     min_sharpness: NonNegativeFloat = 20.0
-    """Variance of the Laplacian (8-bit luma)."""
+    """Variance of the Laplacian (8-bit luma) below this: blurred."""
 
     min_entropy: NonNegativeFloat = 3.0
-    """Bits of the luma histogram (256 bins)."""
+    """Bits of the luma histogram (256 bins) below this: too little to see."""
 
-    max_text: Unit = 0.35
-    """Share of the picture covered by text lines: title cards and credits."""
+    max_text: Unit = 0.4
+    """Share of the picture's edges that lie in lines of text: title cards and credits."""
+
+
+class CheckParams(Schema):
+    """What happens to a frame in which a model finds something."""
+
+    policy: Literal["keep", "blur", "reject"] = "keep"
+    """``blur``: the faces, or the whole panel, are blurred on the canvas."""
+
+    model: str = ""
+    """Folder, hub id or file of the model; without it the card says ``not checked``."""
+
+    threshold: Unit = 0.5
+    """Confidence at or above this counts as found."""
+
+
+class PolicyParams(Schema):
+    """Optional checks; nothing is looked for unless a model is named."""
+
+    nsfw: CheckParams = CheckParams()
+    """An image classifier of transformers with a label such as ``nsfw`` or ``porn``."""
+
+    faces: CheckParams = CheckParams()
+    """YuNet's ONNX file."""
 
 
 class BandParams(Schema):
-    """CLIP cosines between frames of one set."""
+    """CLIP cosines between frames of one source; values equal to a bound are inside."""
 
     floor: Cosine = 0.6
     """Neighbours below this show different scenes."""
 
     ceiling: Cosine = 0.95
-    """Frames above this are the same picture twice."""
+    """Frames above this are the same picture twice (ShotDirector, arXiv 2512.10286)."""
 
     ends: Cosine = 0.5
     """First and last must still be at least this similar."""
 
+    scene: Cosine = 0.75
+    """Shots at least this similar and at most ``max_gap`` apart are of one scene."""
+
     unit: Literal["absolute", "percentile"] = "absolute"
-    """``percentile``: floor, ceiling and ends are shares (0-1) of this dataset's own cosines."""
+    """``percentile``: all four are shares (0-1) of this dataset's own neighbouring cosines."""
 
     @model_validator(mode="after")
     def _floor_is_below_ceiling(self) -> Self:
         if self.floor >= self.ceiling:
             raise ValueError(f"floor {self.floor} must be below ceiling {self.ceiling}")
+        return self
+
+    @model_validator(mode="after")
+    def _shares_are_shares(self) -> Self:
+        shares = (self.floor, self.ceiling, self.ends, self.scene)
+        if self.unit == "percentile" and min(shares) < 0:
+            raise ValueError(f"percentiles lie between 0 and 1, not {min(shares)}")
         return self
 
 
@@ -57,29 +97,31 @@ class SetParams(Schema):
     """Perceptual hashes at most this many bits apart are near-duplicates."""
 
     max_sets_a_scene: PositiveInt = 4
-    max_gap: PositiveInt = 5
-    """Shots that may lie between two neighbours of a set."""
+    max_gap: NonNegativeInt = 5
+    """Shots (or pictures) that may lie between two neighbours of a set."""
 
     reuse_frames: bool = False
-    """Allow a frame in more than one set."""
+    """Allow a frame in more than one set; two sets then share at most half of their frames."""
 
 
 class SiftParams(Schema):
     """Everything between frames and chosen sets."""
 
     quality: QualityParams = QualityParams()
+    policy: PolicyParams = PolicyParams()
     sets: SetParams = SetParams()
     clip: str = "miniature/clip"
     """Folder, hub id or ``model:pretrained`` of open_clip."""
 
     require: tuple[str, ...] = ()
-    """Prompts of which one must win the zero-shot comparison."""
+    """Prompts of which one must win the zero-shot comparison with ``exclude`` and neutral ones."""
 
     exclude: tuple[str, ...] = ()
-    """Prompts that reject a frame when one of them wins."""
+    """Prompts that reject a frame when one of them wins over ``require`` and neutral ones."""
 
     max_set_similarity: Cosine = 0.98
-    """Two sets whose mean embeddings are closer are the same set; the better one is kept."""
+    """Two sets are the same when every panel of each has a more similar one in the other; the
+    better set is kept."""
 
     max_sets: NonNegativeInt = 100
     """Keep the N best that are most unlike each other; 0 keeps all."""

@@ -16,6 +16,9 @@ class StitchParams(Schema):
     face_model: str = ""
     """YuNet's ONNX file; without it no head is looked for, and the card says so."""
 
+    max_upscale: Annotated[float, Field(ge=1.0, le=16.0)] = 2.0
+    """A panel may be enlarged this many times from its crop; past it the set is too small."""
+
     format: Literal["jpg", "png", "webp"] = "jpg"
     """png and webp are lossless."""
 

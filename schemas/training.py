@@ -1,4 +1,4 @@
-"""Parameters of training."""
+"""Parameters of training, and what a running training says of itself."""
 
 from __future__ import annotations
 
@@ -8,11 +8,30 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from schemas.base import Schema, Unit
 
+WATCHING = (
+    "save_every",
+    "keep_checkpoints",
+    "sample_every",
+    "validate_every",
+    "validate_samples",
+    "validate_times",
+)
+"""Fields of ``TrainParams`` that change what is seen of a run, not what it learns: a run goes on
+when they differ, and an adapter's version does not depend on them."""
+
+Interior = Annotated[float, Field(gt=0.0, lt=1.0)]
+"""Strictly between 0 and 1."""
+
 
 class LoraParams(Schema):
     """The adapter's shape; alpha always equals rank (scale 1)."""
 
     rank: PositiveInt = 16
+    start_from: str = ""
+    """Adapter file to start from (ours, AI-Toolkit, kohya, diffusers); empty starts at zero."""
+
+    save_as: Literal["fp16", "bf16", "fp32"] = "fp16"
+    """Type of the tensors in the published files; checkpoints are fp32."""
 
 
 class DataParams(Schema):
@@ -31,6 +50,14 @@ class OptimizerParams(Schema):
 
     name: Literal["adamw", "adamw8bit"] = "adamw"
     lr: PositiveFloat = 1e-4
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """After the warm-up: constant, or falling to zero at the last step."""
+
+    warmup: NonNegativeInt = 0
+    """Steps in which the rate rises from zero."""
+
+    betas: tuple[Unit, Unit] = (0.9, 0.999)
+    eps: PositiveFloat = 1e-6
     weight_decay: NonNegativeFloat = 0.01
     max_grad_norm: PositiveFloat = 1.0
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
@@ -41,9 +68,21 @@ class NoiseParams(Schema):
     """Which timesteps are trained and how they are weighted."""
 
     sampler: Literal["sigmoid", "uniform", "shift"] = "sigmoid"
+    """``shift``: uniform, then pushed towards noise by the number of tokens, as in drawing."""
+
     weighting: Literal["none", "bell"] = "none"
     guidance: NonNegativeFloat = 1.0
     """Value of the guidance embedding (AI-Toolkit's ``train.cfg_scale``)."""
+
+
+class FaultParams(Schema):
+    """What happens when a step's loss or gradient is not finite."""
+
+    roll_back_after: PositiveInt = 3
+    """Bad steps in a row before weights and optimizer go back to the last checkpoint."""
+
+    stop_after: PositiveInt = 10
+    """Bad steps in the whole run before it stops."""
 
 
 class TrainParams(Schema):
@@ -51,17 +90,93 @@ class TrainParams(Schema):
 
     steps: PositiveInt = 5000
     batch: PositiveInt = 4
+    """Samples a step, over all processes."""
+
+    micro_batch: NonNegativeInt = 0
+    """Samples a forward pass at most; 0 leaves it to the planner."""
+
     seed: NonNegativeInt = 42
     lora: LoraParams = LoraParams()
     optimizer: OptimizerParams = OptimizerParams()
     noise: NoiseParams = NoiseParams()
+    faults: FaultParams = FaultParams()
+    panel_weights: tuple[NonNegativeFloat, ...] = ()
+    """Of each panel in the loss; empty counts every token alike."""
+
     conditional: Unit = 0.0
     """Probability that a random subset of panels is given clean."""
 
     precision: Literal["bf16", "fp32"] = "bf16"
+    weights: Literal["auto", "dense", "fp8", "nf4"] = "auto"
+    """How the frozen base is held; ``auto``: dense where it fits, else fp8 layer by layer."""
+
     checkpoint_blocks: Unit = 1.0
     """Share of the transformer's blocks that recompute activations."""
+
+    plan: Literal["auto", "fixed"] = "auto"
+    """``auto``: on a GPU, raise recomputation and cut micro-batches until the step fits."""
+
+    compile: bool = False
+    """Compile the repeated blocks."""
+
+    attention: str = ""
+    """Attention backend of diffusers by name, such as ``_native_cudnn``; empty is its default."""
 
     save_every: PositiveInt = 250
     keep_checkpoints: PositiveInt = 4
     sample_every: NonNegativeInt = 250
+    validate_every: NonNegativeInt = 250
+    """0 switches validation off."""
+
+    validate_samples: PositiveInt = 16
+    validate_times: tuple[Interior, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    """Timesteps at which the validation loss is measured, with noise that never changes."""
+
+
+class StepReport(Schema):
+    """What a running training tells whoever watches."""
+
+    step: PositiveInt
+    """Steps done."""
+
+    steps: PositiveInt
+    loss: float
+    tokens_per_second: float
+    utilisation: float = -1.0
+    """Hardware FLOP utilisation, 0-1; -1 where the device's peak is unknown."""
+
+    memory: float = -1.0
+    """Peak device memory in GiB; -1 on a CPU."""
+
+    seconds_left: float
+
+
+class Bucket(Schema):
+    """The canvases of one size at one resolution."""
+
+    width: PositiveInt
+    height: PositiveInt
+    resolution: PositiveInt
+    samples: PositiveInt
+    tokens: PositiveInt
+    """On one canvas."""
+
+    micro_batch: PositiveInt
+    checkpoint_blocks: Unit
+    """Share of the blocks that recompute activations."""
+
+
+class TrainPlan(Schema):
+    """What a dry run prints: everything that is decided before step 1."""
+
+    version: str
+    samples: PositiveInt
+    steps: PositiveInt
+    batch: PositiveInt
+    weights: str
+    buckets: tuple[Bucket, ...]
+    checkpoints: tuple[NonNegativeInt, ...]
+    """The steps after which one is written."""
+
+    epochs: NonNegativeFloat
+    """Visits of each sample."""

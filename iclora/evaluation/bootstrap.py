@@ -1,0 +1,140 @@
+"""Intervals by resampling prompts, because prompts are what another evaluation would change.
+
+Seeds of one prompt are averaged first: they are not independent. Comparisons are paired: the
+difference is taken prompt by prompt, over the same prompts, seeds and noise. The interval is the
+expanded percentile bootstrap (T. Hesterberg, "What Teachers Should Know about the Bootstrap",
+2014, section 5.3), which mends the plain percentile interval's narrowness on few prompts.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from iclora.evaluation.metrics import Array
+from schemas.evaluation import Score
+
+MIN_PROMPTS = 2
+"""Fewer have no interval."""
+
+
+class Resampling(NamedTuple):
+    """How intervals are drawn."""
+
+    confidence: float = 0.95
+    resamples: int = 2000
+    seed: int = 0
+
+
+def by_prompt(scores: Array) -> Array:
+    """[N, K] or [N] to [N]: the mean over the seeds that were measured; NaN if none was."""
+    if scores.ndim == 1:
+        return scores
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # an all-missing prompt stays NaN
+        return np.nanmean(scores, axis=1)
+
+
+def interval(scores: Array, how: Resampling) -> Score | None:
+    """The mean over prompts and its interval.
+
+    Args:
+        scores: [N, K] or [N]; NaN is a missing value and is in no figure.
+        how: confidence, number of resamples and their seed.
+
+    Returns:
+        The score, or None when fewer than two prompts were measured.
+    """
+    values = by_prompt(scores)
+    whole = values[~np.isnan(values)]
+    if len(whole) < MIN_PROMPTS:
+        return None
+    draws = np.random.default_rng(how.seed).integers(len(whole), size=(how.resamples, len(whole)))
+    means = whole[draws].mean(axis=1)
+    tail = expanded_tail(len(whole), how.confidence)
+    low, high = np.quantile(means, [tail, 1.0 - tail])
+    return Score(
+        value=round(float(whole.mean()), 4),
+        low=round(float(low), 4),
+        high=round(float(high), 4),
+        prompts=len(whole),
+        missing=len(values) - len(whole),
+    )
+
+
+def paired(scores: Array, rival: Array, how: Resampling) -> Score | None:
+    """The interval of ``scores - rival``, prompt by prompt.
+
+    A prompt (or seed) that is missing on either side is missing in the difference.
+    """
+    return interval(scores - rival, how)
+
+
+def expanded_tail(count: int, confidence: float) -> float:
+    """The share cut off on each side so that ``count`` values give the wanted coverage.
+
+    The normal tail at sqrt(n / (n - 1)) times Student's quantile with n - 1 degrees of freedom.
+    """
+    wide = math.sqrt(count / (count - 1)) * student(1.0 - (1.0 - confidence) / 2, count - 1)
+    return NormalDist().cdf(-wide)
+
+
+def student(share: float, freedom: int) -> float:
+    """Student's t quantile, by the Cornish-Fisher expansion around the normal's.
+
+    Abramowitz and Stegun 26.7.5; within 0.3 % of the true value from 4 degrees of freedom on.
+    """
+    z = NormalDist().inv_cdf(share)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / freedom + second / freedom**2 + third / freedom**3
+
+
+def spearman(metric: Array, truth: Array, how: Resampling) -> tuple[float, float, float] | None:
+    """Rank correlation of two scores over renders, resampled over prompts.
+
+    Args:
+        metric: [N, K]; NaN is missing.
+        truth: [N, K].
+        how: confidence, number of resamples and their seed.
+
+    Returns:
+        Value, low and high; None when fewer than three prompts were measured or one side is
+        constant.
+    """
+    rows = [
+        np.stack([m, t])[:, ~np.isnan(m + t)] for m, t in zip(metric, truth, strict=True)
+    ]  # N of [2, measured seeds]
+    rows = [row for row in rows if row.shape[1]]
+    if len(rows) <= MIN_PROMPTS:
+        return None
+    value = _rank_correlation(np.concatenate(rows, axis=1))
+    if math.isnan(value):
+        return None
+    rng = np.random.default_rng(how.seed)
+    draws = rng.integers(len(rows), size=(how.resamples, len(rows)))
+    values = [_rank_correlation(np.concatenate([rows[i] for i in d], axis=1)) for d in draws]
+    tail = (1.0 - how.confidence) / 2
+    low, high = np.nanquantile(values, [tail, 1.0 - tail])
+    return round(value, 4), round(float(low), 4), round(float(high), 4)
+
+
+def _rank_correlation(pair: Array) -> float:
+    ranks = np.stack([_ranks(row) for row in pair])
+    centred = ranks - ranks.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(centred, axis=1)
+    if not norms.all():
+        return math.nan
+    return float(centred[0] @ centred[1] / (norms[0] * norms[1]))
+
+
+def _ranks(values: Array) -> Array:
+    """Ranks from 0; equal values share the mean of theirs."""
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return (ends - (counts + 1) / 2)[group]

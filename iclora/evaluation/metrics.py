@@ -1,0 +1,187 @@
+"""What makes a set good, as numbers: pure functions of embeddings and arrays.
+
+Every similarity here is a cosine of unit rows of a pinned encoder, so a value means something only
+beside others of the same encoder: that is why each report carries controls. One number alone can
+be gamed (a panel drawn three times is perfectly consistent: ViStoryBench's copy-paste baseline,
+arXiv 2505.24862), so consistency is never read without variety and adherence.
+
+A row of NaN is a picture that could not be measured; it makes its set's scores NaN, never zero.
+
+Legend: N prompts, K seeds, P panels of a set, D embedding, M sets of a gallery.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+_FLAT = 1e-6
+"""Standard deviation (of luma 0-1) below which a thumbnail has no composition to compare."""
+
+
+def _pair_means(similar: Array) -> Array:
+    """Mean over the pairs i < j of the last two axes."""
+    first, second = np.triu_indices(similar.shape[-1], k=1)
+    return similar[..., first, second].mean(axis=-1)
+
+
+def consistency(panels: Array) -> Array:
+    """How alike the panels of each set are.
+
+    Args:
+        panels: [..., P, D] unit rows, P >= 2.
+
+    Returns:
+        [...] mean cosine over the pairs of panels, -1 to 1.
+    """
+    return _pair_means(panels @ np.swapaxes(panels, -1, -2))
+
+
+def distinct(panels: Array, near_duplicate: float) -> Array:
+    """Share of the pairs of panels that are not the same picture twice.
+
+    Args:
+        panels: [..., P, D] unit rows.
+        near_duplicate: cosine above which two panels are near-duplicates.
+
+    Returns:
+        [...] 0 (all pairs near-duplicates) to 1 (none).
+    """
+    similar = panels @ np.swapaxes(panels, -1, -2)
+    fresh = np.where(np.isnan(similar), np.nan, (similar <= near_duplicate).astype(np.float64))
+    return _pair_means(fresh)
+
+
+def composition(thumbs: Array) -> Array:
+    """How differently the panels of each set are composed, whatever they show.
+
+    Args:
+        thumbs: [..., P, h, w] luma thumbnails, 0 to 1.
+
+    Returns:
+        [...] mean over pairs of 1 - correlation of the thumbnails, cut to 0 (same composition) to
+        1 (unrelated). A flat thumbnail is like another flat one and unrelated to any other.
+    """
+    rows = thumbs.reshape(*thumbs.shape[:-2], -1)
+    centred = rows - rows.mean(axis=-1, keepdims=True)
+    norms = np.linalg.norm(centred, axis=-1, keepdims=True)
+    flat = norms[..., 0] < _FLAT * np.sqrt(rows.shape[-1])
+    unit = np.where(flat[..., None], 0.0, centred / np.where(norms > 0, norms, 1.0))
+    similar = unit @ np.swapaxes(unit, -1, -2)
+    similar = np.where(flat[..., :, None] & flat[..., None, :], 1.0, similar)
+    return _pair_means(np.clip(1.0 - similar, 0.0, 1.0))
+
+
+def variety(panels: Array, thumbs: Array, near_duplicate: float) -> Array:
+    """The mean of ``distinct`` and ``composition``: 0 for one picture repeated."""
+    return (distinct(panels, near_duplicate) + composition(thumbs)) / 2
+
+
+def spread(panels: Array) -> Array:
+    """How differently one caption is drawn over seeds.
+
+    Args:
+        panels: [N, K, P, D] unit rows.
+
+    Returns:
+        [N] mean over pairs of seeds of 1 - the panels' mean cosine; seeds that could not be
+        measured are left out; NaN with fewer than two.
+    """
+    canvases = panels.reshape(*panels.shape[:2], -1) / np.sqrt(panels.shape[2])
+    result = np.full(len(canvases), np.nan)
+    for prompt, rows in enumerate(canvases):
+        whole = rows[~np.isnan(rows).any(axis=1)]
+        if len(whole) > 1:
+            result[prompt] = 1.0 - _pair_means(whole @ whole.T)
+    return result
+
+
+def adherence(panels: Array, texts: Array) -> Array:
+    """How well each panel shows its own text.
+
+    Args:
+        panels: [N, K, P, D] unit rows.
+        texts: [N, P, D] unit rows, one text a panel.
+
+    Returns:
+        [N, K] mean cosine of panel i and text i.
+    """
+    return np.einsum("nkpd,npd->nkp", panels, texts).mean(axis=-1)
+
+
+def own_margin(panels: Array, texts: Array) -> Array:
+    """How much better a panel shows its own text than the other panels' texts.
+
+    Args:
+        panels: [N, K, P, D] unit rows.
+        texts: [N, P, D] unit rows.
+
+    Returns:
+        [N, K] mean over panels of own cosine minus the mean of the others; 0 is chance.
+    """
+    similar = np.einsum("nkpd,nqd->nkpq", panels, texts)
+    own = np.einsum("nkpp->nkp", similar)
+    others = (similar.sum(axis=-1) - own) / (similar.shape[-1] - 1)
+    return (own - others).mean(axis=-1)
+
+
+def wins(panels: Array, texts: Array) -> Array:
+    """Share of panels whose own text beats every other panel's text; a tie is no win.
+
+    Args:
+        panels: [N, K, P, D] unit rows.
+        texts: [N, P, D] unit rows.
+
+    Returns:
+        [N, K] 0 to 1; chance is 1 / P.
+    """
+    similar = np.einsum("nkpd,nqd->nkpq", panels, texts)
+    own = np.einsum("nkpp->nkp", similar)
+    rivals = np.where(np.eye(similar.shape[-1], dtype=bool), -np.inf, similar)
+    won = (own > rivals.max(axis=-1)).astype(np.float64)
+    return np.where(np.isnan(own), np.nan, won).mean(axis=-1)
+
+
+def identity(panels: Array, given: tuple[int, ...]) -> Array:
+    """How alike given and drawn panels are in conditional renders.
+
+    Args:
+        panels: [..., P, D] unit rows.
+        given: indices of the given panels; at least one, not all.
+
+    Returns:
+        [...] mean cosine over the pairs (given, drawn).
+    """
+    drawn = [panel for panel in range(panels.shape[-2]) if panel not in given]
+    assert given and drawn, "identity compares given panels with drawn ones"
+    similar = panels[..., list(given), :] @ np.swapaxes(panels[..., drawn, :], -1, -2)
+    return similar.mean(axis=(-1, -2))
+
+
+def nearest(panels: Array, gallery: Array) -> tuple[Array, NDArray[np.int64]]:
+    """The set of a gallery that each set lies nearest to, panel by panel.
+
+    Args:
+        panels: [..., P, D] unit rows.
+        gallery: [M, P, D] unit rows.
+
+    Returns:
+        The mean cosine of corresponding panels, [...], and the index of that set, [...]
+        (-1 and NaN where the set was not measured).
+    """
+    size = panels.shape[-2] * panels.shape[-1]
+    rows = panels.reshape(*panels.shape[:-2], size)
+    similar = rows @ gallery.reshape(len(gallery), size).T / panels.shape[-2]
+    missing = np.isnan(similar).any(axis=-1)
+    best = np.where(missing, -1, np.where(np.isnan(similar), -np.inf, similar).argmax(axis=-1))
+    return np.where(missing, np.nan, similar.max(axis=-1)), best
+
+
+def nearest_others(gallery: Array) -> Array:
+    """For each set of a gallery, the cosine of the nearest other one, [M]."""
+    rows = gallery.reshape(len(gallery), -1)
+    similar = rows @ rows.T / gallery.shape[1]
+    np.fill_diagonal(similar, -np.inf)
+    return similar.max(axis=1)

@@ -1,0 +1,73 @@
+"""An image classifier of transformers that says how likely a picture is not safe for work."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from iclora.errors import BadConfig
+from iclora.models.locate import locate
+
+_UNSAFE = ("nsfw", "porn", "hentai", "sexy", "unsafe", "explicit")
+"""Label names of the published classifiers that mean it."""
+
+_LOADING = threading.Lock()
+
+
+class SafetyClassifier:
+    """A loaded classifier.
+
+    Attributes:
+        name: the model, without paths of this machine.
+        revision: hub commit or digest of the weights.
+    """
+
+    def __init__(self, name: str) -> None:
+        from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+        located = locate(name)
+        self.name = Path(name).name if Path(name).is_dir() else name
+        self.revision = located.revision
+        self._process: Any = AutoImageProcessor.from_pretrained(located.folder)
+        self._model: Any = AutoModelForImageClassification.from_pretrained(
+            located.folder, use_safetensors=True
+        ).eval()
+        labels: dict[int, str] = self._model.config.id2label
+        self._unsafe = [
+            index for index, label in labels.items() if any(word in label.lower() for word in _UNSAFE)
+        ]
+        if not self._unsafe:
+            raise BadConfig(f"{name} has no label that means nsfw: {', '.join(labels.values())}")
+
+    def __call__(self, images: Sequence[Image.Image]) -> list[float]:
+        """The probability that each picture is unsafe, four decimals; one picture a pass."""
+        return [self._probability(image) for image in images]
+
+    def _probability(self, image: Image.Image) -> float:
+        import torch
+
+        pixels = self._process(images=image.convert("RGB"), return_tensors="pt")
+        with torch.inference_mode():
+            shares = self._model(**pixels).logits[0].float().softmax(-1)
+        return round(float(shares[self._unsafe].sum()), 4)
+
+
+def load_classifier(name: str) -> SafetyClassifier:
+    """The classifier of this folder or hub id; loaded once per process.
+
+    Raises:
+        MissingModel: its weights are not on this machine.
+        BadConfig: none of its labels means unsafe.
+    """
+    with _LOADING:
+        return _load(name)
+
+
+@lru_cache(maxsize=1)
+def _load(name: str) -> SafetyClassifier:
+    return SafetyClassifier(name)

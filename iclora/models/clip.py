@@ -1,0 +1,182 @@
+"""CLIP through open_clip: pictures and texts to unit vectors.
+
+The numbers must not depend on how many pictures came, in which company or on how many workers:
+every batch has the same size (the last one is padded) and runs on one thread; batches run beside
+each other. float32 throughout.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from iclora.errors import BadConfig, MissingModel
+from iclora.models.locate import MINIATURE, file_digest, locate
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+BATCH = 16
+"""Pictures or texts a forward pass; part of what makes results repeatable."""
+
+Rows = NDArray[np.float32]
+Item = TypeVar("Item")
+_LOADING = threading.Lock()
+
+
+class _Found(NamedTuple):
+    model: str
+    """As open_clip names it."""
+
+    tag: str | None
+    name: str
+    """Without the machine's paths."""
+
+    revision: str
+
+
+class ClipEncoder:
+    """A loaded CLIP model.
+
+    Attributes:
+        name: the model, without paths of this machine.
+        revision: hub commit or digest of the weights.
+        image_size: the side of the pictures it looks at, in pixels.
+    """
+
+    def __init__(self, found: _Found) -> None:
+        import open_clip
+        import torch
+
+        self.name = found.name
+        self.revision = found.revision
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        model, _, preprocess = open_clip.create_model_and_transforms(
+            found.model, pretrained=found.tag, device=self._device
+        )
+        self._model: Any = model.eval().requires_grad_(requires_grad=False)
+        self._preprocess: Any = preprocess
+        self._tokenize: Any = open_clip.get_tokenizer(found.model)
+        size = self._model.visual.image_size
+        self.image_size: int = size if isinstance(size, int) else max(size)
+
+    @property
+    def label(self) -> str:
+        """``name@revision``: what manifests record."""
+        return f"{self.name}@{self.revision}"
+
+    def images(self, images: Sequence[Image.Image]) -> Rows:
+        """Unit vectors of pictures, float32 [n, d]."""
+        return self._rows(images, self._embed_images)
+
+    def texts(self, texts: Sequence[str]) -> Rows:
+        """Unit vectors of texts, float32 [n, d]; longer ones are cut at the model's context."""
+        return self._rows(texts, self._embed_texts)
+
+    def _embed_images(self, batch: Sequence[Image.Image]) -> torch.Tensor:
+        import torch
+
+        pixels = torch.stack([self._preprocess(image.convert("RGB")) for image in batch])
+        return self._model.encode_image(pixels.to(self._device))
+
+    def _embed_texts(self, batch: Sequence[str]) -> torch.Tensor:
+        return self._model.encode_text(self._tokenize(list(batch)).to(self._device))
+
+    def _rows(
+        self, items: Sequence[Item], embed: Callable[[Sequence[Item]], torch.Tensor]
+    ) -> Rows:
+        batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
+        if not batches:
+            return np.zeros((0, self._width()), np.float32)
+        workers = 1 if self._device == "cuda" else min(len(batches), os.cpu_count() or 1)
+        with ThreadPoolExecutor(workers, initializer=_one_thread) as pool:
+            return np.concatenate(list(pool.map(lambda batch: _unit(batch, embed), batches)))
+
+    def _width(self) -> int:
+        return len(self.texts([""])[0])
+
+
+def load_clip(name: str) -> ClipEncoder:
+    """The CLIP model of this name; loaded once per process.
+
+    Args:
+        name: a folder with ``open_clip_config.json`` and safetensors, a hub id of such a folder,
+            ``miniature/clip``, or open_clip's own ``model:pretrained`` such as
+            ``ViT-B-32:laion2b_s34b_b79k``.
+
+    Raises:
+        MissingModel: its weights are not on this machine.
+        BadConfig: open_clip does not know the name, or the weights are pickled.
+    """
+    with _LOADING:
+        return _load(name)
+
+
+@lru_cache(maxsize=2)
+def _load(name: str) -> ClipEncoder:
+    return ClipEncoder(_find(name))
+
+
+def _find(name: str) -> _Found:
+    model, colon, tag = name.partition(":")
+    if colon and not Path(name).is_dir():
+        return _find_tag(model, tag)
+    located = locate(name)
+    if not any(located.folder.glob("*.safetensors")):
+        raise BadConfig(f"{name} has no safetensors file; other weights are not loaded")
+    if not (located.folder / "open_clip_config.json").is_file():
+        raise BadConfig(f"{name} has no open_clip_config.json; it is not an open_clip model")
+    public = name if name.startswith(MINIATURE) or not Path(name).is_dir() else Path(name).name
+    return _Found(f"local-dir:{located.folder}", None, public, located.revision)
+
+
+def _find_tag(model: str, tag: str) -> _Found:
+    import open_clip
+    from open_clip.pretrained import download_pretrained
+
+    known = open_clip.list_pretrained_tags_by_model(model)
+    if tag not in known:
+        raise BadConfig(
+            f"open_clip has no {model}:{tag}; "
+            + (f"{model} comes as {', '.join(known)}" if known else f"it does not know {model}")
+        )
+    recipe: Any = open_clip.get_pretrained_cfg(model, tag)
+    try:
+        weights = Path(download_pretrained(recipe))
+    except (OSError, ValueError) as error:
+        hub_id = str(recipe.get("hf_hub", "")).rsplit("/", 1)[0]
+        how = f"run `hf download {hub_id}`" if hub_id else f"fetch {recipe.get('url')}"
+        raise MissingModel(f"{model}:{tag} is not on this machine: {how}") from error
+    if weights.suffix != ".safetensors":
+        raise BadConfig(f"{model}:{tag} is published as a pickle; choose a tag with safetensors")
+    return _Found(model, tag, f"{model}:{tag}", file_digest(weights)[:16])
+
+
+def _one_thread() -> None:
+    """In every worker: sums are then taken in one order."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _unit(batch: Sequence[Item], embed: Callable[[Sequence[Item]], torch.Tensor]) -> Rows:
+    """One batch's unit vectors; the batch is padded with its last item to its full size."""
+    import torch
+
+    padded = [*batch, *[batch[-1]] * (BATCH - len(batch))]
+    with torch.inference_mode():
+        rows = embed(padded)
+        rows = rows / rows.norm(dim=-1, keepdim=True)
+    return rows[: len(batch)].float().cpu().numpy()

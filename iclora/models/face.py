@@ -1,0 +1,86 @@
+"""Faces by YuNet (OpenCV's ``FaceDetectorYN``), when its model file is given."""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from iclora.errors import BadConfig, MissingModel
+from iclora.models.locate import file_digest
+from schemas.base import Box
+
+_LONGEST = 640
+"""Side the picture is shrunk to: YuNet was trained for faces of 10 to 300 px."""
+
+_MIN_CONFIDENCE, _MAX_OVERLAP, _MOST = 0.3, 0.3, 100
+
+
+class Face(NamedTuple):
+    """A face and how sure the detector is."""
+
+    box: Box
+    confidence: float
+
+
+class FaceFinder:
+    """A loaded face detector; safe to share between threads.
+
+    Attributes:
+        revision: digest of its file.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.revision = file_digest(file)[:16]
+        self._lock = threading.Lock()
+        self._detector = cv2.FaceDetectorYN.create(
+            str(file), "", (_LONGEST, _LONGEST), _MIN_CONFIDENCE, _MAX_OVERLAP, _MOST
+        )
+
+    def __call__(self, rgb: NDArray[np.uint8]) -> tuple[Face, ...]:
+        """The faces of a picture [height, width, 3], the most certain first."""
+        height, width = rgb.shape[:2]
+        scale = min(1.0, _LONGEST / max(height, width))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+        with self._lock:
+            self._detector.setInputSize(size)
+            _, rows = self._detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+        found = [] if rows is None else [_face(row, width / size[0], (width, height)) for row in rows]
+        return tuple(sorted(found, key=lambda face: (-face.confidence, face.box)))
+
+
+def _face(row: NDArray[np.float32], zoom: float, size: tuple[int, int]) -> Face:
+    """YuNet's row is x, y, width, height, ten landmarks, score."""
+    x, y, w, h = (float(value) * zoom for value in row[:4])
+    box = (
+        max(0, int(x)),
+        max(0, int(y)),
+        min(size[0], int(np.ceil(x + w))),
+        min(size[1], int(np.ceil(y + h))),
+    )
+    return Face(box, round(float(row[-1]), 4))
+
+
+@lru_cache(maxsize=2)
+def load_faces(file: str) -> FaceFinder:
+    """The face detector in this ONNX file; loaded once per process.
+
+    Raises:
+        MissingModel: there is no such file.
+        BadConfig: OpenCV cannot read it.
+    """
+    if not Path(file).is_file():
+        raise MissingModel(
+            f"the face detector {file!r} is not there; take face_detection_yunet_*.onnx from "
+            "OpenCV Zoo (MIT) and set its path"
+        )
+    try:
+        return FaceFinder(Path(file))
+    except cv2.error as error:
+        raise BadConfig(f"{file} is not a face detector that OpenCV can read") from error

@@ -1,0 +1,285 @@
+"""FLUX.1 [dev], Krea and whatever else has its architecture; the miniature is one of them.
+
+Sources: diffusers' FluxPipeline (packing, scaling, position ids, shift by resolution) and, for the
+layers that an adapter changes, AI-Toolkit's choice: every linear of the transformer's blocks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from iclora.errors import BadConfig
+from iclora.models.families import Given, Grid, Posterior, Text
+
+# B batch, N tokens, C token values, H W picture height and width, L text tokens
+MAX_TEXT_TOKENS = 512
+"""T5 sees at most this many (FLUX.1's own limit); fewer if the tokenizer says so."""
+
+
+class Encoders(NamedTuple):
+    """CLIP gives one pooled vector a caption, T5 one vector a token."""
+
+    clip_tokenizer: Any
+    clip: Any
+    t5_tokenizer: Any
+    t5: Any
+
+    @property
+    def length(self) -> int:
+        """T5 tokens a caption is padded or cut to."""
+        return min(MAX_TEXT_TOKENS, int(self.t5_tokenizer.model_max_length))
+
+
+def read_config(folder: Path, part: str) -> dict[str, Any]:
+    """A part's ``config.json`` (``scheduler_config.json`` for the scheduler).
+
+    Raises:
+        BadConfig: the folder has no such part.
+    """
+    name = "scheduler_config.json" if part == "scheduler" else "config.json"
+    file = folder / part / name
+    if not file.is_file():
+        raise BadConfig(f"{folder} is not a diffusers pipeline: it has no {part}/{name}")
+    return cast("dict[str, Any]", json.loads(file.read_text(encoding="utf-8")))
+
+
+def pack(latents_BCHW: Tensor) -> Tensor:  # noqa: N803 - the legend is above
+    """Two by two latent pixels become one token: ``[B, C, H, W]`` to ``[B, HW/4, 4C]``."""
+    b, c, h, w = latents_BCHW.shape
+    blocks = latents_BCHW.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5)
+    return blocks.reshape(b, (h // 2) * (w // 2), c * 4)
+
+
+def unpack(tokens_BNC: Tensor, grid: Grid) -> Tensor:  # noqa: N803
+    """The inverse of ``pack``."""
+    b, _, c = tokens_BNC.shape
+    blocks = tokens_BNC.view(b, grid.rows, grid.columns, c // 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
+    return blocks.reshape(b, c // 4, grid.rows * 2, grid.columns * 2)
+
+
+def position_ids(grid: Grid, device: torch.device) -> Tensor:
+    """``[N, 3]``: zero, row and column of every token."""
+    rows = torch.arange(grid.rows, device=device).repeat_interleave(grid.columns)
+    columns = torch.arange(grid.columns, device=device).repeat(grid.rows)
+    return torch.stack([torch.zeros_like(rows), rows, columns], dim=1).float()
+
+
+class Flux1:
+    """The ``Family`` of FLUX.1."""
+
+    name = "flux1"
+    # All 494 linears of FLUX.1's 57 blocks, the modulation's included.
+    lora_targets = (
+        r".*transformer_blocks\.\d+\.(.*\.)?"
+        r"(to_q|to_k|to_v|to_out\.0|add_[qkv]_proj|to_add_out|net\.0\.proj|net\.2"
+        r"|linear|proj_mlp|proj_out)"
+    )
+    needs_blank = False
+    pipeline = "FluxPipeline"
+    condition_channels = 0
+
+    def check(self, folder: Path, *, training_adapter: str = "") -> None:
+        """See ``Family``: other architectures, FLUX.1 Fill as FLUX.1, and bare schnell."""
+        config = read_config(folder, "transformer")
+        if config.get("_class_name") != "FluxTransformer2DModel":
+            raise BadConfig(
+                f"{folder} holds a {config.get('_class_name')}, not a FLUX.1 transformer; "
+                f"set base.family to its family"
+            )
+        channels = int(config.get("in_channels", 64))
+        out = int(config.get("out_channels") or channels)
+        if channels - out != self.condition_channels * out:
+            right = "flux1-fill" if channels > out else "flux1"
+            raise BadConfig(f"{folder} takes {channels} channels: set base.family = {right!r}")
+        scheduler = read_config(folder, "scheduler")
+        few_steps = not scheduler.get("use_dynamic_shifting", False)
+        if not config.get("guidance_embeds", False) and few_steps and not training_adapter:
+            raise BadConfig(
+                f"{folder} looks like FLUX.1 schnell, which was distilled to few steps and loses "
+                f"them when it is trained bare: name base.training_adapter or use FLUX.1 dev"
+            )
+
+    def token_pixels(self, folder: Path) -> int:
+        """See ``Family``: the VAE's stride times the two of packing (16 for FLUX.1)."""
+        return 2 ** len(read_config(folder, "vae")["block_out_channels"])
+
+    def load_text(
+        self, folder: Path, *, dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> Encoders:
+        """See ``Family``."""
+        from transformers import AutoTokenizer, CLIPTextModel, T5EncoderModel
+
+        clip = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=dtype)
+        t5 = T5EncoderModel.from_pretrained(folder, subfolder="text_encoder_2", dtype=dtype)
+        return Encoders(
+            AutoTokenizer.from_pretrained(folder, subfolder="tokenizer"),
+            freeze(clip, device),
+            AutoTokenizer.from_pretrained(folder, subfolder="tokenizer_2"),
+            freeze(t5, device),
+        )
+
+    @torch.no_grad()
+    def encode_text(self, encoders: Encoders, captions: Sequence[str]) -> Text:
+        """See ``Family``: ``embeds [B, L, D]`` of T5, padded and unmasked, ``pooled [B, P]``."""
+        ids = _tokenize(encoders.clip_tokenizer, captions, encoders.clip_tokenizer.model_max_length)
+        pooled = encoders.clip(ids.to(encoders.clip.device)).pooler_output
+        ids = _tokenize(encoders.t5_tokenizer, captions, encoders.length)
+        embeds = encoders.t5(ids.to(encoders.t5.device))[0]
+        return {"embeds": embeds, "pooled": pooled}
+
+    def whole(self, encoders: Encoders, captions: Sequence[str]) -> list[bool]:
+        """See ``Family``: CLIP always cuts at its 77 tokens, so only T5 is asked."""
+        rows = encoders.t5_tokenizer(list(captions), verbose=False).input_ids
+        return [len(row) <= encoders.length for row in rows]
+
+    def load_vae(
+        self, folder: Path, *, dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> Any:
+        """See ``Family``."""
+        from diffusers import AutoencoderKL
+
+        vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=dtype)
+        return freeze(vae, device)
+
+    @torch.no_grad()
+    def encode_images(self, vae: Any, pixels: Tensor) -> Posterior:
+        """See ``Family``: packing permutes and scaling is affine, so both parts of it pass."""
+        spread = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
+        mean = (spread.mean.float() - vae.config.shift_factor) * vae.config.scaling_factor
+        return Posterior(pack(mean), pack(spread.std.float() * vae.config.scaling_factor))
+
+    @torch.no_grad()
+    def decode(self, vae: Any, tokens: Tensor, grid: Grid) -> Tensor:
+        """See ``Family``."""
+        latents = unpack(tokens.float(), grid)
+        latents = latents / vae.config.scaling_factor + vae.config.shift_factor
+        return vae.decode(latents.to(vae.device, vae.dtype), return_dict=False)[0].float()
+
+    def load_transformer(
+        self,
+        folder: Path,
+        *,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+        weights: str = "",
+    ) -> Any:
+        """See ``Family``."""
+        from diffusers import FluxTransformer2DModel
+
+        return load_weights(FluxTransformer2DModel, folder, dtype, device, weights)
+
+    def full_size(self) -> Any:
+        """See ``Family``: FLUX.1 [dev], 11.9 billion parameters."""
+        from diffusers import FluxTransformer2DModel
+
+        with torch.device("meta"):
+            return FluxTransformer2DModel(guidance_embeds=True)
+
+    def token_channels(self, transformer: Any) -> int:
+        """See ``Family``."""
+        return int(transformer.config.out_channels or transformer.config.in_channels)
+
+    def inputs(self, tokens: Tensor, given: Given | None) -> Tensor:
+        """What the transformer reads: given tokens stay free of noise."""
+        if given is None:
+            return tokens
+        return torch.where(given.mask[..., None], given.tokens.to(tokens.dtype), tokens)
+
+    def predict(  # noqa: PLR0913 - the mathematics has these arguments
+        self,
+        transformer: Any,
+        tokens: Tensor,
+        t: Tensor,
+        text: Text,
+        *,
+        grid: Grid,
+        guidance: float,
+        given: Given | None = None,
+    ) -> Tensor:
+        """See ``Family``."""
+        dtype = transformer.dtype
+        embedded = transformer.config.guidance_embeds
+        return transformer(
+            hidden_states=self.inputs(tokens, given).to(dtype),
+            timestep=t,
+            guidance=torch.full_like(t, guidance) if embedded else None,
+            pooled_projections=text["pooled"].to(dtype),
+            encoder_hidden_states=text["embeds"].to(dtype),
+            txt_ids=torch.zeros(text["embeds"].shape[1], 3, device=tokens.device),
+            img_ids=position_ids(grid, tokens.device),
+            return_dict=False,
+        )[0]
+
+    def sigmas(self, folder: Path, steps: int, tokens: int) -> list[float]:
+        """See ``Family``: even steps, shifted by the number of tokens where the model asks."""
+        from diffusers import FlowMatchEulerDiscreteScheduler
+        from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+
+        scheduler: Any = FlowMatchEulerDiscreteScheduler.from_pretrained(
+            folder, subfolder="scheduler"
+        )
+        config = scheduler.config
+        shift = calculate_shift(
+            tokens,
+            config.base_image_seq_len,
+            config.max_image_seq_len,
+            config.base_shift,
+            config.max_shift,
+        )
+        even = torch.linspace(1.0, 1.0 / steps, steps).tolist()
+        scheduler.set_timesteps(sigmas=even, mu=shift)
+        return [float(sigma) for sigma in scheduler.sigmas]
+
+
+def freeze(module: Any, device: torch.device | str) -> Any:
+    """A part that is only used, never trained."""
+    return module.to(device).eval().requires_grad_(False)
+
+
+def load_weights(
+    kind: Any, folder: Path, dtype: torch.dtype, device: torch.device | str, weights: str
+) -> Any:
+    """Loads a frozen transformer in one of the ways of ``Family.load_transformer``.
+
+    Raises:
+        BadConfig: ``nf4`` without bitsandbytes.
+    """
+    options: dict[str, Any] = {"subfolder": "transformer", "torch_dtype": dtype}
+    if weights == "nf4":
+        options["quantization_config"] = _nf4(dtype)
+    model = kind.from_pretrained(folder, **options)
+    if weights == "fp8":
+        model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
+    return freeze(model, device)
+
+
+def _nf4(dtype: torch.dtype) -> Any:
+    import importlib.util
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise BadConfig("train.weights = 'nf4' needs bitsandbytes: pip install bitsandbytes")
+    from diffusers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+    )
+
+
+def _tokenize(tokenizer: Any, captions: Sequence[str], length: int) -> Tensor:
+    rows = tokenizer(
+        list(captions),
+        padding="max_length",
+        max_length=length,
+        truncation=True,
+        return_tensors="pt",
+    )
+    return cast("Tensor", rows.input_ids)
+
+
+FAMILY = Flux1()

@@ -1,0 +1,158 @@
+"""Where a model's weights are: a folder on this machine, and the revision of what is in it.
+
+Three kinds of names: a local folder; a hub id (``org/name``), looked up in the local hub cache
+first so that a build works offline and does not change under one's feet; ``miniature/<part>``,
+the small family in the package or, until it is trained, one with random weights. Pickled weights
+are never fetched nor used.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from iclora.errors import BadConfig, MissingModel
+from iclora.store import file_sha256, write_whole
+from schemas.base import digest_of
+
+log = logging.getLogger(__name__)
+
+MINIATURE = "miniature/"
+_PARTS = ("clip", "vlm", "flux")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
+"""Weights, configurations and tokenizers; nothing that is unpickled or run."""
+
+
+class Located(NamedTuple):
+    """A model that is on this machine."""
+
+    folder: Path
+    """Its files."""
+
+    revision: str
+    """Hub commit, or a digest of the files; ``random-`` in front if the weights are random."""
+
+
+def cache_folder() -> Path:
+    """Where this package keeps what it built or measured once: ``ICLORA_CACHE`` or the user's."""
+    if given := os.environ.get("ICLORA_CACHE"):
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "iclora"
+
+
+def locate(name: str) -> Located:
+    """Finds a model's files.
+
+    Args:
+        name: a local folder, a hub id, or ``miniature/clip``, ``miniature/vlm``,
+            ``miniature/flux``.
+
+    Raises:
+        MissingModel: the weights are not on this machine; the text holds the command that gets
+            them.
+        BadConfig: the name is neither a folder nor a hub id nor a part of the miniature.
+    """
+    if name.startswith(MINIATURE):
+        return _miniature(name.removeprefix(MINIATURE))
+    if Path(name).is_dir():
+        return Located(Path(name).resolve(), folder_digest(Path(name)))
+    if not _HUB_ID.fullmatch(name):
+        raise BadConfig(
+            f"{name!r} is neither a folder on this machine nor a hub id like org/name"
+        )
+    return _from_hub(name)
+
+
+def folder_digest(folder: Path) -> str:
+    """A digest of the names and contents of a model folder's files.
+
+    A file's sha256 is remembered by path, size and time of change, so large weights are read
+    once per machine.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    visible = [path for path in files if not _hidden(path.relative_to(folder))]
+    return digest_of(
+        [[path.relative_to(folder).as_posix(), file_digest(path)] for path in visible]
+    )
+
+
+def file_digest(path: Path) -> str:
+    """A file's sha256, remembered until its size or time of change differs."""
+    facts = path.stat()
+    key = digest_of([str(path.resolve()), facts.st_size, facts.st_mtime_ns])
+    note = cache_folder() / "digests" / key
+    if note.is_file():
+        return note.read_text(encoding="ascii")
+    digest = file_sha256(path)
+    write_whole(note, digest.encode())
+    return digest
+
+
+def _hidden(relative: Path) -> bool:
+    return any(part.startswith(".") for part in relative.parts)
+
+
+def _from_hub(name: str) -> Located:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(name, allow_patterns=list(_WANTED), local_files_only=True)
+    except LocalEntryNotFoundError:
+        try:
+            folder = snapshot_download(name, allow_patterns=list(_WANTED))
+        except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+            raise MissingModel(_how_to_get(name)) from error
+    return Located(Path(folder), Path(folder).name)
+
+
+def _how_to_get(name: str) -> str:
+    return f"{name} is not on this machine: run `hf download {name}` where there is a network"
+
+
+def _miniature(part: str) -> Located:
+    if part not in _PARTS:
+        raise BadConfig(f"the miniature has {', '.join(_PARTS)}, not {part!r}")
+    import iclora.miniature
+
+    trained = Path(iclora.miniature.__file__).parent / "weights" / part
+    if trained.is_dir():
+        return Located(trained, folder_digest(trained))
+    folder = _random_family() / part
+    return Located(folder, f"random-{folder_digest(folder)}")
+
+
+def _random_family() -> Path:
+    """The family with random weights, built once per version of its recipe."""
+    from iclora.miniature import family
+
+    recipe = digest_of(file_sha256(Path(family.__file__)))
+    place = cache_folder() / f"random-miniature-{recipe}"
+    if not place.is_dir():
+        _build_whole(place)
+    log.warning("the miniature has no trained weights here: random weights are used")
+    return place
+
+
+def _build_whole(place: Path) -> None:
+    from iclora.miniature.family import build_random_family
+
+    place.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    try:
+        build_random_family(scratch)
+        scratch.rename(place)
+    except OSError:
+        if not place.is_dir():  # otherwise another process was quicker
+            raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+

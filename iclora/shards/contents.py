@@ -1,0 +1,184 @@
+"""What a build decided, gathered from its stages: the samples to be, the ledger, the rejects.
+
+Everything is read one source at a time; of a source only its captioned canvases and the verdicts
+that say no are kept in memory, a few kilobytes per sample.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any, NamedTuple, TypeVar, cast
+
+from iclora.errors import BuildStopped
+from iclora.stages import result_of
+from iclora.store import Store
+from schemas.base import Schema
+from schemas.dataset import BuildConfig, ReviewLine
+from schemas.source import Source
+from schemas.stage import (
+    Canvas,
+    Captioned,
+    CaptionedSet,
+    Chosen,
+    Formed,
+    Ingested,
+    Scored,
+    SourceStages,
+    StageRef,
+    Stitched,
+)
+from schemas.verdict import Ledger, Tally, Verdict, add_tallies, tally
+
+STAGES = ("sources", "ingest", "quality", "sets", "choose", "stitch", "caption", "shard")
+"""The rows of the ledger, in order."""
+
+Kind = TypeVar("Kind", bound=Schema)
+
+
+class Entry(NamedTuple):
+    """A canvas and its caption, about to become a sample."""
+
+    source: Source
+    stitched: StageRef
+    canvas: Canvas
+    captioned: CaptionedSet
+
+
+class Contents(NamedTuple):
+    """All decisions of a build."""
+
+    entries: tuple[Entry, ...]
+    """Sorted by key."""
+
+    rejects: tuple[Verdict, ...]
+    """Everything that was rejected or failed, in the order of the stages."""
+
+    ledger: Ledger
+    encoders: tuple[str, ...]
+    """The CLIP models that scored the frames."""
+
+
+class _Gathering:
+    """Adds up stage after stage while sources go by."""
+
+    def __init__(self) -> None:
+        self.tallies: dict[str, list[Tally]] = {stage: [] for stage in STAGES}
+        self.rejects: dict[str, list[Verdict]] = {stage: [] for stage in STAGES}
+        self.entries: list[Entry] = []
+        self.encoders: set[str] = set()
+
+    def count(self, stage: str, verdicts: Sequence[Verdict], seen: int) -> None:
+        """Adds the verdicts of one part of a stage."""
+        try:
+            self.tallies[stage].append(tally(verdicts, seen))
+        except ValueError as error:
+            raise BuildStopped(f"the ledger of stage {stage} does not add up: {error}") from error
+        self.rejects[stage] += [v for v in verdicts if v.outcome != "kept"]
+
+    def ledger(self) -> Ledger:
+        """Stage name to the sum of its parts."""
+        return {stage: add_tallies(parts) for stage, parts in self.tallies.items()}
+
+
+def gather(
+    store: Store,
+    sources: Sequence[Source],
+    refused: Sequence[Verdict],
+    stages: Sequence[SourceStages],
+    chosen: StageRef,
+    review: Mapping[str, ReviewLine],
+) -> Contents:
+    """Reads what every stage left behind and adds it up.
+
+    Raises:
+        BuildStopped: a ledger does not add up.
+    """
+    assert len(sources) == len(stages), "one SourceStages per source"
+    so_far = _Gathering()
+    passed = [Verdict(stage="sources", id=source.name, outcome="kept") for source in sources]
+    so_far.count("sources", [*refused, *passed], len(refused) + len(sources))
+    choice = result_of(store, chosen, Chosen)
+    so_far.count("choose", choice.verdicts, choice.seen)
+    formed = 0
+    for source, made in zip(sources, stages, strict=True):
+        formed += _add_source(store, so_far, source, made)
+    _expect("choose", choice.seen, "sets formed", formed)
+    _add_shard_stage(so_far, review)
+    ledger = so_far.ledger()
+    for stage, before in (("stitch", "choose"), ("caption", "stitch"), ("shard", "caption")):
+        _expect(stage, ledger[stage].seen, f"kept by {before}", ledger[before].kept)
+    return Contents(
+        entries=tuple(sorted(so_far.entries, key=lambda entry: entry.canvas.key)),
+        rejects=tuple(v for stage in STAGES for v in so_far.rejects[stage]),
+        ledger=ledger,
+        encoders=tuple(sorted(so_far.encoders)),
+    )
+
+
+def _add_source(store: Store, so_far: _Gathering, source: Source, made: SourceStages) -> int:
+    """Adds one source's stages; returns how many sets it formed."""
+    ingested = result_of(store, made.ingested, Ingested)
+    scored = result_of(store, made.scored, Scored)
+    formed = result_of(store, made.formed, Formed)
+    stitched = result_of(store, made.stitched, Stitched)
+    captioned = result_of(store, made.captioned, Captioned)
+    so_far.count("ingest", ingested.verdicts, ingested.seen)
+    so_far.count("quality", scored.verdicts, scored.seen)
+    so_far.count("sets", formed.verdicts, formed.seen)
+    so_far.count("stitch", stitched.verdicts, stitched.seen)
+    so_far.count("caption", captioned.verdicts, captioned.seen)
+    if scored.frames:
+        so_far.encoders.add(scored.encoder)
+    captions = {item.key: item for item in captioned.captions}
+    so_far.entries += [
+        Entry(source, made.stitched, canvas, captions[canvas.key])
+        for canvas in stitched.canvases
+        if canvas.key in captions
+    ]
+    return len(formed.sets)
+
+
+def _expect(stage: str, seen: int, what: str, count: int) -> None:
+    if seen != count:
+        raise BuildStopped(
+            f"the ledger does not add up: {seen} went into stage {stage}, but {count} {what}"
+        )
+
+
+def _add_shard_stage(so_far: _Gathering, review: Mapping[str, ReviewLine]) -> None:
+    """Applies the person's choices and checks that captions are bound to their pictures."""
+    verdicts: list[Verdict] = []
+    kept: dict[str, Entry] = {}
+    for entry in so_far.entries:
+        verdict = _judge(entry, review, twice=entry.canvas.key in kept)
+        verdicts.append(verdict)
+        if verdict.outcome == "kept":
+            kept[entry.canvas.key] = _edited(entry, review.get(entry.canvas.key))
+    so_far.entries = list(kept.values())
+    so_far.rejects["shard"] = [v for v in verdicts if v.outcome != "kept"]
+    counts = {name: 0 for name in ("kept", "rejected", "failed")}
+    for verdict in verdicts:
+        counts[verdict.outcome] += 1
+    so_far.tallies["shard"].append(Tally(seen=len(verdicts), **counts))
+
+
+def _judge(entry: Entry, review: Mapping[str, ReviewLine], *, twice: bool) -> Verdict:
+    key, source = entry.canvas.key, entry.source.name
+    line = review.get(key)
+    if line is not None and line.choice == "drop":
+        return Verdict(
+            stage="shard", id=key, outcome="rejected", reason="by_hand", detail=line.note,
+            source=source,
+        )  # fmt: skip
+    if entry.captioned.image_sha256 != entry.canvas.image_sha256:
+        return Verdict(
+            stage="shard", id=key, outcome="failed", reason="caption_of_another_picture",
+            source=source,
+        )  # fmt: skip
+    if twice:
+        return Verdict(
+            stage="shard", id=key, outcome="rejected", reason="key_taken", source=source
+        )
+    return Verdict(stage="shard", id=key, outcome="kept", source=source)

@@ -1,0 +1,204 @@
+"""Evaluation: its parameters, what was measured, and what was decided."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from schemas.base import Cosine, Key, Schema, Unit
+
+Outcome = Literal["promoted", "refused"]
+
+
+class Margins(Schema):
+    """How much worse than the rival a score may be, in the score's own unit.
+
+    An adapter passes when the lower bound of its paired difference is above minus the margin.
+    """
+
+    adherence: NonNegativeFloat = 0.01
+    variety: NonNegativeFloat = 0.05
+    spread: NonNegativeFloat = 0.02
+    structure: NonNegativeFloat = 0.05
+    identity: NonNegativeFloat = 0.02
+
+
+class EvaluateParams(Schema):
+    """How an adapter is measured and when it is promoted."""
+
+    prompts: tuple[str, ...] = ()
+    """The prompt suite; when empty, the dataset's val captions, else ``sample.prompts``.
+    A caption of the train split is never a prompt."""
+
+    max_prompts: PositiveInt = 48
+    seeds: tuple[NonNegativeInt, ...] = (1001, 1002)
+    """One render a prompt and seed; at least two, or the spread over seeds is missing."""
+
+    conditional_prompts: NonNegativeInt = 16
+    """Val sets of which the first panel is given and the others are drawn."""
+
+    clip: str = "miniature/clip"
+    """Folder, hub id or ``model:pretrained`` of open_clip."""
+
+    dino: str = ""
+    """Folder or hub id of a DINOv2 of transformers; empty leaves its score out."""
+
+    reader: str = "auto"
+    """Attribute reader: ``auto`` reads renders of the miniature base with its own reader."""
+
+    near_duplicate: Cosine = 0.95
+    """Two panels with a larger cosine are the same picture twice (ShotDirector); raised to the
+    99th percentile of the real sets' own panel pairs where those are closer."""
+
+    memorised: Unit = 0.1
+    """Largest share of renders that may lie closer to a training set than
+    ``1 - memorised_tail`` of the real unseen sets do."""
+
+    memorised_tail: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.02
+    margins: Margins = Margins()
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    seed: NonNegativeInt = 0
+    """Of the bootstrap."""
+
+    sheet_side: PositiveInt = 320
+    """Longer side of a canvas in the report, in pixels."""
+
+
+class Score(Schema):
+    """A mean over prompts with its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+    prompts: PositiveInt
+    """Prompts that were measured."""
+
+    missing: NonNegativeInt = 0
+    """Prompts that could not be measured; they are in no figure."""
+
+
+class ArmReport(Schema):
+    """What was measured on the renders of one model, or on a control."""
+
+    arm: str
+    """``adapter``, ``base``, ``champion``, ``repeated``, ``shuffled`` or ``real``."""
+
+    label: str
+    renders: NonNegativeInt
+    scores: dict[str, Score]
+    unmeasured: dict[str, str] = {}
+    """Score to the reason why there is no figure."""
+
+
+class Check(Schema):
+    """One question of the decision."""
+
+    name: str
+    passed: bool
+    text: str
+    """One sentence with the numbers."""
+
+
+class Decision(Schema):
+    """Promoted or refused, and why."""
+
+    outcome: Outcome
+    reasons: tuple[str, ...]
+    """Sentences; the first is the one that decided."""
+
+    checks: tuple[Check, ...]
+
+
+class Remark(Schema):
+    """What a control says about the measurement."""
+
+    control: str
+    score: str
+    text: str
+    broken: bool = False
+    """The control shows that the score does not measure what its name says."""
+
+
+class Agreement(Schema):
+    """How well a metric agrees with the attribute reader."""
+
+    metric: str
+    truth: str
+    rank_correlation: float
+    """Spearman's."""
+
+    low: float
+    high: float
+    renders: PositiveInt
+
+
+class SetReport(Schema):
+    """One render among the worst, or the nearest to training."""
+
+    key: Key
+    caption: str
+    seed: NonNegativeInt
+    value: float
+    """Of the score it was chosen by."""
+
+    nearest: str = ""
+    """Key of the training set it lies nearest to."""
+
+
+class EvaluationReport(Schema):
+    """``report.json``."""
+
+    adapter: str
+    """``name@version``."""
+
+    against: str
+    """``base`` or ``name@version`` of the rival."""
+
+    dataset: str
+    base: str
+    """Base model and revision."""
+
+    preview: bool = False
+    """Measured with the miniature's judges on something other than its film world."""
+
+    decision: Decision
+    scores: dict[str, Score]
+    """Of the adapter."""
+
+    arms: tuple[ArmReport, ...]
+    paired: dict[str, dict[str, Score]]
+    """Rival arm to score to adapter minus rival, over the same prompts and seeds."""
+
+    remarks: tuple[Remark, ...]
+    agreement: tuple[Agreement, ...] = ()
+    worst: tuple[SetReport, ...]
+    nearest: tuple[SetReport, ...]
+    judges: dict[str, str]
+    """Role to model and revision, or the reason why it did not judge."""
+
+    params: EvaluateParams
+    sampling: dict[str, float]
+    """Steps, guidance and true_cfg of every render."""
+
+    prompts: tuple[str, ...]
+    sheets: tuple[str, ...]
+    """Files, relative to the report's folder."""
+
+
+class ReportRef(Schema):
+    """A finished evaluation."""
+
+    name: Key
+    """Of the adapter."""
+
+    version: str
+    """Digest of what was measured with what."""
+
+    url: str
+    """Of its folder."""
+
+    outcome: Outcome
+    champion: str = ""
+    """Version that CHAMPION names after the evaluation; empty if none."""

@@ -1,0 +1,175 @@
+"""Brings the orchestrator up on one machine, and down, without losing anything.
+
+``up`` starts what is not running yet (server with UI, one worker a pool), creates pools,
+automations and deployments, and writes ``prefect.toml`` so that every command in this checkout
+finds the server. ``down`` stops what ``up`` started and removes ``prefect.toml``; the database and
+the store stay. Both may be repeated.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from iclora.errors import IcloraError
+from tasks.pools import POOLS, prepare_server
+
+log = logging.getLogger("iclora.operate")
+
+STATE = Path(".operate")
+"""Process ids and logs of what ``up`` started; git-ignored."""
+
+SETTINGS = Path("prefect.toml")
+_START_SECONDS = 180.0
+_STOP_SECONDS = 150.0
+
+
+def api_url() -> str:
+    """The server's address: the environment's, else the default port on this machine."""
+    port = os.environ.get("PREFECT_SERVER_API_PORT", "4200")
+    return os.environ.get("PREFECT_API_URL", f"http://127.0.0.1:{port}/api")
+
+
+def up() -> None:
+    """Starts whatever is not running."""
+    STATE.mkdir(exist_ok=True)
+    environment = _environment()
+    if not _answers():
+        _start("server", ["prefect", "server", "start"], environment)
+        _await_server()
+    SETTINGS.write_text(f'[api]\nurl = "{api_url()}"\n', encoding="utf-8")
+    os.environ["PREFECT_API_URL"] = api_url()
+    prepare_server()
+    _run(["prefect", "--no-prompt", "deploy", "--all"], environment)
+    for pool in POOLS:
+        _start(f"worker-{pool}", ["prefect", "worker", "start", "--pool", pool], environment)
+    log.info("The UI is at %s", api_url().removesuffix("/api"))
+
+
+def down() -> None:
+    """Stops what ``up`` started, workers first."""
+    for file in sorted(STATE.glob("*.pid"), reverse=True):
+        _stop(file)
+    SETTINGS.unlink(missing_ok=True)
+
+
+def _environment() -> dict[str, str]:
+    own = {
+        "PREFECT_API_URL": api_url(),
+        "PREFECT_SERVER_API_HOST": httpx.URL(api_url()).host,
+        "PREFECT_SERVER_API_PORT": str(httpx.URL(api_url()).port or 4200),
+        # Leases in a file survive a restart of the server; in memory they would crash long runs.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+            "prefect.server.concurrency.lease_storage.filesystem"
+        ),
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "DO_NOT_TRACK": "1",
+        "ICLORA_HOME": str(Path.cwd()),
+    }
+    return {**os.environ, **own}
+
+
+def _program(command: list[str]) -> list[str]:
+    """The command with the `prefect` beside this Python."""
+    return [str(Path(sys.executable).parent / command[0]), *command[1:]]
+
+
+def _start(name: str, command: list[str], environment: dict[str, str]) -> None:
+    file = STATE / f"{name}.pid"
+    if _alive(file):
+        return
+    with (STATE / f"{name}.log").open("ab") as out:
+        process = subprocess.Popen(
+            _program(command),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            # A worker turns SIGTERM into SIGINT, which shells set to ignored in the background.
+            preexec_fn=_hear_interrupts,  # noqa: PLW1509 - no thread of ours runs yet
+        )
+    file.write_text(str(process.pid), encoding="utf-8")
+    log.info("%s started", name)
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _run(command: list[str], environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        _program(command), env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise IcloraError(f"{' '.join(command)} failed: {(done.stderr or done.stdout)[-600:]}")
+
+
+def _answers() -> bool:
+    try:
+        return httpx.get(f"{api_url()}/health", timeout=2.0).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _await_server() -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not _answers():
+        if time.monotonic() > deadline or not _alive(STATE / "server.pid"):
+            raise IcloraError(f"the Prefect server did not start: see {STATE / 'server.log'}")
+        time.sleep(0.5)
+
+
+def _alive(file: Path) -> bool:
+    return file.exists() and _is_ours(int(file.read_text()))
+
+
+def _is_ours(pid: int) -> bool:
+    """Whether the process lives and is Prefect: ids are reused after a reboot."""
+    try:
+        return "prefect" in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return False
+
+
+def _stop(file: Path) -> None:
+    pid = int(file.read_text())
+    if _is_ours(pid):
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while _is_ours(pid) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        if _is_ours(pid):
+            os.killpg(pid, signal.SIGKILL)
+    file.unlink()
+    log.info("%s stopped", file.stem)
+
+
+def main() -> int:
+    """``python -m tasks.operate up|down``."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    actions = {"up": up, "down": down}
+    action = actions.get(sys.argv[1] if len(sys.argv) > 1 else "")
+    if action is None:
+        log.error("usage: python -m tasks.operate up|down")
+        return 2
+    try:
+        action()
+    except IcloraError as error:
+        log.error("%s", error)  # noqa: TRY400 - the sentence is for a person
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,97 @@
+"""Files appear whole or not at all; a stage is done once."""
+
+from __future__ import annotations
+
+import pytest
+
+from iclora.errors import BadInput
+from iclora.stages import Stage, file_of, result_of, run_stage
+from iclora.store import Store, whole
+from schemas.verdict import Tally
+
+STAGE = Stage("count", 1)
+
+
+def counting(calls, value=3):
+    def work(folder):
+        calls.append(folder)
+        (folder / "data.bin").write_bytes(b"x" * value)
+        return Tally(seen=value, kept=value, rejected=0, failed=0)
+
+    return work
+
+
+def write_half(path):
+    with whole(path) as scratch:
+        scratch.write_text("half")
+        raise RuntimeError
+
+
+def test_an_interrupted_file_leaves_the_old_one(tmp_path):
+    path = tmp_path / "a" / "file.txt"
+    with whole(path) as scratch:
+        scratch.write_text("old")
+    with pytest.raises(RuntimeError):
+        write_half(path)
+    assert path.read_text() == "old"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_stage_is_done_once_and_again_when_its_input_changes(store):
+    calls = []
+    first = run_stage(store, STAGE, [], ["a"], counting(calls))
+    again = run_stage(store, STAGE, [], ["a"], counting(calls))
+    other = run_stage(store, STAGE, [], ["b"], counting(calls))
+    assert first == again != other
+    assert len(calls) == 2
+    assert result_of(store, first, Tally).seen == 3
+    assert file_of(store, first, "data.bin").read_bytes() == b"xxx"
+
+
+def test_a_new_version_of_a_stage_is_a_new_place(store):
+    first = run_stage(store, STAGE, [], [], counting([]))
+    second = run_stage(store, Stage("count", 2), [], [], counting([]))
+    assert first.digest != second.digest
+
+
+def test_a_stage_that_fails_leaves_nothing(store):
+    def work(folder):
+        (folder / "half.bin").write_bytes(b"x")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        run_stage(store, STAGE, [], [], work)
+    assert store.names("stages/count") == []
+    assert list(store.work.iterdir()) == []
+
+
+def test_two_processes_doing_the_same_work_agree(store):
+    with store.folder("stages/x/1") as one:
+        (one / "manifest.json").write_text("{}")
+        with store.folder("stages/x/1") as two:
+            (two / "manifest.json").write_text("{}")
+    assert store.names("stages/x") == ["1"]
+
+
+def test_a_store_on_an_object_store_uploads_the_manifest_last(tmp_path, monkeypatch):
+    monkeypatch.setenv("ICLORA_WORK", str(tmp_path / "work"))
+    store = Store("memory://bucket/prefix")
+    order = []
+    put = store.fs.put_file
+    monkeypatch.setattr(store.fs, "put_file", lambda a, b: (order.append(b), put(a, b)))
+    ref = run_stage(store, STAGE, [], ["a"], counting([]))
+    assert order[-1].endswith("manifest.json")
+    assert len(order) == 2
+    assert result_of(Store("memory://bucket/prefix"), ref, Tally).kept == 3
+    assert file_of(store, ref, "data.bin").read_bytes() == b"xxx"
+
+
+def test_reading_what_is_not_there_names_it(store):
+    with pytest.raises(BadInput, match=r"datasets/none/LATEST does not exist"):
+        store.read("datasets/none/LATEST")
+
+
+def test_replacing_a_file_is_visible_to_another_reader(tmp_path):
+    Store(str(tmp_path)).write("adapters/a/LATEST", b"one")
+    Store(str(tmp_path)).write("adapters/a/LATEST", b"two")
+    assert Store(str(tmp_path)).read("adapters/a/LATEST") == b"two"
