@@ -92,6 +92,11 @@ class DatasetManifest(Schema):
 
     samples: NonNegativeInt
     splits: dict[str, int]
+    """``train`` and ``val`` to samples; both are always there."""
+
+    scores: tuple[str, ...]
+    """The names of the scores that every sample has, sorted."""
+
     shards: tuple[ShardEntry, ...]
     sources: tuple[SourceEntry, ...]
     ledger: Ledger

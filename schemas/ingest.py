@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from schemas.base import Schema, Unit
 
@@ -15,8 +15,9 @@ class ShotParams(Schema):
     """Where a film is cut (PySceneDetect's detectors and their own parameter names)."""
 
     detector: Literal["adaptive", "content", "histogram", "transnet"] = "adaptive"
-    threshold: PositiveFloat = 3.5
-    """Adaptive 3.5 has the best mean F1 over BBC, AutoShot and ClipShots (PySceneDetect)."""
+    threshold: NonNegativeFloat = 0.0
+    """0 takes the detector's usual one: adaptive 3.5 (the best mean F1 over BBC, AutoShot and
+    ClipShots, PySceneDetect's benchmarks), content 27, histogram 0.2, transnet 0.5."""
 
     window: PositiveInt = 3
     """Adaptive only: frames on each side of the rolling average."""
@@ -26,6 +27,20 @@ class ShotParams(Schema):
 
     model_file: str = ""
     """TransNetV2's ONNX file; needed by ``transnet``."""
+
+
+class Cuts(Schema):
+    """Where a film is cut."""
+
+    fps: PositiveFloat
+    frames: NonNegativeInt
+    """Frames decoded."""
+
+    cuts: tuple[int, ...]
+    """Number of the first frame of every shot but the first; frames count from 0."""
+
+    seconds: tuple[float, ...]
+    """The same cuts in seconds from the first frame."""
 
 
 class IngestParams(Schema):
@@ -49,11 +64,15 @@ class IngestParams(Schema):
     allow_opt_out: bool = False
     """Ingest sources whose sidecar reserves them from training."""
 
-    max_pixels: PositiveInt = 100_000_000
-    """A picture or film frame with more pixels is refused before it is decoded."""
+    max_pixels: Annotated[int, Field(gt=0, le=178_956_970)] = 100_000_000
+    """A picture or film frame with more pixels is refused before it is decoded (Pillow refuses
+    anything above the upper bound by itself)."""
 
     max_archive_ratio: PositiveFloat = 100.0
     """An archive member that unpacks to more than this times its packed size is refused."""
+
+    max_archive_bytes: PositiveInt = 200_000_000_000
+    """An archive stops being unpacked when this much has come out of it."""
 
     max_failed: Unit = 0.5
     """A stage in which a larger share of the items failed stops the build."""

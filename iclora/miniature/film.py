@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import av
 import numpy as np
@@ -132,7 +132,7 @@ def read_truth(path: Path) -> FilmTruth:
 def _encode(film: Film, path: Path) -> None:
     container = av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"})
     with container:
-        stream = cast("av.VideoStream", container.add_stream("libx264", rate=FPS, options=_X264))
+        stream = container.add_stream("libx264", rate=FPS, options=_X264)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.thread_count = 1
         stream.codec_context.time_base = Fraction(1, FPS)

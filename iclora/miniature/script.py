@@ -155,14 +155,17 @@ def _cast(rng: random.Random) -> tuple[Character, ...]:
 
 
 def _scenes(rng: random.Random, cast: tuple[Character, ...]) -> tuple[Scene, ...]:
-    count = rng.randrange(4, 8)
-    places: list[Place] = rng.sample(PLACES, len(PLACES))
-    places += [place for place in rng.sample(PLACES, len(PLACES)) if place != places[-1]]
     lights = {place: rng.sample(LIGHTS, len(LIGHTS)) for place in PLACES}
+    places = _places(rng)[: rng.randrange(4, 8)]
     return tuple(
-        Scene(who=rng.choice(cast), place=place, light=lights[place].pop())
-        for place in places[:count]
+        Scene(who=rng.choice(cast), place=place, light=lights[place].pop()) for place in places
     )
+
+
+def _places(rng: random.Random) -> tuple[Place, ...]:
+    """Every place twice in random order, at most; no place follows itself."""
+    once, again = rng.sample(PLACES, len(PLACES)), rng.sample(PLACES, len(PLACES))
+    return (*once, *(place for place in again if place != once[-1]))
 
 
 def _scene_shots(

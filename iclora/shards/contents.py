@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
+from iclora.captions.text import parse
 from iclora.errors import BuildStopped
 from iclora.stages import result_of
 from iclora.store import Store
-from schemas.base import Schema
 from schemas.dataset import BuildConfig, ReviewLine
 from schemas.source import Source
 from schemas.stage import (
@@ -34,7 +34,10 @@ from schemas.verdict import Ledger, Tally, Verdict, add_tallies, tally
 STAGES = ("sources", "ingest", "quality", "sets", "choose", "stitch", "caption", "shard")
 """The rows of the ledger, in order."""
 
-Kind = TypeVar("Kind", bound=Schema)
+BY_HAND = "by hand"
+"""The captioner of a caption that a person edited."""
+
+_ABSOLUTE = re.compile(r"^(/|~|[A-Za-z]:[\\/]|file:)")
 
 
 class Entry(NamedTuple):
@@ -178,7 +181,35 @@ def _judge(entry: Entry, review: Mapping[str, ReviewLine], *, twice: bool) -> Ve
             source=source,
         )  # fmt: skip
     if twice:
-        return Verdict(
-            stage="shard", id=key, outcome="rejected", reason="key_taken", source=source
-        )
+        return Verdict(stage="shard", id=key, outcome="rejected", reason="key_taken", source=source)
     return Verdict(stage="shard", id=key, outcome="kept", source=source)
+
+
+def _edited(entry: Entry, line: ReviewLine | None) -> Entry:
+    """The entry with the person's caption, if there is one."""
+    if line is None or not line.caption:
+        return entry
+    markers = [panel.marker for panel in entry.canvas.panels]
+    caption = parse(line.caption, markers, entry.captioned.caption.prefix, captioner=BY_HAND)
+    return entry._replace(captioned=entry.captioned.model_copy(update={"caption": caption}))
+
+
+def portable(value: Any) -> Any:
+    """JSON values without what is true on one machine only.
+
+    A local folder is named by its last part (its revision stands in ``models``), and a server's
+    address is left out: neither changes what is in a dataset, and neither is anyone's business.
+    """
+    if isinstance(value, dict):
+        items = cast("dict[str, Any]", value).items()
+        return {key: "" if key == "url" else portable(item) for key, item in items}
+    if isinstance(value, list):
+        return [portable(item) for item in cast("list[Any]", value)]
+    if isinstance(value, str) and _ABSOLUTE.match(value):
+        return PurePath(value).name
+    return value
+
+
+def portable_config(config: BuildConfig) -> BuildConfig:
+    """The configuration as it is written into a dataset."""
+    return BuildConfig.from_json(portable(config.to_json()))

@@ -165,9 +165,7 @@ def _shards(
 
 
 def _is_full(shard: ShardFile, size: int, params: ShardParams) -> bool:
-    return (
-        shard.samples >= params.samples_per_shard or shard.size + size > params.bytes_per_shard
-    )
+    return shard.samples >= params.samples_per_shard or shard.size + size > params.bytes_per_shard
 
 
 def _name(split: Split, number: int) -> str:

@@ -15,7 +15,7 @@ from iclora.miniature.film import encode_film, film_frame, film_frames, film_tru
 from iclora.miniature.script import FPS, HEIGHT, WIDTH, Film, film_script
 from iclora.miniature.world import random_attributes, random_view, seeded
 
-RECORDED = "RECORD"
+RECORDED = "94a780934f9a95ca"
 
 
 def digest(pictures) -> str:

@@ -1,0 +1,137 @@
+"""What a caption must look like: each rule returns a fault, or nothing."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from iclora.captions.draft import Draft, Rule
+from schemas.caption import Fault
+
+_OPENERS = ",;:.!?\N{EM DASH}\N{EN DASH}"
+_ABBREVIATIONS = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|etc|e\.g|i\.e|[A-Z])\.$")
+_SENTENCE_END = re.compile(r"[.!?]+[\"')\]]?(?=\s+\S)")
+_MARKUP = re.compile(r"```|\*\*|^\s*[#{*-]|\n\s*[-*#]|https?://|</?[a-z]+/?>|\\n", re.MULTILINE)
+
+
+def prefix_missing(draft: Draft) -> Fault | None:
+    """The task's prefix opens the caption."""
+    prefix = draft.params.prefix
+    if draft.line.startswith(prefix):
+        return None
+    return Fault(rule="prefix_missing", sentence=f"The caption does not begin with {prefix}.")
+
+
+def marker_missing(draft: Draft) -> Fault | None:
+    """Every panel's marker is there."""
+    for panel, marker in enumerate(draft.layout.markers, 1):
+        if marker not in draft.line:
+            return Fault(rule="marker_missing", sentence=f"{marker} is missing.", panel=panel)
+    return None
+
+
+def marker_twice(draft: Draft) -> Fault | None:
+    """No marker, and no prefix, is there twice."""
+    for panel, marker in enumerate(draft.layout.markers, 1):
+        if (times := draft.line.count(marker)) > 1:
+            sentence = f"{marker} appears {times} times."
+            return Fault(rule="marker_twice", sentence=sentence, panel=panel)
+    prefix = draft.params.prefix
+    if prefix and draft.line.count(prefix) > 1:
+        return Fault(rule="marker_twice", sentence=f"The prefix {prefix} appears twice.")
+    return None
+
+
+def marker_order(draft: Draft) -> Fault | None:
+    """The markers stand in the layout's order."""
+    places = [draft.line.find(marker) for marker in draft.layout.markers]
+    present = [place for place in places if place >= 0]
+    if present == sorted(present):
+        return None
+    order = " ".join(draft.layout.markers)
+    return Fault(rule="marker_order", sentence=f"The markers are not in the order {order}.")
+
+
+def marker_mid_clause(draft: Draft) -> Fault | None:
+    """A marker opens its clause: punctuation stands before it and none behind it."""
+    for panel, marker in enumerate(draft.layout.markers, 1):
+        before, found, after = draft.line.partition(marker)
+        words = before.removeprefix(draft.params.prefix).rstrip()
+        open_clause = bool(words) and words[-1] not in _OPENERS
+        if found and (open_clause or after.lstrip()[:1] in set(_OPENERS)):
+            sentence = f"{marker} stands in the middle of a clause: {_around(before, after)}."
+            return Fault(rule="marker_mid_clause", sentence=sentence, panel=panel)
+    return None
+
+
+def _around(before: str, after: str) -> str:
+    return f'"{" ".join(before.split()[-3:])} | {" ".join(after.split()[:3])}"'
+
+
+def part_empty(draft: Draft) -> Fault | None:
+    """Something is said behind every marker."""
+    for panel, part in enumerate(draft.caption.parts, 1):
+        marker = draft.layout.markers[panel - 1]
+        if marker in draft.line and not re.search(r"\w", part):
+            sentence = f"Nothing is said of panel {panel} behind {marker}."
+            return Fault(rule="part_empty", sentence=sentence, panel=panel)
+    return None
+
+
+def too_many_words(draft: Draft) -> Fault | None:
+    """The word budget holds; markers and prefix count as words."""
+    words, most = len(draft.line.split()), draft.params.max_words
+    if words <= most:
+        return None
+    return Fault(rule="too_many_words", sentence=f"It has {words} words; at most {most} fit.")
+
+
+def too_many_tokens(draft: Draft) -> Fault | None:
+    """The target base's text encoder reads the caption to its end."""
+    tokens, most = draft.count_tokens(draft.line), draft.params.max_tokens
+    if tokens <= most:
+        return None
+    sentence = f"It has {tokens} tokens; at most {most} fit: make it shorter."
+    return Fault(rule="too_many_tokens", sentence=sentence)
+
+
+def sentence_ends(line: str) -> list[int]:
+    """Where a sentence ends inside a line (the index behind its last character)."""
+    return [
+        match.end()
+        for match in _SENTENCE_END.finditer(line)
+        if not _ABBREVIATIONS.search(line[: match.end()]) and match.group()[:2] != ".."
+    ]
+
+
+def many_sentences(draft: Draft) -> Fault | None:
+    """The caption is one flowing sentence."""
+    ends = sentence_ends(draft.line)
+    if not ends:
+        return None
+    return Fault(
+        rule="many_sentences",
+        sentence=f"It has {len(ends) + 1} sentences; join them into one with commas or semicolons.",
+    )
+
+
+def markup(draft: Draft) -> Fault | None:
+    """The caption is plain text on one line, without markup, JSON or links."""
+    if not (found := _MARKUP.search(draft.text)):
+        return None
+    sentence = f"It contains markup ({found.group().strip()!r}); write plain text."
+    return Fault(rule="markup", sentence=sentence)
+
+
+FORMAT_RULES: Final[tuple[Rule, ...]] = (
+    prefix_missing,
+    marker_missing,
+    marker_twice,
+    marker_order,
+    marker_mid_clause,
+    part_empty,
+    too_many_words,
+    too_many_tokens,
+    many_sentences,
+    markup,
+)

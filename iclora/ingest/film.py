@@ -1,0 +1,178 @@
+"""Films, frame by frame: whatever PyAV opens, as upright pictures with square pixels.
+
+Two decisions. A film is opened through a Python file object and FFmpeg is told that it may open
+nothing else, so a playlist that calls itself ``.mp4`` cannot reach other files or the network. And
+frames are numbered in the order they are decoded: time stamps may be missing, start late or be
+unevenly spaced, so a number is never computed from a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import Colorspace
+from numpy.typing import NDArray
+
+from iclora.ingest.found import Unreadable
+
+Pixels = NDArray[np.uint8]
+"""Height x width x 3 (or height x width), 0 to 255."""
+
+_OPTIONS = {"protocol_whitelist": "pipe"}
+_BUFFER = 1 << 18
+_MAX_BROKEN = 8
+"""Broken packets in a row after which the rest of a film counts as lost."""
+
+_UNSPECIFIED = 2
+"""FFmpeg's AVCOL_SPC_UNSPECIFIED."""
+
+_HD_HEIGHT = 720
+"""From here on an unmarked film is BT.709, below it BT.601 (ITU-R BT.709, 1.1)."""
+
+_FALLBACK_RATE = Fraction(25)
+"""Frames a second of a stream that does not say (raw elementary streams)."""
+
+
+class Shape(NamedTuple):
+    """How decoded frames become upright pictures with square pixels."""
+
+    turn: NDArray[np.int64]
+    """2 x 2 matrix of -1, 0, 1 that turns (x, y) of the decoded frame upright."""
+
+    aspect: Fraction
+    """Width of a decoded pixel over its height."""
+
+
+class Film:
+    """An open film.
+
+    Attributes:
+        stream: PyAV's video stream.
+        rate: frames a second, as the container claims.
+        size: width and height of decoded frames, in pixels.
+    """
+
+    def __init__(self, container: av.container.InputContainer, name: str, max_pixels: int) -> None:
+        if not container.streams.video:
+            raise Unreadable("no_video", f"{name} has no video stream")
+        self.name = name
+        self.container = container
+        self.stream = container.streams.video[0]
+        self.stream.thread_type = "AUTO"
+        context = self.stream.codec_context
+        self.size = (context.width, context.height)
+        if context.width * context.height > max_pixels:
+            raise Unreadable(
+                "too_many_pixels",
+                f"{name} has frames of {context.width} x {context.height} pixels, "
+                f"more than {max_pixels}",
+                context.width * context.height,
+                max_pixels,
+            )
+        context.options = {"max_pixels": str(max_pixels)}  # a stream may grow later
+        rate = self.stream.guessed_rate or self.stream.average_rate
+        self.rate = Fraction(rate) if rate and rate > 0 else _FALLBACK_RATE
+        self.broken = 0
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        """Decodes from here to the end; broken packets are passed over and counted."""
+        in_a_row = 0
+        while True:
+            try:
+                for frame in self.container.decode(video=0):
+                    in_a_row = 0
+                    yield frame
+            except av.error.EOFError:
+                return
+            except (av.FFmpegError, OSError):
+                in_a_row += 1
+                self.broken += 1
+                if in_a_row >= _MAX_BROKEN:
+                    return
+            else:
+                return
+
+    @property
+    def claimed_seconds(self) -> float:
+        """How long the container says it is; 0 if it does not say."""
+        if self.stream.duration and self.stream.time_base:
+            return float(self.stream.duration * self.stream.time_base)
+        return (self.container.duration or 0) / av.time_base
+
+
+@contextmanager
+def open_film(path: Path, max_pixels: int) -> Generator[Film]:
+    """Opens a film for decoding.
+
+    Raises:
+        Unreadable: there is no such file, or nothing in it that can be decoded.
+    """
+    name = path.name
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise Unreadable("unreadable", f"{name} cannot be opened: {error.strerror}") from error
+    with closing(file):
+        if not path.stat().st_size:
+            raise Unreadable("empty_file", f"{name} is empty")
+        try:
+            container = av.open(file, options=_OPTIONS, buffer_size=_BUFFER)
+        except (av.FFmpegError, OSError) as error:
+            raise Unreadable("not_a_film", f"{name} is not a film FFmpeg can read") from error
+        with closing(container):
+            yield Film(container, name, max_pixels)
+
+
+def shape_of(film: Film, frame: av.VideoFrame) -> Shape:
+    """Reads the display matrix and the sample aspect ratio of a frame."""
+    aspect = film.stream.sample_aspect_ratio or film.stream.codec_context.sample_aspect_ratio
+    return Shape(_turn_of(frame), Fraction(aspect) if aspect and aspect > 0 else Fraction(1))
+
+
+def _turn_of(frame: av.VideoFrame) -> NDArray[np.int64]:
+    """The quarter turn and mirroring nearest to FFmpeg's display matrix.
+
+    The matrix is nine 32-bit integers [a b u; c d v; x y w]; the point (p, q) of the frame is
+    shown at (a p + c q + x, b p + d q + y) (FFmpeg, libavutil/display.h).
+    """
+    for item in frame.side_data:
+        if item.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d = np.frombuffer(bytes(item), np.int32)[:5].astype(np.int64)
+            if abs(a * d) >= abs(b * c):
+                return np.array([[np.sign(a) or 1, 0], [0, np.sign(d) or 1]])
+            return np.array([[0, np.sign(c)], [np.sign(b), 0]])
+    return np.eye(2, dtype=np.int64)
+
+
+def upright(pixels: Pixels, shape: Shape) -> Pixels:
+    """Turns, mirrors and stretches a decoded frame; never shrinks a side."""
+    height, width = pixels.shape[:2]
+    if shape.aspect > 1:
+        size = (round(width * shape.aspect), height)
+    else:
+        size = (width, round(height / shape.aspect))
+    if size != (width, height):
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+    turn: Any = shape.turn
+    if turn[0, 0] == 0:
+        pixels = pixels.swapaxes(0, 1)
+        across, down = turn[0, 1], turn[1, 0]
+    else:
+        across, down = turn[0, 0], turn[1, 1]
+    return np.ascontiguousarray(pixels[::down, ::across])
+
+
+def rgb_of(frame: av.VideoFrame) -> Pixels:
+    """The decoded frame as 8-bit RGB, by the matrix it was coded with."""
+    if frame.colorspace == _UNSPECIFIED:
+        hd = frame.height >= _HD_HEIGHT
+        space = Colorspace.ITU709 if hd else Colorspace.ITU601
+        return np.asarray(frame.to_ndarray(format="rgb24", src_colorspace=space), np.uint8)
+    return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)

@@ -1,0 +1,94 @@
+"""What a reader of a source is given, and what it finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from iclora.errors import BadInput
+from schemas.base import digest_of
+from schemas.frame import Frame, ImageSet
+from schemas.ingest import IngestParams
+from schemas.layout import Layout
+from schemas.source import Source
+from schemas.verdict import UNMEASURED, Verdict
+
+FRAMES = "frames"
+"""The sub-folder of an ingest stage that holds the pictures."""
+
+
+class Unreadable(BadInput):
+    """Something that cannot be ingested; carries the reason its verdict will name."""
+
+    def __init__(
+        self, reason: str, detail: str, value: float = UNMEASURED, threshold: float = UNMEASURED
+    ) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.value = value
+        self.threshold = threshold
+
+
+class Reading(NamedTuple):
+    """Everything a reader needs to know."""
+
+    source: Source
+    params: IngestParams
+    layout: Layout
+    folder: Path
+    """The stage's folder; pictures go into its ``frames``."""
+
+    @property
+    def frames_folder(self) -> Path:
+        """Where pictures are put."""
+        folder = self.folder / FRAMES
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def kept(self, item: str) -> Verdict:
+        """The verdict on an item that goes on."""
+        return Verdict(stage="ingest", id=item, outcome="kept", source=self.source.name)
+
+    def failed(self, item: str, why: Unreadable) -> Verdict:
+        """The verdict on an item that could not be used."""
+        return Verdict(
+            stage="ingest",
+            id=item,
+            outcome="failed",
+            reason=why.reason,
+            detail=str(why),
+            value=round(why.value, 4),
+            threshold=round(why.threshold, 4),
+            source=self.source.name,
+        )
+
+    def rejected(self, item: str, reason: str, detail: str = "") -> Verdict:
+        """The verdict on an item that is sound but not wanted."""
+        return Verdict(
+            stage="ingest",
+            id=item,
+            outcome="rejected",
+            reason=reason,
+            detail=detail,
+            source=self.source.name,
+        )
+
+
+class Found(NamedTuple):
+    """What a reader found: one verdict per item."""
+
+    frames: tuple[Frame, ...] = ()
+    given: tuple[ImageSet, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+
+    def __add__(self, other: object) -> Found:
+        """Both, one after the other."""
+        assert isinstance(other, Found)
+        return Found(
+            self.frames + other.frames, self.given + other.given, self.verdicts + other.verdicts
+        )
+
+
+def set_key(frames: tuple[Frame, ...]) -> str:
+    """The key of a set of frames: the digest of their ids."""
+    return digest_of([frame.id for frame in frames])

@@ -1,0 +1,8 @@
+"""Captioned canvases to an immutable, verified dataset version, and back."""
+
+from __future__ import annotations
+
+from iclora.shards.publish import publish_dataset
+from iclora.shards.read import Dataset, open_dataset
+
+__all__ = ["Dataset", "open_dataset", "publish_dataset"]

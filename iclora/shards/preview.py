@@ -1,0 +1,58 @@
+"""``preview.jpg``: a dataset in one picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from iclora.store import write_whole
+
+CELLS = 12
+"""Samples shown, spread evenly over the dataset."""
+
+_COLUMNS = 6
+_CELL_WIDTH, _CELL_HEIGHT, _LABEL, _GAP = 240, 320, 14, 8
+_PAPER, _INK = (250, 250, 250), (40, 40, 40)
+_QUALITY = 88
+
+
+def pick(count: int, cells: int = CELLS) -> tuple[int, ...]:
+    """Which of ``count`` samples are shown: at most ``cells``, evenly spread, in order."""
+    shown = min(count, cells)
+    return tuple(number * count // shown for number in range(shown))
+
+
+def thumbnail(image: bytes) -> Image.Image:
+    """A canvas made to fit a cell, in RGB."""
+    with Image.open(io.BytesIO(image)) as canvas:
+        canvas.draft("RGB", (_CELL_WIDTH, _CELL_HEIGHT))
+        small = canvas.convert("RGB")
+    small.thumbnail((_CELL_WIDTH, _CELL_HEIGHT), Image.Resampling.BOX)
+    return small
+
+
+def contact_sheet(cells: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    """Thumbnails in rows of six, each with its label below, in Pillow's own bitmap font."""
+    columns = max(1, min(_COLUMNS, len(cells)))
+    rows = max(1, -(-len(cells) // columns))
+    width = columns * (_CELL_WIDTH + _GAP) + _GAP
+    height = rows * (_CELL_HEIGHT + _LABEL + _GAP) + _GAP
+    sheet = Image.new("RGB", (width, height), _PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default_imagefont()
+    for number, (label, picture) in enumerate(cells):
+        x = _GAP + number % columns * (_CELL_WIDTH + _GAP)
+        y = _GAP + number // columns * (_CELL_HEIGHT + _LABEL + _GAP)
+        sheet.paste(picture, (x + (_CELL_WIDTH - picture.width) // 2, y))
+        draw.text((x, y + _CELL_HEIGHT), label[: _CELL_WIDTH // 6], fill=_INK, font=font)
+    return sheet
+
+
+def write_preview(samples: Iterable[tuple[str, bytes]], path: Path) -> None:
+    """Writes the contact sheet of the samples (label, canvas file) it is given."""
+    sheet = contact_sheet([(label, thumbnail(image)) for label, image in samples])
+    buffer = io.BytesIO()
+    sheet.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
+    write_whole(path, buffer.getvalue())

@@ -1,0 +1,61 @@
+"""Which models a dataset owes its content to, and whether that makes it a preview only.
+
+The miniature models know the miniature's film world and nothing else. A dataset is a preview when
+they chose its sets or wrote its captions and a source is not of that world. A source is of it when
+its sidecar's title says so (``FILM_WORLD``) or when the renderer's truth (``<stem>.truth.json``)
+lies beside it. Rejected: guessing from the pictures, which would be a third model to trust.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import fsspec
+
+from schemas.config import Config
+from schemas.dataset import NOT_CHECKED
+from schemas.source import Source
+
+FILM_WORLD = "iclora miniature film world"
+"""A sidecar's ``title`` that declares a source to be of the miniature's film world."""
+
+_MINIATURE = "miniature/"
+
+
+def models_of(config: Config, encoders: Iterable[str], captioners: Iterable[str]) -> dict[str, str]:
+    """Role to the models that filled it, or ``not checked``.
+
+    Args:
+        config: names the models that are files.
+        encoders: the CLIP models (with revision) that scored the frames.
+        captioners: who wrote the captions that were kept.
+    """
+    return {
+        "clip": ", ".join(sorted(set(encoders))) or NOT_CHECKED,
+        "captioner": ", ".join(sorted(set(captioners))) or NOT_CHECKED,
+        "faces": config.stitch.face_model or NOT_CHECKED,
+        "nsfw": NOT_CHECKED,
+        "tokenizer": config.caption.tokenizer or "none: tokens are counted by an upper bound",
+    }
+
+
+def uses_miniature(config: Config) -> bool:
+    """Whether the configuration lets the miniature choose sets or write captions."""
+    captioner = config.caption.captioner
+    writes = captioner.kind == "local" and captioner.model.startswith(_MINIATURE)
+    return writes or config.sift.clip.startswith(_MINIATURE)
+
+
+def is_of_film_world(source: Source) -> bool:
+    """Whether a source was drawn by the miniature's renderer; see the module's rule."""
+    if source.rights.title == FILM_WORLD:
+        return True
+    if source.kind != "film":
+        return False
+    fs, path = fsspec.core.url_to_fs(source.url)
+    return bool(fs.exists(f"{str(path).rpartition('.')[0]}.truth.json"))
+
+
+def is_preview(config: Config, sources: Sequence[Source]) -> bool:
+    """Whether a dataset of these sources is only a preview."""
+    return uses_miniature(config) and not all(is_of_film_world(source) for source in sources)

@@ -1,0 +1,95 @@
+"""Is one frame any good: measurements, and what its thresholds make of them.
+
+Everything is measured on the crop (bars and seams left out) at 512 px on the longer side, so one
+set of thresholds serves every resolution; only the size itself is taken in source pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from iclora.sift.picture import Look, Luma
+from iclora.sift.text import text_share
+from schemas.frame import Frame
+from schemas.sift import QualityParams
+
+Scores = dict[str, float]
+"""Measurement to value, four decimals."""
+
+_HALF_SHARP = 100.0
+"""Variance of the Laplacian at which a picture counts as half sharp (a usual blur threshold)."""
+
+_MOST_ENTROPY = 8.0
+"""Bits; of 256 equally frequent grey levels."""
+
+
+class Fault(NamedTuple):
+    """Why a frame is not good enough."""
+
+    reason: str
+    value: float
+    threshold: float
+    detail: str = ""
+
+
+def measure(look: Look, frame: Frame) -> Scores:
+    """The measurements of a frame.
+
+    Returns:
+        ``side`` (pixels, shorter side of the crop), ``luma`` (0-1), ``sharpness`` (variance of
+        the Laplacian), ``entropy`` (0-8 bits), ``text`` (0-1) and ``merit`` (0-1).
+    """
+    x0, y0, x1, y1 = frame.crop
+    scores = {
+        "side": float(min(x1 - x0, y1 - y0)),
+        "luma": round(float(look.luma.mean()) / 255, 4),
+        "sharpness": sharpness(look.luma),
+        "entropy": entropy(look.luma),
+        "text": text_share(look.luma, look.masked),
+    }
+    return scores | {"merit": merit(scores)}
+
+
+def sharpness(luma: Luma) -> float:
+    """Variance of the Laplacian of 8-bit luma (Pech-Pacheco et al., ICPR 2000)."""
+    return round(float(cv2.Laplacian(luma, cv2.CV_64F).var()), 4)
+
+
+def entropy(luma: Luma) -> float:
+    """Shannon entropy of the luma histogram (256 bins), in bits."""
+    counts = np.bincount(luma.ravel(), minlength=256)
+    shares = counts[counts > 0] / luma.size
+    return round(float(-(shares * np.log2(shares)).sum()) + 0.0, 4)
+
+
+def merit(scores: Scores) -> float:
+    """How good a frame is among good ones (0-1): sharp, rich in tones, well exposed, no text."""
+    sharp = scores["sharpness"] / (scores["sharpness"] + _HALF_SHARP)
+    rich = scores["entropy"] / _MOST_ENTROPY
+    exposed = 1 - abs(2 * scores["luma"] - 1) ** 2
+    return round(math.sqrt(max(0.0, sharp * rich * exposed * (1 - scores["text"]))), 4)
+
+
+def find_fault(scores: Scores, params: QualityParams) -> Fault | None:
+    """The first threshold that a frame fails, or None."""
+    low = (
+        ("too_small", "side", float(params.min_side)),
+        ("black", "luma", params.min_luma),
+        ("low_information", "entropy", params.min_entropy),
+    )
+    for reason, name, least in low:
+        if scores[name] < least:
+            return Fault(reason, scores[name], least)
+    if scores["luma"] > params.max_luma:
+        return Fault("blown", scores["luma"], params.max_luma)
+    if scores["text"] > params.max_text:
+        return Fault("mostly_text", scores["text"], params.max_text)
+    if scores["sharpness"] < params.min_sharpness:
+        return Fault("blurred", scores["sharpness"], params.min_sharpness)
+    return None
+
+
