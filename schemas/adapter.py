@@ -2,15 +2,57 @@
 
 from __future__ import annotations
 
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from schemas.base import Key, Schema
 from schemas.config import Config
+
+ADAPTER_SCHEMA = 1
+"""Of an adapter's folder; raised when a reader of the old one would misread the new one."""
+
+
+class RunIdentity(Schema):
+    """What makes two runs the same run: known before step 1, written into every checkpoint."""
+
+    name: Key
+    version: str
+    """Digest of the rest of this value, without what only changes how a run is watched."""
+
+    dataset: str
+    """``name@version``."""
+
+    base: str
+    """Base model and revision."""
+
+    config: Config
+
+
+class Progress(Schema):
+    """What a checkpoint remembers beside its tensors; never a time or a place."""
+
+    step: NonNegativeInt
+    """Steps done."""
+
+    skipped: NonNegativeInt = 0
+    """Steps whose loss or gradient was not finite."""
+
+    bad_in_a_row: NonNegativeInt = 0
+    rollbacks: NonNegativeInt = 0
+
+
+class CheckpointState(Schema):
+    """``state.json`` of a checkpoint."""
+
+    identity: RunIdentity
+    progress: Progress
+    optimizer: dict[str, float] = {}
+    """The optimizer's numbers that are not tensors."""
 
 
 class RunRecord(Schema):
     """``run.json``."""
 
+    schema_version: int = ADAPTER_SCHEMA
     name: Key
     version: str
     """Digest of the config, the dataset, the base's revision and the seed: known before step 1."""
@@ -19,19 +61,54 @@ class RunRecord(Schema):
     base: str
     """Base model and revision."""
 
+    preview: bool = False
+    """The dataset's captions or CLIP were the miniature's, outside its film world."""
+
     config: Config
     steps: NonNegativeInt
     loss: float
     """Mean over the last tenth of the steps."""
 
-    skipped: NonNegativeInt = 0
-    """Steps whose loss was not finite."""
+    validation: dict[str, float] = {}
+    """Last validation losses: ``all``, ``t=0.5``, ``panel-1``; empty without a val split."""
 
+    skipped: NonNegativeInt = 0
+    """Steps whose loss or gradient was not finite."""
+
+    rollbacks: NonNegativeInt = 0
     resumed_from: NonNegativeInt = 0
+    processes: PositiveInt = 1
     seconds: float
+    """Of the last stretch, from its first step to its last."""
+
+    tokens_per_second: float = 0.0
+    utilisation: float = -1.0
+    """Hardware FLOP utilisation, 0-1; -1 where the device's peak is unknown."""
+
+    peak_memory: float = -1.0
+    """GiB on the device; -1 on a CPU."""
+
+    waiting: float = 0.0
+    """Share of the time spent waiting for data."""
+
+    plan: str = ""
+    """How the step was made to fit: weights, recomputed blocks, micro-batches."""
+
     counts: dict[str, int] = {}
+    """Samples, parameters, captions dropped, panels given, … over the last stretch."""
+
     versions: dict[str, str] = {}
     """Library to version."""
+
+
+class AdapterManifest(Schema):
+    """``manifest.json``, written last: where it is, the adapter is whole."""
+
+    schema_version: int = ADAPTER_SCHEMA
+    name: Key
+    version: str
+    digests: dict[str, str]
+    """File name to sha256, for the files of the adapter's folder."""
 
 
 class AdapterRef(Schema):

@@ -57,4 +57,4 @@ class Answer(Schema):
 
     text: str
     finish: Literal["stop", "length", "blocked", "refused"] = "stop"
-    """``length``: cut off; ``blocked``: held back by a content filter; ``refused``: it would not."""
+    """``length``: cut off; ``blocked``: by a content filter; ``refused``: by the model."""

@@ -64,6 +64,9 @@ class CaptionParams(Schema):
     attempts: PositiveInt = 3
     """Tries per set, each naming the fault of the one before."""
 
+    names: tuple[str, ...] = ()
+    """Names that roles are given; empty for the package's list of first names."""
+
     forbidden_names: str = ""
     """File with more names that must not appear, one a line."""
 

@@ -26,7 +26,7 @@ NOT_CHECKED = "not checked"
 """Stands where a model would be named that a build did not have."""
 
 SourceSplit = Literal["train", "val", "both", "none"]
-"""Where a source's samples went: ``both`` only when split by scene, ``none`` if it has no sample."""
+"""Where a source's samples went: ``both`` only when split by scene, ``none`` if it has none."""
 
 
 class BuildConfig(Schema):
@@ -88,7 +88,7 @@ class DatasetManifest(Schema):
 
     config: BuildConfig
     models: dict[str, str]
-    """Role (clip, captioner, faces, nsfw, tokenizer) to model and revision, or ``not checked``."""
+    """Role (clip, captioner, nsfw, faces, heads, tokenizer) to model, or ``not checked``."""
 
     samples: NonNegativeInt
     splits: dict[str, int]

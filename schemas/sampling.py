@@ -42,6 +42,12 @@ class SampleParams(Schema):
     panels always start from pure noise, whatever the value: an empty panel that starts from
     anything else stays empty."""
 
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """``auto`` is bf16 on a GPU and fp32 on the CPU."""
+
+    weights: Literal["", "fp8", "nf4"] = ""
+    """How the transformer's weights are held, to save memory; empty is as computed."""
+
     prompts: tuple[str, ...] = ()
     """Captions of the sample sheets; when empty, val captions, else train captions."""
 

@@ -110,6 +110,9 @@ class TrainParams(Schema):
     weights: Literal["auto", "dense", "fp8", "nf4"] = "auto"
     """How the frozen base is held; ``auto``: dense where it fits, else fp8 layer by layer."""
 
+    training_adapter: str = ""
+    """Adapter file that lies under a distilled base (schnell) while training, and not after."""
+
     checkpoint_blocks: Unit = 1.0
     """Share of the transformer's blocks that recompute activations."""
 

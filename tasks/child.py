@@ -6,7 +6,9 @@ import logging
 import signal
 import subprocess
 from collections import deque
+from queue import SimpleQueue
 from threading import Thread
+from typing import IO
 
 from iclora.errors import IcloraError
 
@@ -16,6 +18,7 @@ GRACE_SECONDS = 120.0
 """How long a child that was asked to stop may take to save."""
 
 _TAIL = 20
+_NAP_SECONDS = 0.2
 
 
 def run_child(command: list[str]) -> str:
@@ -35,29 +38,57 @@ def run_child(command: list[str]) -> str:
         encoding="utf-8",
         start_new_session=True,
     ) as child:
+        answer: list[str] = []
+        heard: SimpleQueue[str] = SimpleQueue()
+        readers = [
+            Thread(target=_hear, args=(child.stderr, heard), daemon=True),
+            Thread(target=_collect, args=(child.stdout, answer), daemon=True),
+        ]
+        for reader in readers:
+            reader.start()
         tail: deque[str] = deque(maxlen=_TAIL)
-        reader = Thread(target=_stream, args=(child, tail), daemon=True)
-        reader.start()
         try:
-            assert child.stdout is not None
-            answer = child.stdout.read()
-            code = child.wait()
+            code = _follow(child, heard, tail)
         except BaseException:  # cancellation is not an Exception; the child must not outlive us
             _stop(child)
             raise
-        reader.join()
+        for reader in readers:
+            reader.join()
+    _log_lines(heard, tail)
     if code != 0:
         raise IcloraError(f"{' '.join(command[1:4])} ended with code {code}: {' | '.join(tail)}")
-    return answer
+    return "".join(answer)
 
 
-def _stream(child: subprocess.Popen[str], tail: deque[str]) -> None:
-    assert child.stderr is not None
-    for line in child.stderr:
-        text = line.rstrip()
-        if text:
-            tail.append(text)
-            log.info("%s", text)
+def _follow(child: subprocess.Popen[str], heard: SimpleQueue[str], tail: deque[str]) -> int:
+    """Logs what the child says until it ends.
+
+    Logging happens here and not in the reader: Prefect takes log lines only from a run's own
+    thread. The naps are short because an exception sent to this thread is seen between them.
+    """
+    while True:
+        _log_lines(heard, tail)
+        try:
+            return child.wait(_NAP_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _log_lines(heard: SimpleQueue[str], tail: deque[str]) -> None:
+    while not heard.empty():
+        line = heard.get()
+        tail.append(line)
+        log.info("%s", line)
+
+
+def _hear(lines: IO[str] | None, heard: SimpleQueue[str]) -> None:
+    for line in lines or ():
+        if text := line.rstrip():
+            heard.put(text)
+
+
+def _collect(lines: IO[str] | None, answer: list[str]) -> None:
+    answer.extend(lines or ())
 
 
 def _stop(child: subprocess.Popen[str]) -> None:

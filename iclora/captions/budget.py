@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from pathlib import Path
 
 from iclora.captions.draft import CountTokens
 
@@ -42,5 +43,5 @@ def token_bound(text: str) -> int:
 
 
 def counted_by(tokenizer: str) -> str:
-    """How tokens are counted, for the card."""
-    return tokenizer or BOUND
+    """How tokens are counted, for the card; without the paths of this machine."""
+    return Path(tokenizer).name if Path(tokenizer).is_dir() else tokenizer or BOUND

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from iclora.captions.people import Kind
+from iclora.captions.text import word_set
 from iclora.errors import BadConfig
+from schemas.captioning import CaptionParams
 
 _FOLDER = Path(__file__).parent
 _SEXES: dict[str, Kind] = {"m": "male", "f": "female", "-": "any"}
-_TITLES = frozenset("mr mrs ms miss dr sir lady lord king queen prince princess the".split())
+_TITLES = word_set("mr mrs ms miss dr sir lady lord king queen prince princess the")
 
 
 class FirstName(NamedTuple):
@@ -57,9 +59,12 @@ def forbidden_names(path: str = "") -> frozenset[str]:
     return frozenset(plain(name) for name in (*_lines(_FOLDER / "film_names.txt"), *own))
 
 
-def names_for(key: str, forbidden: frozenset[str] = frozenset()) -> tuple[FirstName, ...]:
-    """All first names in an order that looks random and depends on nothing but the set's key."""
-    allowed = [name for name in first_names() if plain(name.name) not in forbidden]
+def names_for(key: str, params: CaptionParams) -> tuple[FirstName, ...]:
+    """The names for roles in an order that looks random and depends only on the set's key."""
+    forbidden = forbidden_names(params.forbidden_names)
+    known = {name.name: name for name in first_names()}
+    given = [known.get(name, FirstName(name, "any")) for name in params.names or known]
+    allowed = [name for name in given if plain(name.name) not in forbidden]
     return tuple(sorted(allowed, key=lambda name: _rank(key, name.name)))
 
 

@@ -11,14 +11,14 @@ import re
 from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
+from iclora.captions.text import word_set
+
 Kind = Literal["male", "female", "any"]
 
 _MALE = "man boy gentleman guy father grandfather brother son king prince lad actor waiter"
-_FEMALE = (
-    "woman girl lady mother grandmother sister daughter queen princess actress waitress bride"
-)
+_FEMALE = "woman girl lady mother grandmother sister daughter queen princess actress waitress bride"
 _ANY = (
-    "person child kid toddler baby infant figure character teenager youth adult someone somebody "
+    "person child kid toddler baby infant figure character teenager youth adult "
     "hero protagonist villain traveller traveler hiker driver rider dancer singer musician artist "
     "painter chef doctor nurse teacher student soldier officer detective archaeologist scientist "
     "astronaut knight warrior wizard witch robot worker farmer fisherman sailor cyclist skier"
@@ -26,7 +26,7 @@ _ANY = (
 KINDS: Final[dict[str, Kind]] = {
     **dict.fromkeys(_MALE.split(), "male"),
     **dict.fromkeys(_FEMALE.split(), "female"),
-    **dict.fromkeys(_ANY.split(), "any"),
+    **dict.fromkeys((*_ANY.split(), "someone", "somebody"), "any"),
 }
 """Singular nouns that mean a person, and what they say of its sex."""
 
@@ -40,18 +40,20 @@ _LOOKS = (
     "jacket sweater jumper hoodie suit uniform robe hat cap helmet scarf tie trousers jeans shorts "
     "boots cloak mask bow ribbon vest apron"
 )
-_NOUNS = "|".join(sorted(KINDS, key=len, reverse=True))
+_NOUNS = "|".join((*_MALE.split(), *_FEMALE.split(), *_ANY.split()))
 _LOOK = rf"(?:(?:an?|the|his|her|their)\s+)?(?:[\w'-]+\s+){{0,3}}?(?:{'|'.join(_LOOKS.split())})"
 _JOIN = r"(?:,\s*(?:and\s+)?|\s+and\s+|\s+)(?:(?:with|in|wearing)\s+)?"
 _PHRASE = re.compile(
-    rf"\b(?P<article>an?|another|one|the|this|that)\s+(?P<before>(?:[\w'-]+,?\s+){{0,4}}?)"
-    rf"(?P<noun>{_NOUNS})\b"
+    rf"\b(?:(?P<article>an?|another|one|the|this|that)\s+(?P<before>(?:[\w'-]+,?\s+){{0,4}}?)"
+    rf"(?P<noun>{_NOUNS})|(?P<nobody>someone|somebody))\b"
     rf"(?P<looks>,?\s+(?:with|in|wearing|who has|who wears)\s+{_LOOK}(?:{_JOIN}{_LOOK})*\b)?",
     re.IGNORECASE,
 )
-_ONE_LOOK = re.compile(rf"(?P<how>(?:[\w'-]+\s+)*?)(?P<look>{'|'.join(_LOOKS.split())})\b", re.I)
+_ONE_LOOK = re.compile(
+    rf"(?P<how>(?:[\w'-]+\s+)*?)(?P<look>{'|'.join(_LOOKS.split())})\b", re.IGNORECASE
+)
 _HAIRED = re.compile(r"\b(\w+)[- ]haired\b", re.IGNORECASE)
-_FILLERS = frozenset("a an the his her their with in and wearing who has wears".split())
+_FILLERS = word_set("a an the his her their with in and wearing who has wears")
 
 
 class Person(NamedTuple):
@@ -66,6 +68,9 @@ class Person(NamedTuple):
     """``the boy`` rather than ``a boy``."""
 
     kind: Kind
+    dress: str
+    """The end of the phrase, which tells of looks: `` with red hair``."""
+
     looks: dict[str, str]
     """What is seen (hair, shirt) to how it is described (``curly red``)."""
 
@@ -77,9 +82,10 @@ def people_in(text: str) -> Iterator[Person]:
             start=match.start(),
             end=match.end(),
             words=match.group(),
-            definite=match["article"].lower() in {"the", "this", "that"},
-            kind=KINDS[match["noun"].lower()],
-            looks=_looks(match["before"], match["looks"] or ""),
+            definite=(match["article"] or "").lower() in {"the", "this", "that"},
+            kind=KINDS[(match["noun"] or match["nobody"]).lower()],
+            dress=match["looks"] or "",
+            looks=_looks(match["before"] or "", match["looks"] or ""),
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from schemas.caption import Caption, Fault
+from schemas.caption import Fault
 from schemas.captioning import CaptionParams
 from schemas.layout import Layout
 
@@ -49,27 +49,25 @@ def merge_prompt(
     The canvas goes with it, because who is who across panels is a question of looks.
     """
     said = [f"{marker} {part}" for marker, part in zip(layout.markers, parts, strict=True)]
-    return "\n".join(
-        [
-            f"The picture is a canvas of {_grid(layout)}. Each panel was described by somebody "
-            "who saw only that panel:",
-            *said,
-            "Merge the descriptions into one caption. Decide from the picture which of the "
-            "described persons are the same; the same person keeps the same name in every panel, "
-            "and different persons have different names. Keep what was seen, drop what the "
-            "picture contradicts.",
-            *_rules(params, layout, names),
-        ]
+    first = (
+        f"The picture is a canvas of {_grid(layout)}. Each panel was described by somebody who saw "
+        "only that panel:"
     )
+    task = (
+        "Merge the descriptions into one caption. Decide from the picture which of the described "
+        "persons are the same; the same person keeps the same name in every panel, and different "
+        "persons have different names. Keep what was seen, drop what the picture contradicts."
+    )
+    return "\n".join([first, *said, task, *_rules(params, layout, names)])
 
 
-def retry_note(previous: Caption, layout: Layout, faults: Sequence[Fault]) -> str:
+def retry_note(previous: str, faults: Sequence[Fault]) -> str:
     """What is added to a prompt when the answer before was refused."""
     return "\n".join(
         [
             "",
             "Your answer before this one was:",
-            previous.text(layout.markers),
+            previous,
             "It was refused for these reasons:",
             *(f"- {fault.sentence}" for fault in faults),
             "Write the caption again without these faults.",
@@ -115,14 +113,23 @@ def _rules(params: CaptionParams, layout: Layout, names: Sequence[str]) -> list[
     offered = ", ".join(f"<{name}>" for name in names[:NAMES_OFFERED])
     start = f"with {params.prefix}, then " if params.prefix else "with "
     return [
-        f"- Begin {start}a short summary that says what the whole set shows: subject, place and "
-        "style. Words that fit any set, such as 'in a captivating sequence', are not a summary.",
-        f"- Then describe each panel behind its marker: {' '.join(layout.markers)}. Every marker "
-        "appears once, in this order, after a comma or semicolon, and opens a clause.",
-        f"- Everybody who can be seen has a name in angle brackets, one of {offered}. Use the "
-        "name in every panel where that person is seen instead of 'he', 'she' or 'the man'. "
-        "Never use names of real people or of film roles.",
+        (
+            f"- Begin {start}a short summary that says what the whole set shows: subject, place "
+            "and style. Words that fit any set, such as 'in a captivating sequence', are not a "
+            "summary."
+        ),
+        (
+            f"- Then describe each panel behind its marker: {' '.join(layout.markers)}. Every "
+            "marker appears once, in this order, after a comma or semicolon, and opens a clause."
+        ),
+        (
+            f"- Everybody who can be seen has a name in angle brackets, one of {offered}. Use the "
+            "name in every panel where that person is seen instead of 'he', 'she' or 'the man'. "
+            "Never use names of real people or of film roles."
+        ),
         "- Say only what can be seen: who, what they do, where, light, shot size, colours.",
-        f"- It is one flowing English sentence on one line, at most {params.max_words} words, "
-        "without headings, lists or remarks about the task.",
+        (
+            f"- It is one flowing English sentence on one line, at most {params.max_words} words, "
+            "without headings, lists or remarks about the task."
+        ),
     ]

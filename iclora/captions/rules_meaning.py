@@ -7,18 +7,18 @@ from collections import Counter
 from typing import Final
 
 from iclora.captions.draft import Draft, Rule
-from iclora.captions.text import ROLE
+from iclora.captions.text import ROLE, word_set
 from schemas.caption import Fault
 
 _WORD = re.compile(r"[^\W\d_]+(?:['\N{RIGHT SINGLE QUOTATION MARK}-][^\W\d_]+)*")
 
-_STOP_WORDS = frozenset(
+_STOP_WORDS = word_set(
     "a an the this that these those in on at of for to from by with and or but as is are was be "
     "being it its their his her our your my we us you they he she into onto over under through "
     "across within while where when which who whose then now here there so such very each every "
-    "one two three four five six seven eight nine several many few some all both".split()
+    "one two three four five six seven eight nine several many few some all both"
 )
-_HOLLOW = frozenset(
+_HOLLOW = word_set(
     # what the thing is called, not what it shows
     "sequence sequences series set sets scene scenes shot shots frame frames panel panels moment "
     "moments image images picture pictures photo photos visual visuals narrative narratives story "
@@ -34,26 +34,28 @@ _HOLLOW = frozenset(
     "begins begin beginning opens open opening starts start unfolds unfold unfolding follows "
     "follow following shows show showing depicts depict presents present presenting features "
     "feature captures capture captured tells telling takes take transitions transition overall "
-    "various different consecutive sequential continuous".split()
+    "various different consecutive sequential continuous"
 )
 
 _REFUSALS = re.compile(
-    r"\bI(?:'|\N{RIGHT SINGLE QUOTATION MARK})?m (?:sorry|unable|not able)\b|\bI am (?:sorry|unable)\b"
-    r"|\bI (?:cannot|can't|can\N{RIGHT SINGLE QUOTATION MARK}t|can not|won't|am not able)\b"
+    r"\bI(?:'m| am) (?:sorry|unable|not able)\b|\bI (?:cannot|can't|can not|won't)\b"
     r"|\bas an? (?:AI|artificial|language model)\b|\bno image (?:was |is )?(?:provided|attached)\b"
     r"|\b(?:cannot|can't|unable to) (?:assist|help|identify|describe|comply|view|see|process)\b",
     re.IGNORECASE,
 )
 
 _FUNCTION_WORDS: Final[dict[str, frozenset[str]]] = {
-    "English": frozenset("the a an of in on at with and is are his her to by from as under".split()),
-    "French": frozenset("le la les un une des du dans et est sur avec au aux qui il elle".split()),
-    "German": frozenset("der die das ein eine einer und ist im am mit auf den dem von zu".split()),
-    "Spanish": frozenset("el la los las un una en y es con de del por que su sobre al".split()),
-    "Italian": frozenset("il lo la i gli le un una di del della in e con che su nel".split()),
-    "Portuguese": frozenset("o a os as um uma de do da em e com que no na por seu".split()),
-    "Dutch": frozenset("de het een en van in op met is aan te zijn dat voor bij".split()),
+    "English": word_set("the a an of in on at with and is are his her to by from as under"),
+    "French": word_set("le la les un une des du dans et est sur avec au aux qui il elle"),
+    "German": word_set("der die das ein eine einer und ist im am mit auf den dem von zu"),
+    "Spanish": word_set("el la los las un una en y es con de del por que su sobre al"),
+    "Italian": word_set("il lo la i gli le un una di del della in e con che su nel"),
+    "Portuguese": word_set("o a os as um uma de do da em e com que no na por seu"),
+    "Dutch": word_set("de het een en van in op met is aan te zijn dat voor bij"),
 }
+_LAST_LATIN: Final = "\u024f"
+"""End of the block Latin Extended-B."""
+
 _MOST_FOREIGN_LETTERS: Final = 0.1
 """Share of letters outside the Latin script; a shop sign may be quoted, a sentence may not."""
 
@@ -87,7 +89,7 @@ def summary_empty(draft: Draft) -> Fault | None:
 
 def refusal(draft: Draft) -> Fault | None:
     """The captioner described the pictures instead of excusing itself."""
-    if not (found := _REFUSALS.search(draft.line)):
+    if not (found := _REFUSALS.search(draft.line.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))):
         return None
     return Fault(rule="refusal", sentence=f'It is a refusal: "{found.group()}".')
 
@@ -95,13 +97,11 @@ def refusal(draft: Draft) -> Fault | None:
 def language(draft: Draft) -> Fault | None:
     """The caption is English: Latin letters, and English function words before others."""
     letters = [char for char in draft.line if char.isalpha()]
-    foreign = sum(ord(char) > 0x24F for char in letters)  # beyond Latin Extended-B
+    foreign = sum(char > _LAST_LATIN for char in letters)
     if letters and round(foreign / len(letters), 4) > _MOST_FOREIGN_LETTERS:
         return Fault(rule="language", sentence="It is not written in the Latin script.")
     counts = Counter(words_of(draft.line))
-    scores = {
-        name: sum(counts[word] for word in words) for name, words in _FUNCTION_WORDS.items()
-    }
+    scores = {name: sum(counts[word] for word in words) for name, words in _FUNCTION_WORDS.items()}
     best = max(scores, key=lambda name: scores[name])  # English comes first and wins ties
     if best == "English":
         return None

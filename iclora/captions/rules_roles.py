@@ -10,20 +10,24 @@ from typing import Final
 from iclora.captions.draft import Draft, Rule
 from iclora.captions.names import plain
 from iclora.captions.people import KINDS, PRONOUNS, Kind, Person, opposite, people_in
-from iclora.captions.text import ROLE, roles_in
+from iclora.captions.text import ROLE, roles_in, word_set
 from schemas.caption import Fault
 
-_GENERIC = frozenset(KINDS) | frozenset(
+_GENERIC = frozenset(KINDS) | word_set(
     "animal dog cat fox badger mouse rat bear wolf lion tiger rabbit hare bird owl cow horse pig "
-    "sheep goat duck hen fish frog squirrel monkey elephant people man1 name role subject someone "
-    "protagonist hero heroine friend couple crowd family x y z".split()
+    "sheep goat duck hen fish frog squirrel monkey elephant people name role subject someone "
+    "protagonist hero heroine friend couple crowd family x y z"
 )
-_NUMBERED = re.compile(r"\d|^(?:person|character|man|woman|boy|girl|role|name) [A-Z]$", re.I)
+_NUMBERED = re.compile(
+    r"\d|^(?:person|character|man|woman|boy|girl|role|name) [A-Z]$", re.IGNORECASE
+)
 _NAMED_BEFORE = re.compile(
     r"<[^<>]+>(?:,| is| was| as|, as| seen as|, now| -)? ?(?:the |an? )?[\w' -]{0,24}$"
 )
 _NAMED_BEHIND = re.compile(r"^,? ?(?:(?:is )?(?:named|called) )?<[^<>]+>")
-_LIKE = re.compile(r"\b(?:like|as if|of|resembling|dressed as|statue of|portrait of)\s+$", re.I)
+_LIKE = re.compile(
+    r"\b(?:like|as if|of|resembling|dressed as|statue of|portrait of)\s+$", re.IGNORECASE
+)
 _ALIAS = re.compile(
     r"<([^<>]+)>,? ?(?:\(|/|also known as|aka|a\.k\.a\.|or|alias|who is also called) ?<([^<>]+)>",
     re.IGNORECASE,
@@ -55,9 +59,7 @@ def _unnamed(part: str) -> str:
 
 def _has_name(part: str, person: Person) -> bool:
     before, behind = part[: person.start], part[person.end :]
-    return bool(
-        _NAMED_BEFORE.search(before) or _NAMED_BEHIND.match(behind) or _LIKE.search(before)
-    )
+    return bool(_NAMED_BEFORE.search(before) or _NAMED_BEHIND.match(behind) or _LIKE.search(before))
 
 
 def name_generic(draft: Draft) -> Fault | None:

@@ -17,6 +17,11 @@ ROLE = re.compile(r"<([^<>]{1,40})>")
 """A role's name in brackets: ``<Ann>``."""
 
 
+def word_set(words: str) -> frozenset[str]:
+    """The words of a list written with spaces between them."""
+    return frozenset(words.split())
+
+
 def flatten(text: str) -> str:
     """A text as one line: NFC, without control and format characters, single spaces."""
     normal = unicodedata.normalize("NFC", text)

@@ -155,7 +155,8 @@ def identity(panels: Array, given: tuple[int, ...]) -> Array:
         [...] mean cosine over the pairs (given, drawn).
     """
     drawn = [panel for panel in range(panels.shape[-2]) if panel not in given]
-    assert given and drawn, "identity compares given panels with drawn ones"
+    assert given, "identity compares given panels with drawn ones"
+    assert drawn, "identity compares given panels with drawn ones"
     similar = panels[..., list(given), :] @ np.swapaxes(panels[..., drawn, :], -1, -2)
     return similar.mean(axis=(-1, -2))
 

@@ -1,9 +1,9 @@
 """CHAMPION names the version that production uses; it moves atomically, and back.
 
 ``adapters/<name>/CHAMPION`` is one line, replaced in one write. ``CHAMPIONS`` beside it is the
-line of succession, oldest first, its last line the champion. It is written first: after a crash
-between the two writes CHAMPION still tells the truth, and the next move drops what never came
-into force.
+line of succession, oldest first, its last line the champion. It always holds at least what has
+been in force: a new champion is written to it first, one that is taken back leaves it last. So a
+crash between the two writes leaves CHAMPION true, and the next move drops what is not in force.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def promote(store: Store, name: str, version: str) -> str:
         )
     line = _succession(store, name)
     if not line or line[-1] != version:
-        _move(store, name, [*line, version])
+        _write_succession(store, name, [*line, version])
+        store.write(f"adapters/{name}/CHAMPION", f"{version}\n".encode())
+        log.info("champion of %s: %s", name, version)
     return version
 
 
@@ -54,8 +56,15 @@ def undo(store: Store, name: str) -> str:
     line = _succession(store, name)
     if not line:
         raise BadInput(f"{name} has no champion in {store.url}: nothing to undo")
-    _move(store, name, line[:-1])
-    return line[-2] if line[:-1] else ""
+    before = line[-2] if line[:-1] else ""
+    place = f"adapters/{name}/CHAMPION"
+    if before:
+        store.write(place, f"{before}\n".encode())
+    else:
+        store.fs.rm(store.path(place))
+    _write_succession(store, name, line[:-1])
+    log.info("champion of %s: %s", name, before or "none")
+    return before
 
 
 def _succession(store: Store, name: str) -> list[str]:
@@ -65,16 +74,11 @@ def _succession(store: Store, name: str) -> list[str]:
     current = champion_of(store, name)
     if not current:
         return []
-    if current not in line:  # CHAMPION was written by hand or by an interrupted undo
+    if current not in line:  # CHAMPION was written by hand
         return [*line, current]
     return line[: len(line) - line[::-1].index(current)]
 
 
-def _move(store: Store, name: str, line: list[str]) -> None:
-    store.write(f"adapters/{name}/CHAMPIONS", "".join(f"{v}\n" for v in line).encode())
-    place = f"adapters/{name}/CHAMPION"
-    if line:
-        store.write(place, f"{line[-1]}\n".encode())
-    elif store.exists(place):
-        store.fs.rm(store.path(place))
-    log.info("champion of %s: %s", name, line[-1] if line else "none")
+def _write_succession(store: Store, name: str, line: list[str]) -> None:
+    text = "".join(f"{version}\n" for version in line)
+    store.write(f"adapters/{name}/CHAMPIONS", text.encode())

@@ -8,6 +8,7 @@ unevenly spaced, so a number is never computed from a time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from fractions import Fraction
@@ -17,10 +18,15 @@ from typing import Any, NamedTuple
 import av
 import cv2
 import numpy as np
+from av.container import InputContainer
+from av.error import EOFError as EndOfFile
+from av.error import FFmpegError
+from av.sidedata.sidedata import Type
 from av.video.reformatter import Colorspace
 from numpy.typing import NDArray
 
 from iclora.ingest.found import Unreadable
+from schemas.base import Box
 
 Pixels = NDArray[np.uint8]
 """Height x width x 3 (or height x width), 0 to 255."""
@@ -43,8 +49,14 @@ _FALLBACK_RATE = Fraction(25)
 class Shape(NamedTuple):
     """How decoded frames become upright pictures with square pixels."""
 
-    turn: NDArray[np.int64]
-    """2 x 2 matrix of -1, 0, 1 that turns (x, y) of the decoded frame upright."""
+    swap: bool
+    """Rows become columns."""
+
+    across: int
+    """-1 mirrors left and right, after swapping; 1 does not."""
+
+    down: int
+    """-1 mirrors top and bottom, after swapping; 1 does not."""
 
     aspect: Fraction
     """Width of a decoded pixel over its height."""
@@ -59,7 +71,7 @@ class Film:
         size: width and height of decoded frames, in pixels.
     """
 
-    def __init__(self, container: av.container.InputContainer, name: str, max_pixels: int) -> None:
+    def __init__(self, container: InputContainer, name: str, max_pixels: int) -> None:
         if not container.streams.video:
             raise Unreadable("no_video", f"{name} has no video stream")
         self.name = name
@@ -89,9 +101,9 @@ class Film:
                 for frame in self.container.decode(video=0):
                     in_a_row = 0
                     yield frame
-            except av.error.EOFError:
+            except EndOfFile:
                 return
-            except (av.FFmpegError, OSError):
+            except (FFmpegError, OSError):
                 in_a_row += 1
                 self.broken += 1
                 if in_a_row >= _MAX_BROKEN:
@@ -123,32 +135,29 @@ def open_film(path: Path, max_pixels: int) -> Generator[Film]:
         if not path.stat().st_size:
             raise Unreadable("empty_file", f"{name} is empty")
         try:
-            container = av.open(file, options=_OPTIONS, buffer_size=_BUFFER)
-        except (av.FFmpegError, OSError) as error:
+            container = av.open(file, "r", options=_OPTIONS, buffer_size=_BUFFER)
+        except (FFmpegError, OSError) as error:
             raise Unreadable("not_a_film", f"{name} is not a film FFmpeg can read") from error
         with closing(container):
             yield Film(container, name, max_pixels)
 
 
 def shape_of(film: Film, frame: av.VideoFrame) -> Shape:
-    """Reads the display matrix and the sample aspect ratio of a frame."""
-    aspect = film.stream.sample_aspect_ratio or film.stream.codec_context.sample_aspect_ratio
-    return Shape(_turn_of(frame), Fraction(aspect) if aspect and aspect > 0 else Fraction(1))
-
-
-def _turn_of(frame: av.VideoFrame) -> NDArray[np.int64]:
-    """The quarter turn and mirroring nearest to FFmpeg's display matrix.
+    """Reads the sample aspect ratio and the display matrix, to the nearest quarter turn.
 
     The matrix is nine 32-bit integers [a b u; c d v; x y w]; the point (p, q) of the frame is
     shown at (a p + c q + x, b p + d q + y) (FFmpeg, libavutil/display.h).
     """
-    for item in frame.side_data:
-        if item.type.name == "DISPLAYMATRIX":
-            a, b, _, c, d = np.frombuffer(bytes(item), np.int32)[:5].astype(np.int64)
-            if abs(a * d) >= abs(b * c):
-                return np.array([[np.sign(a) or 1, 0], [0, np.sign(d) or 1]])
-            return np.array([[0, np.sign(c)], [np.sign(b), 0]])
-    return np.eye(2, dtype=np.int64)
+    found = film.stream.sample_aspect_ratio or film.stream.codec_context.sample_aspect_ratio
+    aspect = Fraction(found) if found and found > 0 else Fraction(1)
+    side_data: Any = frame.side_data  # its stub has strings where there are items
+    matrix = side_data.get(Type.DISPLAYMATRIX)
+    if matrix is None:
+        return Shape(swap=False, across=1, down=1, aspect=aspect)
+    a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(matrix), np.int32)[:5])
+    swap = abs(b * c) > abs(a * d)
+    across, down = (c, b) if swap else (a, d)
+    return Shape(swap, -1 if across < 0 else 1, -1 if down < 0 else 1, aspect)
 
 
 def upright(pixels: Pixels, shape: Shape) -> Pixels:
@@ -160,13 +169,32 @@ def upright(pixels: Pixels, shape: Shape) -> Pixels:
         size = (width, round(height / shape.aspect))
     if size != (width, height):
         pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC), np.uint8)
-    turn: Any = shape.turn
-    if turn[0, 0] == 0:
+    if shape.swap:
         pixels = pixels.swapaxes(0, 1)
-        across, down = turn[0, 1], turn[1, 0]
-    else:
-        across, down = turn[0, 0], turn[1, 1]
-    return np.ascontiguousarray(pixels[::down, ::across])
+    return np.ascontiguousarray(pixels[:: shape.down, :: shape.across])
+
+
+def upright_box(box: Box, size: tuple[int, int], shape: Shape) -> Box:
+    """Where a box of the decoded frame lies in the upright picture.
+
+    Args:
+        box: in pixels of the decoded frame.
+        size: width and height of the decoded frame.
+        shape: how it becomes upright.
+    """
+    x0, y0, x1, y1 = box
+    width, height = size
+    wide, high = max(shape.aspect, Fraction(1)), max(1 / shape.aspect, Fraction(1))
+    # Rounded inwards: half a pixel of a bar is still bar.
+    x0, x1, width = math.ceil(x0 * wide), math.floor(x1 * wide), round(width * wide)
+    y0, y1, height = math.ceil(y0 * high), math.floor(y1 * high), round(height * high)
+    if shape.swap:
+        x0, y0, x1, y1, width, height = y0, x0, y1, x1, height, width
+    if shape.across < 0:
+        x0, x1 = width - x1, width - x0
+    if shape.down < 0:
+        y0, y1 = height - y1, height - y0
+    return (x0, y0, x1, y1)
 
 
 def rgb_of(frame: av.VideoFrame) -> Pixels:

@@ -9,28 +9,31 @@ from pathlib import Path, PurePosixPath
 
 from iclora.ingest.found import Unreadable
 
-FILM_SUFFIXES = frozenset(
+_FILMS = (
     ".3g2 .3gp .asf .avi .f4v .flv .h264 .h265 .hevc .ivf .m2ts .m2v .m4v .mkv .mov .mp4 .mpe "
-    ".mpeg .mpg .mts .mxf .nut .ogm .ogv .ts .vob .webm .wmv .y4m".split()
+    ".mpeg .mpg .mts .mxf .nut .ogm .ogv .ts .vob .webm .wmv .y4m"
 )
-PICTURE_SUFFIXES = frozenset(
-    ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .png .ppm .tif .tiff .webp".split()
-)
+_PICTURES = ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .png .ppm .tif .tiff .webp"
+FILM_SUFFIXES = frozenset(_FILMS.split())
+PICTURE_SUFFIXES = frozenset(_PICTURES.split())
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 TABLE_SUFFIXES = frozenset((".parquet", ".arrow"))
+_DATASET_FILES = frozenset(("dataset_info.json", "dataset_dict.json", "state.json"))
 _SHARD = re.compile(r"[-_.]\d{4,}\.tar$")
 _JUNK = frozenset(("__macosx", "thumbs.db", "desktop.ini", "@eadir"))
-_DIGITS = re.compile(r"(\d+)")
+_DIGITS = re.compile(r"([0-9]+)")
 
 
 def natural(name: str) -> tuple[object, ...]:
     """A sort key under which ``shot2`` comes before ``shot10``."""
     parts = [part for part in PurePosixPath(name).parts if part != "/"]
-    split = tuple(
-        tuple((0, int(run), "") if run.isdecimal() else (1, 0, run.casefold()) for run in runs)
-        for runs in (list(filter(None, _DIGITS.split(part))) for part in parts)
-    )
+    runs = [[run for run in _DIGITS.split(part) if run] for part in parts]
+    split = tuple(tuple(_rank(run) for run in part) for part in runs)
     return (split, name)
+
+
+def _rank(run: str) -> tuple[int, int, str]:
+    return (0, int(run), "") if run.isascii() and run.isdecimal() else (1, 0, run.casefold())
 
 
 def is_junk(name: str) -> bool:
@@ -70,6 +73,12 @@ def is_table(name: str) -> bool:
     return suffix_of(name) in TABLE_SUFFIXES
 
 
+def is_dataset(files: Iterable[str]) -> bool:
+    """Whether a folder's files are those of a Hugging Face dataset."""
+    every = set(files)
+    return any(is_table(name) for name in every) or bool(every & _DATASET_FILES)
+
+
 def files_below(folder: Path) -> list[str]:
     """The files of a folder and its sub-folders, junk left out, in natural order.
 
@@ -101,3 +110,13 @@ def pictures_among(names: Iterable[str], *, captioned: bool) -> list[str]:
         if PurePosixPath(name).with_suffix(".txt").as_posix() in texts
     }
     return [name for name in pictures if (PurePosixPath(name).parent in folders) == captioned]
+
+
+def with_captions(pictures: Iterable[str], files: Iterable[str]) -> list[str]:
+    """Pictures and the captions that lie beside them."""
+    every = set(files)
+    both: list[str] = []
+    for name in pictures:
+        text = PurePosixPath(name).with_suffix(".txt").as_posix()
+        both += [name, text] if text in every else [name]
+    return both

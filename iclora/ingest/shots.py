@@ -154,7 +154,7 @@ class FilmStream(VideoStream):
         """Never asked for by ``SceneManager.detect_scenes``."""
         raise AssertionError("a film is read once")
 
-    def seek(self, target: object) -> None:
+    def seek(self, target: object) -> None:  # noqa: ARG002 - their signature
         """Never asked for without a start time."""
         raise AssertionError("a film is read once")
 
@@ -231,6 +231,10 @@ def _nearest(seconds: NDArray[np.float64], time: float) -> int:
     return min(around, key=lambda number: abs(float(seconds[number]) - time))
 
 
+def _look_away(number: int, frame: av.VideoFrame, pixels: Pixels) -> None:
+    """Watches nothing."""
+
+
 def find_cuts(path: Path, params: ShotParams, max_pixels: int = 0) -> Cuts:
     """The cuts of a film, for ``iclora shots``.
 
@@ -243,7 +247,7 @@ def find_cuts(path: Path, params: ShotParams, max_pixels: int = 0) -> Cuts:
         Unreadable: it is not a film, or not one frame can be decoded.
     """
     with open_film(path, max_pixels or IngestParams().max_pixels) as film:
-        timeline = survey_film(film, params, lambda *_: None)
+        timeline = survey_film(film, params, _look_away)
     cuts = [first for first, _ in timeline.shots[1:]]
     return Cuts(
         fps=round(float(timeline.rate), 4),

@@ -20,26 +20,21 @@ _LOADING = threading.Lock()
 
 
 class SafetyClassifier:
-    """A loaded classifier.
-
-    Attributes:
-        name: the model, without paths of this machine.
-        revision: hub commit or digest of the weights.
-    """
+    """A loaded classifier."""
 
     def __init__(self, name: str) -> None:
         from transformers import AutoImageProcessor, AutoModelForImageClassification
 
         located = locate(name)
-        self.name = Path(name).name if Path(name).is_dir() else name
-        self.revision = located.revision
         self._process: Any = AutoImageProcessor.from_pretrained(located.folder)
         self._model: Any = AutoModelForImageClassification.from_pretrained(
             located.folder, use_safetensors=True
         ).eval()
         labels: dict[int, str] = self._model.config.id2label
         self._unsafe = [
-            index for index, label in labels.items() if any(word in label.lower() for word in _UNSAFE)
+            index
+            for index, label in labels.items()
+            if any(word in label.lower() for word in _UNSAFE)
         ]
         if not self._unsafe:
             raise BadConfig(f"{name} has no label that means nsfw: {', '.join(labels.values())}")
@@ -66,6 +61,16 @@ def load_classifier(name: str) -> SafetyClassifier:
     """
     with _LOADING:
         return _load(name)
+
+
+def classifier_label(name: str) -> str:
+    """``name@revision``, without loading the model.
+
+    Raises:
+        MissingModel: its weights are not on this machine.
+    """
+    located = locate(name)
+    return f"{Path(name).name if Path(name).is_dir() else name}@{located.revision}"
 
 
 @lru_cache(maxsize=1)

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -72,11 +73,6 @@ class ClipEncoder:
         size = self._model.visual.image_size
         self.image_size: int = size if isinstance(size, int) else max(size)
 
-    @property
-    def label(self) -> str:
-        """``name@revision``: what manifests record."""
-        return f"{self.name}@{self.revision}"
-
     def images(self, images: Sequence[Image.Image]) -> Rows:
         """Unit vectors of pictures, float32 [n, d]."""
         return self._rows(images, self._embed_images)
@@ -94,15 +90,13 @@ class ClipEncoder:
     def _embed_texts(self, batch: Sequence[str]) -> torch.Tensor:
         return self._model.encode_text(self._tokenize(list(batch)).to(self._device))
 
-    def _rows(
-        self, items: Sequence[Item], embed: Callable[[Sequence[Item]], torch.Tensor]
-    ) -> Rows:
+    def _rows(self, items: Sequence[Item], embed: Callable[[Sequence[Item]], torch.Tensor]) -> Rows:
         batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
         if not batches:
             return np.zeros((0, self._width()), np.float32)
         workers = 1 if self._device == "cuda" else min(len(batches), os.cpu_count() or 1)
         with ThreadPoolExecutor(workers, initializer=_one_thread) as pool:
-            return np.concatenate(list(pool.map(lambda batch: _unit(batch, embed), batches)))
+            return np.concatenate(list(pool.map(_unit, batches, repeat(embed))))
 
     def _width(self) -> int:
         return len(self.texts([""])[0])
@@ -122,6 +116,17 @@ def load_clip(name: str) -> ClipEncoder:
     """
     with _LOADING:
         return _load(name)
+
+
+def clip_label(name: str) -> str:
+    """``name@revision``, what manifests record, without loading the model.
+
+    Raises:
+        MissingModel: its weights are not on this machine.
+        BadConfig: open_clip does not know the name, or the weights are pickled.
+    """
+    found = _find(name)
+    return f"{found.name}@{found.revision}"
 
 
 @lru_cache(maxsize=2)

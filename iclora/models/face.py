@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -29,14 +29,9 @@ class Face(NamedTuple):
 
 
 class FaceFinder:
-    """A loaded face detector; safe to share between threads.
-
-    Attributes:
-        revision: digest of its file.
-    """
+    """A loaded face detector; safe to share between threads."""
 
     def __init__(self, file: Path) -> None:
-        self.revision = file_digest(file)[:16]
         self._lock = threading.Lock()
         self._detector = cv2.FaceDetectorYN.create(
             str(file), "", (_LONGEST, _LONGEST), _MIN_CONFIDENCE, _MAX_OVERLAP, _MOST
@@ -50,8 +45,10 @@ class FaceFinder:
         small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
         with self._lock:
             self._detector.setInputSize(size)
-            _, rows = self._detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
-        found = [] if rows is None else [_face(row, width / size[0], (width, height)) for row in rows]
+            # None, which OpenCV's stubs do not know of, when there is no face.
+            rows: Any = self._detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
+        zoom = width / size[0]
+        found = [_face(row, zoom, (width, height)) for row in ([] if rows is None else rows)]
         return tuple(sorted(found, key=lambda face: (-face.confidence, face.box)))
 
 
@@ -67,6 +64,24 @@ def _face(row: NDArray[np.float32], zoom: float, size: tuple[int, int]) -> Face:
     return Face(box, round(float(row[-1]), 4))
 
 
+def face_label(file: str) -> str:
+    """``file@digest``, without loading the detector.
+
+    Raises:
+        MissingModel: there is no such file.
+    """
+    _require(file)
+    return f"{Path(file).name}@{file_digest(Path(file))[:16]}"
+
+
+def _require(file: str) -> None:
+    if not Path(file).is_file():
+        raise MissingModel(
+            f"the face detector {file!r} is not there; take face_detection_yunet_*.onnx from "
+            "OpenCV Zoo (MIT) and set its path"
+        )
+
+
 @lru_cache(maxsize=2)
 def load_faces(file: str) -> FaceFinder:
     """The face detector in this ONNX file; loaded once per process.
@@ -75,11 +90,7 @@ def load_faces(file: str) -> FaceFinder:
         MissingModel: there is no such file.
         BadConfig: OpenCV cannot read it.
     """
-    if not Path(file).is_file():
-        raise MissingModel(
-            f"the face detector {file!r} is not there; take face_detection_yunet_*.onnx from "
-            "OpenCV Zoo (MIT) and set its path"
-        )
+    _require(file)
     try:
         return FaceFinder(Path(file))
     except cv2.error as error:

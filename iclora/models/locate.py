@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,9 +65,7 @@ def locate(name: str) -> Located:
     if Path(name).is_dir():
         return Located(Path(name).resolve(), folder_digest(Path(name)))
     if not _HUB_ID.fullmatch(name):
-        raise BadConfig(
-            f"{name!r} is neither a folder on this machine nor a hub id like org/name"
-        )
+        raise BadConfig(f"{name!r} is neither a folder on this machine nor a hub id like org/name")
     return _from_hub(name)
 
 
@@ -78,9 +77,7 @@ def folder_digest(folder: Path) -> str:
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     visible = [path for path in files if not _hidden(path.relative_to(folder))]
-    return digest_of(
-        [[path.relative_to(folder).as_posix(), file_digest(path)] for path in visible]
-    )
+    return digest_of([[path.relative_to(folder).as_posix(), file_digest(path)] for path in visible])
 
 
 def file_digest(path: Path) -> str:
@@ -120,25 +117,33 @@ def _how_to_get(name: str) -> str:
 def _miniature(part: str) -> Located:
     if part not in _PARTS:
         raise BadConfig(f"the miniature has {', '.join(_PARTS)}, not {part!r}")
-    import iclora.miniature
-
-    trained = Path(iclora.miniature.__file__).parent / "weights" / part
+    trained = _package() / "weights" / part
     if trained.is_dir():
         return Located(trained, folder_digest(trained))
     folder = _random_family() / part
     return Located(folder, f"random-{folder_digest(folder)}")
 
 
+def _package() -> Path:
+    import iclora.miniature
+
+    return Path(iclora.miniature.__file__).parent
+
+
 def _random_family() -> Path:
     """The family with random weights, built once per version of its recipe."""
-    from iclora.miniature import family
-
-    recipe = digest_of(file_sha256(Path(family.__file__)))
+    code = sorted(_package().glob("*.py"))
+    recipe = digest_of([file_sha256(path) for path in code])
     place = cache_folder() / f"random-miniature-{recipe}"
     if not place.is_dir():
         _build_whole(place)
-    log.warning("the miniature has no trained weights here: random weights are used")
+    _warn_once(place)
     return place
+
+
+@lru_cache(maxsize=4)
+def _warn_once(place: Path) -> None:
+    log.warning("the miniature has no trained weights here: random weights in %s", place)
 
 
 def _build_whole(place: Path) -> None:
@@ -154,5 +159,3 @@ def _build_whole(place: Path) -> None:
             raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-

@@ -7,12 +7,14 @@ that say no are kept in memory, a few kilobytes per sample.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple, cast
 
-from iclora.captions.text import parse
+from iclora.captions.text import flatten, parse
 from iclora.errors import BuildStopped
+from iclora.shards.ledger import STAGES, add_up
 from iclora.stages import result_of
 from iclora.store import Store
 from schemas.dataset import BuildConfig, ReviewLine
@@ -29,10 +31,7 @@ from schemas.stage import (
     StageRef,
     Stitched,
 )
-from schemas.verdict import Ledger, Tally, Verdict, add_tallies, tally
-
-STAGES = ("sources", "ingest", "quality", "sets", "choose", "stitch", "caption", "shard")
-"""The rows of the ledger, in order."""
+from schemas.verdict import Ledger, Tally, Verdict, add_tallies
 
 BY_HAND = "by hand"
 """The captioner of a caption that a person edited."""
@@ -74,10 +73,7 @@ class _Gathering:
 
     def count(self, stage: str, verdicts: Sequence[Verdict], seen: int) -> None:
         """Adds the verdicts of one part of a stage."""
-        try:
-            self.tallies[stage].append(tally(verdicts, seen))
-        except ValueError as error:
-            raise BuildStopped(f"the ledger of stage {stage} does not add up: {error}") from error
+        self.tallies[stage].append(add_up(stage, verdicts, seen))
         self.rejects[stage] += [v for v in verdicts if v.outcome != "kept"]
 
     def ledger(self) -> Ledger:
@@ -95,13 +91,22 @@ def gather(
 ) -> Contents:
     """Reads what every stage left behind and adds it up.
 
+    Args:
+        store: where the stages are.
+        sources: those that were ingested.
+        refused: verdicts on sources; those that say kept are counted from ``sources``.
+        stages: one per source.
+        chosen: the sets of the whole build.
+        review: key to a person's choice.
+
     Raises:
         BuildStopped: a ledger does not add up.
     """
     assert len(sources) == len(stages), "one SourceStages per source"
     so_far = _Gathering()
     passed = [Verdict(stage="sources", id=source.name, outcome="kept") for source in sources]
-    so_far.count("sources", [*refused, *passed], len(refused) + len(sources))
+    judged = [*(verdict for verdict in refused if verdict.outcome != "kept"), *passed]
+    so_far.count("sources", judged, len(judged))
     choice = result_of(store, chosen, Chosen)
     so_far.count("choose", choice.verdicts, choice.seen)
     formed = 0
@@ -161,10 +166,15 @@ def _add_shard_stage(so_far: _Gathering, review: Mapping[str, ReviewLine]) -> No
             kept[entry.canvas.key] = _edited(entry, review.get(entry.canvas.key))
     so_far.entries = list(kept.values())
     so_far.rejects["shard"] = [v for v in verdicts if v.outcome != "kept"]
-    counts = {name: 0 for name in ("kept", "rejected", "failed")}
-    for verdict in verdicts:
-        counts[verdict.outcome] += 1
-    so_far.tallies["shard"].append(Tally(seen=len(verdicts), **counts))
+    counts = Counter(verdict.outcome for verdict in verdicts)  # two sources may share a key
+    so_far.tallies["shard"].append(
+        Tally(
+            seen=len(verdicts),
+            kept=counts["kept"],
+            rejected=counts["rejected"],
+            failed=counts["failed"],
+        )
+    )
 
 
 def _judge(entry: Entry, review: Mapping[str, ReviewLine], *, twice: bool) -> Verdict:
@@ -189,8 +199,11 @@ def _edited(entry: Entry, line: ReviewLine | None) -> Entry:
     """The entry with the person's caption, if there is one."""
     if line is None or not line.caption:
         return entry
-    markers = [panel.marker for panel in entry.canvas.panels]
-    caption = parse(line.caption, markers, entry.captioned.caption.prefix, captioner=BY_HAND)
+    markers = tuple(panel.marker for panel in entry.canvas.panels)
+    made = entry.captioned.caption
+    caption = parse(line.caption, markers, made.prefix, captioner=BY_HAND)
+    if caption.text(markers) == flatten(made.text(markers)):
+        return entry
     return entry._replace(captioned=entry.captioned.model_copy(update={"caption": caption}))
 
 

@@ -12,6 +12,10 @@ from collections.abc import Iterable, Sequence
 
 import fsspec
 
+from iclora.captions.budget import counted_by
+from iclora.errors import MissingModel
+from iclora.models.face import face_label
+from iclora.sift.policy import check_labels
 from schemas.config import Config
 from schemas.dataset import NOT_CHECKED
 from schemas.source import Source
@@ -23,20 +27,33 @@ _MINIATURE = "miniature/"
 
 
 def models_of(config: Config, encoders: Iterable[str], captioners: Iterable[str]) -> dict[str, str]:
-    """Role to the models that filled it, or ``not checked``.
+    """Role to the models that filled it (``name@revision``), or ``not checked``.
 
     Args:
-        config: names the models that are files.
-        encoders: the CLIP models (with revision) that scored the frames.
+        config: names the models of the optional checks and the tokenizer.
+        encoders: the CLIP models that scored the frames.
         captioners: who wrote the captions that were kept.
+
+    Returns:
+        ``clip``, ``captioner``, ``nsfw`` (unsafe pictures), ``faces`` (the policy), ``heads`` (that
+        no crop may cut), ``tokenizer`` (of the captions' budget).
     """
+    checks = check_labels(config.sift.policy)
     return {
         "clip": ", ".join(sorted(set(encoders))) or NOT_CHECKED,
         "captioner": ", ".join(sorted(set(captioners))) or NOT_CHECKED,
-        "faces": config.stitch.face_model or NOT_CHECKED,
-        "nsfw": NOT_CHECKED,
-        "tokenizer": config.caption.tokenizer or "none: tokens are counted by an upper bound",
+        "nsfw": checks["nsfw"],
+        "faces": checks["faces"],
+        "heads": _head_finder(config.stitch.face_model),
+        "tokenizer": counted_by(config.caption.tokenizer),
     }
+
+
+def _head_finder(file: str) -> str:
+    try:
+        return face_label(file) if file else NOT_CHECKED
+    except MissingModel:
+        return NOT_CHECKED
 
 
 def uses_miniature(config: Config) -> bool:

@@ -7,15 +7,18 @@ one that is not there. Publishing is a stage like the others: done once for the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import re
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from iclora.errors import BadInput
+from iclora.errors import BadConfig, BadInput, BuildStopped
 from iclora.shards.card import write_card
 from iclora.shards.contents import Contents, Entry, gather, portable, portable_config
 from iclora.shards.preview import pick, write_preview
@@ -24,7 +27,7 @@ from iclora.shards.read import LATEST
 from iclora.shards.split import assign_splits, unit_of
 from iclora.shards.tables import SampleRow, write_rejects, write_samples
 from iclora.shards.write import Sample, wids_index, write_shards
-from iclora.stages import Stage, file_of, result_of, run_stage
+from iclora.stages import Stage, file_of, folder_of, result_of, run_stage
 from iclora.store import MANIFEST, Store, file_sha256
 from schemas.base import digest_of
 from schemas.config import Config
@@ -55,6 +58,8 @@ UNMEASURED_SCORE = -1.0
 
 SPLITS: tuple[Split, ...] = ("train", "val")
 
+_NAME = re.compile(r"[a-z0-9_-]{1,80}")
+
 _TELL = 4
 """Reasons named when nothing was kept."""
 
@@ -73,7 +78,7 @@ class _Plan(NamedTuple):
     extension: str
 
 
-def publish_dataset(
+def publish_dataset(  # noqa: PLR0913 - one argument a stage; the flow names each
     store: Store,
     name: str,
     config: Config,
@@ -91,15 +96,17 @@ def publish_dataset(
         name: the dataset's.
         config: the build's.
         sources: those that were ingested.
-        refused: verdicts on locations and sources that were not.
+        refused: verdicts on locations and sources; those that say kept are not read.
         stages: what the build made of each source, in the order of ``sources``.
         chosen: the sets of the whole build.
         review: a person's choices, from ``review.csv``.
 
     Raises:
+        BadConfig: the name cannot be one.
         BadInput: nothing was kept; the text says why.
         BuildStopped: a ledger does not add up.
     """
+    check_name(name)
     order = sorted(range(len(sources)), key=lambda number: sources[number].name)
     sources = [sources[number] for number in order]
     stages = [stages[number] for number in order]
@@ -107,6 +114,7 @@ def publish_dataset(
     def assemble(_folder: Path) -> Published:
         by_key = {line.key: line for line in review}
         contents = gather(store, sources, refused, stages, chosen, by_key)
+        _note_unknown(review, contents)
         version, samples = _write_version(store, _plan(name, config, sources, contents))
         return Published(
             name=name, version=version, samples=samples, chosen=chosen, stages=tuple(stages)
@@ -127,6 +135,18 @@ def publish_dataset(
         samples=published.samples,
         url=store.address(folder_of_version(name, published.version)),
     )
+
+
+def check_name(name: str) -> None:
+    """Refuses a name that cannot be a folder, a URL and a tar member alike.
+
+    Raises:
+        BadConfig: it has other characters or is too long.
+    """
+    if not _NAME.fullmatch(name):
+        raise BadConfig(
+            f"{name!r} cannot be a dataset's name: use up to 80 of a-z, 0-9, - and _ (--name)"
+        )
 
 
 def folder_of_version(name: str, version: str) -> str:
@@ -152,6 +172,14 @@ def _plan(name: str, config: Config, sources: Sequence[Source], contents: Conten
         scores=tuple(sorted(names)),
         extension=extensions.pop(),
     )
+
+
+def _note_unknown(review: Sequence[ReviewLine], contents: Contents) -> None:
+    known = {entry.canvas.key for entry in contents.entries}
+    known |= {verdict.id for verdict in contents.rejects}
+    strangers = [line.key for line in review if line.key not in known]
+    if strangers:
+        log.warning("%d reviewed sets are no longer there, first %s", len(strangers), strangers[0])
 
 
 def _why_nothing(contents: Contents) -> str:
@@ -208,15 +236,22 @@ def _samples(store: Store, plan: _Plan, split: Split) -> Iterator[Sample]:
     """The samples of a split, one in memory at a time."""
     for entry in plan.contents.entries:
         if plan.splits[entry.canvas.key] == split:
-            image = file_of(store, entry.stitched, entry.canvas.file).read_bytes()
-            yield Sample(_record(entry, plan), _text(entry), image, plan.extension)
+            yield Sample(_record(entry, plan), _text(entry), _image(store, entry), plan.extension)
+
+
+def _image(store: Store, entry: Entry) -> bytes:
+    """The canvas file's bytes; those that the caption was made for."""
+    image = file_of(store, entry.stitched, entry.canvas.file).read_bytes()
+    if hashlib.sha256(image).hexdigest() != entry.canvas.image_sha256:
+        folder = store.address(folder_of(entry.stitched))
+        raise BuildStopped(f"{folder}/{entry.canvas.file} changed on disk: remove {folder}")
+    return image
 
 
 def _write_version(store: Store, plan: _Plan) -> tuple[str, int]:
     """Assembles the folder and puts it in its place; gives its version and its samples."""
-    scratch = store.work / f"dataset-{plan.name}-{digest_of(sorted(plan.splits))}"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+    store.work.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f"dataset-{plan.name}.", dir=store.work))
     try:
         manifest = _assemble(store, plan, scratch)
         with store.folder(folder_of_version(plan.name, manifest.version)) as folder:
@@ -265,8 +300,7 @@ def _portable_rejects(rejects: Sequence[Verdict]) -> Iterator[Verdict]:
 def _previewed(store: Store, plan: _Plan) -> Iterator[tuple[str, bytes]]:
     entries = plan.contents.entries
     for number in pick(len(entries)):
-        canvas = entries[number].canvas
-        yield canvas.key, file_of(store, entries[number].stitched, canvas.file).read_bytes()
+        yield entries[number].canvas.key, _image(store, entries[number])
 
 
 def _manifest(plan: _Plan, shards: tuple[ShardEntry, ...], folder: Path) -> DatasetManifest:
@@ -292,9 +326,11 @@ def _manifest(plan: _Plan, shards: tuple[ShardEntry, ...], folder: Path) -> Data
 
 
 def _source_entry(source: Source, plan: _Plan) -> SourceEntry:
-    keys = [e.canvas.key for e in plan.contents.entries if e.source.content == source.content]
-    splits = sorted({plan.splits[key] for key in keys})
-    where: SourceSplit = "both" if len(splits) > 1 else splits[0] if splits else "none"
+    keys = [e.canvas.key for e in plan.contents.entries if e.source.name == source.name]
+    splits: list[Split] = list({plan.splits[key] for key in keys})
+    where: SourceSplit = "none"
+    if splits:
+        where = splits[0] if len(splits) == 1 else "both"
     return SourceEntry(
         name=source.name, kind=source.kind, split=where, samples=len(keys), rights=source.rights
     )

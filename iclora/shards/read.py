@@ -1,4 +1,4 @@
-"""Opening a dataset version by path, URL or name, and reading its samples straight from the tars."""
+"""Opening a dataset version by path, URL or name, and reading its samples from the tars."""
 
 from __future__ import annotations
 

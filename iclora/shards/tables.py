@@ -48,6 +48,9 @@ REJECTS = pa.schema(
 )
 
 
+_COPIED = ("key", "split", "width", "height", "licence", "masks", "scores")
+
+
 class SampleRow(NamedTuple):
     """What the table says of a sample."""
 
@@ -73,6 +76,7 @@ def samples_schema(scores: Iterable[str]) -> pa.Schema:
             ("captioner", pa.string()),
             ("licence", pa.string()),
             ("panels", pa.list_(PANEL)),
+            ("masks", pa.list_(_BOX)),
             ("scores", pa.struct([(name, pa.float64()) for name in sorted(scores)])),
         ]
     )
@@ -93,7 +97,7 @@ def sample_columns(row: SampleRow) -> dict[str, Any]:
     record = row.record.to_json()
     panels = [{name: panel[name] for name in PANEL.names} for panel in record["panels"]]
     return {
-        **{name: record[name] for name in ("key", "split", "width", "height", "licence", "scores")},
+        **{name: record[name] for name in _COPIED},
         "shard": row.shard,
         "size": row.size,
         "sha256": record["image_sha256"],

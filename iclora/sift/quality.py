@@ -91,5 +91,3 @@ def find_fault(scores: Scores, params: QualityParams) -> Fault | None:
     if scores["sharpness"] < params.min_sharpness:
         return Fault("blurred", scores["sharpness"], params.min_sharpness)
     return None
-
-

@@ -36,6 +36,15 @@ _EVEN = 0.35
 _LETTERS = 4
 """A line has at least as many parts (or as wide ones)."""
 
+_UNLIKE, _OVERLAP, _BAND = 2.2, 0.6, 1.5
+"""Of neighbouring letters: ratio of heights, shared height, height of their line in letters."""
+
+_SAME_TONE = 30.0
+"""Steps of 8-bit luma between a letter and the ones before it."""
+
+_LEVEL = 0.6
+"""Share of a line's parts that stand on its baseline; others hang below it or float."""
+
 _EDGE = 60.0
 """Gradient magnitude (Sobel, 8-bit luma) of an edge."""
 
@@ -43,10 +52,14 @@ Luma = NDArray[np.uint8]
 
 
 class _Part(NamedTuple):
+    """A small even-toned part that may be a letter."""
+
     x0: int
     y0: int
     x1: int
     y1: int
+    tone: float
+    """Mean luma, 8 bits."""
 
     @property
     def height(self) -> int:
@@ -79,7 +92,7 @@ def text_lines(luma: Luma) -> list[Box]:
     kernel = np.ones((_HAT, _HAT), np.uint8)
     lines: list[Box] = []
     for operation in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
-        stands_out = cv2.morphologyEx(luma, operation, kernel)
+        stands_out = cv2.morphologyEx(luma, operation, kernel).astype(np.uint8)
         lines += _lines_of(_letters(luma, stands_out))
     return lines
 
@@ -97,17 +110,17 @@ def _letters(luma: Luma, stands_out: Luma) -> list[_Part]:
         region = (slice(y, y + h), slice(x, x + w))
         own = labels[region] == label
         contrast = float(stands_out[region][own].mean())
-        if float(luma[region][own].std()) <= _EVEN * contrast:
-            parts.append(_Part(x, y, x + w, y + h))
+        tones = luma[region][own]
+        if float(tones.std()) <= _EVEN * contrast:
+            parts.append(_Part(x, y, x + w, y + h, float(tones.mean())))
     return parts
 
 
 def _lines_of(parts: list[_Part]) -> list[Box]:
-    """Chains parts from left to right while the next stands beside the last."""
-    parts = sorted(parts)
+    """Chains parts from left to right while the next one continues the line."""
     lines: list[list[_Part]] = []
-    for part in parts:
-        line = next((line for line in reversed(lines) if _beside(line[-1], part)), None)
+    for part in sorted(parts):
+        line = next((line for line in reversed(lines) if _continues(line, part)), None)
         if line is None:
             lines.append([part])
         else:
@@ -115,11 +128,20 @@ def _lines_of(parts: list[_Part]) -> list[Box]:
     return [_box(line) for line in lines if _is_text(line)]
 
 
-def _beside(last: _Part, part: _Part) -> bool:
-    tall, low = max(last.height, part.height), min(last.height, part.height)
-    overlap = min(last.y1, part.y1) - max(last.y0, part.y0)
-    gap = part.x0 - last.x1
-    return tall <= 2.2 * low and overlap >= 0.6 * low and -0.2 * tall <= gap <= 1.2 * tall
+def _continues(line: list[_Part], part: _Part) -> bool:
+    """Whether a part has the height, the place and the tone of the line's last letters."""
+    recent = line[-_LETTERS:]
+    tall = max(one.height for one in (*recent, part))
+    low = min(one.height for one in (*recent, part))
+    top, bottom = min(one.y0 for one in recent), max(one.y1 for one in recent)
+    tone = sum(one.tone for one in recent) / len(recent)
+    return (
+        tall <= _UNLIKE * low
+        and -0.2 * tall <= part.x0 - recent[-1].x1 <= 1.2 * tall
+        and min(bottom, part.y1) - max(top, part.y0) >= _OVERLAP * low
+        and max(bottom, part.y1) - min(top, part.y0) <= _BAND * tall
+        and abs(part.tone - tone) <= _SAME_TONE
+    )
 
 
 def _is_text(line: list[_Part]) -> bool:
@@ -128,7 +150,7 @@ def _is_text(line: list[_Part]) -> bool:
         return False
     height = float(np.median([part.height for part in line]))
     feet = np.array([part.y1 for part in line], np.float64)
-    return bool((np.abs(feet - np.median(feet)) <= 0.25 * height + 1).mean() >= 0.6)
+    return bool((np.abs(feet - np.median(feet)) <= 0.12 * height + 1).mean() >= _LEVEL)
 
 
 def _box(line: list[_Part]) -> Box:

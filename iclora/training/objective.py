@@ -42,6 +42,9 @@ class MicroBatch(NamedTuple):
     timestep_weight: Tensor
     """``[B]`` float32."""
 
+    dropped: int = 0
+    """Captions replaced by the null embedding."""
+
 
 class Losses(NamedTuple):
     """The losses of a micro-batch."""

@@ -102,7 +102,7 @@ class Flux1:
         if not config.get("guidance_embeds", False) and few_steps and not training_adapter:
             raise BadConfig(
                 f"{folder} looks like FLUX.1 schnell, which was distilled to few steps and loses "
-                f"them when it is trained bare: name base.training_adapter or use FLUX.1 dev"
+                f"them when it is trained bare: name train.training_adapter or use FLUX.1 dev"
             )
 
     def token_pixels(self, folder: Path) -> int:

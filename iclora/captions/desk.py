@@ -1,0 +1,182 @@
+"""Where one source's captions are written, and what becomes of each canvas.
+
+A caption that came with its source is kept word for word, whatever the linter holds against it:
+its faults are counted in the scores and named in the log. The captioner is fetched when the first
+set needs it, so sources that bring their captions need no model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Final, Literal, NamedTuple
+
+from PIL import Image, UnidentifiedImageError
+
+from iclora.captions.adherence import misplaced
+from iclora.captions.ask import Captioner, shrunk_jpeg
+from iclora.captions.budget import token_counter
+from iclora.captions.cache import CachedCaptioner
+from iclora.captions.lint import lint_caption
+from iclora.captions.text import parse
+from iclora.captions.writing import CaptionWriter, Job, Judge, Written
+from iclora.errors import BadInput
+from iclora.stages import Stage, file_of
+from iclora.store import Store
+from schemas.caption import Caption, Fault
+from schemas.captioning import CaptionerParams
+from schemas.config import Config
+from schemas.stage import Canvas, CaptionedSet, StageRef
+from schemas.verdict import Verdict
+
+log = logging.getLogger(__name__)
+
+STAGE: Final = Stage("caption", 1)
+BESIDE: Final = "beside the source"
+"""The captioner of captions that came with their source."""
+
+_AT_ONCE: Final = 64
+"""Sets whose pictures are in memory at a time."""
+
+
+class Outcome(NamedTuple):
+    """What became of one canvas."""
+
+    verdict: Verdict
+    caption: CaptionedSet | None = None
+
+
+class Desk:
+    """Where one source's captions are written; the captioner is fetched when first needed."""
+
+    def __init__(self, store: Store, stitched: StageRef, config: Config) -> None:
+        self._store = store
+        self._stitched = stitched
+        self._config = config
+        self._writer: CaptionWriter | None = None
+
+    def outcomes(self, canvases: Sequence[Canvas]) -> Iterator[Outcome]:
+        """One per canvas, in order."""
+        for start in range(0, len(canvases), _AT_ONCE):
+            yield from self._some(canvases[start : start + _AT_ONCE])
+
+    def _some(self, canvases: Sequence[Canvas]) -> list[Outcome]:
+        done: dict[str, Outcome] = {}
+        jobs: list[tuple[Canvas, Job]] = []
+        for canvas in canvases:
+            if canvas.set.caption.strip():
+                done[canvas.key] = self._given(canvas)
+            elif self._config.caption.captioner.kind == "beside":
+                sentence = "The source has no caption for this set."
+                done[canvas.key] = _refused(canvas, "rejected", "caption_missing", sentence)
+            else:
+                try:
+                    jobs.append((canvas, self._job(canvas)))
+                except BadInput as error:
+                    done[canvas.key] = _refused(canvas, "failed", "picture_changed", str(error))
+        if jobs:
+            written = self._desk_writer().write([job for _, job in jobs])
+            for (canvas, _), result in zip(jobs, written, strict=True):
+                done[canvas.key] = self._made(canvas, result)
+        return [done[canvas.key] for canvas in canvases]
+
+    def _given(self, canvas: Canvas) -> Outcome:
+        params, layout = self._config.caption, self._config.layout
+        faults = lint_caption(canvas.set.caption, layout, params)
+        if faults:
+            named = ", ".join(fault.rule for fault in faults)
+            log.info("%s: the caption beside the source is kept with faults: %s", canvas.key, named)
+        caption = parse(canvas.set.caption, layout.markers, params.prefix, captioner=BESIDE)
+        return self._kept(canvas, caption, faults=len(faults), attempts=0)
+
+    def _made(self, canvas: Canvas, written: Written) -> Outcome:
+        if written.failure is not None:
+            reason = f"captioner_{written.failure.why}"
+            return _refused(canvas, "failed", reason, written.failure.sentence)
+        if written.caption is None:
+            fault = written.faults[0]
+            return _refused(canvas, "rejected", f"caption_{fault.rule}", fault.sentence)
+        return self._kept(canvas, written.caption, faults=0, attempts=written.attempts)
+
+    def _kept(self, canvas: Canvas, caption: Caption, *, faults: int, attempts: int) -> Outcome:
+        text = caption.text(self._config.layout.markers)
+        tokens = token_counter(self._config.caption.tokenizer)(text)
+        scores = {
+            "caption_attempts": float(attempts),
+            "caption_faults": float(faults),
+            "caption_tokens": float(tokens),
+            "caption_words": float(len(text.split())),
+        }
+        bound = CaptionedSet(
+            key=canvas.key, image_sha256=canvas.image_sha256, caption=caption, scores=scores
+        )
+        source = canvas.set.source
+        return Outcome(
+            Verdict(stage=STAGE.name, id=canvas.key, outcome="kept", source=source), bound
+        )
+
+    def _job(self, canvas: Canvas) -> Job:
+        """The canvas's pictures as they are sent.
+
+        Raises:
+            BadInput: the file is not the one whose sha256 the stitch stage recorded.
+        """
+        data = file_of(self._store, self._stitched, canvas.file).read_bytes()
+        if hashlib.sha256(data).hexdigest() != canvas.image_sha256:
+            raise BadInput(f"{canvas.file} is not the picture that was stitched.")
+        try:
+            picture = Image.open(io.BytesIO(data)).convert("RGB")
+        except (UnidentifiedImageError, OSError) as error:
+            raise BadInput(f"{canvas.file} cannot be decoded: {error}.") from error
+        side = self._config.caption.captioner.max_side
+        panels = tuple(shrunk_jpeg(picture.crop(panel.box), side) for panel in canvas.panels)
+        return Job(canvas.key, shrunk_jpeg(picture, side), panels)
+
+    def _desk_writer(self) -> CaptionWriter:
+        if self._writer is None:
+            params = self._config.caption
+            captioner = CachedCaptioner(_captioner(params.captioner), self._store)
+            self._writer = CaptionWriter(captioner, self._config.layout, params, self._judge())
+        return self._writer
+
+    def _judge(self) -> Judge:
+        params, layout = self._config.caption, self._config.layout
+        if not params.check_adherence:
+            return lambda _job, text: lint_caption(text, layout, params)
+        from iclora.models.clip import load_clip
+
+        encoder = load_clip(self._config.sift.clip)
+
+        def judge(job: Job, text: str) -> list[Fault]:
+            faults = lint_caption(text, layout, params)
+            caption = parse(text, layout.markers, params.prefix)
+            return faults or misplaced(caption, job.panels, encoder)
+
+        return judge
+
+
+def _captioner(params: CaptionerParams) -> Captioner:
+    if params.kind == "server":
+        from iclora.captions.server import ServerCaptioner
+
+        return ServerCaptioner(params)
+    from iclora.captions.local import LocalCaptioner
+
+    return LocalCaptioner(params)
+
+
+def _refused(
+    canvas: Canvas, outcome: Literal["rejected", "failed"], reason: str, sentence: str
+) -> Outcome:
+    verdict = Verdict(
+        stage=STAGE.name,
+        id=canvas.key,
+        outcome=outcome,
+        reason=reason,
+        detail=sentence,
+        source=canvas.set.source,
+    )
+    log.info("%s: %s: %s", canvas.key, reason, sentence)
+    return Outcome(verdict)

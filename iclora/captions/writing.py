@@ -1,0 +1,227 @@
+"""Writes the captions of many sets at once: ask, lint, ask again, mend, give up.
+
+All sets of a round are asked together, so a captioner's batches and connections are full; a set
+leaves as soon as its caption is clean. After the last round the answer that repairs best is taken
+if it is clean then, else the set is refused with the first fault.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from iclora.captions.ask import Captioner, Failure, Request, ask_all
+from iclora.captions.merge import merge_plain
+from iclora.captions.names import names_for
+from iclora.captions.prompt import (
+    PANEL_PROMPT,
+    answer_schema,
+    canvas_prompt,
+    merge_prompt,
+    panel_retry_note,
+    retry_note,
+)
+from iclora.captions.repair import from_json, repair
+from iclora.captions.text import flatten, parse
+from schemas.caption import Answer, Caption, Fault
+from schemas.captioning import CaptionParams
+from schemas.layout import Layout
+
+log = logging.getLogger(__name__)
+
+
+class Job(NamedTuple):
+    """One set's pictures, as they are sent."""
+
+    key: str
+    canvas: bytes
+    panels: tuple[bytes, ...]
+
+
+class Written(NamedTuple):
+    """What became of a job."""
+
+    caption: Caption | None
+    faults: tuple[Fault, ...]
+    """Empty if the caption is clean."""
+
+    attempts: int
+    failure: Failure | None = None
+    """Why there is no answer to judge."""
+
+
+Judge = Callable[[Job, str], list[Fault]]
+"""What is wrong with a text as this set's caption."""
+
+
+@dataclass
+class _Pending:
+    """A job on its way."""
+
+    job: Job
+    said: list[str] = field(default_factory=list[str])
+    """Of each panel."""
+
+    unfinished: dict[int, Fault] = field(default_factory=dict[int, Fault])
+    """Panels whose description was refused or cut off."""
+
+    drafts: list[str] = field(default_factory=list[str])
+    """The caption's text in every round so far."""
+
+    faults: list[Fault] = field(default_factory=list[Fault])
+    """Of the last draft."""
+
+    rounds: int = 0
+    written: Written | None = None
+
+    def hear(self, panel: int, reply: Answer) -> None:
+        """Notes what is said of a panel."""
+        self.said[panel] = "" if reply.finish == "refused" else flatten(reply.text)
+        self.unfinished.pop(panel, None)
+        for fault in _unfinished(reply, panel + 1):
+            self.unfinished[panel] = fault
+
+    def fail(self, failure: Failure) -> None:
+        """No answer: the job is over."""
+        self.written = Written(None, (), self.rounds, failure)
+
+
+class CaptionWriter:
+    """Writes captions in one way, with one captioner, for one layout."""
+
+    def __init__(
+        self, captioner: Captioner, layout: Layout, params: CaptionParams, judge: Judge
+    ) -> None:
+        self._captioner = captioner
+        self._layout = layout
+        self._params = params
+        self._judge = judge
+
+    def write(self, jobs: Sequence[Job]) -> list[Written]:
+        """The captions of these sets, in their order."""
+        every = [_Pending(job) for job in jobs]
+        if self._params.way == "panels" and self._params.merge == "model":
+            self._describe_panels(every)
+        for number in range(1, self._params.attempts + 1):
+            waiting = [pending for pending in every if pending.written is None]
+            for pending in waiting:
+                pending.rounds = number
+            self._round(waiting)
+        return [pending.written or self._last_resort(pending) for pending in every]
+
+    def _round(self, waiting: Sequence[_Pending]) -> None:
+        if self._params.way == "panels" and self._params.merge == "plain":
+            self._describe_panels(waiting)
+            for pending in waiting:
+                if pending.written is None:
+                    self._take(pending, self._merged(pending), list(pending.unfinished.values()))
+            return
+        replies = ask_all(self._captioner, [self._whole_request(pending) for pending in waiting])
+        for pending, reply in zip(waiting, replies, strict=True):
+            if isinstance(reply, Failure):
+                pending.fail(reply)
+            elif (failure := _withheld(reply)) is not None:
+                pending.fail(failure)
+            else:
+                self._take(pending, self._text_in(reply), _unfinished(reply))
+
+    def _take(self, pending: _Pending, text: str, known: list[Fault]) -> None:
+        """Judges a draft; a clean one ends the job, the same one again spares further rounds."""
+        faults = known + self._judge(pending.job, text)
+        is_stuck = text in pending.drafts
+        pending.drafts.append(text)
+        pending.faults = faults
+        if not faults:
+            pending.written = Written(self._parsed(text), (), pending.rounds)
+        elif is_stuck:
+            pending.written = self._last_resort(pending)
+
+    def _last_resort(self, pending: _Pending) -> Written:
+        """The first draft that repairs make clean, or the last draft's faults."""
+        for draft in pending.drafts:
+            mended = repair(draft, self._layout, self._params)
+            if not self._judge(pending.job, mended):
+                log.info("%s: repaired after %d rounds", pending.job.key, pending.rounds)
+                return Written(self._parsed(mended), (), pending.rounds)
+        return Written(None, tuple(pending.faults), pending.rounds)
+
+    def _describe_panels(self, waiting: Sequence[_Pending]) -> None:
+        """Asks for every panel's description; in later rounds for those that had a fault."""
+        asked = [
+            (pending, panel)
+            for pending in waiting
+            for panel in range(self._layout.panels)
+            if not pending.said or _concerns(pending.faults, panel + 1)
+        ]
+        requests = [self._panel_request(pending, panel) for pending, panel in asked]
+        for pending in waiting:
+            pending.said = pending.said or [""] * self._layout.panels
+        replies = ask_all(self._captioner, requests)
+        for (pending, panel), reply in zip(asked, replies, strict=True):
+            if pending.written is not None:
+                continue
+            if isinstance(reply, Failure):
+                pending.fail(reply)
+            elif (failure := _withheld(reply)) is not None:
+                pending.fail(failure)
+            else:
+                pending.hear(panel, reply)
+
+    def _panel_request(self, pending: _Pending, panel: int) -> Request:
+        faults = [fault for fault in pending.faults if fault.panel in {0, panel + 1}]
+        note = panel_retry_note(faults) if pending.drafts else ""
+        return Request((pending.job.panels[panel],), PANEL_PROMPT + note)
+
+    def _whole_request(self, pending: _Pending) -> Request:
+        names = [name.name for name in names_for(pending.job.key, self._params)]
+        if self._params.way == "panels":
+            prompt = merge_prompt(self._params, self._layout, names, pending.said)
+        else:
+            prompt = canvas_prompt(self._params, self._layout, names)
+        if pending.drafts:
+            prompt += retry_note(pending.drafts[-1], pending.faults)
+        return Request((pending.job.canvas,), prompt, answer_schema(self._layout))
+
+    def _merged(self, pending: _Pending) -> str:
+        names = names_for(pending.job.key, self._params)
+        caption = merge_plain(
+            pending.said, names, prefix=self._params.prefix, captioner=self._captioner.label
+        )
+        return caption.text(self._layout.markers)
+
+    def _text_in(self, reply: Answer) -> str:
+        """An answer's caption; JSON answers have no place for the prefix."""
+        built = from_json(reply.text, self._layout)
+        if built is None:
+            return reply.text
+        prefix = self._params.prefix
+        return built if built.startswith(prefix) else f"{prefix} {built}"
+
+    def _parsed(self, text: str) -> Caption:
+        return parse(
+            text, self._layout.markers, self._params.prefix, captioner=self._captioner.label
+        )
+
+
+def _withheld(reply: Answer) -> Failure | None:
+    """A content filter leaves nothing to judge, and more tries would not change its mind."""
+    if reply.finish != "blocked":
+        return None
+    return Failure("blocked", "The captioner's content filter held the answer back.")
+
+
+def _unfinished(reply: Answer, panel: int = 0) -> list[Fault]:
+    """What an answer's own ending says against it."""
+    if reply.finish == "refused":
+        sentence = f'It is a refusal: "{flatten(reply.text)[:80]}".'
+        return [Fault(rule="refusal", sentence=sentence, panel=panel)]
+    if reply.finish == "length":
+        sentence = "The answer was cut off because it was too long; be shorter."
+        return [Fault(rule="truncated", sentence=sentence, panel=panel)]
+    return []
+
+
+def _concerns(faults: Sequence[Fault], panel: int) -> bool:
+    return any(fault.panel in {0, panel} for fault in faults)

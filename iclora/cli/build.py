@@ -1,0 +1,70 @@
+"""``iclora build``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iclora.cli.console import answer, note_miniature
+from iclora.cli.options import (
+    DEFAULT_PRESET,
+    DEFAULT_STORE,
+    AsJson,
+    Overrides,
+    Preset,
+    StoreUrl,
+)
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(metavar="SOURCE...", help="Films, folders, archives, URLs, hub ids; any mix."),
+]
+Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Of the dataset.")]
+ReviewFile = Annotated[
+    Path | None,
+    typer.Option("--review", metavar="FILE", help="The review.csv that `iclora review` wrote."),
+]
+
+
+def build(  # noqa: PLR0913 - an option is a parameter
+    sources: Sources,
+    preset: Preset = DEFAULT_PRESET,
+    name: Name = "",
+    store: StoreUrl = DEFAULT_STORE,
+    overrides: Overrides = None,
+    review: ReviewFile = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Turns sources into a verified dataset version."""
+    from iclora.build import build_dataset
+    from iclora.cli.progress import BuildProgress
+    from iclora.presets import load_config
+    from iclora.shards import open_dataset
+    from iclora.shards.ledger import in_order
+    from iclora.shards.review import read_review
+    from iclora.store import Store
+
+    config = load_config(preset, overrides or ())
+    note_miniature(config)
+    choices = read_review(review, config) if review else ()
+    with BuildProgress() as progress:
+        there = Store(store)
+        made = build_dataset(there, sources, config, name or preset, progress, review=choices)
+    manifest = open_dataset(there, f"{made.name}@{made.version}").manifest
+    progress.show_ledger(manifest.ledger)
+    answer(
+        {
+            "dataset": made.name,
+            "version": made.version,
+            "samples": made.samples,
+            "ledger": {stage: total.to_json() for stage, total in in_order(manifest.ledger).items()},
+            "preview": manifest.preview,
+            "splits": manifest.splits,
+            "url": made.url,
+        },
+        f"{made.name}@{made.version}: {made.samples} samples in {made.url}",
+        as_json=as_json,
+    )

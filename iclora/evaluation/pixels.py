@@ -1,0 +1,218 @@
+"""What can be measured on the pixels alone: seams, clipping, flatness, blur, residue.
+
+A seam is a straight line across which the picture jumps and behind which nothing continues. A
+horizon jumps too, but what stands on it crosses it; so the jump is weighed by how little the
+outlines above and below it agree. (On the film world this tells 94 % of panels that were glued from
+two pictures, at 2 % of the true ones.) A seam counts as found when it is stronger than 95 % of the
+lines inside the panels; a panel counts as one picture when no line inside it is stronger than
+such lines are in real panels.
+
+Legend: H W canvas height and width, luma is 0 to 255.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from iclora.evaluation.metrics import Array
+from schemas.layout import Layout
+
+THUMB = 16
+"""Side of the luma thumbnails that composition is compared on."""
+
+SEAM_RANK = 0.95
+"""Share of the inner lines that a seam must be stronger than."""
+
+_WORKING_SIDE = 512
+"""Longer side at which seams and artefacts are measured; a seam is no sharper at full size."""
+
+_INNER = 0.12
+"""Share of a panel next to its border in which a line belongs to the border's seam."""
+
+_BLOCK = 8
+_FLAT_BLOCK = 1.0
+"""Standard deviation of an 8x8 block's luma below which it is flat."""
+
+_BLACK, _WHITE = 1, 254
+_CORNER = 0.2
+"""Share of the canvas' width and height that a corner box takes."""
+
+
+class PixelScores(NamedTuple):
+    """What the pixels of one canvas say."""
+
+    thumbs: Array
+    """[P, 16, 16] luma 0 to 1."""
+
+    seams: float
+    """Share of the layout's seams that are there."""
+
+    inner: Array
+    """[P] the strongest line inside each panel, in square roots of luma levels."""
+
+    clipping: float
+    """Share of pixels that are black or white to the end of the scale."""
+
+    flatness: float
+    """Share of 8x8 blocks without any structure."""
+
+    sharpness: float
+    """log10(1 + variance of the Laplacian)."""
+
+    corners: Array
+    """[4, h, w] gradient magnitude in the corner boxes, for ``residue``."""
+
+
+def measure_canvas(canvas: Image.Image, layout: Layout) -> PixelScores:
+    """Measures one canvas; at most 512 pixels on the longer side are looked at."""
+    small = _at_working_size(canvas.convert("RGB"))
+    rgb = np.asarray(small)
+    luma = np.asarray(small.convert("L"), np.float64)
+    boxes = _scaled_boxes(layout, small.size)
+    strengths = [_line_strengths(luma[y0:y1, x0:x1]) for x0, y0, x1, y1 in boxes]
+    return PixelScores(
+        thumbs=np.stack([_thumb(canvas.crop(box)) for box in layout.boxes]),
+        seams=_seams_found(luma, layout, boxes, strengths),
+        inner=np.array([max(rows.max(), columns.max()) for rows, columns in strengths]),
+        clipping=float(((rgb <= _BLACK).all(axis=2) | (rgb >= _WHITE).all(axis=2)).mean()),
+        flatness=_flatness(luma),
+        sharpness=float(np.log10(1.0 + _laplacian(luma).var())),
+        corners=_corners(luma),
+    )
+
+
+def structure(seams: Array, inner: Array, limit: float) -> Array:
+    """How much of the layout is there: seams found and panels that are one picture.
+
+    Args:
+        seams: [...] share of the seams found.
+        inner: [..., P] the strongest line inside each panel.
+        limit: the strongest that still counts as part of a picture.
+
+    Returns:
+        [...] the mean of both shares, 0 to 1; NaN where the canvas was not measured.
+    """
+    single = np.where(np.isnan(inner), np.nan, (inner <= limit).astype(np.float64))
+    return (seams + single.mean(axis=-1)) / 2
+
+
+def residue(corners: Array) -> Array:
+    """How much of each canvas' corners is the same as in all the others: a watermark's trace.
+
+    Args:
+        corners: [S, 4, h, w] gradient magnitudes.
+
+    Returns:
+        [S] the largest correlation, over the corners, of a canvas' gradients with the mean of the
+        other canvases'; about 0 without a residue, towards 1 with one. NaN with fewer than three.
+    """
+    count = len(corners)
+    if count < 3:  # noqa: PLR2004 - two pictures' agreement is no pattern
+        return np.full(count, np.nan)
+    rows = corners.reshape(count, 4, -1)
+    others = (np.nansum(rows, axis=0, keepdims=True) - rows) / (count - 1)
+    return _correlation(rows, others).max(axis=1)
+
+
+def _correlation(first: Array, second: Array) -> Array:
+    a = first - first.mean(axis=-1, keepdims=True)
+    b = second - second.mean(axis=-1, keepdims=True)
+    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    return (a * b).sum(axis=-1) / np.where(norms > 0, norms, 1.0)
+
+
+def _at_working_size(picture: Image.Image) -> Image.Image:
+    small = picture.copy()
+    small.thumbnail((_WORKING_SIDE, _WORKING_SIDE), Image.Resampling.BOX)
+    return small
+
+
+def _scaled_boxes(layout: Layout, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+    across, down = size[0] / layout.width, size[1] / layout.height
+    return [
+        (round(x0 * across), round(y0 * down), round(x1 * across), round(y1 * down))
+        for x0, y0, x1, y1 in layout.boxes
+    ]
+
+
+def _thumb(panel: Image.Image) -> Array:
+    small = panel.convert("L").resize((THUMB, THUMB), Image.Resampling.BOX)
+    return np.asarray(small, np.float64) / 255.0
+
+
+def _line_strengths(panel: Array) -> tuple[Array, Array]:
+    """The strength of every inner row and column of a panel."""
+    inner: list[Array] = []
+    for picture in (panel, panel.T):
+        margin = max(2, round(len(picture) * _INNER))
+        lines = range(margin, len(picture) - margin)
+        inner.append(np.array([line_strength(picture, line) for line in lines]))
+    return inner[0], inner[1]
+
+
+def line_strength(picture: Array, line: int) -> float:
+    """How much a horizontal line between rows ``line - 1`` and ``line`` looks like a seam.
+
+    The mean root of the jump across it, so that many small jumps count more than a few large ones,
+    times 1 - the agreement of the outlines on both sides.
+    """
+    above, below = picture[line - 1], picture[line]
+    jump = float(np.sqrt(np.abs(below - above)).mean())
+    outlines = np.abs(np.diff(np.stack([above, below]), axis=1))
+    return jump * (1.0 - max(0.0, _agreement(outlines)))
+
+
+def _agreement(outlines: NDArray[np.float64]) -> float:
+    """Correlation of two rows of gradients, blurred by a pixel to each side; 1 if both are flat."""
+    soft = outlines[:, :-2] + 2 * outlines[:, 1:-1] + outlines[:, 2:]
+    flat = soft.max(axis=1) < 4 * _FLAT_BLOCK
+    if flat.all():
+        return 1.0
+    return float(_correlation(soft[0], soft[1]))
+
+
+def _seams_found(
+    luma: Array,
+    layout: Layout,
+    boxes: list[tuple[int, int, int, int]],
+    strengths: list[tuple[Array, Array]],
+) -> float:
+    """Each border between two panels, against the inner lines of the same direction."""
+    usual = [
+        np.quantile(np.concatenate([s[axis] for s in strengths]), SEAM_RANK) for axis in (0, 1)
+    ]
+    found: list[bool] = []
+    for panel, (x0, y0, x1, y1) in enumerate(boxes):
+        if panel >= layout.columns:
+            found.append(_at(luma[:, x0:x1], y0) > usual[0])
+        if panel % layout.columns:
+            found.append(_at(luma.T[:, y0:y1], x0) > usual[1])
+    return float(np.mean(found))
+
+
+def _at(picture: Array, line: int) -> float:
+    """The strongest of the line and its two neighbours: models miss a border by a pixel."""
+    return max(line_strength(picture, near) for near in (line - 1, line, line + 1))
+
+
+def _flatness(luma: Array) -> float:
+    rows, columns = luma.shape[0] // _BLOCK, luma.shape[1] // _BLOCK
+    blocks = luma[: rows * _BLOCK, : columns * _BLOCK].reshape(rows, _BLOCK, columns, _BLOCK)
+    return float((blocks.std(axis=(1, 3)) < _FLAT_BLOCK).mean())
+
+
+def _laplacian(luma: Array) -> Array:
+    centre = luma[1:-1, 1:-1]
+    return luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * centre
+
+
+def _corners(luma: Array) -> Array:
+    height, width = max(4, int(luma.shape[0] * _CORNER)), max(4, int(luma.shape[1] * _CORNER))
+    down, across = np.gradient(luma)
+    edges = np.hypot(down, across)
+    tops = (edges[:height], edges[-height:])
+    return np.stack([part for half in tops for part in (half[:, :width], half[:, -width:])])

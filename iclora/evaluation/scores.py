@@ -1,0 +1,175 @@
+"""From measured canvases to named scores, arm by arm.
+
+An arm is a model's renders, a control, or the real sets. Every score is an array over prompts (and
+seeds) until the very end, so that comparisons stay paired. A figure that a control cannot have is
+absent with its reason; nothing is filled in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from iclora.evaluation import metrics
+from iclora.evaluation.bootstrap import Resampling, interval
+from iclora.evaluation.controls import repeated, shuffled
+from iclora.evaluation.judges import Encoder
+from iclora.evaluation.measure import Measured
+from iclora.evaluation.metrics import Array
+from iclora.evaluation.pixels import residue, structure
+from schemas.caption import Caption
+from schemas.evaluation import ArmReport, EvaluateParams
+
+Scores = dict[str, Array]
+"""Name to [N, K] or [N]."""
+
+FEW_REAL_SETS = 20
+"""With fewer unseen sets, their nearest distances are joined by those between training sets."""
+
+_QUANTILE = 0.99
+"""Of real sets: what 99 in 100 real pairs or panels do is not a fault."""
+
+_DEFAULT_INNER_LIMIT = 9.0
+"""Without real sets: the 98th percentile of the film world's own panels (see ``pixels``)."""
+
+
+class Limits(NamedTuple):
+    """What real sets say is normal."""
+
+    near_duplicate: float
+    """Cosine above which two panels are the same picture twice."""
+
+    inner: float
+    """Strength of the strongest line inside one picture."""
+
+    memorised: float | None
+    """Cosine to the nearest training set above which a render counts as memorised."""
+
+
+class Gallery(NamedTuple):
+    """The training sets, to be lain next to."""
+
+    keys: Sequence[str]
+    panels: Array
+    """[M, P, D]."""
+
+
+def find_limits(real: Measured | None, gallery: Gallery, params: EvaluateParams) -> Limits:
+    """What is normal, from the real sets (val) and the training sets.
+
+    Args:
+        real: the unseen real sets [M, 1, ...], or None if there are none.
+        gallery: the training sets; may be empty.
+        params: the floor of ``near_duplicate`` and the tail of ``memorised``.
+    """
+    rows = [gallery.panels] if len(gallery.panels) else []
+    inner = _DEFAULT_INNER_LIMIT
+    if real is not None:
+        rows.append(real.clip[:, 0])
+        inner = float(np.nanquantile(real.inner, _QUANTILE))
+    near = params.near_duplicate
+    if rows:
+        near = max(near, float(np.nanquantile(_pair_cosines(np.concatenate(rows)), _QUANTILE)))
+    return Limits(near, inner, _memorised_limit(real, gallery, params.memorised_tail))
+
+
+def _pair_cosines(panels: Array) -> Array:
+    first, second = np.triu_indices(panels.shape[1], k=1)
+    return np.einsum("spd,spd->sp", panels[:, first], panels[:, second])
+
+
+def _memorised_limit(real: Measured | None, gallery: Gallery, tail: float) -> float | None:
+    """How near unseen real sets lie to training sets, at the quantile ``1 - tail``."""
+    if len(gallery.panels) < 2:  # noqa: PLR2004 - a lone set has no neighbour
+        return None
+    near = np.zeros(0)
+    if real is not None:
+        near, _ = metrics.nearest(real.clip[:, 0], gallery.panels)
+    if len(near) < FEW_REAL_SETS:
+        near = np.concatenate([near, metrics.nearest_others(gallery.panels)])
+    return float(np.nanquantile(near, 1.0 - tail))
+
+
+def embed_texts(captions: Sequence[Caption], clip: Encoder) -> Array:
+    """[N, P, D] unit rows: the text of every panel."""
+    rows = np.asarray(clip.texts([part for c in captions for part in c.parts]), np.float64)
+    return rows.reshape(len(captions), -1, rows.shape[-1])
+
+
+def embedding_scores(panels: Array, thumbs: Array, texts: Array, limits: Limits) -> Scores:
+    """The scores that need only embeddings and thumbnails, so controls have them too.
+
+    Args:
+        panels: [N, K, P, D].
+        thumbs: [N, K, P, h, w].
+        texts: [N, P, D].
+        limits: what is normal.
+    """
+    found = {
+        "consistency": metrics.consistency(panels),
+        "variety": metrics.variety(panels, thumbs, limits.near_duplicate),
+        "adherence": metrics.adherence(panels, texts),
+        "margin": metrics.own_margin(panels, texts),
+        "wins": metrics.wins(panels, texts),
+    }
+    if panels.shape[1] > 1:
+        found["spread"] = metrics.spread(panels)
+    return found
+
+
+def arm_scores(measured: Measured, texts: Array, gallery: Gallery, limits: Limits) -> Scores:
+    """Every score of an arm whose canvases were drawn (or are real)."""
+    found = embedding_scores(measured.clip, measured.thumbs, texts, limits)
+    found["structure"] = structure(measured.plain["seams"], measured.inner, limits.inner)
+    for name in ("clipping", "flatness", "sharpness"):
+        found[name] = measured.plain[name]
+    shape = measured.plain["seams"].shape
+    found["residue"] = residue(measured.corners.reshape(-1, *measured.corners.shape[2:])).reshape(
+        shape
+    )
+    if measured.dino is not None:
+        found["consistency_dino"] = metrics.consistency(measured.dino)
+    if limits.memorised is not None:
+        near, _ = metrics.nearest(measured.clip, gallery.panels)
+        found["nearest"] = near
+        found["memorised"] = np.where(
+            np.isnan(near), np.nan, (near > limits.memorised).astype(np.float64)
+        )
+    return found
+
+
+def control_scores(measured: Measured, texts: Array, limits: Limits) -> dict[str, Scores]:
+    """The scores of the controls that are made of an arm's own panels."""
+    return {
+        name: embedding_scores(make(measured.clip), make(measured.thumbs), texts, limits)
+        for name, make in (("repeated", repeated), ("shuffled", shuffled))
+    }
+
+
+def report_arm(
+    arm: str, label: str, scores: Scores, how: Resampling, reasons: Mapping[str, str]
+) -> ArmReport:
+    """An arm's scores with their intervals.
+
+    Args:
+        arm: its role.
+        label: its name for people.
+        scores: arrays over prompts.
+        how: confidence and resamples.
+        reasons: why scores that this arm cannot have are absent.
+    """
+    told = {name: interval(values, how) for name, values in scores.items()}
+    unmeasured = dict(reasons)
+    for name, score in told.items():
+        if score is None:
+            unmeasured[name] = "fewer than two prompts could be measured"
+    some = scores.get("consistency", np.zeros((0, 0)))
+    return ArmReport(
+        arm=arm,
+        label=label,
+        renders=int((~np.isnan(some)).sum()),
+        scores={name: score for name, score in told.items() if score is not None},
+        unmeasured=unmeasured,
+    )

@@ -1,0 +1,93 @@
+"""True scores of the film world, where a reader knows what was drawn.
+
+They are the evidence that the CLIP metrics mean something: the report gives their rank correlation
+over renders. A scene of that world has one character (hair, hat, shirt) in one setting (place,
+light), so panels agree where these agree; a caption names attributes in a closed vocabulary, so
+obedience is counted, not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from iclora.evaluation.bootstrap import Resampling, spearman
+from iclora.evaluation.measure import Attributes
+from iclora.evaluation.metrics import Array
+from iclora.miniature.captions import attributes_in
+from iclora.miniature.world import IDENTITY, SETTING
+from schemas.caption import Caption
+from schemas.evaluation import Agreement
+
+Read = Sequence[Sequence[Sequence[Attributes] | None]]
+"""Per prompt and seed: what the reader saw on each panel, or None."""
+
+PAIRS = (("consistency", "true_consistency"), ("adherence", "true_adherence"))
+"""Metric and truth that should agree."""
+
+_LASTING = sorted(IDENTITY | SETTING)
+
+
+def true_consistency(read: Read) -> Array:
+    """[N, K] share of character and setting attributes on which pairs of panels agree."""
+    return np.array([[_agreeing(panels) for panels in row] for row in read], np.float64)
+
+
+def _agreeing(panels: Sequence[Attributes] | None) -> float:
+    if panels is None:
+        return np.nan
+    same = [a[name] == b[name] for a, b in combinations(panels, 2) for name in _LASTING]
+    return float(np.mean(same))
+
+
+def true_adherence(read: Read, captions: Sequence[Caption]) -> Array:
+    """[N, K] share of the named attributes that are drawn; NaN for a caption that names none.
+
+    What the summary names must be seen on every panel, what a part names on its own panel.
+    """
+    wanted = [_wanted(caption) for caption in captions]
+    return np.array(
+        [[_obeyed(panels, want) for panels in row] for row, want in zip(read, wanted, strict=True)],
+        np.float64,
+    )
+
+
+def _wanted(caption: Caption) -> list[Attributes]:
+    summary = attributes_in(caption.summary)
+    return [{**summary, **attributes_in(part)} for part in caption.parts]
+
+
+def _obeyed(panels: Sequence[Attributes] | None, wanted: Sequence[Attributes]) -> float:
+    if panels is None:
+        return np.nan
+    right = [
+        panel[name] == value
+        for panel, want in zip(panels, wanted, strict=True)
+        for name, value in want.items()
+    ]
+    return float(np.mean(right)) if right else np.nan
+
+
+def agreements(scores: dict[str, Array], how: Resampling) -> tuple[Agreement, ...]:
+    """How well each metric ranks the renders as the truth does, where both were measured."""
+    found: list[Agreement] = []
+    for metric, truth in PAIRS:
+        if metric not in scores or truth not in scores:
+            continue
+        result = spearman(scores[metric], scores[truth], how)
+        if result:
+            value, low, high = result
+            renders = int((~np.isnan(scores[metric] + scores[truth])).sum())
+            found.append(
+                Agreement(
+                    metric=metric,
+                    truth=truth,
+                    rank_correlation=value,
+                    low=low,
+                    high=high,
+                    renders=renders,
+                )
+            )
+    return tuple(found)

@@ -1,0 +1,87 @@
+"""Canvases that are stitched and captioned already: an AI-Toolkit folder such as the published one.
+
+Each canvas with its caption is one item and becomes one set, whose frames are regions of the same
+picture. The caption is kept as it was written; whether it is any good is for the linter to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from iclora.ingest.found import Found, Reading, Unreadable, set_key
+from iclora.ingest.pictures import read_pictures
+from iclora.ingest.seams import panel_boxes
+from schemas.base import Box
+from schemas.frame import Frame, ImageSet
+from schemas.verdict import Verdict
+
+_MAX_CAPTION = 100_000
+"""Bytes of a caption file that are still believed to be a caption."""
+
+
+def read_canvases(reading: Reading, files: Iterable[tuple[str, Path]]) -> Found:
+    """Makes a set of every canvas with a caption.
+
+    Args:
+        reading: what to do, and where the pictures go.
+        files: (name relative to the source, picture), in order; captions lie beside them.
+
+    Returns:
+        Sets as ``given`` (no frames, so that sifting forms no others), one verdict a canvas.
+    """
+    named = list(files)
+    captions: dict[str, str | Unreadable | None] = {}
+    stored = read_pictures(reading, [(name, name, file) for name, file in named])
+    for name, file in named:
+        captions[name] = _caption_beside(file)
+    judged = {verdict.id: verdict for verdict in stored.verdicts}
+    given: list[ImageSet] = []
+    for frame in stored.frames:
+        made = _given_set(reading, frame, captions[frame.scene])
+        if isinstance(made, ImageSet):
+            given.append(made)
+        else:
+            judged[frame.id] = made
+            (reading.folder / frame.file).unlink()
+    return Found((), tuple(given), tuple(judged.values()))
+
+
+def _caption_beside(picture: Path) -> str | Unreadable | None:
+    """The caption of a picture on one line, None if it has none."""
+    file = picture.with_suffix(".txt")
+    try:
+        if not file.exists():
+            return None
+        if file.stat().st_size > _MAX_CAPTION:
+            return Unreadable("bad_caption", f"{file.name} is too long for a caption")
+        return " ".join(file.read_text(encoding="utf-8-sig").split())
+    except (OSError, ValueError) as error:
+        return Unreadable("bad_caption", f"{file.name} cannot be read as UTF-8: {error}")
+
+
+def _given_set(
+    reading: Reading, frame: Frame, caption: str | Unreadable | None
+) -> ImageSet | Verdict:
+    if isinstance(caption, Unreadable):
+        return reading.failed(frame.id, caption)
+    if caption is None:
+        return reading.rejected(frame.id, "no_caption", f"{frame.scene} has no .txt beside it")
+    if not caption:
+        return reading.rejected(frame.id, "empty_caption", f"the .txt of {frame.scene} is empty")
+    layout = reading.layout
+    with Image.open(reading.folder / frame.file) as image:
+        grey = np.asarray(image.convert("L"))
+    try:
+        boxes = panel_boxes(grey, layout.rows, layout.columns)
+    except Unreadable as why:
+        return reading.failed(frame.id, why)
+    frames = tuple(_panel(frame, number, box) for number, box in enumerate(boxes, start=1))
+    return ImageSet(key=set_key(frames), source=frame.source, frames=frames, caption=caption)
+
+
+def _panel(canvas: Frame, number: int, box: Box) -> Frame:
+    return canvas.model_copy(update={"id": f"{canvas.id}-p{number}", "crop": box, "scene": ""})

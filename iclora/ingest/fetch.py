@@ -1,0 +1,156 @@
+"""Getting at a source's bytes: local paths as they are, anything else copied once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from iclora.errors import BadInput
+from iclora.ingest import names
+from iclora.ingest.found import Unreadable
+from iclora.store import file_sha256, whole
+from schemas.base import DIGEST_LENGTH
+
+_MAX_SMALL = 1 << 20
+
+
+def default_work() -> Path:
+    """Where remote sources are copied if nobody says."""
+    return Path(os.environ.get("ICLORA_WORK") or Path(tempfile.gettempdir()) / "iclora-work")
+
+
+def is_url(location: str) -> bool:
+    """Whether a location names a protocol (``s3://``, ``file://``)."""
+    return "://" in location
+
+
+def local_copy(location: str, work: Path) -> Path:
+    """A local path with a location's content; a remote file or folder is copied once.
+
+    The copy's name holds what the remote side says of its version (etag, size, date), so a
+    changed source is copied anew.
+
+    Raises:
+        BadInput: there is nothing there, or the protocol is unknown or cannot be reached.
+    """
+    if not is_url(location):
+        return Path(location)
+    try:
+        fs, path = fsspec.core.url_to_fs(location)
+        if isinstance(fs, LocalFileSystem):
+            return Path(path)
+        if fs.isdir(path):
+            return _copy_folder(fs, path.rstrip("/"), work)
+        return _copy_file(fs, path, work)
+    except (OSError, ValueError, ImportError) as error:  # whatever its file system raises
+        raise BadInput(f"{location} cannot be read: {error}") from error
+
+
+def is_folder(location: str) -> bool:
+    """Whether there is a folder at a location."""
+    if not is_url(location):
+        return Path(location).is_dir()
+    try:
+        fs, path = fsspec.core.url_to_fs(location)
+        return bool(fs.isdir(path))
+    except (OSError, ValueError, ImportError) as error:  # whatever its file system raises
+        raise BadInput(f"{location} cannot be read: {error}") from error
+
+
+def files_at(folder: str) -> list[str]:
+    """The files below a folder, relative to it, in natural order; junk left out.
+
+    Raises:
+        Unreadable: it cannot be listed.
+    """
+    if not is_url(folder):
+        return names.files_below(Path(folder))
+    fs, path = fsspec.core.url_to_fs(folder)
+    found = [str(file).removeprefix(str(path)).lstrip("/") for file in fs.find(path)]
+    return sorted((name for name in found if not names.is_junk(name)), key=names.natural)
+
+
+def read_small(location: str) -> bytes | None:
+    """The bytes of a small file, None if there is none.
+
+    Raises:
+        Unreadable: it is there and cannot be read.
+    """
+    try:
+        fs, path = fsspec.core.url_to_fs(location)
+        if not fs.isfile(path):
+            return None
+        with fs.open(path, "rb") as file:
+            data: bytes = file.read(_MAX_SMALL)
+    except (OSError, ValueError) as error:
+        name = location.rsplit("/", 1)[-1]
+        raise Unreadable("unreadable", f"{name} cannot be read: {error}") from error
+    return data
+
+
+def _copy_file(fs: fsspec.AbstractFileSystem, path: str, work: Path) -> Path:
+    name = path.rsplit("/", 1)[-1]
+    copy = work / "fetched" / _tag([f"{path} {fs.ukey(path)}"]) / name
+    if not copy.exists():
+        with whole(copy) as scratch:
+            fs.get_file(path, str(scratch))
+    return copy
+
+
+def _copy_folder(fs: fsspec.AbstractFileSystem, path: str, work: Path) -> Path:
+    files = sorted(str(file) for file in fs.find(path) if not _is_source_itself(str(file)))
+    tag = _tag(f"{file} {fs.ukey(file)}" for file in files)
+    place = work / "fetched" / tag / path.rsplit("/", 1)[-1]
+    if place.exists():
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=place.parent))
+    try:
+        for file in files:
+            target = scratch / file.removeprefix(path).lstrip("/")
+            if not target.resolve().is_relative_to(scratch.resolve()):
+                raise BadInput(f"{file} would be written outside its folder")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fs.get_file(file, str(target))
+        scratch.rename(place)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return place
+
+
+def _is_source_itself(name: str) -> bool:
+    """Films and archives in a folder are sources of their own and copied as such."""
+    return names.is_film(name) or (names.is_archive(name) and not names.is_shard(name))
+
+
+def _tag(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+def digest_file(file: Path) -> str:
+    """The digest of a file's bytes, as sources carry it.
+
+    Raises:
+        Unreadable: it cannot be read.
+    """
+    try:
+        return file_sha256(file)[:DIGEST_LENGTH]
+    except OSError as error:
+        raise Unreadable("unreadable", f"{file.name} cannot be read: {error.strerror}") from error
+
+
+def digest_files(folder: Path, names: Iterable[str]) -> str:
+    """The digest over the sorted relative names and the bytes of files.
+
+    Raises:
+        Unreadable: one cannot be read.
+    """
+    lines = sorted(f"{name}\0{digest_file(folder / name)}" for name in names)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:DIGEST_LENGTH]

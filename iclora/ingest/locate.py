@@ -1,0 +1,201 @@
+"""From what a person names to sources: what kind each is, what it holds, whose it is.
+
+A folder of films is one source per film; a folder of pictures, with or without folders of pictures
+inside, is one source whose folders are scenes. One that cannot be read or is reserved by its owner
+gets its verdict here and the others go on; only a location that is not there at all is an error,
+because that is a mistyped name.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from iclora.errors import BadInput
+from iclora.ingest import names
+from iclora.ingest.fetch import (
+    default_work,
+    digest_file,
+    digest_files,
+    files_at,
+    is_folder,
+    is_url,
+    local_copy,
+    read_small,
+)
+from iclora.ingest.found import Unreadable
+from iclora.ingest.hub import hub_revision, is_hub_id
+from iclora.ingest.shards import expand_shards, is_pattern
+from iclora.ingest.sidecar import is_reserved, parse_sidecar
+from schemas.ingest import IngestParams
+from schemas.source import Licence, Source, SourceKind
+from schemas.verdict import Outcome, Verdict
+
+log = logging.getLogger(__name__)
+
+
+class Candidate(NamedTuple):
+    """Something that looks like a source."""
+
+    url: str
+    """What ``Source.url`` will be."""
+
+    name: str
+    """Relative to what was given."""
+
+    kind: SourceKind
+    files: tuple[str, ...] = ()
+    """For folders: the files whose bytes are its content."""
+
+    sidecars: tuple[str, ...] = ()
+    """Where its sidecar may lie, the nearest first."""
+
+
+def resolve_sources(
+    locations: Sequence[str], params: IngestParams, work: Path | None = None
+) -> tuple[tuple[Source, ...], tuple[Verdict, ...]]:
+    """Finds the sources in what was given.
+
+    Args:
+        locations: films, folders, archives, shards (``{000000..000009}.tar``), URLs, hub ids.
+        params: of ingest.
+        work: where remote sources are copied; default ``ICLORA_WORK``, else a temporary folder.
+
+    Returns:
+        The sources that may be ingested, and one verdict (stage ``sources``) for each found.
+
+    Raises:
+        BadInput: a location is not there, or there is nothing in any of them.
+    """
+    work = work or default_work()
+    sources: list[Source] = []
+    verdicts: list[Verdict] = []
+    contents: dict[tuple[str, str], str] = {}
+    for location in locations:
+        for candidate in _candidates(location):
+            source, verdict = _judge(candidate, params, contents, work)
+            verdicts.append(_with_own_id(verdict, verdicts))
+            if source is not None:
+                sources.append(source)
+    if not verdicts:
+        raise BadInput(f"there is no film, picture or archive in {', '.join(locations)}")
+    return tuple(sources), tuple(verdicts)
+
+
+def _judge(
+    candidate: Candidate, params: IngestParams, contents: dict[tuple[str, str], str], work: Path
+) -> tuple[Source | None, Verdict]:
+    """Digests one candidate and decides whether it may be ingested."""
+    try:
+        rights = _rights_of(candidate)
+        if is_reserved(rights, params):  # before anything of it is copied or read
+            detail = f"reserved by {', '.join(rights.opt_out)}; ingest.allow_opt_out overrides"
+            return None, _verdict(candidate.name, "rejected", "opt_out", detail)
+        content = _content_of(candidate, work)
+    except Unreadable as why:
+        return None, _verdict(candidate.name, "failed", why.reason, str(why))
+    name = f"{candidate.name}@{content}"
+    if (candidate.kind, content) in contents:
+        detail = f"the same as {contents[candidate.kind, content]}"
+        return None, _verdict(name, "rejected", "duplicate_source", detail)
+    contents[candidate.kind, content] = name
+    if rights.licence == "unknown":
+        log.warning("%s: its licence is unknown; %s.toml can state it", name, candidate.name)
+    source = Source(
+        url=candidate.url, name=name, kind=candidate.kind, content=content, rights=rights
+    )
+    return source, _verdict(name, "kept")
+
+
+def _verdict(name: str, outcome: Outcome, reason: str = "", detail: str = "") -> Verdict:
+    return Verdict(
+        stage="sources", id=name, outcome=outcome, reason=reason, detail=detail, source=name
+    )
+
+
+def _with_own_id(verdict: Verdict, others: Sequence[Verdict]) -> Verdict:
+    """Sources that were given twice under one name are told apart by a number."""
+    twins = sum(1 for other in others if other.source == verdict.source)
+    return verdict.model_copy(update={"id": f"{verdict.id}#{twins + 1}"}) if twins else verdict
+
+
+def _content_of(candidate: Candidate, work: Path) -> str:
+    if candidate.kind == "huggingface" and is_hub_id(candidate.url):
+        return hub_revision(candidate.url)
+    local = local_copy(candidate.url, work)
+    return digest_files(local, candidate.files) if candidate.files else digest_file(local)
+
+
+def _rights_of(candidate: Candidate) -> Licence:
+    for place in candidate.sidecars:
+        text = read_small(place)
+        if text is not None:
+            return parse_sidecar(text, place.rsplit("/", 1)[-1])
+    return Licence()
+
+
+def _candidates(location: str) -> Iterator[Candidate]:
+    """Everything at one location that looks like a source."""
+    plain = location if is_url(location) else str(Path(location).expanduser())
+    if is_pattern(plain):
+        shards = expand_shards(plain)
+        yield Candidate(plain, plain.rsplit("/", 1)[-1], "webdataset", tuple(shards))
+    elif is_folder(plain):
+        yield from _in_folder(plain.rstrip("/"))
+    elif is_url(plain) or Path(plain).exists():
+        name = plain.rsplit("/", 1)[-1]
+        yield Candidate(plain, name, _kind_of_file(name), (), _sidecars(plain))
+    elif is_hub_id(plain):
+        yield Candidate(plain, plain, "huggingface")
+    else:
+        raise BadInput(f"{location} does not exist (nor is it a Hugging Face dataset id)")
+
+
+def _kind_of_file(name: str) -> SourceKind:
+    """A file with a strange suffix is taken for a film: FFmpeg looks at the content."""
+    if names.is_shard(name):
+        return "webdataset"
+    if names.is_archive(name):
+        return "archive"
+    if names.is_table(name):
+        return "huggingface"
+    return "pictures" if names.is_picture(name) else "film"
+
+
+def _sidecars(place: str) -> tuple[str, ...]:
+    """``film.mp4.toml``, else ``film.toml``."""
+    folder, _, name = place.rpartition("/")
+    stem = name.rsplit(".", 1)[0]
+    return tuple(
+        f"{folder}/{n}.toml" if folder else f"{n}.toml" for n in dict.fromkeys((name, stem))
+    )
+
+
+def _in_folder(folder: str) -> Iterator[Candidate]:
+    own = Path(folder).resolve().name if not is_url(folder) else folder.rsplit("/", 1)[-1]
+    above = _sidecars(str(Path(folder).resolve()) if not is_url(folder) else folder)[:1]
+    try:
+        files = files_at(folder)
+    except Unreadable:
+        yield Candidate(folder, own, "pictures", ("",), above)
+        return
+    if names.is_dataset(files):
+        yield Candidate(folder, own, "huggingface", tuple(files), above)
+        return
+    for name in files:
+        if names.is_film(name) or (names.is_archive(name) and not names.is_shard(name)):
+            place = f"{folder}/{name}"
+            kind = _kind_of_file(name)
+            yield Candidate(place, name, kind, (), (*_sidecars(place), *above))
+    shards = tuple(name for name in files if names.is_shard(name))
+    if shards:
+        yield Candidate(folder, own, "webdataset", shards, above)
+    pictures = tuple(names.pictures_among(files, captioned=False))
+    if pictures:
+        yield Candidate(folder, own, "pictures", pictures, above)
+    canvases = names.pictures_among(files, captioned=True)
+    if canvases:
+        both = names.with_captions(canvases, files)
+        yield Candidate(folder, own, "captioned", tuple(both), above)

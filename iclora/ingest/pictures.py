@@ -1,0 +1,231 @@
+"""Pictures: a folder of them becomes frames.
+
+Every stored picture opens everywhere as an upright 8-bit picture in sRGB. One that is so already is
+hardlinked (its bytes are kept); one that is not (turned by EXIF, CMYK, 16 bits, transparent,
+another colour profile, an unusual format) is stored as the PNG it should have been.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from iclora.ingest.found import FRAMES, Found, Reading, Unreadable
+from iclora.store import file_sha256
+from schemas.base import DIGEST_LENGTH
+from schemas.frame import Frame
+from schemas.ingest import IngestParams
+from schemas.verdict import Verdict
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "MPO", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
+"""What Pillow may decode here: none of these runs another program."""
+
+_PLAIN_FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
+_CHECK_SIDE = 256
+"""A JPEG is checked at the smallest scale that is still this large: all its bytes are read, but
+an eighth of its pixels made."""
+
+_ORIENTATION = 0x0112
+
+
+class Picture(NamedTuple):
+    """A stored picture."""
+
+    file: Path
+    content: str
+    width: int
+    height: int
+
+
+def open_picture(file: Path, max_pixels: int) -> Image.Image:
+    """Opens a picture without decoding it.
+
+    Raises:
+        Unreadable: it is not a picture, or has too many pixels.
+    """
+    name = file.name
+    try:
+        if not file.stat().st_size:
+            raise Unreadable("empty_file", f"{name} is empty")
+        image = Image.open(file, formats=_FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise Unreadable(
+            "too_many_pixels", f"{name} has more than {max_pixels} pixels", -1, max_pixels
+        ) from error
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow's readers raise
+        reason = "unreadable" if isinstance(error, PermissionError) else "not_a_picture"
+        raise Unreadable(reason, f"{name} cannot be read as a picture") from error
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        image.close()
+        raise Unreadable(
+            "too_many_pixels",
+            f"{name} is {image.width} x {image.height}, more than {max_pixels} pixels",
+            pixels,
+            max_pixels,
+        )
+    return image
+
+
+def store_picture(file: Path, folder: Path, stem: str, max_pixels: int) -> Picture:
+    """Puts a picture into a folder, upright and plain; checks that all of it can be decoded.
+
+    Raises:
+        Unreadable: it cannot be decoded or is too large.
+    """
+    with open_picture(file, max_pixels) as image:
+        suffix = _PLAIN_FORMATS.get(image.format or "", "")
+        try:
+            if suffix and _is_plain(image):
+                width, height = image.size
+                image.draft(None, (_CHECK_SIDE, _CHECK_SIDE))
+                image.load()
+                place = folder / f"{stem}{suffix}"
+                _link(file, place)
+            else:
+                upright = upright_rgb(image)
+                width, height = upright.size
+                place = folder / f"{stem}.png"
+                upright.save(place, compress_level=1)
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # a full disk is not the picture's fault
+            raise Unreadable("undecodable", f"{file.name} is broken: {error}") from error
+    return Picture(place, file_sha256(place), width, height)
+
+
+def _is_plain(image: Image.Image) -> bool:
+    turned = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+    profile = image.info.get("icc_profile")
+    return (
+        image.mode in ("RGB", "L")
+        and not turned
+        and "transparency" not in image.info
+        and getattr(image, "n_frames", 1) == 1
+        and (not profile or _is_srgb(profile))
+    )
+
+
+def _is_srgb(profile: bytes) -> bool:
+    try:
+        described = ImageCms.getProfileDescription(io.BytesIO(profile))
+    except (ImageCms.PyCMSError, OSError):
+        return True  # a broken profile is ignored, as viewers do
+    return "srgb" in described.lower() or "gray" in described.lower()
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Decodes a picture of any mode to upright 8-bit sRGB; transparent parts become white."""
+    image.seek(0)
+    profile = image.info.get("icc_profile")
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+        return _eight_bits(turned).convert("RGB")
+    if turned.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in turned.info:
+        clear = turned.convert("RGBA")
+        white = Image.new("RGBA", clear.size, (255, 255, 255, 255))
+        turned = Image.alpha_composite(white, clear).convert("RGB")
+    if profile and turned.mode in ("RGB", "CMYK") and not _is_srgb(profile):
+        return _to_srgb(turned, profile)
+    return turned.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey values of 16 bits (or 0 to 1 as floats) as 8 bits."""
+    values = np.asarray(image).astype(np.float64)
+    top = 1.0 if image.mode == "F" and values.max(initial=0) <= 1 else 65535.0
+    return Image.fromarray(np.clip(np.round(values / top * 255), 0, 255).astype(np.uint8))
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    try:
+        converted = ImageCms.profileToProfile(
+            image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, OSError):
+        return image.convert("RGB")
+    assert converted is not None, "not in place"
+    return converted
+
+
+def _link(file: Path, place: Path) -> None:
+    try:
+        os.link(file.resolve(), place)
+    except OSError:  # another disk, or a file system without links
+        shutil.copyfile(file, place)
+
+
+def scene_of(name: str, params: IngestParams) -> str:
+    """The scene of a picture: what the pattern's group finds in its name, else its folder.
+
+    Args:
+        name: relative to the source, with slashes.
+        params: holds the pattern.
+    """
+    if params.scene_pattern:
+        found = re.search(params.scene_pattern, name)
+        return (found.group(1) or "") if found else ""
+    parent = PurePosixPath(name).parent.as_posix()
+    return "" if parent == "." else parent
+
+
+def read_pictures(
+    reading: Reading, files: Iterable[tuple[str, str, Path]], *, move: bool = False
+) -> Found:
+    """Stores pictures and makes a frame of each.
+
+    Args:
+        reading: what to do, and where the pictures go.
+        files: (name relative to the source, scene, file), in order.
+        move: the files are ours: remove each when it is stored.
+
+    Returns:
+        Frames in order, and one verdict a picture; a picture that was there before is rejected.
+    """
+    frames: list[Frame] = []
+    verdicts: list[Verdict] = []
+    seen: set[str] = set()
+    for name, scene, file in files:
+        try:
+            content = file_sha256(file)
+        except OSError as error:
+            why = Unreadable("unreadable", f"{name} cannot be read: {error.strerror}")
+            verdicts.append(reading.failed(f"{reading.source.content}-{len(verdicts)}", why))
+            continue
+        item = f"{reading.source.content}-{content[:DIGEST_LENGTH]}"
+        if item in seen:
+            twin = f"{item}-{len(verdicts)}"
+            verdicts.append(reading.rejected(twin, "duplicate_picture", f"{name} was there before"))
+            continue
+        seen.add(item)
+        try:
+            frames.append(_frame_of(reading, item, scene, file))
+        except Unreadable as why:
+            verdicts.append(reading.failed(item, why))
+        else:
+            verdicts.append(reading.kept(item))
+        if move:
+            file.unlink()
+    return Found(tuple(frames), (), tuple(verdicts))
+
+
+def _frame_of(reading: Reading, item: str, scene: str, file: Path) -> Frame:
+    picture = store_picture(file, reading.frames_folder, item, reading.params.max_pixels)
+    return Frame(
+        id=item,
+        source=reading.source.name,
+        file=f"{FRAMES}/{picture.file.name}",
+        content=picture.content,
+        width=picture.width,
+        height=picture.height,
+        crop=(0, 0, picture.width, picture.height),
+        scene=scene,
+    )

@@ -1,0 +1,84 @@
+"""Sampling: an adapter draws sets, from text alone or around given panels.
+
+Every picture is a function of (base, adapters, caption, seed, size, steps, given panels); its name
+is a digest of those, so a run that was stopped goes on where it stopped and draws nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from iclora.sampling.given import GivenPanels
+from iclora.sampling.prompts import check_captions
+from iclora.sampling.records import write_lines
+from iclora.sampling.sheet import contact_sheet
+from iclora.store import whole
+from schemas.config import Config
+from schemas.sampling import AdapterUse, RenderRecord
+
+SHEET = "sheet.jpg"
+_SHEET_SIDE = 320
+_SHEET_ROWS = 64
+"""Captions on the contact sheet; of the others there are only files."""
+
+
+def sample_sets(
+    captions: Sequence[str],
+    config: Config,
+    out: Path,
+    *,
+    adapters: Sequence[AdapterUse] = (),
+    given: GivenPanels | None = None,
+    progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
+) -> tuple[RenderRecord, ...]:
+    """Draws sets: ``sample.count`` renders a caption, seeds from ``sample.seed`` on.
+
+    Args:
+        captions: one line each, in the task's format (``config.layout``, ``config.caption``).
+        config: base, layout, caption format and ``sample``.
+        out: folder for canvases, ``panels/``, ``sets.jsonl`` and ``sheet.jpg``; renders that are
+            there and whole are kept.
+        adapters: worn together, each at its weight; none is the bare base.
+        given: panels (by index from 0) that are kept, the same for every caption.
+        progress: told what is done, how much of it, and how much there is.
+
+    Returns:
+        One record a caption and seed, in that order.
+
+    Raises:
+        BadInput: a caption breaks its task's format, or an adapter does not fit the base.
+        MissingModel: the base is not on this machine.
+    """
+    check_captions(captions, config.layout, config.caption)
+    # Behind the check: a caption that is refused costs no loading of torch.
+    from iclora.sampling.drawing import draw_wishes
+    from iclora.sampling.painter import Wish
+
+    seeds = range(config.sample.seed, config.sample.seed + config.sample.count)
+    wishes = [Wish(caption, seed, given or {}) for caption in captions for seed in seeds]
+    records = draw_wishes(wishes, config, out, adapters=adapters, progress=progress)
+    write_lines(out, records)
+    _write_sheet(out, records)
+    return records
+
+
+def _write_sheet(out: Path, records: Sequence[RenderRecord]) -> None:
+    """One row a caption, one picture a seed."""
+    captions = list(dict.fromkeys(record.caption for record in records))[:_SHEET_ROWS]
+    rows = [
+        [_opened(out / record.canvas) for record in records if record.caption == caption]
+        for caption in captions
+    ]
+    with whole(out / SHEET) as scratch:
+        contact_sheet(rows, captions, side=_SHEET_SIDE).save(scratch, "JPEG", quality=90, subsampling=0)
+
+
+def _opened(canvas: Path) -> Image.Image:
+    """Shrunk at once: a sheet of large canvases must not hold them all."""
+    with Image.open(canvas) as picture:
+        small = picture.convert("RGB")
+    small.thumbnail((_SHEET_SIDE, _SHEET_SIDE), Image.Resampling.LANCZOS)
+    return small

@@ -1,0 +1,209 @@
+"""Adapters by the names people use, and how a transformer wears them.
+
+A name is a safetensors file, an adapter folder, ``name``, ``name@version`` or ``name@champion`` in
+the store, or a hub id (``owner/repo`` or ``owner/repo/file.safetensors``: the paper's ten released
+adapters are ten files of one repository); ``:0.8`` behind it is a weight. Files of AI-Toolkit,
+kohya, XLabs and diffusers all load: diffusers knows their layouts.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from iclora.errors import BadInput, MissingModel
+from iclora.store import Store, file_sha256
+from schemas.adapter import RunRecord
+from schemas.base import DIGEST_LENGTH
+from schemas.sampling import AdapterUse
+
+if TYPE_CHECKING:
+    from iclora.models.families import Family
+
+log = logging.getLogger(__name__)
+
+_WEIGHT = re.compile(r"(?P<name>.+):(?P<weight>[+-]?\d*\.?\d+)")
+_NAME = re.compile(r"(?P<name>[a-z0-9_-]+)(?:@(?P<version>[a-z0-9_-]+))?")
+_HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>.+\.safetensors))?")
+
+
+class StoredAdapter(NamedTuple):
+    """An adapter version in a store."""
+
+    name: str
+    version: str
+
+    @property
+    def folder(self) -> str:
+        """Below the store's root."""
+        return f"adapters/{self.name}/{self.version}"
+
+
+def find_stored(store: Store, text: str) -> StoredAdapter | None:
+    """The version that ``name``, ``name@version`` or ``name@champion`` means; None if none does.
+
+    Raises:
+        BadInput: the store has adapters of that name, but not this version.
+    """
+    match = _NAME.fullmatch(text)
+    if not match or not store.exists(f"adapters/{match['name']}"):
+        return None
+    name, version = match["name"], match["version"] or "LATEST"
+    if version in ("LATEST", "champion"):
+        version = _pointed(store, name, version.upper())
+    stored = StoredAdapter(name, version)
+    if not store.exists(f"{stored.folder}/run.json"):
+        known = [v for v in store.names(f"adapters/{name}") if not v.isupper()]
+        raise BadInput(f"{store.url} has no {name}@{version}; it has {', '.join(known) or 'none'}")
+    return stored
+
+
+def _pointed(store: Store, name: str, pointer: str) -> str:
+    place = f"adapters/{name}/{pointer}"
+    if not store.exists(place):
+        what = "champion yet" if pointer == "CHAMPION" else "finished version"
+        raise BadInput(f"{name} in {store.url} has no {what}")
+    return store.read(place).decode().strip()
+
+
+def locate_adapter(store: Store, text: str) -> AdapterUse:
+    """Finds an adapter and digests its file.
+
+    Args:
+        store: where names are looked up after files and folders.
+        text: a name as in this module's docstring, with or without ``:weight``.
+
+    Raises:
+        BadInput: there is no such adapter, or a folder or repository holds several.
+        MissingModel: a hub id that is not on this machine.
+    """
+    name, weight = _cut_weight(text)
+    stored = None if Path(name).exists() else find_stored(store, name)
+    if stored:
+        file = store.local(f"{stored.folder}/{stored.name}.safetensors")
+        record = RunRecord.from_text(store.read(f"{stored.folder}/run.json"))
+        return _use(f"{stored.name}@{stored.version}", file, weight, record)
+    path = Path(name) if Path(name).exists() else _from_hub(store, name)
+    file = _only_weights(path) if path.is_dir() else path
+    if file.suffix != ".safetensors":
+        raise BadInput(f"{file} is not a safetensors file; other weights are not loaded")
+    return _use(file.stem, file, weight, _record_beside(file))
+
+
+def _cut_weight(text: str) -> tuple[str, float]:
+    match = _WEIGHT.fullmatch(text)
+    if match and not Path(text).exists():
+        return match["name"], float(match["weight"])
+    return text, 1.0
+
+
+def _use(name: str, file: Path, weight: float, record: RunRecord | None) -> AdapterUse:
+    return AdapterUse(
+        name=name,
+        file=str(file),
+        content=file_sha256(file)[:DIGEST_LENGTH],
+        weight=weight,
+        conditional=record is not None and record.config.train.conditional > 0,
+    )
+
+
+def _record_beside(file: Path) -> RunRecord | None:
+    record = file.with_name("run.json")
+    return RunRecord.from_text(record.read_bytes()) if record.is_file() else None
+
+
+def _only_weights(folder: Path) -> Path:
+    """The adapter in a folder: the one its run record names, else the only safetensors file."""
+    record = folder / "run.json"
+    if record.is_file():
+        return folder / f"{RunRecord.from_text(record.read_bytes()).name}.safetensors"
+    files = sorted(folder.rglob("*.safetensors"))
+    if len(files) != 1:
+        names = ", ".join(file.relative_to(folder).as_posix() for file in files)
+        raise BadInput(f"{folder} holds {len(files)} safetensors files ({names}): name one")
+    return files[0]
+
+
+def _from_hub(store: Store, name: str) -> Path:
+    match = _HUB.fullmatch(name)
+    if not match:
+        raise BadInput(
+            f"{name!r} is no file or folder, no adapter in {store.url}, and no hub id like "
+            f"owner/repo/file.safetensors"
+        )
+    if not match["file"]:
+        from iclora.models.locate import locate
+
+        return locate(name).folder
+    return _hub_file(match["repo"], match["file"])
+
+
+def _hub_file(repo: str, file: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(repo, file))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise MissingModel(
+            f"{repo}/{file} is not on this machine: run `hf download {repo} {file}` where there "
+            f"is a network"
+        ) from error
+
+
+@contextmanager
+def worn(transformer: Any, uses: Sequence[AdapterUse], family: Family) -> Generator[None]:
+    """Puts adapters on a transformer for the length of the block, each at its weight.
+
+    Raises:
+        BadInput: a file that is no LoRA of this base.
+    """
+    if not uses:
+        yield
+        return
+    names = [f"adapter_{number}" for number in range(len(uses))]
+    try:
+        for name, use in zip(names, uses, strict=True):
+            _put_on(transformer, name, use, family)
+        transformer.set_adapters(names, [use.weight for use in uses])
+        yield
+    finally:
+        if getattr(transformer, "peft_config", None):
+            transformer.unload_lora()
+
+
+def _put_on(transformer: Any, name: str, use: AdapterUse, family: Family) -> None:
+    import diffusers
+
+    pipeline: Any = getattr(diffusers, family.pipeline)
+    file = Path(use.file)
+    try:
+        weights, alphas, metadata = pipeline.lora_state_dict(
+            str(file.parent),
+            weight_name=file.name,
+            return_alphas=True,
+            return_lora_metadata=True,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+        transformer.load_lora_adapter(
+            weights,
+            prefix="transformer",
+            network_alphas=None if metadata else alphas,
+            metadata=metadata,
+            adapter_name=name,
+        )
+    except (RuntimeError, ValueError, KeyError, OSError) as error:  # diffusers' and peft's
+        raise BadInput(f"{use.name} is no LoRA of this base: {_first_line(error)}") from error
+    if name not in getattr(transformer, "peft_config", {}):
+        raise BadInput(f"{use.name} holds no weights for the transformer of this base")
+    if any(key.startswith("text_encoder") for key in weights):
+        log.warning("%s also changes the text encoder; that part is left out", use.name)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,278 @@
+"""The base model at work: captions in, pictures out.
+
+Parts are loaded when first needed, text encoders before the transformer, and freed once every
+caption is encoded, so that T5 and a 12-billion-parameter transformer never share a GPU. Encoded
+text waits on disk, one file a caption, so that a list of captions of any length fits.
+
+Every picture starts from its own generator and meets no other in the mathematics, so it is the
+same alone or in a batch up to the rounding of batched matrix products.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import logging
+import math
+import tempfile
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from iclora.models.families import Family, Given, Grid, Text, load_family
+from iclora.models.locate import locate
+from iclora.sampling.given import GivenPanels
+from schemas.layout import Layout
+from schemas.sampling import SampleParams
+
+log = logging.getLogger(__name__)
+
+# B batch, N tokens, C token values, H W canvas height and width in pixels
+TEXT_BATCH = 8
+"""Captions encoded together."""
+
+
+class Wish(NamedTuple):
+    """One picture to draw."""
+
+    caption: str
+    seed: int
+    given: GivenPanels = {}
+
+
+class Manner(NamedTuple):
+    """How pictures are drawn: what all pictures of a batch share."""
+
+    layout: Layout
+    params: SampleParams
+    clean: bool = False
+    """Given panels enter clean (conditional adapters) instead of being put back."""
+
+
+class Painter:
+    """A base model that draws.
+
+    Attributes:
+        label: base model and revision, without paths of this machine.
+        family: the seam to the model's family.
+        transformer: loaded on first use; adapters are put on it.
+    """
+
+    def __init__(
+        self, model: str, family: str, *, weights: str = "", precision: str = "auto"
+    ) -> None:
+        found = locate(model)
+        name = Path(model).name if Path(model).is_dir() else model
+        self.label = f"{name}@{found.revision}"
+        self.family: Family = load_family(family)
+        self._folder = found.folder
+        self._weights = weights
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._dtype = _dtype(precision, self._device)
+        self._text_folder = tempfile.TemporaryDirectory(prefix="iclora-text-")
+        self._transformer: Any = None
+        self._vae: Any = None
+
+    @property
+    def transformer(self) -> Any:
+        """The transformer, frozen."""
+        if self._transformer is None:
+            self._transformer = self.family.load_transformer(
+                self._folder, dtype=self._dtype, device=self._device, weights=self._weights
+            )
+        return self._transformer
+
+    @property
+    def vae(self) -> Any:
+        """The picture coder, frozen; float32 on CPU."""
+        if self._vae is None:
+            self._vae = self.family.load_vae(self._folder, dtype=self._dtype, device=self._device)
+        return self._vae
+
+    def read(self, captions: Sequence[str]) -> None:
+        """Encodes the captions that were not yet encoded, then frees the text encoders."""
+        new = [text for text in dict.fromkeys(captions) if not self._text_file(text).exists()]
+        if not new:
+            return
+        crowded = self._device.type == "cuda" and self._transformer is not None
+        if crowded:
+            self.transformer.to("cpu")
+        encoders = self.family.load_text(self._folder, dtype=self._dtype, device=self._device)
+        for start in range(0, len(new), TEXT_BATCH):
+            batch = new[start : start + TEXT_BATCH]
+            self._remember(batch, self.family.encode_text(encoders, batch))
+        del encoders
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        if crowded:
+            self.transformer.to(self._device)
+
+    def _remember(self, captions: Sequence[str], text: Text) -> None:
+        for row, caption in enumerate(captions):
+            tensors = {name: value[row].cpu().clone() for name, value in text.items()}
+            save_file(tensors, self._text_file(caption))
+
+    def _text_file(self, caption: str) -> Path:
+        name = hashlib.sha256(caption.encode()).hexdigest()
+        return Path(self._text_folder.name) / f"{name}.safetensors"
+
+    def _text(self, captions: Sequence[str]) -> Text:
+        rows = [load_file(self._text_file(caption)) for caption in captions]
+        names = rows[0].keys()
+        return {name: torch.stack([row[name] for row in rows]).to(self._device) for name in names}
+
+    @torch.inference_mode()
+    def draw(self, wishes: Sequence[Wish], manner: Manner) -> list[Image.Image]:
+        """Draws a batch; every wish gives the same panels (their indices, not their pictures).
+
+        Args:
+            wishes: captions that were ``read``, seeds and given panels.
+            manner: layout and parameters.
+
+        Returns:
+            One canvas a wish, RGB; given panels are not yet pasted.
+        """
+        assert len({tuple(wish.given) for wish in wishes}) == 1, "a batch gives the same panels"
+        grid = self.grid(manner.layout)
+        noise = torch.stack([self._noise(wish, manner.layout) for wish in wishes]).to(self._device)
+        given = self._given(wishes, manner) if wishes[0].given else None
+        tokens = self._denoise(noise, [wish.caption for wish in wishes], manner, given)
+        return [self._picture(row, grid) for row in tokens]
+
+    def grid(self, layout: Layout) -> Grid:
+        """A layout's canvas in tokens."""
+        side = self.family.token_pixels(self._folder)
+        return Grid(layout.height // side, layout.width // side)
+
+    def _noise(self, wish: Wish, layout: Layout) -> Tensor:
+        """``[N, C]``: a function of caption, seed and size alone; drawn on the CPU."""
+        generator = torch.Generator().manual_seed(noise_seed(wish.caption, wish.seed, layout))
+        shape = (self.grid(layout).count, self.family.token_channels(self.transformer))
+        return torch.randn(shape, generator=generator)
+
+    def _denoise(
+        self, noise: Tensor, captions: Sequence[str], manner: Manner, given: Given | None
+    ) -> Tensor:
+        """From noise to clean tokens, by Euler steps along the predicted velocity."""
+        params = manner.params
+        sigmas = self.family.sigmas(self._folder, params.steps, noise.shape[1])
+        text = self._text(captions)
+        null = self._text([""] * len(captions)) if params.true_cfg > 1 else None
+        held = math.ceil(params.strength * params.steps)
+        x = noise
+        for step, (a, b) in enumerate(pairwise(sigmas)):
+            if given is not None and not manner.clean and step < held:
+                known = (1 - a) * given.tokens + a * noise
+                x = torch.where(given.mask[..., None], known, x)
+            x = x + (b - a) * self._velocity(x, a, (text, null), manner, given)
+        return x
+
+    def _velocity(
+        self,
+        x: Tensor,
+        sigma: float,
+        texts: tuple[Text, Text | None],
+        manner: Manner,
+        given: Given | None,
+    ) -> Tensor:
+        t = torch.full((len(x),), sigma, device=x.device)
+
+        def predict(text: Text) -> Tensor:
+            return self.family.predict(
+                self.transformer,
+                x,
+                t,
+                text,
+                grid=self.grid(manner.layout),
+                guidance=manner.params.guidance,
+                given=given if manner.clean else None,
+            ).float()
+
+        wanted, null = texts
+        if null is None:
+            return predict(wanted)
+        without = predict(null)
+        return without + manner.params.true_cfg * (predict(wanted) - without)
+
+    def _given(self, wishes: Sequence[Wish], manner: Manner) -> Given:
+        """The given panels as tokens, and where they lie."""
+        layout = manner.layout
+        rows = [self._known(wish, layout) for wish in wishes]
+        blank = None
+        if self.family.needs_blank:
+            empty = torch.zeros(1, 3, layout.height, layout.width)
+            blank = self.family.encode_images(self.vae, empty).mean.to(self._device)
+        mask = self._mask(list(wishes[0].given), layout)
+        return Given(
+            tokens=torch.stack(rows),
+            mask=mask.expand(len(wishes), -1).to(self._device),
+            blank=blank,
+        )
+
+    def _known(self, wish: Wish, layout: Layout) -> Tensor:
+        """``[N, C]``: each given panel encoded by itself; zero where nothing is given.
+
+        By itself, because the VAE normalises over the whole picture: a made-up rest of the canvas
+        would shift the colours of what is given.
+        """
+        channels = self.family.token_channels(self.transformer)
+        tokens = torch.zeros(self.grid(layout).count, channels, device=self._device)
+        for index, picture in wish.given.items():
+            encoded = self.family.encode_images(self.vae, _pixels(picture)[None]).mean[0]
+            mask = self._mask([index], layout)[0].to(self._device)
+            tokens[mask] = encoded.to(tokens)
+        return tokens
+
+    def _mask(self, panels: Sequence[int], layout: Layout) -> Tensor:
+        """``[1, N]`` bool: the tokens of these panels."""
+        grid = self.grid(layout)
+        side = layout.height // grid.rows
+        mask = torch.zeros(grid.rows, grid.columns, dtype=torch.bool)
+        for panel in panels:
+            x0, y0, x1, y1 = (edge // side for edge in layout.boxes[panel])
+            mask[y0:y1, x0:x1] = True
+        return mask.reshape(1, -1)
+
+    def _picture(self, tokens: Tensor, grid: Grid) -> Image.Image:
+        """One canvas; decoded alone, so that a batch needs the memory of one picture."""
+        pixels = self.family.decode(self.vae, tokens[None], grid)[0]
+        levels = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
+
+
+@lru_cache(maxsize=1)
+def load_painter(model: str, family: str, weights: str = "", precision: str = "auto") -> Painter:
+    """The painter of a base model; one stays loaded.
+
+    Raises:
+        MissingModel: the base is not on this machine.
+        BadConfig: no such family.
+    """
+    return Painter(model, family, weights=weights, precision=precision)
+
+
+def noise_seed(caption: str, seed: int, layout: Layout) -> int:
+    """A generator's seed (63 bits) from what a picture is a function of."""
+    text = f"{seed}\n{layout.width}x{layout.height}\n{caption}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def _dtype(precision: str, device: torch.device) -> torch.dtype:
+    if precision == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+
+
+def _pixels(picture: Image.Image) -> Tensor:
+    """``[3, H, W]`` in -1..1."""
+    array = np.asarray(picture, np.float32) / 127.5 - 1.0
+    return torch.from_numpy(array).permute(2, 0, 1)

@@ -1,0 +1,115 @@
+"""Sifting: which frames are good, which belong together, and which sets go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from iclora.errors import MissingModel
+from iclora.models.face import face_label
+from iclora.sift.bounds import resolve_band
+from iclora.sift.calibration import calibration_page
+from iclora.sift.choose import Entry, choose
+from iclora.sift.forming import form, free_indices, read_rows
+from iclora.sift.judging import judge_source
+from iclora.sift.measuring import labels_of
+from iclora.sift.policy import NOT_CHECKED
+from iclora.sift.similarity import Cosines, neighbour_cosines
+from iclora.stages import Stage, result_of, run_stage
+from iclora.store import Store
+from schemas.base import digest_of
+from schemas.config import Config
+from schemas.sift import BandParams
+from schemas.stage import Chosen, Formed, Scored, StageRef
+
+__all__ = [
+    "calibrate",
+    "calibration_page",
+    "choose_sets",
+    "form_sets",
+    "models_of",
+    "score_frames",
+]
+
+QUALITY = Stage("quality", 1)
+SETS = Stage("sets", 1)
+CHOOSE = Stage("choose", 1)
+
+
+def score_frames(store: Store, ingested: StageRef, config: Config) -> StageRef:
+    """Measures one source's frames and keeps the good ones (``Scored``, stage ``quality``)."""
+    sift = config.sift
+    models = sorted(labels_of(sift).items())
+    prompts = [list(sift.require), list(sift.exclude)]
+
+    def work(folder: Path) -> Scored:
+        return judge_source(folder, store, ingested, sift)
+
+    inputs = [ingested.digest, digest_of([models, prompts])]
+    return run_stage(store, QUALITY, [sift.quality, sift.policy], inputs, work)
+
+
+def calibrate(store: Store, scored: Sequence[StageRef], config: Config) -> BandParams:
+    """The bounds of the whole build in absolute numbers; the order of sources does not matter."""
+    band = config.sift.sets.band
+    if band.unit == "absolute":
+        return band
+    cosines = [_neighbours(store, ref) for ref in scored]
+    return resolve_band(cosines, band)
+
+
+def form_sets(store: Store, scored: StageRef, bounds: BandParams, config: Config) -> StageRef:
+    """Groups one source's good frames into sets (``Formed``, stage ``sets``)."""
+    params = config.sift.sets.model_copy(update={"band": bounds})
+    panels = config.layout.panels
+
+    def work(_: Path) -> Formed:
+        return form(store, scored, panels, params)
+
+    return run_stage(store, SETS, [params], [scored.digest, str(panels)], work)
+
+
+def choose_sets(store: Store, formed: Sequence[StageRef], config: Config) -> StageRef:
+    """Chooses among the sets of all sources (``Chosen``, stage ``choose``)."""
+    sift = config.sift
+    targets = digest_of([sift.max_set_similarity, sift.max_sets])
+
+    def work(_: Path) -> Chosen:
+        entries = [entry for ref in formed for entry in _entries(store, ref)]
+        outcome = choose(entries, sift)
+        return Chosen(sets=outcome.kept, seen=len(outcome.verdicts), verdicts=outcome.verdicts)
+
+    return run_stage(store, CHOOSE, [], [*sorted(ref.digest for ref in formed), targets], work)
+
+
+def models_of(config: Config) -> dict[str, str]:
+    """What a manifest says of the models that sifted and cropped.
+
+    Returns:
+        ``clip``, ``nsfw`` (unsafe pictures), ``faces`` (the policy) and ``face`` (heads that no
+        crop may cut), each ``name@revision`` or ``not checked``.
+    """
+    return labels_of(config.sift) | {"face": _head_model(config.stitch.face_model)}
+
+
+def _head_model(file: str) -> str:
+    try:
+        return face_label(file) if file else NOT_CHECKED
+    except MissingModel:
+        return NOT_CHECKED
+
+
+def _neighbours(store: Store, ref: StageRef) -> Cosines:
+    scored = result_of(store, ref, Scored)
+    return neighbour_cosines(read_rows(store, ref, scored)[free_indices(scored)])
+
+
+def _entries(store: Store, ref: StageRef) -> list[Entry]:
+    formed = result_of(store, ref, Formed)
+    scored = result_of(store, formed.scored, Scored)
+    rows = read_rows(store, formed.scored, scored)
+    index = {frame.id: number for number, frame in enumerate(scored.frames)}
+    return [
+        Entry(one, rows[[index[frame.id] for frame in one.frames]], one.scores["merit"])
+        for one in formed.sets
+    ]

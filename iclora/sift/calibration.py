@@ -1,0 +1,216 @@
+"""The calibration page: this dataset's measurements, its bounds, and the pictures beside them.
+
+One file with nothing to fetch (inline SVG, pictures as data), so it can be kept with a run and
+opened anywhere. For every bound the pictures just inside and just outside are shown: whether a
+threshold is right is seen, not computed.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from iclora.sift.forming import free_indices, read_rows
+from iclora.sift.judging import frames_of
+from iclora.sift.similarity import neighbour_cosines
+from iclora.stages import file_of, result_of
+from iclora.store import Store
+from schemas.config import Config
+from schemas.frame import Frame
+from schemas.sift import BandParams, QualityParams
+from schemas.stage import Ingested, Scored, StageRef
+
+_SHOWN = 4
+"""Pictures on each side of a bound."""
+
+_THUMB = (160, 90)
+_BARS, _WIDTH, _HEIGHT = 48, 640, 120
+
+_STYLE = """
+body{font:14px/1.5 system-ui,sans-serif;max-width:960px;margin:2em auto;padding:0 1em;color:#222}
+h2{margin:2em 0 .3em}svg{display:block}figure{display:inline-block;margin:0 .6em .6em 0}
+figcaption{font-size:12px;color:#555}img{height:90px;background:#ddd;margin-right:2px}
+.side{color:#555;margin:.4em 0 .1em}
+"""
+
+
+class Bound(NamedTuple):
+    """A threshold on one measurement."""
+
+    name: str
+    value: float
+    above: bool
+    """Whether values at or above it are inside; otherwise those at or below."""
+
+
+class Item(NamedTuple):
+    """Something measured: a frame, or a pair of frames."""
+
+    value: float
+    frames: tuple[tuple[StageRef, Frame], ...]
+    """Each with the ingest stage that holds its picture."""
+
+    @property
+    def name(self) -> str:
+        """The frames' ids."""
+        return " ".join(frame.id for _, frame in self.frames)
+
+
+def calibration_page(
+    store: Store, scored: Sequence[StageRef], bounds: BandParams, config: Config
+) -> str:
+    """A self-contained HTML page about this dataset's thresholds.
+
+    Args:
+        store: holds the quality stages and their pictures.
+        scored: the quality stage of every source; their order does not matter.
+        bounds: in absolute numbers, from ``calibrate``.
+        config: gives the thresholds on quality.
+    """
+    ordered = sorted(scored, key=lambda ref: ref.digest)
+    sections = [
+        _section(store, title, items, limits)
+        for title, items, limits in [
+            ("Similarity of neighbouring frames", _pairs(store, ordered, 1), _band(bounds)),
+            (
+                "Similarity of first and last",
+                _pairs(store, ordered, config.layout.panels - 1),
+                [Bound("ends", bounds.ends, above=True)],
+            ),
+            *_qualities(store, ordered, config.sift.quality),
+        ]
+    ]
+    unit = config.sift.sets.band.unit
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Calibration</title>"
+        f"<style>{_STYLE}</style><h1>Calibration</h1>"
+        f"<p>{len(ordered)} sources; the similarity bounds are given as {unit} values.</p>"
+        f"{''.join(sections)}</html>\n"
+    )
+
+
+def _band(bounds: BandParams) -> list[Bound]:
+    return [
+        Bound("floor", bounds.floor, above=True),
+        Bound("scene", bounds.scene, above=True),
+        Bound("ceiling", bounds.ceiling, above=False),
+    ]
+
+
+def _pairs(store: Store, scored: Sequence[StageRef], step: int) -> list[Item]:
+    items: list[Item] = []
+    for ref in scored:
+        one = result_of(store, ref, Scored)
+        free = free_indices(one)
+        values = neighbour_cosines(read_rows(store, ref, one)[free], step)
+        for number, value in enumerate(values):
+            pair = (one.frames[free[number]], one.frames[free[number + step]])
+            items.append(Item(float(value), tuple((one.ingested, frame) for frame in pair)))
+    return items
+
+
+def _qualities(
+    store: Store, scored: Sequence[StageRef], params: QualityParams
+) -> list[tuple[str, list[Item], list[Bound]]]:
+    limits = {
+        "side": [Bound("min_side", float(params.min_side), above=True)],
+        "luma": [
+            Bound("min_luma", params.min_luma, above=True),
+            Bound("max_luma", params.max_luma, above=False),
+        ],
+        "sharpness": [Bound("min_sharpness", params.min_sharpness, above=True)],
+        "entropy": [Bound("min_entropy", params.min_entropy, above=True)],
+        "text": [Bound("max_text", params.max_text, above=False)],
+    }
+    items: dict[str, list[Item]] = {name: [] for name in limits}
+    for ref in scored:
+        one = result_of(store, ref, Scored)
+        for frame in frames_of(result_of(store, one.ingested, Ingested)):
+            for name in limits.keys() & one.scores.get(frame.id, {}).keys():
+                items[name].append(Item(one.scores[frame.id][name], ((one.ingested, frame),)))
+    return [(name.capitalize(), items[name], limits[name]) for name in limits]
+
+
+def _section(store: Store, title: str, items: Sequence[Item], limits: Sequence[Bound]) -> str:
+    ordered = sorted(items, key=lambda item: (item.value, item.name))
+    if not ordered:
+        return f"<h2>{html.escape(title)}</h2><p>Nothing was measured.</p>"
+    shown = "".join(_beside(store, ordered, bound) for bound in limits)
+    return f"<h2>{html.escape(title)}</h2>{histogram([i.value for i in ordered], limits)}{shown}"
+
+
+def _beside(store: Store, ordered: Sequence[Item], bound: Bound) -> str:
+    """The pictures just inside and just outside a bound."""
+    inside = [
+        item
+        for item in ordered
+        if (item.value >= bound.value) == bound.above or item.value == bound.value
+    ]
+    outside = [item for item in ordered if item not in inside]
+    if bound.above:
+        near_in, near_out = inside[:_SHOWN], outside[-_SHOWN:]
+    else:
+        near_in, near_out = inside[-_SHOWN:], outside[:_SHOWN]
+    return "".join(
+        f"<p class=side>just {side} {bound.name} = {bound.value:g} "
+        f"({len(group)} of {len(ordered)})</p>" + "".join(_figure(store, item) for item in near)
+        for side, group, near in (("inside", inside, near_in), ("outside", outside, near_out))
+    )
+
+
+def _figure(store: Store, item: Item) -> str:
+    pictures = "".join(_thumb(store, ref, frame) for ref, frame in item.frames)
+    caption = f"{item.value:g} {html.escape(item.frames[0][1].source)}"
+    return f"<figure>{pictures}<figcaption>{caption}</figcaption></figure>"
+
+
+def _thumb(store: Store, ref: StageRef, frame: Frame) -> str:
+    with Image.open(file_of(store, ref, frame.file)) as image:
+        small = image.convert("RGB").crop(frame.crop)
+    small.thumbnail(_THUMB)
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=80)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img alt="{html.escape(frame.id)}" src="data:image/jpeg;base64,{data}">'
+
+
+def histogram(values: Sequence[float], limits: Sequence[Bound]) -> str:
+    """Bars of how often each value occurs (48 bins) with a line for every bound, as SVG."""
+    ends = [*values, *(bound.value for bound in limits)]
+    low, high = min(ends), max(ends)
+    span = (high - low) or 1.0
+    counts, _ = np.histogram(values, bins=_BARS, range=(low, low + span))
+    wide, tall = _WIDTH / _BARS, _HEIGHT / max(1, int(counts.max()))
+    bars = "".join(
+        f'<rect x="{index * wide:.1f}" y="{_HEIGHT - count * tall:.1f}" width="{wide - 1:.1f}" '
+        f'height="{count * tall:.1f}" fill="#7a9cc6"/>'
+        for index, count in enumerate(int(one) for one in counts)
+        if count
+    )
+    lines = "".join(
+        _line((bound.value - low) / span * _WIDTH, f"{bound.name} {bound.value:g}")
+        for bound in limits
+    )
+    scale = (
+        f'<text x="0" y="{_HEIGHT + 30}">{low:g}</text>'
+        f'<text x="{_WIDTH}" y="{_HEIGHT + 30}" text-anchor="end">{high:g}</text>'
+    )
+    return (
+        f'<svg width="{_WIDTH}" height="{_HEIGHT + 34}" viewBox="0 0 {_WIDTH} {_HEIGHT + 34}" '
+        f'font-size="11" role="img">{bars}{lines}{scale}</svg>'
+    )
+
+
+def _line(x: float, label: str) -> str:
+    anchor = "end" if x > _WIDTH / 2 else "start"
+    return (
+        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{_HEIGHT}" stroke="#c0392b"/>'
+        f'<text x="{x:.1f}" y="{_HEIGHT + 14}" text-anchor="{anchor}" fill="#c0392b">'
+        f"{html.escape(label)}</text>"
+    )

@@ -1,0 +1,53 @@
+"""Training: a dataset version to an adapter.
+
+This module imports nothing heavy, so that the command line stays quick; the work is in ``run``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from iclora.store import Store
+from schemas.adapter import AdapterRef
+from schemas.config import Config
+from schemas.training import StepReport
+
+
+def _nobody(_report: StepReport) -> None:
+    """Watches nothing."""
+
+
+def train_adapter(  # noqa: PLR0913 - the command's own arguments
+    store: Store,
+    dataset: str,
+    config: Config,
+    name: str,
+    *,
+    progress: Callable[[StepReport], None] = _nobody,
+    resume: str = "",
+) -> AdapterRef:
+    """Trains an adapter, or goes on with one that was interrupted, or finds it done.
+
+    Args:
+        store: where caches, running work and the adapter live.
+        dataset: path, URL, ``name`` or ``name@version``.
+        config: the resolved configuration.
+        name: of the adapter.
+        progress: called after every step.
+        resume: version of an interrupted run that this must be the continuation of; without it a
+            run of the same inputs is continued and any other is a new one.
+
+    Returns:
+        The reference to ``adapters/<name>/<version>/``.
+
+    Raises:
+        BadInput: the dataset cannot be used, or there is nothing to resume.
+        BadConfig: settings contradict each other, the base or the dataset; or ``resume`` names
+            another run, in which case the text shows the difference.
+        MissingModel: the base is not on this machine.
+        TrainingInterrupted: Ctrl+C or SIGTERM, after a checkpoint was written.
+        TrainingBroken: too many losses were not finite.
+    """
+    from iclora.training.run import train
+
+    return train(store, dataset, config, name, watch=progress, resume=resume)

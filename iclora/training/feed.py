@@ -1,0 +1,161 @@
+"""From a step's number to micro-batches, one step ahead of the model."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from iclora.models.families import Family, Given, Grid, Posterior, Text
+from iclora.training.cache import Cache, stack_text
+from iclora.training.noise import Chance, Odds, draw_chance, weight_of
+from iclora.training.objective import MicroBatch, token_weights
+from iclora.training.order import Draw, Order, resolution_of
+from iclora.training.samples import Item, View
+from iclora.training.team import Team
+from schemas.config import Config
+
+_REMEMBERED = 256
+"""Cached files kept in memory, of each kind."""
+
+
+class Example(NamedTuple):
+    """One sample of one step."""
+
+    item: Item
+    view: View
+    posterior: Posterior
+    chance: Chance
+
+
+class Feed:
+    """Prepares this process's part of every step.
+
+    ``batch(step)`` depends on nothing but the step; a thread prepares the next one meanwhile.
+    """
+
+    def __init__(
+        self, items: Mapping[str, Item], cache: Cache, family: Family, config: Config, team: Team
+    ) -> None:
+        self._items = items
+        self._config = config
+        self._team = team
+        self._family = family
+        self._order = Order(list(items), config.train.seed)
+        self._odds = Odds(
+            config.train.noise, config.data.caption_dropout, config.train.conditional
+        )
+        self._posterior = lru_cache(_REMEMBERED)(cache.posterior)
+        self._text = lru_cache(_REMEMBERED)(cache.load)
+        self._cache = cache
+        self._thread = ThreadPoolExecutor(1, "feed")
+        self._ahead: dict[int, Future[list[MicroBatch]]] = {}
+        self.micro_batch: dict[Grid, int] = {}
+        """Largest micro-batch by shape; what is not named is not divided."""
+
+    def batch(self, step: int) -> list[MicroBatch]:
+        """The micro-batches of a step counted from 0, on the CPU."""
+        ready = self._ahead.pop(step, None)
+        self._ahead = {step + 1: self._thread.submit(self._make, step + 1)}
+        return ready.result() if ready else self._make(step)
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _make(self, step: int) -> list[MicroBatch]:
+        train = self._config.train
+        resolution = resolution_of(self._config.data.resolutions, train.seed, step)
+        draws = self._team.share(self._order.batch(step, train.batch))
+        shapes: dict[Grid, list[Example]] = defaultdict(list)
+        for draw in draws:
+            example = self._example(draw, step, resolution)
+            shapes[example.view.grid].append(example)
+        batches: list[MicroBatch] = []
+        for grid in sorted(shapes):
+            size = self.micro_batch.get(grid) or train.micro_batch or len(shapes[grid])
+            parts = range(0, len(shapes[grid]), size)
+            batches += [self._collate(shapes[grid][part : part + size]) for part in parts]
+        return batches
+
+    def _example(self, draw: Draw, step: int, resolution: int) -> Example:
+        item = self._items[draw.key]
+        view = item.views[resolution]
+        posterior = self._posterior(latents_path(self._cache, item, view))
+        seed = self._config.train.seed
+        chance = draw_chance(draw, step, posterior, item.panels, seed=seed, odds=self._odds)
+        return Example(item, view, posterior, chance)
+
+    def _collate(self, examples: Sequence[Example]) -> MicroBatch:
+        grid = examples[0].view.grid
+        chances = [example.chance for example in examples]
+        panel_of = torch.stack([torch.from_numpy(e.view.panel_of) for e in examples])
+        noise = self._config.train.noise
+        return MicroBatch(
+            latents=torch.stack([chance.latent for chance in chances]),
+            noise=torch.stack([chance.noise for chance in chances]),
+            t=torch.tensor([chance.t for chance in chances]),
+            text=self._texts(examples),
+            grid=grid,
+            panel_of=panel_of,
+            weight=torch.stack([self._weights(example) for example in examples]),
+            given=self._given(examples, panel_of),
+            timestep_weight=torch.tensor([weight_of(noise, chance.t) for chance in chances]),
+            dropped=sum(chance.drop_caption for chance in chances),
+        )
+
+    def _texts(self, examples: Sequence[Example]) -> Text:
+        captions = ["" if e.chance.drop_caption else e.item.caption for e in examples]
+        return stack_text([self._text(self._cache.text_path(text)) for text in captions])
+
+    def _weights(self, example: Example) -> Tensor:
+        return token_weights(
+            torch.from_numpy(example.view.panel_of),
+            torch.from_numpy(example.view.learn),
+            example.chance.given,
+            self._config.train.panel_weights,
+        )
+
+    def _given(self, examples: Sequence[Example], panel_of: Tensor) -> Given | None:
+        """Panels that are given, clean: the posterior's mean, as drawing uses it."""
+        chosen = [torch.tensor(example.chance.given, dtype=torch.int64) for example in examples]
+        if not self._family.needs_blank and not any(len(panels) for panels in chosen):
+            return None
+        mask = torch.stack(
+            [torch.isin(row, panels) for row, panels in zip(panel_of, chosen, strict=True)]
+        )
+        clean = torch.stack([example.posterior.mean for example in examples])
+        return Given(clean, mask, self._blank(examples[0].view))
+
+    def _blank(self, view: View) -> Tensor | None:
+        if not self._family.needs_blank:
+            return None
+        return self._posterior(blank_path(self._cache, view)).mean[None]
+
+
+def latents_path(cache: Cache, item: Item, view: View) -> str:
+    """Where a sample's posterior lies in the cache."""
+    size = (view.fit.width, view.fit.height)
+    return cache.latents_path(item.image_sha256, size, [view.fit.columns, view.fit.rows])
+
+
+def blank_path(cache: Cache, view: View) -> str:
+    """Where the posterior of an empty canvas lies."""
+    return cache.latents_path("blank", (view.fit.width, view.fit.height), [])
+
+
+def to_device(batch: MicroBatch, device: torch.device) -> MicroBatch:
+    """Moves every tensor."""
+
+    def moved(value: Any) -> Any:
+        return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+
+    given = batch.given and Given(*(moved(part) for part in batch.given))
+    text = {name: moved(tensor) for name, tensor in batch.text.items()}
+    rest = {name: moved(value) for name, value in batch._asdict().items()}
+    return MicroBatch(**{**rest, "given": given, "text": text})

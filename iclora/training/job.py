@@ -1,0 +1,199 @@
+"""What a run is, before anything heavy is loaded: its inputs, its name, its samples, its caches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from iclora.errors import BadConfig, BadInput
+from iclora.models.families import Family, load_family
+from iclora.models.locate import MINIATURE, Located, locate
+from iclora.shards.read import Dataset, open_dataset
+from iclora.store import Store
+from iclora.training.cache import Cache, Encoder, fill_text
+from iclora.training.checkpoint import learned
+from iclora.training.feed import blank_path, latents_path
+from iclora.training.samples import Item, View, picture_at, read_items
+from schemas.adapter import RunIdentity
+from schemas.base import digest_of
+from schemas.config import Config
+
+log = logging.getLogger(__name__)
+
+
+class Job(NamedTuple):
+    """A run's inputs, resolved."""
+
+    store: Store
+    dataset: Dataset
+    family: Family
+    base: Located
+    identity: RunIdentity
+    cache: Cache
+
+    @property
+    def config(self) -> Config:
+        """The run's configuration."""
+        return self.identity.config
+
+    @property
+    def work(self) -> Path:
+        """The local folder of the running work."""
+        return self.store.work / "training" / f"{self.identity.name}-{self.identity.version}"
+
+    @property
+    def place(self) -> str:
+        """Where the adapter will be, below the store's root."""
+        return f"adapters/{self.identity.name}/{self.identity.version}"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the frozen parts."""
+        return torch.bfloat16 if self.config.train.precision == "bf16" else torch.float32
+
+
+class Material(NamedTuple):
+    """The samples of a run."""
+
+    train: dict[str, Item]
+    val: list[Item]
+    unlearnable: int
+    """Samples that are masked all over."""
+
+
+def open_job(store: Store, dataset: str, config: Config, name: str) -> Job:
+    """Resolves a run's inputs and gives it its version.
+
+    Raises:
+        BadInput: the dataset is missing, damaged, or a preview.
+        BadConfig: base and family do not fit, or a setting does not fit the dataset.
+        MissingModel: the base is not on this machine.
+    """
+    data = open_dataset(store, dataset)
+    _refuse_preview(data, config)
+    family = load_family(config.base.family)
+    base = locate(config.base.model)
+    family.check(base.folder, training_adapter=config.train.training_adapter)
+    known = data.manifest
+    identity = RunIdentity(
+        name=name,
+        version="unnamed",
+        dataset=f"{known.name}@{known.version}",
+        base=f"{config.base.model}@{base.revision}",
+        config=config,
+    )
+    identity = identity.model_copy(update={"version": digest_of(learned(identity))})
+    encoder = Encoder(family.name, base.revision, config.train.precision)
+    return Job(store, data, family, base, identity, Cache(store, encoder))
+
+
+def _refuse_preview(data: Dataset, config: Config) -> None:
+    real = not config.base.model.startswith(MINIATURE)
+    if data.manifest.preview and real and not config.data.allow_preview:
+        raise BadConfig(
+            f"{data.url} is a preview: its captions or CLIP come from the miniature; build it "
+            f"with another preset, or pass --set data.allow_preview=true"
+        )
+
+
+def read_material(job: Job) -> Material:
+    """Plans every sample of both splits.
+
+    Raises:
+        BadInput: no sample is left to learn from.
+        BadConfig: ``train.panel_weights`` has another length than the panels.
+    """
+    step = job.family.token_pixels(job.base.folder)
+    weights = job.config.train.panel_weights
+
+    def read(split: Any) -> Iterator[Item]:
+        for item in read_items(job.dataset.samples(split), job.config.data.resolutions, step):
+            if weights and len(weights) != item.panels:
+                raise BadConfig(
+                    f"train.panel_weights has {len(weights)} values, but {item.key} has "
+                    f"{item.panels} panels"
+                )
+            yield item
+
+    train = list(read("train"))
+    learnable = {item.key: item for item in train if _learnable(item)}
+    if not learnable:
+        raise BadInput(f"{job.dataset.url} has no train sample that is not masked all over")
+    chosen = sorted(read("val"), key=lambda item: digest_of(item.key))
+    val = [item for item in chosen if _learnable(item)][: job.config.train.validate_samples]
+    return Material(learnable, val, len(train) - len(learnable))
+
+
+def _learnable(item: Item) -> bool:
+    return all(view.learn.any() for view in item.views.values())
+
+
+def fill_caches(job: Job, material: Material, device: torch.device) -> int:
+    """Encodes what is not in the cache yet; encoders are loaded, used and freed one by one.
+
+    Returns:
+        How many captions are longer than the text encoder reads.
+    """
+    items = [*material.train.values(), *material.val]
+    captions = ["", *(item.caption for item in items)]
+
+    def load() -> Any:
+        return job.family.load_text(job.base.folder, dtype=job.dtype, device=device)
+
+    cut = fill_text(job.cache, captions, job.family, load)
+    for caption in cut:
+        log.warning("the text encoder sees only the beginning of: %.60s…", caption)
+    free_memory()
+    _fill_latents(job, {item.key: item for item in items}, device)
+    free_memory()
+    return len(cut)
+
+
+def _fill_latents(job: Job, items: dict[str, Item], device: torch.device) -> None:
+    missing = {
+        key: views for key, item in items.items() if (views := _missing_views(job.cache, item))
+    }
+    blanks = _missing_blanks(job, items) if job.family.needs_blank else []
+    if not missing and not blanks:
+        return
+    vae = job.family.load_vae(job.base.folder, dtype=job.dtype, device=device)
+    for view in blanks:
+        empty = torch.zeros(1, 3, view.fit.height, view.fit.width)
+        _encode(job, vae, empty, blank_path(job.cache, view))
+    for sample in job.dataset.samples():
+        for view in missing.get(sample.record.key, []):
+            pixels = torch.from_numpy(picture_at(sample.image, sample.record, view.fit))[None]
+            path = latents_path(job.cache, items[sample.record.key], view)
+            _encode(job, vae, pixels, path)
+    log.info("encoded %d canvases", len(missing))
+
+
+def _missing_views(cache: Cache, item: Item) -> list[View]:
+    views = {latents_path(cache, item, view): view for view in item.views.values()}
+    return [view for path, view in views.items() if not cache.has(path)]
+
+
+def _missing_blanks(job: Job, items: dict[str, Item]) -> list[View]:
+    views = {
+        blank_path(job.cache, view): view for item in items.values() for view in item.views.values()
+    }
+    return [view for path, view in views.items() if not job.cache.has(path)]
+
+
+def _encode(job: Job, vae: Any, pixels: torch.Tensor, path: str) -> None:
+    posterior = job.family.encode_images(vae, pixels)
+    single = posterior._replace(mean=posterior.mean[0], deviation=posterior.deviation[0])
+    job.cache.save_posterior(path, single, job.dtype)
+
+
+def free_memory() -> None:
+    """Gives back what the encoders took, before the transformer comes in."""
+    import gc
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

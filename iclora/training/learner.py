@@ -1,0 +1,132 @@
+"""What changes while training: the adapter, its moving average, its optimizer."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iclora.errors import BadConfig
+from schemas.training import OptimizerParams
+
+
+class Learner:
+    """Updates the adapter's tensors in place.
+
+    Attributes:
+        tensors: the adapter, by name, sorted; float32.
+        average: its exponential moving average, the weights that are published.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], params: OptimizerParams, steps: int) -> None:
+        self.tensors = dict(tensors)
+        self.average = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        self._params = params
+        self._steps = steps
+        self._optimizer = _build(list(self.tensors.values()), params)
+
+    def zero(self) -> None:
+        """Makes every gradient an explicit zero, for a step without samples adds zeros too."""
+        for tensor in self.tensors.values():
+            tensor.grad = torch.zeros_like(tensor)
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        """In the order of the names."""
+        return [tensor.grad for tensor in self.tensors.values() if tensor.grad is not None]
+
+    def gradient_norm(self) -> float:
+        """Clips the gradients to the largest norm allowed; the norm before that."""
+        norm = torch.nn.utils.clip_grad_norm_(
+            list(self.tensors.values()), self._params.max_grad_norm
+        )
+        return float(norm)
+
+    def update(self, step: int) -> None:
+        """One optimizer step (counted from 0) and the average after it."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(self._params, step, self._steps)
+        self._optimizer.step()
+        decay = average_decay(self._params.ema_decay, step)
+        with torch.no_grad():
+            torch._foreach_lerp_(  # noqa: SLF001 - pyright: ignore[reportPrivateUsage] - no public twin
+                list(self.average.values()), list(self.tensors.values()), 1.0 - decay
+            )
+
+    def optimizer_state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """The optimizer's memory as named tensors and named numbers."""
+        tensors: dict[str, Tensor] = {}
+        numbers: dict[str, float] = {}
+        for name, tensor in self.tensors.items():
+            for key, value in self._optimizer.state.get(tensor, {}).items():
+                if isinstance(value, Tensor):
+                    tensors[f"{name}|{key}"] = value
+                else:
+                    numbers[f"{name}|{key}"] = float(value)
+        return tensors, numbers
+
+    def restore(
+        self,
+        raw: Mapping[str, Tensor],
+        average: Mapping[str, Tensor],
+        optimizer: tuple[Mapping[str, Tensor], Mapping[str, float]],
+    ) -> None:
+        """Goes back to what a checkpoint holds."""
+        with torch.no_grad():
+            for name, tensor in self.tensors.items():
+                tensor.copy_(raw[name])
+                self.average[name].copy_(average[name])
+        saved: dict[str, dict[str, Any]] = {}
+        for source in optimizer:
+            for place, value in source.items():
+                name, _, key = place.rpartition("|")
+                saved.setdefault(name, {})[key] = value
+        numbers = {name: index for index, name in enumerate(self.tensors)}
+        state = {numbers[name]: memory for name, memory in saved.items()}
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def learning_rate(params: OptimizerParams, step: int, steps: int) -> float:
+    """The rate of a step counted from 0; a pure function, so there is no scheduler to save."""
+    if step < params.warmup:
+        return params.lr * (step + 1) / params.warmup
+    done = (step - params.warmup) / max(1, steps - params.warmup)
+    if params.schedule == "linear":
+        return params.lr * (1.0 - done)
+    if params.schedule == "cosine":
+        return params.lr * 0.5 * (1.0 + math.cos(math.pi * done))
+    return params.lr
+
+
+def average_decay(decay: float, step: int) -> float:
+    """The decay after a step counted from 0: (2 + n) / (11 + n) until that exceeds ``decay``.
+
+    The warm-up of TensorFlow's ExponentialMovingAverage: without it, the average of a short run
+    would mostly be the untrained start.
+    """
+    return min(decay, (2.0 + step) / (11.0 + step))
+
+
+def _build(tensors: list[Tensor], params: OptimizerParams) -> torch.optim.Optimizer:
+    settings: dict[str, Any] = {
+        "lr": params.lr,
+        "betas": params.betas,
+        "eps": params.eps,
+        "weight_decay": params.weight_decay,
+    }
+    if params.name == "adamw":
+        fused = tensors[0].device.type == "cuda"
+        return torch.optim.AdamW(tensors, fused=fused or None, foreach=not fused, **settings)
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise BadConfig(
+            "train.optimizer.name = 'adamw8bit' needs bitsandbytes: pip install bitsandbytes, "
+            "or set it to 'adamw'"
+        )
+    import bitsandbytes
+
+    return bitsandbytes.optim.AdamW8bit(tensors, **settings)

@@ -1,0 +1,201 @@
+"""A training from a dataset version to an adapter's folder."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import logging
+import os
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from iclora.errors import BadInput
+from iclora.store import Store, file_sha256
+from iclora.training.blocks import recompute_blocks
+from iclora.training.card import write_card
+from iclora.training.checkpoint import checkpoints, read_state, refuse_other_run
+from iclora.training.feed import Feed
+from iclora.training.job import Job, Material, fill_caches, open_job, read_material
+from iclora.training.journal import final_loss
+from iclora.training.learner import Learner
+from iclora.training.loop import Loop, Parts, Watch
+from iclora.training.lora import add_lora, load_start, lora_header, save_lora
+from iclora.training.stop import stop_requests
+from iclora.training.team import Team
+from iclora.training.validate import Validator
+from schemas.adapter import AdapterManifest, AdapterRef, RunRecord
+from schemas.config import Config
+
+log = logging.getLogger(__name__)
+
+LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "iclora")
+
+
+def train(  # noqa: PLR0913 - the command's own arguments
+    store: Store, dataset: str, config: Config, name: str, *, watch: Watch, resume: str
+) -> AdapterRef:
+    """See ``iclora.training.train_adapter``."""
+    job = open_job(store, dataset, config, name)
+    if resume:
+        _refuse_other(job, resume)
+    team = Team()
+    with _only_one(job, team), stop_requests() as request:
+        if not store.exists(f"{job.place}/manifest.json"):
+            material = _prepare(job, team)
+            loop, parts = _assemble(job, material, team)
+            seconds = loop.run(request, watch)
+            if team.leads:
+                _publish(job, loop, parts, seconds)
+            team.wait()
+        elif team.leads:
+            log.info("%s is trained already", job.place)
+    return adapter_ref(store, job.place)
+
+
+def adapter_ref(store: Store, place: str) -> AdapterRef:
+    """The reference to an adapter that is there."""
+    record = RunRecord.from_text(store.read(f"{place}/run.json"))
+    return AdapterRef(
+        name=record.name,
+        version=record.version,
+        url=store.address(place),
+        steps=record.steps,
+        loss=record.loss,
+        resumed_from=record.resumed_from,
+    )
+
+
+def _refuse_other(job: Job, version: str) -> None:
+    folder = job.work.with_name(f"{job.identity.name}-{version}") / "checkpoints"
+    found = checkpoints(folder)
+    if not found:
+        raise BadInput(
+            f"there is no checkpoint of {job.identity.name}@{version} in {folder.parent.parent}"
+        )
+    refuse_other_run(read_state(found[-1]).identity, job.identity)
+
+
+@contextmanager
+def _only_one(job: Job, team: Team) -> Generator[None]:
+    """Waits until no other process trains the same adapter on this machine."""
+    job.work.mkdir(parents=True, exist_ok=True)
+    if not team.leads:
+        yield
+        return
+    with (job.work.parent / f".{job.work.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("another process trains %s: waiting for it", job.identity.name)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _prepare(job: Job, team: Team) -> Material:
+    material = read_material(job)
+    if team.leads:
+        fill_caches(job, material, team.device)
+    team.wait()
+    return material
+
+
+def _assemble(job: Job, material: Material, team: Team) -> tuple[Loop, Parts]:
+    train = job.config.train
+    transformer: Any = job.family.load_transformer(
+        job.base.folder, dtype=job.dtype, device=team.device
+    )
+    tensors = add_lora(transformer, job.family, rank=train.lora.rank, seed=train.seed)
+    if train.lora.start_from:
+        load_start(tensors, Path(train.lora.start_from), job.family)
+    recompute_blocks(transformer, train.checkpoint_blocks)
+    learner = Learner(tensors, train.optimizer, train.steps)
+    items = [*material.train.values(), *material.val]
+    check = Validator(
+        material.val, job.cache, job.family, transformer, job.config, team.device, nullcontext
+    )
+    parts = Parts(
+        family=job.family,
+        transformer=transformer,
+        learner=learner,
+        feed=Feed(material.train, job.cache, job.family, job.config, team),
+        team=team,
+        identity=job.identity,
+        folder=job.work,
+        panels=max(item.panels for item in items),
+        validate=lambda: check(learner.average, learner.tensors),
+    )
+    return Loop(parts), parts
+
+
+def _publish(job: Job, loop: Loop, parts: Parts, seconds: float) -> None:
+    identity, name = job.identity, job.identity.name
+    header = lora_header(parts.transformer, _facts(job, loop.progress.step))
+    record = _record(job, loop, seconds, parts)
+    with job.store.folder(job.place) as folder:
+        dtype = job.config.train.lora.save_as
+        save_lora(folder / f"{name}.safetensors", parts.learner.average, header, dtype)
+        save_lora(folder / f"{name}-raw.safetensors", parts.learner.tensors, header, dtype)
+        shutil.copy2(job.work / "metrics.jsonl", folder / "metrics.jsonl")
+        shutil.copytree(
+            job.work / "checkpoints", folder / "checkpoints", copy_function=_link_or_copy
+        )
+        (folder / "run.json").write_text(record.to_text(), encoding="utf-8")
+        write_card(folder / "README.md", record, job.dataset.manifest)
+        digests = {
+            str(path.relative_to(folder)): file_sha256(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        manifest = AdapterManifest(name=name, version=identity.version, digests=digests)
+        (folder / "manifest.json").write_text(manifest.to_text(), encoding="utf-8")
+    job.store.write(f"adapters/{name}/LATEST", f"{identity.version}\n".encode())
+    shutil.rmtree(job.work)
+
+
+def _facts(job: Job, step: int) -> dict[str, str]:
+    return {
+        "iclora_version": job.identity.version,
+        "iclora_dataset": job.identity.dataset,
+        "iclora_base": job.identity.base,
+        "iclora_step": str(step),
+    }
+
+
+def _record(job: Job, loop: Loop, seconds: float, parts: Parts) -> RunRecord:
+    done = max(1, loop.progress.step - loop.resumed_from)
+    counts = dict(sorted(loop.counts.items()))
+    counts["parameters"] = sum(tensor.numel() for tensor in parts.learner.tensors.values())
+    counts["steps_this_stretch"] = done
+    return RunRecord(
+        name=job.identity.name,
+        version=job.identity.version,
+        dataset=job.identity.dataset,
+        base=job.identity.base,
+        preview=job.dataset.manifest.preview,
+        config=job.config,
+        steps=loop.progress.step,
+        loss=final_loss(job.work / "metrics.jsonl"),
+        validation=loop.validation,
+        skipped=loop.progress.skipped,
+        rollbacks=loop.progress.rollbacks,
+        resumed_from=loop.resumed_from,
+        processes=parts.team.size,
+        seconds=round(seconds, 3),
+        tokens_per_second=round(loop.counts["tokens"] / max(seconds, 1e-9), 1),
+        waiting=round(loop.waited / max(seconds, 1e-9), 4),
+        counts=counts,
+        versions={library: importlib.metadata.version(library) for library in LIBRARIES},
+    )
+
+
+def _link_or_copy(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk
+        shutil.copy2(source, target)
+    return target

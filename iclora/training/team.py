@@ -1,0 +1,62 @@
+"""One process or many: who takes which samples, and how gradients are added up.
+
+Gradients are summed by hand after the whole batch, not by DistributedDataParallel, because samples
+of one batch may have different shapes and processes then run different numbers of passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+Thing = TypeVar("Thing")
+
+_PATIENCE = timedelta(hours=12)
+"""Others wait while the first process fills the caches."""
+
+
+class Team:
+    """The processes of this run (``accelerate launch`` starts them; alone otherwise)."""
+
+    def __init__(self) -> None:
+        from accelerate import PartialState
+
+        state: Any = PartialState(timeout=_PATIENCE)
+        self._state = state
+        self.size: int = state.num_processes
+        self.rank: int = state.process_index
+        self.device: torch.device = state.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files."""
+        return self.rank == 0
+
+    def share(self, things: Sequence[Thing]) -> list[Thing]:
+        """This process's part of a batch."""
+        return list(things[self.rank :: self.size])
+
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        """Replaces tensors by their sums over the processes."""
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        torch.distributed.all_reduce(flat)
+        for tensor, part in zip(
+            tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True
+        ):
+            tensor.copy_(part.view_as(tensor))
+
+    def any(self, *, asked: bool) -> bool:
+        """Whether any process says so."""
+        flag = torch.tensor([float(asked)], device=self.device)
+        self.add([flag])
+        return bool(flag.item() > 0)
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        self._state.wait_for_everyone()

@@ -1,0 +1,161 @@
+"""A tiny FLUX folder, and datasets of painted canvases."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from iclora.presets import load_config
+from iclora.shards.write import Sample, write_shards
+from iclora.store import Store
+from schemas.config import Config
+from schemas.dataset import BuildConfig, DatasetManifest
+from schemas.layout import Layout
+from schemas.sample import CaptionRecord, PanelRecord, SampleRecord
+
+LAYOUT = Layout(panel_width=32, panel_height=32)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_flux(tmp_path_factory) -> Path:
+    """A FluxPipeline folder of some hundred thousand parameters."""
+    from iclora.miniature.flux_folder import build_flux, save_flux
+    from iclora.miniature.sizes import TINY
+
+    folder = tmp_path_factory.mktemp("tiny") / "flux"
+    torch.manual_seed(0)
+    save_flux(build_flux(TINY), folder)
+    return folder
+
+
+@pytest.fixture
+def config(tiny_flux) -> Config:
+    """Four quick steps on the tiny base."""
+    return load_config(
+        "miniature",
+        {
+            "base.model": str(tiny_flux),
+            "layout.panel_width": 32,
+            "layout.panel_height": 32,
+            "data.resolutions": [64],
+            "train.steps": 4,
+            "train.batch": 2,
+            "train.lora.rank": 2,
+            "train.save_every": 2,
+            "train.validate_every": 4,
+            "train.validate_times": [0.5],
+        },
+    )
+
+
+def canvas(number: int, size: tuple[int, int]) -> bytes:
+    """Coloured stripes that differ by number, as a PNG."""
+    picture = Image.new("RGB", size, (number * 37 % 255, 90, 160))
+    brush = ImageDraw.Draw(picture)
+    for line in range(0, size[1], 8):
+        brush.line([(0, line), (size[0], line + number)], fill=(line % 255, number * 11 % 255, 30))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def sample(
+    number: int, *, split="train", heights=(32, 32, 32), width=32, masks=(), caption=None
+) -> Sample:
+    """A column of panels."""
+    image = canvas(number, (width, sum(heights)))
+    digest = hashlib.sha256(image).hexdigest()
+    tops = [sum(heights[:i]) for i in range(len(heights))]
+    panels = tuple(
+        PanelRecord(
+            marker=f"[SCENE-{i + 1}]",
+            box=(0, top, width, top + height),
+            caption="",
+            source=f"s{number}",
+            source_box=(0, 0, width, height),
+            shot=-1,
+            time=-1.0,
+            sha256="",
+        )
+        for i, (top, height) in enumerate(zip(tops, heights, strict=True))
+    )
+    record = SampleRecord(
+        key=f"set-{number:03d}",
+        layout=f"{len(heights)}x1",
+        width=width,
+        height=sum(heights),
+        panels=panels,
+        masks=tuple(masks),
+        image_sha256=digest,
+        caption=CaptionRecord(
+            prefix="", summary="", roles=(), captioner="hand", image_sha256=digest
+        ),
+        scores={},
+        licence="unknown",
+        split=split,
+    )
+    return Sample(record, caption or f"[SCENE-1] a red house number {number}", image, "png")
+
+
+@pytest.fixture
+def paint() -> Callable[..., Sample]:
+    """``sample``."""
+    return sample
+
+
+@pytest.fixture
+def publish() -> Callable[..., str]:
+    """Writes samples as a dataset version; gives its name."""
+
+    def write(store: Store, samples: list[Sample], *, name="demo", preview=False) -> str:
+        config = load_config("miniature")
+        draft = Path(store.root) / "draft"
+        draft.mkdir(parents=True, exist_ok=True)
+        shards = tuple(
+            entry
+            for split in ("train", "val")
+            for entry in write_shards(
+                [s for s in samples if s.record.split == split], draft, split, config.shard
+            )
+        )
+        version = hashlib.sha256("".join(s.sha256 for s in shards).encode()).hexdigest()[:16]
+        manifest = DatasetManifest(
+            name=name,
+            version=version,
+            preview=preview,
+            config=BuildConfig.of(config.model_copy(update={"layout": LAYOUT})),
+            models={},
+            samples=len(samples),
+            splits={},
+            scores=(),
+            shards=shards,
+            sources=(),
+            ledger={},
+            digests={},
+        )
+        with store.folder(f"datasets/{name}/{version}") as folder:
+            for entry in shards:
+                (draft / entry.file).rename(folder / entry.file)
+            (folder / "manifest.json").write_text(manifest.to_text())
+        store.write(f"datasets/{name}/LATEST", f"{version}\n".encode())
+        return name
+
+    return write
+
+
+@pytest.fixture
+def dataset(store, publish) -> str:
+    """Five train samples and one val sample in the store."""
+    samples = [sample(n) for n in range(5)] + [sample(9, split="val")]
+    return publish(store, samples)

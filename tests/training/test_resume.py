@@ -1,0 +1,160 @@
+"""Killed at any moment, a run goes on and ends with the same bytes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from iclora.errors import BadConfig, BadInput
+from iclora.store import Store, file_sha256
+from iclora.training import train_adapter
+from iclora.training.checkpoint import checkpoints
+from iclora.training.journal import read_rows
+from iclora.training.stop import TrainingInterrupted
+from schemas.adapter import RunRecord
+
+# Forking spares each run the seconds that importing torch and diffusers takes.
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def longer(config):
+    train = config.train.model_copy(
+        update={"steps": 9, "save_every": 3, "keep_checkpoints": 2, "validate_every": 5}
+    )
+    return config.model_copy(update={"train": train})
+
+
+def child(store, config, delay=0.0, **options):
+    """Starts a training in another process; ``delay`` slows every step down."""
+
+    def work():
+        try:
+            train_adapter(
+                Store(store.url), "demo", config, "mine", progress=lambda _: time.sleep(delay), **options
+            )
+        except TrainingInterrupted as stop:
+            os._exit(stop.exit_code)
+        os._exit(0)
+
+    process = FORK.Process(target=work)
+    process.start()
+    return process
+
+
+def journal(store):
+    return next((store.work / "training").glob("mine-*/metrics.jsonl"), None)
+
+
+def until(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the child never got there"
+        time.sleep(0.005)
+
+
+def reached(store, step):
+    return lambda: (path := journal(store)) is not None and len(read_rows(path)) >= step
+
+
+def files(ref):
+    """The adapter's files that must not depend on kills."""
+    folder = Path(ref.url)
+    told = {"run.json", "README.md", "manifest.json"}
+    return {
+        str(path.relative_to(folder)): file_sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in told
+    }
+
+
+def test_ten_random_kills_end_in_identical_bytes(tmp_path, dataset, store, longer):
+    other = Store(str(tmp_path / "other"))
+    (tmp_path / "store" / "datasets").rename(tmp_path / "kept")
+    for place in (store, other):
+        Path(place.root).mkdir(exist_ok=True)
+        os.symlink(tmp_path / "kept", Path(place.root) / "datasets")
+    untouched = files(train_adapter(other, "demo", longer, "mine"))
+
+    chance = random.Random(7)
+    for _ in range(10):
+        process = child(store, longer, delay=0.02)
+        time.sleep(chance.uniform(0.1, 0.9))
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    resumed = train_adapter(store, "demo", longer, "mine")
+    assert files(resumed) == untouched
+    assert resumed.resumed_from >= 3
+    assert {"mine.safetensors", "mine-raw.safetensors", "metrics.jsonl"} < untouched.keys()
+
+
+def test_sigterm_saves_first_and_leaves_no_trace(tmp_path, store, dataset, longer):
+    process = child(store, longer, delay=0.1)
+    until(reached(store, 4))
+    os.kill(process.pid, signal.SIGTERM)
+    process.join()
+    assert process.exitcode == TrainingInterrupted.exit_code
+    (folder,) = (store.work / "training").glob("mine-*")
+    saved = [path.name for path in checkpoints(folder / "checkpoints")]
+    done = len([row for row in read_rows(folder / "metrics.jsonl") if "loss" in row])
+    assert saved[-1] == f"step-{done:08d}"
+
+    ref = train_adapter(store, "demo", longer, "mine")
+    assert ref.resumed_from == done
+    stopped = files(ref)
+    fresh = Store(str(tmp_path / "fresh"))
+    (tmp_path / "fresh").mkdir()
+    os.symlink(tmp_path / "store" / "datasets", tmp_path / "fresh" / "datasets")
+    assert files(train_adapter(fresh, "demo", longer, "mine")) == stopped
+    record = RunRecord.from_text(store.read(f"adapters/mine/{ref.version}/run.json"))
+    assert record.counts["steps_this_stretch"] == 9 - done
+
+
+def test_ctrl_c_saves_first(store, dataset, longer):
+    process = child(store, longer, delay=0.1)
+    until(reached(store, 2))
+    os.kill(process.pid, signal.SIGINT)
+    process.join()
+    assert process.exitcode == 130
+    (folder,) = (store.work / "training").glob("mine-*/checkpoints")
+    assert int(checkpoints(folder)[-1].name[-8:]) >= 2
+
+
+def test_resuming_as_another_run_shows_the_difference(store, dataset, longer):
+    process = child(store, longer, delay=0.1)
+    until(reached(store, 4))
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    (folder,) = (store.work / "training").glob("mine-*")
+    version = folder.name.removeprefix("mine-")
+
+    optimizer = longer.train.optimizer.model_copy(update={"lr": 0.5})
+    faster = longer.model_copy(
+        update={"train": longer.train.model_copy(update={"optimizer": optimizer})}
+    )
+    with pytest.raises(BadConfig, match=r"train\.optimizer\.lr: 0\.001 -> 0\.5"):
+        train_adapter(store, "demo", faster, "mine", resume=version)
+    with pytest.raises(BadInput, match="no checkpoint"):
+        train_adapter(store, "demo", longer, "mine", resume="0" * 16)
+
+    watched = longer.train.model_copy(update={"keep_checkpoints": 3})
+    more = longer.model_copy(update={"train": watched})
+    ref = train_adapter(store, "demo", more, "mine", resume=version)
+    assert ref.version == version
+    assert ref.resumed_from >= 3
+
+
+def test_a_second_process_waits_and_finds_it_done(store, dataset, longer):
+    first = child(store, longer, delay=0.05)
+    until(reached(store, 1))
+    second = child(store, longer)
+    first.join()
+    second.join()
+    assert first.exitcode == second.exitcode == 0
+    assert len(store.names("adapters/mine")) == 2  # the version and LATEST

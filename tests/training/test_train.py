@@ -1,0 +1,82 @@
+"""From a dataset in the store to an adapter's folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import safetensors
+import torch
+
+from iclora.errors import BadConfig
+from iclora.training import train_adapter
+from schemas.adapter import AdapterManifest, RunRecord
+
+
+def test_a_run_leaves_a_whole_adapter(store, dataset, config):
+    seen = []
+    ref = train_adapter(store, dataset, config, "mine", progress=seen.append)
+
+    folder = Path(ref.url)
+    assert [report.step for report in seen] == [1, 2, 3, 4]
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"mine.safetensors", "mine-raw.safetensors", "run.json", "metrics.jsonl"}
+    assert names >= {"README.md", "checkpoints", "manifest.json"}
+    assert store.read("adapters/mine/LATEST").decode() == f"{ref.version}\n"
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir())[-1] == "step-00000004"
+    record = RunRecord.from_text((folder / "run.json").read_bytes())
+    assert record.steps == 4
+    assert record.loss > 0
+    assert record.validation.keys() == {"all", "t=0.5", "panel-1", "panel-2", "panel-3"}
+    manifest = AdapterManifest.from_text((folder / "manifest.json").read_bytes())
+    assert "mine.safetensors" in manifest.digests
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 4]
+    assert str(store.root) not in (folder / "run.json").read_text()
+
+
+def test_a_finished_run_is_found_not_repeated(store, dataset, config):
+    first = train_adapter(store, dataset, config, "mine")
+    before = (Path(first.url) / "mine.safetensors").stat().st_mtime_ns
+    assert train_adapter(store, dataset, config, "mine") == first
+    assert (Path(first.url) / "mine.safetensors").stat().st_mtime_ns == before
+
+
+def test_the_adapter_draws_in_a_plain_pipeline(store, dataset, config, tiny_flux):
+    from diffusers import FluxPipeline
+
+    ref = train_adapter(store, dataset, config, "mine")
+    pipe = FluxPipeline.from_pretrained(tiny_flux)
+    pipe.set_progress_bar_config(disable=True)
+
+    def draw():
+        noise = torch.Generator().manual_seed(1)
+        return pipe(
+            "a house", width=32, height=96, num_inference_steps=2, generator=noise,
+            output_type="latent", max_sequence_length=64,
+        ).images  # fmt: skip
+
+    bare = draw()
+    pipe.load_lora_weights(ref.url, weight_name="mine-raw.safetensors")
+    assert not torch.equal(bare, draw())
+    pipe.unload_lora_weights()
+    assert torch.equal(bare, draw())
+
+
+def test_files_carry_alpha_equal_to_rank(store, dataset, config):
+    ref = train_adapter(store, dataset, config, "mine")
+    with safetensors.safe_open(f"{ref.url}/mine.safetensors", "pt") as file:
+        settings = json.loads(file.metadata()["lora_adapter_metadata"])
+        assert settings["transformer.r"] == settings["transformer.lora_alpha"] == 2
+        assert all(key.startswith("transformer.") for key in file.keys())  # noqa: SIM118
+        assert not any("alpha" in key for key in file.keys())  # noqa: SIM118
+        assert file.get_tensor(next(iter(file.keys()))).dtype == torch.float16
+
+
+def test_a_preview_trains_only_the_miniature(store, publish, paint, config):
+    name = publish(store, [paint(0)], preview=True)
+    with pytest.raises(BadConfig, match="allow_preview"):
+        train_adapter(store, name, config, "mine")
+    data = config.data.model_copy(update={"allow_preview": True})
+    train_adapter(store, name, config.model_copy(update={"data": data}), "mine")
