@@ -62,7 +62,7 @@ class EvaluateParams(Schema):
     seed: NonNegativeInt = 0
     """Of the bootstrap."""
 
-    sheet_side: PositiveInt = 320
+    sheet_side: PositiveInt = 512
     """Longer side of a canvas in the report, in pixels."""
 
 
@@ -83,7 +83,7 @@ class ArmReport(Schema):
     """What was measured on the renders of one model, or on a control."""
 
     arm: str
-    """``adapter``, ``base``, ``champion``, ``repeated``, ``shuffled`` or ``real``."""
+    """``adapter``, ``base``, ``rival``, ``repeated``, ``shuffled`` or ``real``."""
 
     label: str
     renders: NonNegativeInt
@@ -169,7 +169,8 @@ class EvaluationReport(Schema):
 
     arms: tuple[ArmReport, ...]
     paired: dict[str, dict[str, Score]]
-    """Rival arm to score to adapter minus rival, over the same prompts and seeds."""
+    """Arm (``base``, ``rival``) to score to adapter minus arm, over the same prompts and seeds.
+    In ``consistency_capped`` and the like, what exceeds the real sets' own counts for nothing."""
 
     remarks: tuple[Remark, ...]
     agreement: tuple[Agreement, ...] = ()
@@ -179,12 +180,26 @@ class EvaluationReport(Schema):
     """Role to model and revision, or the reason why it did not judge."""
 
     params: EvaluateParams
+    limits: dict[str, float]
+    """What counted as near-duplicate, as a line inside a panel and as memorised, and what of a
+    score is no more than real sets have."""
+
     sampling: dict[str, float]
     """Steps, guidance and true_cfg of every render."""
 
     prompts: tuple[str, ...]
     sheets: tuple[str, ...]
     """Files, relative to the report's folder."""
+
+
+class ReportManifest(Schema):
+    """``manifest.json`` of a report, written last."""
+
+    name: Key
+    version: str
+    outcome: Outcome
+    digests: dict[str, str]
+    """File to sha256."""
 
 
 class ReportRef(Schema):

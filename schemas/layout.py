@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from schemas.base import Box, Schema
 
@@ -16,6 +16,25 @@ MIN_PANELS, MAX_PANELS = 2, 9
 Side = Annotated[int, Field(gt=0, le=8192, multiple_of=PANEL_STEP)]
 Cells = Annotated[int, Field(ge=1, le=9)]
 
+_NAMED = {
+    (1, 2): ("[LEFT]", "[RIGHT]"),
+    (2, 1): ("[TOP]", "[BOTTOM]"),
+    (2, 2): ("[TOP-LEFT]", "[TOP-RIGHT]", "[BOTTOM-LEFT]", "[BOTTOM-RIGHT]"),
+}
+"""The markers of the released tasks, by rows and columns."""
+
+
+def usual_markers(rows: int, columns: int) -> tuple[str, ...]:
+    """Markers for any grid: those of the released tasks, or numbers in reading order.
+
+    A single row or column of three and more is a storyboard (``[SCENE-1]``), any other grid has
+    ``[PANEL-1]`` and so on.
+    """
+    if named := _NAMED.get((rows, columns)):
+        return named
+    word = "SCENE" if 1 in (rows, columns) else "PANEL"
+    return tuple(f"[{word}-{number + 1}]" for number in range(rows * columns))
+
 
 class Layout(Schema):
     """Rows x columns of equal panels, filled row by row."""
@@ -24,8 +43,15 @@ class Layout(Schema):
     columns: Cells = 1
     panel_width: Side = 1024
     panel_height: Side = 512
-    markers: tuple[str, ...] = ("[SCENE-1]", "[SCENE-2]", "[SCENE-3]")
-    """One per panel, in reading order."""
+    markers: Annotated[tuple[str, ...], Field(validate_default=True)] = ()
+    """One per panel, in reading order; when left out, the usual ones of this grid."""
+
+    @field_validator("markers")
+    @classmethod
+    def _follow_the_grid(cls, markers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if markers or not {"rows", "columns"} <= info.data.keys():
+            return markers
+        return usual_markers(info.data["rows"], info.data["columns"])
 
     @model_validator(mode="after")
     def _one_marker_per_panel(self) -> Self:

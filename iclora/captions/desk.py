@@ -37,6 +37,9 @@ STAGE: Final = Stage("caption", 1)
 BESIDE: Final = "beside the source"
 """The captioner of captions that came with their source."""
 
+_LONGEST_DETAIL: Final = 300
+"""Characters of a sentence in a verdict; nonsense can be quoted at length."""
+
 _AT_ONCE: Final = 64
 """Sets whose pictures are in memory at a time."""
 
@@ -175,7 +178,7 @@ def _refused(
         id=canvas.key,
         outcome=outcome,
         reason=reason,
-        detail=sentence,
+        detail=sentence[:_LONGEST_DETAIL],
         source=canvas.set.source,
     )
     log.info("%s: %s: %s", canvas.key, reason, sentence)

@@ -42,6 +42,11 @@ class Draft:
         return parse(self.text, self.layout.markers, self.params.prefix)
 
     @cached_property
+    def said(self) -> str:
+        """Summary and parts, without prefix and markers."""
+        return " ".join([self.caption.summary, *self.caption.parts])
+
+    @cached_property
     def forbidden(self) -> frozenset[str]:
         """Names that must not be roles, in plain form."""
         return forbidden_names(self.params.forbidden_names)

@@ -9,7 +9,7 @@ from typing import Final
 from iclora.captions.budget import token_counter
 from iclora.captions.draft import Draft, Rule
 from iclora.captions.rules_format import FORMAT_RULES
-from iclora.captions.rules_meaning import MEANING_RULES
+from iclora.captions.rules_meaning import MEANING_RULES, refusal
 from iclora.captions.rules_roles import ROLE_RULES
 from iclora.errors import BadInput
 from iclora.store import Store
@@ -17,8 +17,11 @@ from schemas.caption import Fault
 from schemas.captioning import CaptionParams
 from schemas.layout import Layout
 
-RULES: Final[tuple[Rule, ...]] = (*FORMAT_RULES, *MEANING_RULES, *ROLE_RULES)
-"""In the order in which faults are named. A rule's faults carry the rule's own name."""
+RULES: Final[tuple[Rule, ...]] = (refusal, *FORMAT_RULES, *MEANING_RULES, *ROLE_RULES)
+"""In the order in which faults are named; the first is the reason of a rejection.
+
+A rule's faults carry the rule's own name.
+"""
 
 LONGEST: Final = 20_000
 """Characters; a longer text is no caption and is not read further."""

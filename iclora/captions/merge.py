@@ -27,6 +27,9 @@ _PREPOSITIONS: Final = word_set(
     "in on at by under over inside near beside behind before above below against during "
     "with among between beneath along outside"
 )
+_FOLLOWERS: Final = "|".join((*sorted(_PREPOSITIONS), "and", "while", "as", "where", "who"))
+"""Words that can only stand behind a phrase that is over."""
+
 _OPENERS: Final = word_set(
     "a an the this that these those two three some someone somebody in on at by under with he she "
     "his her it they their there behind near inside outside"
@@ -149,29 +152,28 @@ def take_common(clauses: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _common_phrase(clauses: Sequence[str]) -> str:
-    """The longest run of words that begins with a preposition and is in every clause."""
+    """The longest whole phrase that begins with a preposition and is in every clause."""
     first = clauses[0].split()
-    others = [f" {_spaced(clause)} " for clause in clauses[1:]]
     best = ""
     for start, word in enumerate(first):
         if word.lower() not in _PREPOSITIONS:
             continue
         for end in range(len(first), start + 1, -1):
             phrase = " ".join(first[start:end]).strip(_TRIM)
-            if "<" not in phrase and all(f" {_spaced(phrase)} " in other for other in others):
+            if "<" not in phrase and all(_place(phrase).search(clause) for clause in clauses):
                 best = max(best, phrase, key=len)
                 break
     return best
 
 
-def _spaced(text: str) -> str:
-    """Words and marks, each apart, so that a phrase is found whole."""
-    return " ".join(re.findall(r"[\w'<>-]+|[^\w\s]", text))
+def _place(phrase: str) -> re.Pattern[str]:
+    """Finds a phrase where it is whole: "in a red" is none before "room"."""
+    words = r"\W+".join(map(re.escape, re.findall(r"[\w'-]+", phrase)))
+    return re.compile(rf"[\s,]*\b{words}(?=\s*$|\s*[,;:.!?]|\s+(?:{_FOLLOWERS}|\w+ing)\b)")
 
 
 def _without(clause: str, phrase: str) -> str:
-    words = r"\W+".join(re.escape(word) for word in re.findall(r"[\w'-]+", phrase))
-    shorter = re.sub(rf"[\s,]*\b{words}\b", "", clause, count=1)
+    shorter = _place(phrase).sub("", clause, count=1)
     return re.sub(r"\s*,\s*,", ",", shorter).strip(_TRIM)
 
 

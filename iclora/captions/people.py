@@ -41,10 +41,16 @@ _LOOKS = (
     "boots cloak mask bow ribbon vest apron"
 )
 _NOUNS = "|".join((*_MALE.split(), *_FEMALE.split(), *_ANY.split()))
-_LOOK = rf"(?:(?:an?|the|his|her|their)\s+)?(?:[\w'-]+\s+){{0,3}}?(?:{'|'.join(_LOOKS.split())})"
+_WORD = (
+    r"(?!(?:an?|the|of|like|in|on|at|by|to|with|and|or|for|from|as|is|that|who|wearing|"
+    rf"{_NOUNS})\b)[\w'-]+"
+)
+"""A word that can stand between an article and its noun."""
+
+_LOOK = rf"(?:(?:an?|the|his|her|their)\s+)?(?:{_WORD}\s+){{0,3}}?(?:{'|'.join(_LOOKS.split())})\b"
 _JOIN = r"(?:,\s*(?:and\s+)?|\s+and\s+|\s+)(?:(?:with|in|wearing)\s+)?"
 _PHRASE = re.compile(
-    rf"\b(?:(?P<article>an?|another|one|the|this|that)\s+(?P<before>(?:[\w'-]+,?\s+){{0,4}}?)"
+    rf"\b(?:(?P<article>an?|another|one|the|this|that)\s+(?P<before>(?:{_WORD},?\s+){{0,4}}?)"
     rf"(?P<noun>{_NOUNS})|(?P<nobody>someone|somebody))\b"
     rf"(?P<looks>,?\s+(?:with|in|wearing|who has|who wears)\s+{_LOOK}(?:{_JOIN}{_LOOK})*\b)?",
     re.IGNORECASE,

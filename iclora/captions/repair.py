@@ -69,7 +69,7 @@ def _loose_markers(line: str, layout: Layout) -> str:
         line = re.sub(rf"\[\s*{words}\s*\]\s*:?", f"{marker} ", line, flags=re.IGNORECASE)
         if marker not in line:
             line = re.sub(rf"(?<![\w\[]){words}\s*:", f"{marker} ", line, flags=re.IGNORECASE)
-    return flatten(line)
+    return flatten(re.sub(r"\s+([,.;:])", r"\1", line))
 
 
 def _prefix(line: str, prefix: str) -> str:

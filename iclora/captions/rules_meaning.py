@@ -59,6 +59,12 @@ _LAST_LATIN: Final = "\u024f"
 _MOST_FOREIGN_LETTERS: Final = 0.1
 """Share of letters outside the Latin script; a shop sign may be quoted, a sentence may not."""
 
+_MOST_BARE_WORDS: Final = 12
+"""More words than this without "a", "the", "of", "in"... are not a sentence."""
+
+_GIBBERISH = re.compile(r"\S*\N{REPLACEMENT CHARACTER}\S*|\S*?([^\s.])\1{5,}\S*|[^\W\d_]{31,}")
+"""Bytes that are no text, a sign six times in a row, a word of more than 30 letters."""
+
 _WORD_RUN: Final = 4
 """The same word this often in a row is a loop ("very, very, very" is emphasis)."""
 
@@ -94,23 +100,34 @@ def refusal(draft: Draft) -> Fault | None:
     return Fault(rule="refusal", sentence=f'It is a refusal: "{found.group()}".')
 
 
+def gibberish(draft: Draft) -> Fault | None:
+    """The caption is made of words."""
+    if not (found := _GIBBERISH.search(draft.line)):
+        return None
+    sentence = f'"{found.group()[:20]}" is no word.'
+    return Fault(rule="gibberish", sentence=sentence)
+
+
 def language(draft: Draft) -> Fault | None:
-    """The caption is English: Latin letters, and English function words before others."""
+    """The caption is English: Latin letters, and its function words, more than any others."""
     letters = [char for char in draft.line if char.isalpha()]
     foreign = sum(char > _LAST_LATIN for char in letters)
     if letters and round(foreign / len(letters), 4) > _MOST_FOREIGN_LETTERS:
         return Fault(rule="language", sentence="It is not written in the Latin script.")
-    counts = Counter(words_of(draft.line))
+    words = words_of(draft.said)
+    counts = Counter(words)
     scores = {name: sum(counts[word] for word in words) for name, words in _FUNCTION_WORDS.items()}
     best = max(scores, key=lambda name: scores[name])  # English comes first and wins ties
     if best == "English":
-        return None
+        is_list = len(words) > _MOST_BARE_WORDS and not scores["English"]
+        sentence = "It is a list of words; write an English sentence."
+        return Fault(rule="language", sentence=sentence) if is_list else None
     return Fault(rule="language", sentence=f"It reads like {best}; write English.")
 
 
 def repetition(draft: Draft) -> Fault | None:
     """Nothing is said over and over."""
-    words = words_of(draft.line)
+    words = words_of(draft.said)
     loop = _run(words) or _gram(words, draft.layout.panels)
     parts = [" ".join(words_of(part)) for part in draft.caption.parts]
     if not loop and len(set(parts)) == 1 and parts[0]:
@@ -137,4 +154,4 @@ def _gram(words: list[str], panels: int) -> str:
     return next((" ".join(gram) for gram, count in grams.items() if count > panels), "")
 
 
-MEANING_RULES: Final[tuple[Rule, ...]] = (refusal, language, repetition, summary_empty)
+MEANING_RULES: Final[tuple[Rule, ...]] = (gibberish, language, repetition, summary_empty)

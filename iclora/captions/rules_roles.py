@@ -21,12 +21,11 @@ _GENERIC = frozenset(KINDS) | word_set(
 _NUMBERED = re.compile(
     r"\d|^(?:person|character|man|woman|boy|girl|role|name) [A-Z]$", re.IGNORECASE
 )
-_NAMED_BEFORE = re.compile(
-    r"<[^<>]+>(?:,| is| was| as|, as| seen as|, now| -)? ?(?:the |an? )?[\w' -]{0,24}$"
-)
+_NAMED_BEFORE = re.compile(r"<[^<>]+>(?:,| is| was| as| now|, now| still| seen as)*,? $")
 _NAMED_BEHIND = re.compile(r"^,? ?(?:(?:is )?(?:named|called) )?<[^<>]+>")
 _LIKE = re.compile(
-    r"\b(?:like|as if|of|resembling|dressed as|statue of|portrait of)\s+$", re.IGNORECASE
+    r"\b(?:like|as if|resembling|dressed as|(?:statue|doll|painting|drawing|poster) of)\s+$",
+    re.IGNORECASE,
 )
 _ALIAS = re.compile(
     r"<([^<>]+)>,? ?(?:\(|/|also known as|aka|a\.k\.a\.|or|alias|who is also called) ?<([^<>]+)>",

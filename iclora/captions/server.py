@@ -15,7 +15,8 @@ import logging
 import os
 import random
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import lru_cache
 from http import HTTPStatus
@@ -59,6 +60,7 @@ class ServerCaptioner:
             )
         self._params = params
         self._offers_json = params.json_output
+        self._pause: Callable[[float], None] = time.sleep
         self._slots = _slots_of(params.url, params.concurrency)
         self._silent = threading.Event()
         self._has_answered = threading.Event()
@@ -109,6 +111,7 @@ class ServerCaptioner:
             stop=tenacity.stop_after_attempt(self._params.retries + 1),
             wait=self._wait,
             retry=tenacity.retry_if_exception_type(_TryAgainError),
+            sleep=self._pause,
             reraise=True,
         )
         try:
@@ -129,14 +132,15 @@ class ServerCaptioner:
 
     def _once(self, client: httpx.Client, request: Request) -> Reply:
         if self._silent.is_set():
-            return Failure("unreachable", f"{self._params.url} answers nobody.")
+            return Failure("unreachable", "The captioning server answers nobody.")
         shaped = self._offers_json and request.shape is not None
         try:
             with self._slots:
                 response = client.post("chat/completions", json=self._body(request, shaped=shaped))
         except httpx.TransportError as error:  # refused, cut, timed out, not HTTP
             raise _TryAgainError(
-                "unreachable", f"{self._params.url}: {type(error).__name__}: {error}"
+                "unreachable",
+                f"The captioning server does not answer: {type(error).__name__}: {error}",
             ) from error
         self._has_answered.set()
         status = response.status_code
@@ -170,7 +174,7 @@ class ServerCaptioner:
     def _refused(self, response: httpx.Response) -> Reply:
         """What a status other than 200 means."""
         status, url = response.status_code, self._params.url
-        sentence = f"{url} answers {status}: {_message(response)}"
+        sentence = f"The captioning server answers {status}: {_message(response)}"
         if status in _BUSY:
             raise _TryAgainError("busy", sentence, _retry_after(response))
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -213,13 +217,13 @@ def _answer_in(response: httpx.Response) -> Answer:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         said = response.text[:80]
         raise _TryAgainError(
-            "nonsense", f"The server's answer is no completion: {said!r}"
+            "nonsense", f"The captioning server's answer is no completion: {said!r}"
         ) from error
     if refusal:
         return Answer(text=str(refusal), finish="refused")
     end = cast("Any", _FINISHES.get(str(finish), "stop"))
     if not text.strip() and end == "stop":
-        raise _TryAgainError("nothing", "The server's answer is empty.")
+        raise _TryAgainError("nothing", "The captioning server's answer is empty.")
     return Answer(text=text, finish=end)
 
 

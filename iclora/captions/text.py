@@ -68,7 +68,7 @@ def _cut(line: str, markers: Sequence[str]) -> tuple[str, tuple[str, ...]]:
             starts.append((panel, place))
             seek = place + len(marker)
     parts = [""] * len(markers)
-    ends = [place for _, place in starts[1:]] + [len(line)]
-    for (panel, place), end in zip(starts, ends, strict=True):
+    ends = [place for _, place in starts] + [len(line)]
+    for (panel, place), end in zip(starts, ends[1:], strict=True):
         parts[panel] = line[place + len(markers[panel]) : end].strip()
-    return line[: starts[0][1] if starts else len(line)].strip(), tuple(parts)
+    return line[: ends[0]].strip(), tuple(parts)

@@ -70,6 +70,9 @@ class _Pending:
     drafts: list[str] = field(default_factory=list[str])
     """The caption's text in every round so far."""
 
+    mendable: list[str] = field(default_factory=list[str])
+    """The drafts that are whole: what was refused or cut off cannot be repaired."""
+
     faults: list[Fault] = field(default_factory=list[Fault])
     """Of the last draft."""
 
@@ -132,6 +135,8 @@ class CaptionWriter:
         faults = known + self._judge(pending.job, text)
         is_stuck = text in pending.drafts
         pending.drafts.append(text)
+        if not known:
+            pending.mendable.append(text)
         pending.faults = faults
         if not faults:
             pending.written = Written(self._parsed(text), (), pending.rounds)
@@ -139,8 +144,8 @@ class CaptionWriter:
             pending.written = self._last_resort(pending)
 
     def _last_resort(self, pending: _Pending) -> Written:
-        """The first draft that repairs make clean, or the last draft's faults."""
-        for draft in pending.drafts:
+        """The first whole draft that repairs make clean, or the last draft's faults."""
+        for draft in pending.mendable:
             mended = repair(draft, self._layout, self._params)
             if not self._judge(pending.job, mended):
                 log.info("%s: repaired after %d rounds", pending.job.key, pending.rounds)

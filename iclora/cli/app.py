@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import json
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -13,17 +10,38 @@ from collections.abc import Sequence
 import typer
 
 from iclora.cli.build import build
-from iclora.cli.console import tell
+from iclora.cli.console import answer, log_to_stderr, results_apart, tell
+from iclora.cli.doctor import doctor
+from iclora.cli.gc import gc
 from iclora.cli.inspect import inspect
+from iclora.cli.lint_captions import lint_captions
+from iclora.cli.promote import promote
+from iclora.cli.review import review
+from iclora.cli.sample import sample
+from iclora.cli.shots import shots
+from iclora.cli.train import train
 from iclora.cli.verify import verify
 from iclora.errors import IcloraError
 
 OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
-COMMANDS = (build, verify, inspect)
+COMMANDS = (
+    build,
+    verify,
+    review,
+    train,
+    sample,
+    promote,
+    inspect,
+    shots,
+    lint_captions,
+    gc,
+    doctor,
+)
 """Every command; its name is the function's, with dashes."""
 
-_DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
+_THEIRS = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS}
+"""What a user mends by giving another path or other rights."""
 
 
 def make_app() -> typer.Typer:
@@ -36,14 +54,9 @@ def make_app() -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
-    app.callback()(_nothing)
     for command in COMMANDS:
-        app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
+        app.command(command.__name__.replace("_", "-"))(command)
     return app
-
-
-def _nothing() -> None:
-    """From raw footage to a working In-Context LoRA."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -53,25 +66,34 @@ def run(arguments: Sequence[str]) -> int:
         arguments: without the program's name.
 
     Returns:
-        The exit status: 0 success, 2 a user's mistake, 1 a failure.
+        The exit status: 0 success, 2 a user's mistake, 1 a failure, 130 interrupted.
     """
-    logging.basicConfig(level=os.environ.get("ICLORA_LOG", "WARNING").upper(), stream=sys.stderr)
+    log_to_stderr()
     try:
-        # What libraries print belongs to people; stdout is the result's.
-        with contextlib.redirect_stdout(sys.stderr if "--json" in arguments else sys.stdout):
-            status = make_app()(list(arguments), standalone_mode=False)
+        if "--json" in arguments:
+            with results_apart():
+                status = _call(arguments)
+        else:
+            status = _call(arguments)
     except typer.TyperException as mistake:
         return _sorry(mistake.format_message(), MISTAKE, arguments)
     except IcloraError as error:
         return _sorry(str(error), error.exit_code, arguments)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except OSError as error:
-        if error.errno not in _DISK:
-            raise
-        return _sorry(f"{_DISK[error.errno]}: {error.filename or ''}", FAILED, arguments)
+        sentence = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return _sorry(sentence, MISTAKE if error.errno in _THEIRS else FAILED, arguments)
     except KeyboardInterrupt:
         tell("interrupted; the same command goes on from here")
         sys.stdout.flush()
         os._exit(INTERRUPTED)  # threads at work would hold the exit up; what is on disk is whole
+    return status
+
+
+def _call(arguments: Sequence[str]) -> int:
+    status = make_app()(list(arguments), standalone_mode=False)
     return status if isinstance(status, int) else OK
 
 
@@ -79,5 +101,5 @@ def _sorry(sentence: str, status: int, arguments: Sequence[str]) -> int:
     line = " ".join(sentence.split())
     tell(f"iclora: {line}")
     if "--json" in arguments:
-        sys.stdout.write(json.dumps({"error": line}, ensure_ascii=False) + "\n")
+        answer({"error": line}, "", as_json=True)
     return status

@@ -12,16 +12,17 @@ from iclora.cli.options import (
     DEFAULT_PRESET,
     DEFAULT_STORE,
     AsJson,
+    Name,
     Overrides,
     Preset,
     StoreUrl,
 )
+from iclora.cli.settings import config_from, open_store
 
 Sources = Annotated[
     list[str],
-    typer.Argument(metavar="SOURCE...", help="Films, folders, archives, URLs, hub ids; any mix."),
+    typer.Argument(metavar="SOURCE", help="Films, folders, archives, URLs, hub ids; any mix."),
 ]
-Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Of the dataset.")]
 ReviewFile = Annotated[
     Path | None,
     typer.Option("--review", metavar="FILE", help="The review.csv that `iclora review` wrote."),
@@ -38,21 +39,21 @@ def build(  # noqa: PLR0913 - an option is a parameter
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Turns sources into a verified dataset version."""
+    """Turns sources into a dataset version."""
     from iclora.build import build_dataset
     from iclora.cli.progress import BuildProgress
-    from iclora.presets import load_config
     from iclora.shards import open_dataset
     from iclora.shards.ledger import in_order
     from iclora.shards.review import read_review
-    from iclora.store import Store
 
-    config = load_config(preset, overrides or ())
+    config = config_from(preset, overrides)
     note_miniature(config)
     choices = read_review(review, config) if review else ()
     with BuildProgress() as progress:
-        there = Store(store)
-        made = build_dataset(there, sources, config, name or preset, progress, review=choices)
+        there = open_store(store)
+        made = build_dataset(
+            there, sources, config, name or config.preset, progress, review=choices
+        )
     manifest = open_dataset(there, f"{made.name}@{made.version}").manifest
     progress.show_ledger(manifest.ledger)
     answer(
@@ -60,7 +61,9 @@ def build(  # noqa: PLR0913 - an option is a parameter
             "dataset": made.name,
             "version": made.version,
             "samples": made.samples,
-            "ledger": {stage: total.to_json() for stage, total in in_order(manifest.ledger).items()},
+            "ledger": {
+                stage: total.to_json() for stage, total in in_order(manifest.ledger).items()
+            },
             "preview": manifest.preview,
             "splits": manifest.splits,
             "url": made.url,

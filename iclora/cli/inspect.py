@@ -2,36 +2,120 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
 
 from iclora.cli.console import answer
-from iclora.cli.options import DEFAULT_STORE, AsJson, DatasetName, StoreUrl
+from iclora.cli.options import DEFAULT_STORE, AsJson, StoreUrl
+from iclora.cli.settings import open_store
+from iclora.errors import BadInput
 
 if TYPE_CHECKING:
+    from iclora.store import Store
+    from schemas.adapter import RunRecord
     from schemas.dataset import DatasetManifest
 
+Thing = Annotated[
+    str, typer.Argument(metavar="PATH", help="Dataset, adapter or report: a path or a name.")
+]
 
-def inspect(
-    dataset: DatasetName, store: StoreUrl = DEFAULT_STORE, *, as_json: AsJson = False
-) -> None:
-    """Says in a screenful what a dataset is."""
+
+class _Found(NamedTuple):
+    """What something is, for machines and for people."""
+
+    kind: str
+    value: dict[str, Any]
+    lines: list[str]
+
+
+def inspect(path: Thing, store: StoreUrl = DEFAULT_STORE, *, as_json: AsJson = False) -> None:
+    """Shows a dataset, an adapter or a report."""
+    there = open_store(store)
+    looks = (_dataset(there, path), _adapter(there, path), _report(there, path))
+    found = [thing for thing in looks if thing is not None]
+    if not found:
+        raise BadInput(
+            f"{path} is no dataset, adapter or report: neither a folder of one, nor a name in "
+            f"{there.url}"
+        )
+    text = "\n\n".join("\n".join(thing.lines) for thing in found)
+    answer({thing.kind: thing.value for thing in found}, text, as_json=as_json)
+
+
+def _dataset(store: Store, path: str) -> _Found | None:
     from iclora.shards import open_dataset
+
+    name = path.partition("@")[0]
+    is_folder = any((Path(path) / file).is_file() for file in ("manifest.json", "LATEST"))
+    is_run = (Path(path) / "run.json").is_file() or (Path(path) / "report.json").is_file()
+    if is_run or not (is_folder or "://" in path or store.exists(f"datasets/{name}")):
+        return None
+    known = open_dataset(store, path).manifest
+    return _Found("dataset", known.to_json(), _dataset_lines(known))
+
+
+def _dataset_lines(known: DatasetManifest) -> list[str]:
     from iclora.shards.card import ledger_table
     from iclora.shards.ledger import in_order
-    from iclora.store import Store
 
-    opened = open_dataset(Store(store), dataset)
-    known = opened.manifest
     layout = known.config.layout
-    size = f"{layout.panel_width}x{layout.panel_height}"
-    lines = [
+    counts = ", ".join(f"{count} {split}" for split, count in known.splits.items())
+    return [
         f"dataset {known.name}@{known.version}{' (a preview)' if known.preview else ''}",
-        f"{known.samples} samples ({_counts(known)}), {layout.name} of {size}",
+        (
+            f"{known.samples} samples ({counts}) in {len(known.shards)} shards, "
+            f"{layout.name} of {layout.panel_width}x{layout.panel_height}"
+        ),
         *(f"{role}: {model}" for role, model in known.models.items()),
+        *(f"{s.split}: {s.samples} of {s.name} ({s.rights.licence})" for s in known.sources),
         ledger_table(in_order(known.ledger)),
     ]
-    answer(known.to_json(), "\n".join(lines), as_json=as_json)
 
 
-def _counts(known: DatasetManifest) -> str:
-    return ", ".join(f"{count} {split}" for split, count in known.splits.items())
+def _adapter(store: Store, path: str) -> _Found | None:
+    from iclora.sampling.adapters import find_stored
+    from schemas.adapter import RunRecord
+
+    file = Path(path) / "run.json"
+    if file.is_file():
+        record = RunRecord.from_text(file.read_bytes())
+        return _Found("adapter", record.to_json(), _adapter_lines(record))
+    stored = None if Path(path).exists() else find_stored(store, path)
+    if stored is None:
+        return None
+    record = RunRecord.from_text(store.read(f"{stored.folder}/run.json"))
+    return _Found("adapter", record.to_json(), _adapter_lines(record))
+
+
+def _adapter_lines(record: RunRecord) -> list[str]:
+    return [
+        f"adapter {record.name}@{record.version}{' (a preview)' if record.preview else ''}",
+        f"of {record.base}, rank {record.config.train.lora.rank}, on {record.dataset}",
+        f"{record.steps} steps in {record.seconds:.0f} s, loss {record.loss:.4f}",
+        *(f"validation {name}: {value:.4f}" for name, value in record.validation.items()),
+    ]
+
+
+def _report(store: Store, path: str) -> _Found | None:
+    from schemas.evaluation import EvaluationReport
+
+    file = Path(path) / "report.json"
+    place = f"reports/{path.replace('@', '/')}/report.json"
+    if file.is_file():
+        text = file.read_bytes()
+    elif store.exists(place):
+        text = store.read(place)
+    else:
+        return None
+    report = EvaluationReport.from_text(text)
+    lines = [
+        f"report on {report.adapter} against {report.against}, prompts of {report.dataset}",
+        f"{report.decision.outcome}: {'; '.join(report.decision.reasons)}",
+        *(
+            f"{name}: {s.value:.4f} ({s.low:.4f} to {s.high:.4f})"
+            for name, s in report.scores.items()
+        ),
+    ]
+    return _Found("report", report.to_json(), lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from iclora.cli.console import answer, tell
 from iclora.cli.options import DEFAULT_STORE, AsJson, DatasetName, StoreUrl
+from iclora.cli.settings import open_store
 
 _SHOWN = 20
 """Problems printed for people; ``--json`` has all."""
@@ -12,12 +13,11 @@ _SHOWN = 20
 def verify(
     dataset: DatasetName, store: StoreUrl = DEFAULT_STORE, *, as_json: AsJson = False
 ) -> int:
-    """Re-reads every shard with tarfile, webdataset and datasets, and checks everything."""
+    """Re-reads a dataset with three readers and checks all of it."""
     from iclora.shards import open_dataset
     from iclora.shards.verify import verify_dataset
-    from iclora.store import Store
 
-    opened = open_dataset(Store(store), dataset)
+    opened = open_dataset(open_store(store), dataset)
     found = verify_dataset(opened)
     for problem in found.problems[:_SHOWN]:
         tell(": ".join(part for part in (problem.shard, problem.key, problem.problem) if part))

@@ -7,12 +7,15 @@ and adherence. Both are made on the embeddings, so they cost nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from iclora.evaluation.metrics import Array
 from schemas.evaluation import ArmReport, Remark
 
-REPEATED, SHUFFLED, REAL, BASE = "repeated", "shuffled", "real", "base"
+ADAPTER, BASE, RIVAL = "adapter", "base", "rival"
+REPEATED, SHUFFLED, REAL = "repeated", "shuffled", "real"
 
 TOLD = ("adherence", "margin", "variety", "spread", "structure")
 """Scores of which the report says in words when a control beats the adapter."""
@@ -44,39 +47,47 @@ def shuffled(panels: Array) -> Array:
     return np.stack(moved, axis=2)
 
 
-def broken_metrics(arms: dict[str, ArmReport]) -> tuple[Remark, ...]:
+def broken_metrics(arms: Mapping[str, ArmReport]) -> tuple[Remark, ...]:
     """The ways in which the controls show that the measurement itself is broken.
 
-    The repeated panel must be best in consistency and worst in variety of all arms that were
-    measured; equal counts as neither best nor worst only where another arm is strictly beyond it.
+    The repeated panel must be best in consistency and worst in variety: no arm may lie beyond it,
+    and the shuffled panels must lie strictly on the other side of it, or the score cannot tell the
+    one extreme from the other.
     """
     extremes = (("consistency", 1.0, "best"), ("variety", -1.0, "worst"))
-    remarks = [_extreme(arms, score, sign=sign, word=word) for score, sign, word in extremes]
-    return tuple(remark for remark in remarks if remark)
+    found = [_extreme(arms, score, sign=sign, word=word) for score, sign, word in extremes]
+    return tuple(remark for remark in found if remark)
 
 
-def _extreme(arms: dict[str, ArmReport], score: str, *, sign: float, word: str) -> Remark | None:
+def _extreme(arms: Mapping[str, ArmReport], score: str, *, sign: float, word: str) -> Remark | None:
     control = arms[REPEATED].scores.get(score)
     if control is None:
-        text = f"{score} of the repeated panel was not measured, so nothing vouches for {score}."
-        return Remark(control=REPEATED, score=score, text=text, broken=True)
+        return _broken(score, f"{score} of the repeated panel was not measured.")
     for arm in arms.values():
         other = arm.scores.get(score)
-        if other is not None and sign * other.value > sign * control.value:
-            text = (
-                f"One panel repeated should come out {word} in {score} ({control.value:.3f}), but "
-                f"{arm.label} has {other.value:.3f}: {score} is broken as a metric here."
+        if other is None or arm.arm == REPEATED:
+            continue
+        beyond = sign * (other.value - control.value)
+        if beyond > 0 or (beyond == 0 and arm.arm == SHUFFLED):
+            return _broken(
+                score,
+                f"one panel repeated should come out {word} in {score} ({control.value:.3f}), but "
+                f"{arm.label} has {other.value:.3f}.",
             )
-            return Remark(control=REPEATED, score=score, text=text, broken=True)
     return None
 
 
-def remarks(arms: dict[str, ArmReport], adapter: str = "adapter") -> tuple[Remark, ...]:
+def _broken(score: str, why: str) -> Remark:
+    text = f"The metric {score} is broken here: {why}"
+    return Remark(control=REPEATED, score=score, text=text, broken=True)
+
+
+def remarks(arms: Mapping[str, ArmReport]) -> tuple[Remark, ...]:
     """Everything the controls have to say, the broken metrics first."""
-    own = arms[adapter].scores
+    own = arms[ADAPTER].scores
     told: list[Remark] = []
     for control in (BASE, REPEATED, SHUFFLED, REAL):
-        if control not in arms or control == adapter:
+        if control not in arms:
             continue
         for score in TOLD if control != BASE else ("consistency", *TOLD):
             theirs, ours = arms[control].scores.get(score), own.get(score)
@@ -86,5 +97,5 @@ def remarks(arms: dict[str, ArmReport], adapter: str = "adapter") -> tuple[Remar
 
 
 def _beaten(arm: ArmReport, score: str, theirs: float, ours: float) -> Remark:
-    text = f"{arm.label} beats the adapter in {score}: {theirs:.3f} against {ours:.3f}."
-    return Remark(control=arm.arm, score=score, text=text[0].upper() + text[1:])
+    text = f"In {score}, {arm.label}: {theirs:.3f}, above the adapter's {ours:.3f}."
+    return Remark(control=arm.arm, score=score, text=text)

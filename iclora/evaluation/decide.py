@@ -2,8 +2,12 @@
 
 Not worse (non-inferiority): the lower bound of the paired difference lies above minus a margin,
 for adherence, variety, spread, structure and, where it was measured, identity. Memorisation under
-its bound, given panels untouched. Better: the interval of consistency or adherence excludes zero,
-where consistency above the real sets' own upper bound counts for nothing. A tie keeps the rival.
+its bound, given panels untouched. Better: the interval of consistency or adherence excludes zero.
+A tie keeps the rival.
+
+Consistency above the real sets' own upper bound counts for nothing, and so do variety and spread
+beyond what real sets have. Without the latter no adapter could ever beat a base: panels that have
+nothing to do with each other, and drawings that disobey their caption, are the most various of all.
 """
 
 from __future__ import annotations
@@ -11,10 +15,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 from iclora.evaluation.metrics import Array
 from schemas.evaluation import Check, Decision, Margins, Score
 
-REQUIRED = ("adherence", "margin", "variety", "spread", "structure")
+REQUIRED = ("variety", "spread", "adherence", "margin", "structure")
 OPTIONAL = ("identity",)
 BETTER = ("consistency", "adherence")
 _MARGIN_OF = {"margin": "adherence"}
@@ -28,7 +34,7 @@ class Evidence(NamedTuple):
     """As people call it: ``the base`` or ``name@version``."""
 
     paired: Mapping[str, Score]
-    """Adapter minus rival; consistency already capped (``capped``)."""
+    """Adapter minus rival; consistency, variety and spread already ``capped``."""
 
     memorised: float | None
     """Share of renders nearer to a training set than unseen real sets lie."""
@@ -40,9 +46,9 @@ class Evidence(NamedTuple):
     """What the controls say against the measurement."""
 
 
-def capped(consistency: Array, ceiling: float | None) -> Array:
-    """Consistency of which everything above the real sets' upper bound counts for nothing."""
-    return consistency if ceiling is None else consistency.clip(max=ceiling)
+def capped(values: Array, ceiling: float | None) -> Array:
+    """A score of which everything above what real sets have counts for nothing."""
+    return values if ceiling is None else np.minimum(values, ceiling)
 
 
 def decide(evidence: Evidence, margins: Margins, memorised_bound: float) -> Decision:
@@ -56,13 +62,10 @@ def decide(evidence: Evidence, margins: Margins, memorised_bound: float) -> Deci
     Returns:
         The decision; its first reason is what decided.
     """
-    checks = [
-        _trusted(evidence.broken),
-        *_not_worse_checks(evidence, margins),
-        _memorised(evidence.memorised, memorised_bound),
-    ]
+    checks = [_trusted(evidence.broken), _memorised(evidence.memorised, memorised_bound)]
     if evidence.untouched is not None:
         checks.append(_untouched(evidence.untouched))
+    checks += _not_worse_checks(evidence, margins)
     better = _better(evidence)
     failed = [check.text for check in checks if not check.passed]
     if failed:

@@ -25,13 +25,17 @@ MINIATURE = "miniature/"
 _DINO_BATCH = 16
 
 
-class ImageEncoder(Protocol):
-    """Pictures to unit vectors."""
+class Judge(Protocol):
+    """Anyone who looks at pictures."""
 
-    @property
-    def label(self) -> str:
-        """Model and revision."""
-        ...
+    name: str
+    """The model, without paths of this machine."""
+
+    revision: str
+
+
+class ImageEncoder(Judge, Protocol):
+    """Pictures to unit vectors."""
 
     def images(self, images: Sequence[Image.Image]) -> Any:
         """[n, d] unit rows."""
@@ -46,17 +50,17 @@ class Encoder(ImageEncoder, Protocol):
         ...
 
 
-class AttributeReader(Protocol):
+class AttributeReader(Judge, Protocol):
     """Reads what is drawn on a panel of the film world."""
-
-    @property
-    def label(self) -> str:
-        """Model and revision."""
-        ...
 
     def read(self, images: Sequence[Image.Image]) -> Sequence[Mapping[str, str]]:
         """Attribute to value, one mapping a picture."""
         ...
+
+
+def label_of(judge: Judge) -> str:
+    """``name@revision``: what reports record."""
+    return f"{judge.name}@{judge.revision}"
 
 
 class Judges(NamedTuple):
@@ -71,7 +75,7 @@ class Judges(NamedTuple):
     def labels(self) -> dict[str, str]:
         """Role to model and revision, or to ``missing: reason``."""
         known = {"clip": self.clip, "dino": self.dino, "reader": self.reader}
-        names = {role: judge.label for role, judge in known.items() if judge is not None}
+        names = {role: label_of(judge) for role, judge in known.items() if judge is not None}
         return {**names, **{role: f"missing: {why}" for role, why in self.absent.items()}}
 
 
@@ -129,7 +133,8 @@ class Dino:
 
         found = locate(name)
         public = Path(name).name if Path(name).is_dir() else name
-        self.label = f"{public}@{found.revision}"
+        self.name = public
+        self.revision = found.revision
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         model: Any = AutoModel.from_pretrained(found.folder, use_safetensors=True)
         self._model = model.eval().requires_grad_(False).to(self._device)

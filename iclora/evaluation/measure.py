@@ -129,7 +129,7 @@ def _embed(
     try:
         rows = np.asarray(encoder.images([p for panels in sets for p in panels]), np.float64)
     except (RuntimeError, ValueError) as error:  # torch's and the preprocessor's
-        log.warning("%s failed on %d sets: %s", encoder.label, len(sets), error)
+        log.warning("%s failed on %d sets: %s", encoder.name, len(sets), error)
         return [None] * len(sets)
     return list(rows.reshape(len(sets), len(sets[0]), -1))
 
@@ -142,7 +142,7 @@ def _read(
     try:
         found = reader.read([p for panels in sets for p in panels])
     except (RuntimeError, ValueError) as error:
-        log.warning("%s failed on %d sets: %s", reader.label, len(sets), error)
+        log.warning("%s failed on %d sets: %s", reader.name, len(sets), error)
         return [None] * len(sets)
     size = len(sets[0])
     return [tuple(found[start : start + size]) for start in range(0, len(found), size)]

@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from iclora.evaluation.metrics import Array
@@ -149,30 +148,28 @@ def _line_strengths(panel: Array) -> tuple[Array, Array]:
     inner: list[Array] = []
     for picture in (panel, panel.T):
         margin = max(2, round(len(picture) * _INNER))
-        lines = range(margin, len(picture) - margin)
-        inner.append(np.array([line_strength(picture, line) for line in lines]))
+        inner.append(line_strengths(picture)[margin - 1 : len(picture) - margin - 1])
     return inner[0], inner[1]
 
 
-def line_strength(picture: Array, line: int) -> float:
-    """How much a horizontal line between rows ``line - 1`` and ``line`` looks like a seam.
+def line_strengths(picture: Array) -> Array:
+    """How much each horizontal line of a picture looks like a seam.
 
     The mean root of the jump across it, so that many small jumps count more than a few large ones,
     times 1 - the agreement of the outlines on both sides.
+
+    Args:
+        picture: [H, W] luma.
+
+    Returns:
+        [H - 1]; the first value is the line between the first two rows.
     """
-    above, below = picture[line - 1], picture[line]
-    jump = float(np.sqrt(np.abs(below - above)).mean())
-    outlines = np.abs(np.diff(np.stack([above, below]), axis=1))
-    return jump * (1.0 - max(0.0, _agreement(outlines)))
-
-
-def _agreement(outlines: NDArray[np.float64]) -> float:
-    """Correlation of two rows of gradients, blurred by a pixel to each side; 1 if both are flat."""
+    jumps = np.sqrt(np.abs(np.diff(picture, axis=0))).mean(axis=1)
+    outlines = np.abs(np.diff(picture, axis=1))
     soft = outlines[:, :-2] + 2 * outlines[:, 1:-1] + outlines[:, 2:]
     flat = soft.max(axis=1) < 4 * _FLAT_BLOCK
-    if flat.all():
-        return 1.0
-    return float(_correlation(soft[0], soft[1]))
+    agreement = np.where(flat[:-1] & flat[1:], 1.0, _correlation(soft[:-1], soft[1:]))
+    return jumps * (1.0 - agreement.clip(min=0.0))
 
 
 def _seams_found(
@@ -195,8 +192,8 @@ def _seams_found(
 
 
 def _at(picture: Array, line: int) -> float:
-    """The strongest of the line and its two neighbours: models miss a border by a pixel."""
-    return max(line_strength(picture, near) for near in (line - 1, line, line + 1))
+    """The strongest of the line above row ``line`` and its neighbours: models miss by a pixel."""
+    return float(line_strengths(picture[line - 2 : line + 2]).max())
 
 
 def _flatness(luma: Array) -> float:

@@ -31,8 +31,11 @@ FEW_REAL_SETS = 20
 _QUANTILE = 0.99
 """Of real sets: what 99 in 100 real pairs or panels do is not a fault."""
 
-_DEFAULT_INNER_LIMIT = 9.0
-"""Without real sets: the 98th percentile of the film world's own panels (see ``pixels``)."""
+_ALIKE = 0.9
+"""Quantile of the cosines of real panels of one scene, for ``Limits.spread``."""
+
+_DEFAULT_INNER_LIMIT = 6.5
+"""Without real sets: the 99th percentile of the film world's own panels."""
 
 
 class Limits(NamedTuple):
@@ -46,6 +49,10 @@ class Limits(NamedTuple):
 
     memorised: float | None
     """Cosine to the nearest training set above which a render counts as memorised."""
+
+    spread: float | None
+    """How much two drawings of one caption need to differ: as much as the most alike tenth of the
+    pairs of real panels of one scene."""
 
 
 class Gallery(NamedTuple):
@@ -69,10 +76,12 @@ def find_limits(real: Measured | None, gallery: Gallery, params: EvaluateParams)
     if real is not None:
         rows.append(real.clip[:, 0])
         inner = float(np.nanquantile(real.inner, _QUANTILE))
-    near = params.near_duplicate
+    near, spread = params.near_duplicate, None
     if rows:
-        near = max(near, float(np.nanquantile(_pair_cosines(np.concatenate(rows)), _QUANTILE)))
-    return Limits(near, inner, _memorised_limit(real, gallery, params.memorised_tail))
+        pairs = _pair_cosines(np.concatenate(rows))
+        near = max(near, float(np.nanquantile(pairs, _QUANTILE)))
+        spread = 1.0 - float(np.nanquantile(pairs, _ALIKE))
+    return Limits(near, inner, _memorised_limit(real, gallery, params.memorised_tail), spread)
 
 
 def _pair_cosines(panels: Array) -> Array:

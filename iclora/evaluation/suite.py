@@ -7,7 +7,8 @@ trained on: an adapter that knows its prompts by heart would look obedient.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,13 +20,15 @@ from iclora.errors import BadInput
 from iclora.evaluation.judges import Encoder
 from iclora.evaluation.metrics import Array
 from iclora.evaluation.scores import Gallery
+from iclora.sampling.given import fit_panel, paste
 from iclora.sampling.prompts import check_captions
 from iclora.shards.read import Dataset
-from iclora.shards.write import Sample
 from iclora.store import Store, whole
+from schemas.base import Box
 from schemas.caption import Caption
 from schemas.config import Config
 from schemas.layout import Layout
+from schemas.sample import Split
 
 MAX_REAL = 200
 """Real unseen sets that are measured; more do not change an interval that anyone would notice."""
@@ -34,16 +37,28 @@ _GALLERY_BATCH = 32
 
 
 class RealSet(NamedTuple):
-    """An unseen real set."""
+    """A real set of the dataset, as the file that it is."""
 
     key: str
     caption: str
     image: bytes
     """The canvas file."""
 
+    boxes: tuple[Box, ...]
+    """Where its panels lie; published sets are often not cut evenly."""
+
+    layout: Layout
+
+    def panels(self) -> list[Image.Image]:
+        """Its panels, fitted to the layout's."""
+        with Image.open(io.BytesIO(self.image)) as picture:
+            canvas = picture.convert("RGB")
+        return [fit_panel(canvas.crop(box), self.layout) for box in self.boxes]
+
     def open(self) -> Image.Image:
-        """The canvas."""
-        return open_canvas(self.image)
+        """Its canvas in the layout that renders have."""
+        canvas = Image.new("RGB", (self.layout.width, self.layout.height))
+        return paste(canvas, dict(enumerate(self.panels())), self.layout)
 
 
 class Suite(NamedTuple):
@@ -53,12 +68,6 @@ class Suite(NamedTuple):
     real: tuple[RealSet, ...]
     withheld: int
     """Prompts left out because they were trained on."""
-
-
-def open_canvas(image: bytes) -> Image.Image:
-    """The picture in a canvas file, RGB."""
-    with Image.open(io.BytesIO(image)) as picture:
-        return picture.convert("RGB")
 
 
 def structured(caption: str, config: Config) -> Caption:
@@ -74,7 +83,8 @@ def choose_suite(dataset: Dataset, config: Config) -> Suite:
     """
     _check_layout(dataset, config.layout)
     trained = {flatten(sample.text) for sample in dataset.samples("train")}
-    real = tuple(_unseen(dataset.samples("val"), trained))
+    unseen = (found for found in real_sets(dataset, "val", config.layout))
+    real = tuple(islice((found for found in unseen if found.caption not in trained), MAX_REAL))
     wanted = config.evaluate.prompts or tuple(found.caption for found in real)
     wanted = wanted or config.sample.prompts
     fresh = [text for text in dict.fromkeys(map(flatten, wanted)) if text not in trained]
@@ -89,32 +99,32 @@ def choose_suite(dataset: Dataset, config: Config) -> Suite:
     return Suite(prompts, real, withheld=len(set(map(flatten, wanted)) & trained))
 
 
-def _unseen(samples: Iterable[Sample], trained: set[str]) -> Iterator[RealSet]:
-    for sample, _ in zip(samples, range(MAX_REAL), strict=False):
-        if flatten(sample.text) not in trained:
-            yield RealSet(sample.record.key, flatten(sample.text), sample.image)
+def real_sets(dataset: Dataset, split: Split, layout: Layout) -> Iterator[RealSet]:
+    """The sets of a split that have as many panels as the layout."""
+    for sample in dataset.samples(split):
+        boxes = tuple(panel.box for panel in sample.record.panels)
+        if len(boxes) == layout.panels:
+            yield RealSet(sample.record.key, flatten(sample.text), sample.image, boxes, layout)
 
 
 def _check_layout(dataset: Dataset, layout: Layout) -> None:
     theirs = dataset.manifest.config.layout
-    if theirs.boxes != layout.boxes:
+    if theirs.name != layout.name:
         raise BadInput(
-            f"{dataset.url} has {theirs.name} sets of {theirs.panel_width}x{theirs.panel_height} "
-            f"panels, but the adapter draws {layout.name} of {layout.panel_width}x"
-            f"{layout.panel_height}: evaluate it on a dataset of its own layout"
+            f"{dataset.url} has {theirs.name} sets, but the adapter draws {layout.name}: evaluate "
+            f"it on a dataset of its own layout"
         )
 
 
 def load_gallery(store: Store, dataset: Dataset, layout: Layout, clip: Encoder) -> Gallery:
     """The training sets' embeddings; measured once per dataset version and encoder."""
-    keys = tuple(sample.record.key for sample in dataset.samples("train"))
-    name = f"{dataset.manifest.version}-{clip.label.rpartition('@')[2]}"
-    file = store.work / "galleries" / f"{name}.npy"
+    keys = tuple(found.key for found in real_sets(dataset, "train", layout))
+    size = f"{layout.panel_width}x{layout.panel_height}"
+    file = store.work / "galleries" / f"{dataset.manifest.version}-{clip.revision}-{size}.npy"
     if file.is_file():
         panels: Array = np.load(file, allow_pickle=False)
-        if len(panels) == len(keys):
-            return Gallery(keys, panels)
-    panels = _embed_all(dataset, layout, clip)
+        return Gallery(keys, panels)
+    panels = _embed_all(real_sets(dataset, "train", layout), clip)
     _save(file, panels)
     return Gallery(keys, panels)
 
@@ -124,30 +134,22 @@ def _save(file: Path, panels: Array) -> None:
         np.save(handle, panels, allow_pickle=False)
 
 
-def _embed_all(dataset: Dataset, layout: Layout, clip: Encoder) -> Array:
-    rows: list[Array] = []
-    batch: list[Image.Image] = []
-
-    def flush() -> None:
-        if batch:
-            found = np.asarray(clip.images(batch), np.float64)
-            rows.append(found.reshape(-1, layout.panels, found.shape[-1]))
-            batch.clear()
-
-    for sample in dataset.samples("train"):
-        canvas = open_canvas(sample.image)
-        batch.extend(canvas.crop(box) for box in layout.boxes)
-        if len(batch) >= _GALLERY_BATCH * layout.panels:
-            flush()
-    flush()
-    return np.concatenate(rows) if rows else np.zeros((0, layout.panels, 1))
+def _embed_all(sets: Iterator[RealSet], clip: Encoder) -> Array:
+    """[M, P, D]; as many sets at a time as fit in memory easily."""
+    rows: list[Array] = [np.zeros((0, 1, 1))]
+    while batch := list(islice(sets, _GALLERY_BATCH)):
+        panels = [panel for found in batch for panel in found.panels()]
+        embedded = np.asarray(clip.images(panels), np.float64)
+        rows.append(embedded.reshape(len(batch), -1, embedded.shape[-1]))
+    return np.concatenate(rows[1:]) if rows[1:] else rows[0]
 
 
-def training_canvas(dataset: Dataset, keys: Iterable[str]) -> dict[str, Image.Image]:
+def training_canvases(
+    dataset: Dataset, keys: Collection[str], layout: Layout
+) -> dict[str, Image.Image]:
     """The canvases of some training sets."""
-    wanted = set(keys)
     return {
-        sample.record.key: open_canvas(sample.image)
-        for sample in dataset.samples("train")
-        if sample.record.key in wanted
+        found.key: found.open()
+        for found in real_sets(dataset, "train", layout)
+        if found.key in keys
     }

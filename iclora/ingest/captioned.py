@@ -6,13 +6,18 @@ picture. The caption is kept as it was written; whether it is any good is for th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from iclora.ingest.folder import marks_on
 from iclora.ingest.found import Found, Reading, Unreadable, set_key
+from iclora.ingest.marks import Mark
+from iclora.ingest.overlays import common, treat
 from iclora.ingest.pictures import read_pictures
 from iclora.ingest.seams import panel_boxes
 from schemas.base import Box
@@ -35,17 +40,21 @@ def read_canvases(reading: Reading, files: Iterable[tuple[str, Path]]) -> Found:
     """
     named = list(files)
     captions: dict[str, str | Unreadable | None] = {}
+    boxes: dict[str, tuple[Box, ...]] = {}
     stored = read_pictures(reading, [(name, name, file) for name, file in named])
     for name, file in named:
         captions[name] = _caption_beside(file)
+        boxes[name] = _boxes_beside(file)
+    marks = marks_on(reading, stored.frames)
     judged = {verdict.id: verdict for verdict in stored.verdicts}
     given: list[ImageSet] = []
     for frame in stored.frames:
-        made = _given_set(reading, frame, captions[frame.scene])
+        made = _given_set(reading, frame, captions[frame.scene], boxes[frame.scene])
+        made = _without_marks(reading, made, marks) if isinstance(made, ImageSet) else made
         if isinstance(made, ImageSet):
             given.append(made)
         else:
-            judged[frame.id] = made
+            judged[frame.id] = made.model_copy(update={"id": frame.id})
             (reading.folder / frame.file).unlink()
     return Found((), tuple(given), tuple(judged.values()))
 
@@ -63,8 +72,22 @@ def _caption_beside(picture: Path) -> str | Unreadable | None:
         return Unreadable("bad_caption", f"{file.name} cannot be read as UTF-8: {error}")
 
 
+def _boxes_beside(picture: Path) -> tuple[Box, ...]:
+    """The panels' boxes as a sample of our own shards states them; empty if it does not."""
+    try:
+        tree: Any = json.loads(picture.with_suffix(".json").read_bytes())
+        return tuple((int(a), int(b), int(c), int(d)) for a, b, c, d in _stated(tree))
+    except (OSError, ValueError, TypeError):
+        return ()  # not one of ours: the seams are looked for
+
+
+def _stated(tree: Any) -> list[Any]:
+    panels = tree.get("panels", []) if isinstance(tree, dict) else []
+    return [panel["box"] for panel in panels if isinstance(panel, dict) and "box" in panel]
+
+
 def _given_set(
-    reading: Reading, frame: Frame, caption: str | Unreadable | None
+    reading: Reading, frame: Frame, caption: str | Unreadable | None, stated: tuple[Box, ...]
 ) -> ImageSet | Verdict:
     if isinstance(caption, Unreadable):
         return reading.failed(frame.id, caption)
@@ -72,15 +95,35 @@ def _given_set(
         return reading.rejected(frame.id, "no_caption", f"{frame.scene} has no .txt beside it")
     if not caption:
         return reading.rejected(frame.id, "empty_caption", f"the .txt of {frame.scene} is empty")
-    layout = reading.layout
-    with Image.open(reading.folder / frame.file) as image:
-        grey = np.asarray(image.convert("L"))
     try:
-        boxes = panel_boxes(grey, layout.rows, layout.columns)
+        boxes = _stated_or_found(reading, frame, stated)
     except Unreadable as why:
         return reading.failed(frame.id, why)
     frames = tuple(_panel(frame, number, box) for number, box in enumerate(boxes, start=1))
     return ImageSet(key=set_key(frames), source=frame.source, frames=frames, caption=caption)
+
+
+def _stated_or_found(reading: Reading, frame: Frame, stated: tuple[Box, ...]) -> tuple[Box, ...]:
+    layout = reading.layout
+    inside = all(common(box, frame.crop) == box for box in stated)
+    if len(stated) == layout.panels and inside:
+        return stated
+    with Image.open(reading.folder / frame.file) as image:
+        grey = np.asarray(image.convert("L"))
+    return panel_boxes(grey, layout.rows, layout.columns)
+
+
+def _without_marks(
+    reading: Reading, given: ImageSet, marks: tuple[Mark, ...]
+) -> ImageSet | Verdict:
+    treated: list[Frame] = []
+    for frame in given.frames:
+        boxes = [mark.on(frame.width, frame.height) for mark in marks]
+        kept = treat(frame, boxes, reading.params.watermark)
+        if kept is None:
+            return reading.rejected(given.key, "watermark", "a panel bears a watermark")
+        treated.append(kept)
+    return given.model_copy(update={"frames": tuple(treated)})
 
 
 def _panel(canvas: Frame, number: int, box: Box) -> Frame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,14 +31,28 @@ class Unreadable(BadInput):
         self.threshold = threshold
 
 
-class Reading(NamedTuple):
-    """Everything a reader needs to know."""
+@dataclass(frozen=True)
+class Reading:
+    """Everything a reader needs to know.
+
+    Attributes:
+        source: what is read.
+        params: of ingest.
+        layout: of canvases that are stitched already.
+        folder: the stage's; pictures go into its ``frames``.
+        times: how often each item was met, so that every one has an id of its own.
+    """
 
     source: Source
     params: IngestParams
     layout: Layout
     folder: Path
-    """The stage's folder; pictures go into its ``frames``."""
+    times: Counter[str] = field(default_factory=Counter)
+
+    def own_id(self, item: str) -> str:
+        """The item's id the first time, with a number after it from then on."""
+        self.times[item] += 1
+        return item if self.times[item] == 1 else f"{item}-{self.times[item]}"
 
     @property
     def frames_folder(self) -> Path:

@@ -29,6 +29,7 @@ from iclora.ingest.found import Unreadable
 from iclora.ingest.hub import hub_revision, is_hub_id
 from iclora.ingest.shards import expand_shards, is_pattern
 from iclora.ingest.sidecar import is_reserved, parse_sidecar
+from schemas.base import digest_of
 from schemas.ingest import IngestParams
 from schemas.source import Licence, Source, SourceKind
 from schemas.verdict import Outcome, Verdict
@@ -124,6 +125,8 @@ def _with_own_id(verdict: Verdict, others: Sequence[Verdict]) -> Verdict:
 def _content_of(candidate: Candidate, work: Path) -> str:
     if candidate.kind == "huggingface" and is_hub_id(candidate.url):
         return hub_revision(candidate.url)
+    if is_pattern(candidate.url):
+        return digest_of([digest_file(local_copy(shard, work)) for shard in candidate.files])
     local = local_copy(candidate.url, work)
     return digest_files(local, candidate.files) if candidate.files else digest_file(local)
 

@@ -13,7 +13,10 @@ T(p) T(p + d) - sum_i u_i(p) u_i(p + d).
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -39,8 +42,18 @@ _WINDOWS = (64, 32)
 """A mark is looked for in windows this many times lower than the picture is wide, twice as wide
 as high."""
 
-_PEAK = 0.12
-"""Agreement in place over the best agreement nearby."""
+_PEAK, _CHANCE = 0.07, 0.085
+"""Agreement in place over the best agreement nearby: a floor, and what chance adds to it with one
+pair of pictures; it shrinks with the root of the number of pairs."""
+
+_DENSE = 0.12
+"""Smoothed agreement of the pixels that belong to a mark."""
+
+_CORE = 0.3
+"""They agree at least this share of what the best of them do."""
+
+_MOST = 24
+"""Pictures that are compared; more say nothing new."""
 
 _ALIKE = 0.3
 """Cosine of two pictures' gradients from which they are alike as a whole."""
@@ -56,15 +69,23 @@ _LARGEST = 0.1
 _BORDER = 0.35
 """A mark lies within this share of the sides from a corner."""
 
+_CORNER = 0.25
+"""Where pictures differ in size, this share of the smaller sides is compared in each corner."""
+
 _PRESENT = 0.5
 """Share of the pictures that must bear the mark."""
 
 
 class MarkGauge:
-    """Compares pictures of one size."""
+    """Compares pictures of one size, or equal corners of pictures.
 
-    def __init__(self, width: int, height: int) -> None:
+    Attributes:
+        seen: pictures that were different enough to be compared.
+    """
+
+    def __init__(self, width: int, height: int, picture_width: int = 0) -> None:
         self.seen = 0
+        self._picture_width = picture_width or width
         self._size = (width, height)
         self._sum: Field = np.zeros((height, width, 2), np.float32)
         self._own = {shift: np.zeros((height, width), np.float32) for shift in _SHIFTS}
@@ -78,14 +99,16 @@ class MarkGauge:
             Whether it was different enough.
         """
         small = _small_field(grey)
-        if np.abs(small).mean() < _EMPTY or any(_likeness(small, other) >= _ALIKE for other in self._small):
+        if self.seen >= _MOST or np.abs(small).mean() < _EMPTY:
+            return False
+        if any(_likeness(small, other) >= _ALIKE for other in self._small):
             return False
         self._small.append(small)
         field = unit_gradients(grey)
         self.seen += 1
         self._sum += field
-        for shift, own in self._own.items():
-            own += _dot(field, _moved(field, shift))
+        for shift in _SHIFTS:
+            self._own[shift] += _dot(field, _moved(field, shift))
         self._kept.append(np.round(field * 127).astype(np.int8))
         return True
 
@@ -95,20 +118,33 @@ class MarkGauge:
             return ()
         agreement = self._agreement()
         return tuple(
-            box
-            for box in _regions(agreement, self._size)
-            if self._share_bearing(box) >= _PRESENT
+            box for box in self._regions(agreement) if self._share_bearing(box) >= _PRESENT
         )
+
+    def _regions(self, agreement: dict[tuple[int, int], Field]) -> list[Box]:
+        """Boxes around places where pictures agree, and only exactly there."""
+        least = _PEAK + _CHANCE / math.sqrt(self.seen * (self.seen - 1) / 2)
+        found = np.zeros(self._sum.shape[:2], np.uint8)
+        for part in _WINDOWS:
+            high = max(7, self._picture_width // part) | 1
+            window = (2 * high + 1, high)
+            smooth = {shift: cv2.boxFilter(one, -1, window) for shift, one in agreement.items()}
+            nearby = np.maximum.reduce([one for shift, one in smooth.items() if shift != (0, 0)])
+            centres = (smooth[0, 0] - nearby >= least).astype(np.uint8)
+            grown = cv2.dilate(centres, np.ones((high, 2 * high + 1), np.uint8))
+            found = np.maximum(found, np.asarray(grown, np.uint8))
+        count, labels = cv2.connectedComponents(found)
+        boxes = [_tight_box(agreement[0, 0], labels == label) for label in range(1, count)]
+        return [box for box in boxes if box is not None]
 
     def _agreement(self) -> dict[tuple[int, int], Field]:
         """For each shift the mean over pairs of the products of their gradients."""
         pairs = self.seen * (self.seen - 1)
         maps: dict[tuple[int, int], Field] = {}
         for shift, own in self._own.items():
-            one = (_dot(self._sum, _moved(self._sum, shift)) - own) / pairs
-            maps[shift] = one
-            back = (-shift[0], -shift[1])
-            maps[back] = np.roll(one, shift, (0, 1))
+            both = _dot(self._sum, _moved(self._sum, shift))
+            maps[shift] = np.asarray((both - own) / pairs, np.float32)
+            maps[-shift[0], -shift[1]] = np.roll(maps[shift], shift, (0, 1))
         return maps
 
     def _share_bearing(self, box: Box) -> float:
@@ -137,7 +173,9 @@ def _small_field(grey: Pixels) -> Field:
     height, width = grey.shape
     scale = min(1.0, _ALIKE_SIDE / max(height, width))
     size = (max(4, round(width * scale)), max(4, round(height * scale)))
-    return unit_gradients(np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8))
+    return unit_gradients(
+        np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+    )
 
 
 def _likeness(one: Field, other: Field) -> float:
@@ -151,35 +189,19 @@ def _moved(field: Field, shift: tuple[int, int]) -> Field:
 
 
 def _dot(one: Field, other: Field) -> Field:
-    return np.asarray(np.einsum("hwc,hwc->hw", one, other), np.float32)
-
-
-def _regions(agreement: dict[tuple[int, int], Field], size: tuple[int, int]) -> list[Box]:
-    """Boxes around places where pictures agree, and only exactly there."""
-    width, height = size
-    found = np.zeros((height, width), np.uint8)
-    for part in _WINDOWS:
-        high = max(7, width // part) | 1
-        window = (2 * high + 1, high)
-        smooth = {shift: cv2.boxFilter(one, -1, window) for shift, one in agreement.items()}
-        nearby = np.maximum.reduce([one for shift, one in smooth.items() if shift != (0, 0)])
-        peak = smooth[0, 0] - nearby
-        centres = (peak >= _PEAK).astype(np.uint8)
-        found |= cv2.dilate(centres, np.ones((high, 2 * high + 1), np.uint8))
-    count, labels = cv2.connectedComponents(found)
-    boxes = [_tight_box(agreement[0, 0], labels == label) for label in range(1, count)]
-    return [box for box in boxes if box is not None and _is_marklike(box, size)]
+    return np.asarray(one[..., 0] * other[..., 0] + one[..., 1] * other[..., 1], np.float32)
 
 
 def _tight_box(in_place: Field, region: NDArray[np.bool_]) -> Box | None:
     """The box of the agreeing pixels of a region."""
     near = cv2.boxFilter(in_place, -1, (5, 5))
-    ys, xs = np.nonzero(region & (near >= _PEAK))
+    least = max(_DENSE, _CORE * float(near[region].max()))
+    ys, xs = np.nonzero(region & (near >= least))
     if xs.size < _LEAST_PIXELS:
         return None
-    # The smoothing reached two pixels beyond what agrees.
-    x0, y0, x1, y1 = xs.min() + 2, ys.min() + 2, xs.max() - 1, ys.max() - 1
-    return (int(x0), int(y0), int(x1), int(y1)) if x0 < x1 and y0 < y1 else None
+    # Smoothing reached two pixels beyond what agrees, and an edge is a pixel beside its drawing:
+    # what remains is a pixel's margin.
+    return (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)
 
 
 def _is_marklike(box: Box, size: tuple[int, int]) -> bool:
@@ -191,12 +213,67 @@ def _is_marklike(box: Box, size: tuple[int, int]) -> bool:
     return min(x, 1 - x) <= _BORDER and min(y, 1 - y) <= _BORDER
 
 
-def distinct_enough(pictures: Sequence[Pixels]) -> MarkGauge | None:
-    """A gauge that has looked at all of some pictures of one size; None for no pictures."""
+class Mark(NamedTuple):
+    """A mark that keeps its distance from a corner, whatever the size of the picture."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+    right: bool
+    """Across it is counted from the right side (values are negative)."""
+
+    bottom: bool
+
+    def on(self, width: int, height: int) -> Box:
+        """Where the mark lies in a picture of this size."""
+        x, y = self.right * width, self.bottom * height
+        return (self.x0 + x, self.y0 + y, self.x1 + x, self.y1 + y)
+
+
+def find_marks(pictures: Sequence[Pixels]) -> tuple[Mark, ...]:
+    """The marks that pictures of one source bear.
+
+    Pictures of one size are compared as they are; of several sizes, corner by corner, because a
+    watermark keeps its distance from the corner it was put in.
+
+    Args:
+        pictures: luma.
+    """
+    sizes = {picture.shape for picture in pictures}
+    if len(sizes) > 1:
+        corners = itertools.product((False, True), (False, True))
+        return tuple(
+            mark
+            for right, bottom in corners
+            for mark in _marks_in_corner(pictures, right=right, bottom=bottom)
+        )
     if not pictures:
-        return None
+        return ()
     height, width = pictures[0].shape
     gauge = MarkGauge(width, height)
     for picture in pictures:
         gauge.look(picture)
-    return gauge
+    boxes = [box for box in gauge.boxes() if _is_marklike(box, (width, height))]
+    return tuple(_anchored(box, (width, height)) for box in boxes)
+
+
+def _anchored(box: Box, size: tuple[int, int]) -> Mark:
+    (x0, y0, x1, y1), (width, height) = box, size
+    right, bottom = x0 + x1 > width, y0 + y1 > height
+    x, y = right * width, bottom * height
+    return Mark(x0 - x, y0 - y, x1 - x, y1 - y, right, bottom)
+
+
+def _marks_in_corner(pictures: Sequence[Pixels], *, right: bool, bottom: bool) -> list[Mark]:
+    """Compares one corner of pictures of several sizes."""
+    least_wide = min(picture.shape[1] for picture in pictures)
+    wide = round(least_wide * _CORNER)
+    high = round(min(picture.shape[0] for picture in pictures) * _CORNER)
+    gauge = MarkGauge(wide, high, least_wide)
+    for picture in pictures:
+        y = picture.shape[0] - high if bottom else 0
+        x = picture.shape[1] - wide if right else 0
+        gauge.look(picture[y : y + high, x : x + wide])
+    x, y = right * wide, bottom * high
+    return [Mark(x0 - x, y0 - y, x1 - x, y1 - y, right, bottom) for x0, y0, x1, y1 in gauge.boxes()]

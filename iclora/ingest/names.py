@@ -18,7 +18,9 @@ FILM_SUFFIXES = frozenset(_FILMS.split())
 PICTURE_SUFFIXES = frozenset(_PICTURES.split())
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 TABLE_SUFFIXES = frozenset((".parquet", ".arrow"))
-_DATASET_FILES = frozenset(("dataset_info.json", "dataset_dict.json", "state.json"))
+SAVED_DATASET = frozenset(("dataset_info.json", "dataset_dict.json", "state.json"))
+"""Files that ``datasets.save_to_disk`` leaves."""
+
 _SHARD = re.compile(r"[-_.]\d{4,}\.tar$")
 _JUNK = frozenset(("__macosx", "thumbs.db", "desktop.ini", "@eadir"))
 _DIGITS = re.compile(r"([0-9]+)")
@@ -76,7 +78,7 @@ def is_table(name: str) -> bool:
 def is_dataset(files: Iterable[str]) -> bool:
     """Whether a folder's files are those of a Hugging Face dataset."""
     every = set(files)
-    return any(is_table(name) for name in every) or bool(every & _DATASET_FILES)
+    return any(is_table(name) for name in every) or bool(every & SAVED_DATASET)
 
 
 def files_below(folder: Path) -> list[str]:

@@ -75,8 +75,17 @@ def open_picture(file: Path, max_pixels: int) -> Image.Image:
     return image
 
 
-def store_picture(file: Path, folder: Path, stem: str, max_pixels: int) -> Picture:
+def store_picture(
+    file: Path, folder: Path, stem: str, max_pixels: int, content: str = ""
+) -> Picture:
     """Puts a picture into a folder, upright and plain; checks that all of it can be decoded.
+
+    Args:
+        file: the picture.
+        folder: where it goes.
+        stem: its name there, without the suffix.
+        max_pixels: more are refused.
+        content: the sha256 of the file, if it is known.
 
     Raises:
         Unreadable: it cannot be decoded or is too large.
@@ -90,11 +99,11 @@ def store_picture(file: Path, folder: Path, stem: str, max_pixels: int) -> Pictu
                 image.load()
                 place = folder / f"{stem}{suffix}"
                 _link(file, place)
-            else:
-                upright = upright_rgb(image)
-                width, height = upright.size
-                place = folder / f"{stem}.png"
-                upright.save(place, compress_level=1)
+                return Picture(place, content or file_sha256(place), width, height)
+            upright = upright_rgb(image)
+            width, height = upright.size
+            place = folder / f"{stem}.png"
+            upright.save(place, compress_level=1)
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # a full disk is not the picture's fault
@@ -177,48 +186,44 @@ def scene_of(name: str, params: IngestParams) -> str:
     return "" if parent == "." else parent
 
 
-def read_pictures(
-    reading: Reading, files: Iterable[tuple[str, str, Path]], *, move: bool = False
-) -> Found:
+def read_pictures(reading: Reading, files: Iterable[tuple[str, str, Path]]) -> Found:
     """Stores pictures and makes a frame of each.
 
     Args:
         reading: what to do, and where the pictures go.
-        files: (name relative to the source, scene, file), in order.
-        move: the files are ours: remove each when it is stored.
+        files: (name relative to the source, scene, file), in order; a file may be gone as soon as
+            the next is asked for.
 
     Returns:
         Frames in order, and one verdict a picture; a picture that was there before is rejected.
     """
     frames: list[Frame] = []
     verdicts: list[Verdict] = []
-    seen: set[str] = set()
     for name, scene, file in files:
         try:
             content = file_sha256(file)
         except OSError as error:
             why = Unreadable("unreadable", f"{name} cannot be read: {error.strerror}")
-            verdicts.append(reading.failed(f"{reading.source.content}-{len(verdicts)}", why))
+            verdicts.append(reading.failed(reading.own_id(f"{reading.source.content}-file"), why))
             continue
-        item = f"{reading.source.content}-{content[:DIGEST_LENGTH]}"
-        if item in seen:
-            twin = f"{item}-{len(verdicts)}"
-            verdicts.append(reading.rejected(twin, "duplicate_picture", f"{name} was there before"))
+        first = f"{reading.source.content}-{content[:DIGEST_LENGTH]}"
+        item = reading.own_id(first)
+        if item != first:
+            detail = f"{name} was there before"
+            verdicts.append(reading.rejected(item, "duplicate_picture", detail))
             continue
-        seen.add(item)
         try:
-            frames.append(_frame_of(reading, item, scene, file))
+            frames.append(_frame_of(reading, item, scene, file, content))
         except Unreadable as why:
             verdicts.append(reading.failed(item, why))
         else:
             verdicts.append(reading.kept(item))
-        if move:
-            file.unlink()
     return Found(tuple(frames), (), tuple(verdicts))
 
 
-def _frame_of(reading: Reading, item: str, scene: str, file: Path) -> Frame:
-    picture = store_picture(file, reading.frames_folder, item, reading.params.max_pixels)
+def _frame_of(reading: Reading, item: str, scene: str, file: Path, content: str) -> Frame:
+    most = reading.params.max_pixels
+    picture = store_picture(file, reading.frames_folder, item, most, content)
     return Frame(
         id=item,
         source=reading.source.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +12,14 @@ import cv2
 from iclora.ingest.film import Shape, open_film, rgb_of, shape_of, upright, upright_box
 from iclora.ingest.found import FRAMES, Found, Reading, Unreadable
 from iclora.ingest.frames import Pick, fetch_frames, pick_frames
+from iclora.ingest.overlays import treat
 from iclora.ingest.shots import Timeline, survey_film
+from iclora.ingest.subtitles import Line
 from iclora.ingest.survey import Survey
 from iclora.store import file_sha256
+from schemas.base import Box
 from schemas.frame import Frame
+from schemas.ingest import IngestParams, OverlayPolicy
 from schemas.verdict import Verdict
 
 _WHOLE = 0.95
@@ -24,11 +29,16 @@ _FAST_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 
 
 class _Surveyed(NamedTuple):
+    """A film after its decoding pass; boxes in pixels of decoded frames."""
+
     path: Path
     prefix: str
     scene: str
     timeline: Timeline
-    survey: Survey
+    size: tuple[int, int]
+    picture: Box
+    marks: tuple[Box, ...]
+    lines: tuple[Line, ...]
 
 
 def read_film(reading: Reading, path: Path, prefix: str, scene: str = "") -> Found:
@@ -50,11 +60,23 @@ def read_film(reading: Reading, path: Path, prefix: str, scene: str = "") -> Fou
     with open_film(path, params.max_pixels) as film:
         survey = Survey(float(film.rate), params)
         timeline = survey_film(film, params.shots, survey)
-    surveyed = _Surveyed(path, prefix, scene, timeline, survey)
+    surveyed = _Surveyed(
+        path=path,
+        prefix=prefix,
+        scene=scene,
+        timeline=timeline,
+        size=survey.size,
+        picture=survey.picture_box(),
+        marks=survey.marks(),
+        lines=survey.subtitles(),
+    )
     picks = pick_frames(timeline.shots, survey.sharpness, params.candidates, params.frames_per_shot)
-    frames = _store_picks(reading, surveyed, picks)
+    frames, rejected = _store_picks(reading, surveyed, picks)
     filled = {frame.shot for frame in frames}
-    verdicts = [_shot_verdict(reading, prefix, shot, filled) for shot in range(len(timeline.shots))]
+    verdicts = [
+        _shot_verdict(reading, shot_id(prefix, shot), shot in filled, rejected.get(shot, ""))
+        for shot in range(len(timeline.shots))
+    ]
     return Found(tuple(frames), (), (*verdicts, *_tail_verdict(reading, surveyed)))
 
 
@@ -63,32 +85,39 @@ def shot_id(prefix: str, shot: int) -> str:
     return f"{prefix}-{shot:05d}"
 
 
-def _store_picks(reading: Reading, surveyed: _Surveyed, picks: list[Pick]) -> list[Frame]:
+def _store_picks(
+    reading: Reading, surveyed: _Surveyed, picks: Sequence[Pick]
+) -> tuple[list[Frame], dict[int, str]]:
+    """The frames that go on, and why the others of some shots do not."""
     shots = {pick.number: pick.shot for pick in picks}
     frames: list[Frame] = []
+    rejected: dict[int, str] = {}
     fetched = fetch_frames(
         surveyed.path, surveyed.timeline, sorted(shots), reading.params.max_pixels
     )
-    for number, film, frame in fetched:
+    for number, film, decoded in fetched:
+        shape = shape_of(film, decoded)
         pick = Pick(shots[number], number)
-        frames.append(_store_frame(reading, surveyed, pick, frame, shape_of(film, frame)))
-    return sorted(frames, key=lambda frame: frame.time)
+        frame = _store_frame(reading, surveyed, pick, decoded, shape)
+        treated, reason = _without_overlays(reading.params, surveyed, frame, number, shape)
+        if treated is None:
+            rejected[pick.shot] = reason
+            (reading.folder / frame.file).unlink()
+        else:
+            frames.append(treated)
+    return sorted(frames, key=lambda frame: frame.time), rejected
 
 
 def _store_frame(
-    reading: Reading, surveyed: _Surveyed, pick: Pick, frame: av.VideoFrame, shape: Shape
+    reading: Reading, surveyed: _Surveyed, pick: Pick, decoded: av.VideoFrame, shape: Shape
 ) -> Frame:
-    pixels = upright(rgb_of(frame), shape)
+    pixels = upright(rgb_of(decoded), shape)
     height, width = pixels.shape[:2]
     time = round(float(surveyed.timeline.seconds[pick.number]), 4)
     name = f"{shot_id(surveyed.prefix, pick.shot)}-{round(time * 1000):08d}"
     file = reading.frames_folder / f"{name}.png"
-    written = cv2.imwrite(str(file), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), _FAST_PNG)
-    if not written:
-        raise OSError(f"{file.name} could not be written")
-    crop = (0, 0, width, height)
-    if reading.params.bars:
-        crop = upright_box(surveyed.survey.picture_box(), surveyed.survey.size, shape)
+    if not cv2.imwrite(str(file), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), _FAST_PNG):
+        raise OSError(f"{file.name} could not be written; is the disk full?")
     return Frame(
         id=name,
         source=reading.source.name,
@@ -96,17 +125,46 @@ def _store_frame(
         content=file_sha256(file),
         width=width,
         height=height,
-        crop=crop,
+        crop=upright_box(surveyed.picture, surveyed.size, shape),
         shot=pick.shot,
         time=time,
         scene=surveyed.scene,
     )
 
 
-def _shot_verdict(reading: Reading, prefix: str, shot: int, filled: set[int]) -> Verdict:
-    item = shot_id(prefix, shot)
-    if shot in filled:
+def _without_overlays(
+    params: IngestParams, surveyed: _Surveyed, frame: Frame, number: int, shape: Shape
+) -> tuple[Frame | None, str]:
+    """Treats logos and subtitles; the reason comes with a frame that is given up."""
+    lines = _subtitle_boxes(surveyed, number, params.subtitles)
+    treated = treat(frame, _turned(lines, surveyed, shape), params.subtitles)
+    if treated is None:
+        return None, "subtitles"
+    return treat(treated, _turned(surveyed.marks, surveyed, shape), params.watermark), "watermark"
+
+
+def _turned(boxes: Sequence[Box], surveyed: _Surveyed, shape: Shape) -> list[Box]:
+    return [upright_box(box, surveyed.size, shape) for box in boxes]
+
+
+def _subtitle_boxes(surveyed: _Surveyed, number: int, policy: OverlayPolicy) -> list[Box]:
+    """What a frame's subtitles cover.
+
+    Cropping takes the whole band from every frame of a film that has any, so that a line that was
+    overlooked is gone too and all frames keep one shape; masks and rejections look at the frame.
+    """
+    lines = surveyed.lines
+    if policy == "crop" and lines:
+        top = min(line.box[1] for line in lines)
+        return [(0, max(0, top - surveyed.size[1] // 100), *surveyed.size)]
+    return [line.box for line in lines if line.first <= number <= line.last]
+
+
+def _shot_verdict(reading: Reading, item: str, filled: bool, reason: str) -> Verdict:  # noqa: FBT001
+    if filled:
         return reading.kept(item)
+    if reason:
+        return reading.rejected(item, reason)
     return reading.failed(item, Unreadable("undecodable", "no frame of this shot can be decoded"))
 
 

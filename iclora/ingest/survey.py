@@ -10,18 +10,24 @@ from numpy.typing import NDArray
 from iclora.ingest.bars import BarGauge
 from iclora.ingest.film import Pixels
 from iclora.ingest.frames import UNMEASURED, sharpness_of
+from iclora.ingest.marks import find_marks
+from iclora.ingest.subtitles import Line, SubtitleGauge
 from schemas.base import Box
 from schemas.ingest import IngestParams
 
 _SAMPLES_A_SECOND = 4
 """How often bars and subtitles are looked at; a subtitle stays for a second or more."""
 
+_KEPT_SAMPLES = 48
+"""Small pictures kept to look for logos, spread over the film."""
+
+_SAMPLE_SIDE = 960
+
 
 class Survey:
     """Watches every decoded frame of a film once.
 
     Attributes:
-        sharpness: one value a frame, ``UNMEASURED`` where it was not looked at.
         size: width and height of the frames that count; frames of another size are passed over.
     """
 
@@ -30,32 +36,73 @@ class Survey:
         self._stride = max(1, round(shortest / (params.candidates + 1)))
         self._sample = max(1, round(rate / _SAMPLES_A_SECOND))
         self._sharpness: list[float] = []
-        self._bars: BarGauge | None = None
+        self._bars = BarGauge(1, 1) if params.bars else None
+        self._subtitles = SubtitleGauge() if params.subtitles != "ignore" else None
+        self._small: dict[int, Pixels] | None = {} if params.watermark != "ignore" else None
+        self._small_stride = self._sample
         self.size = (0, 0)
 
     def __call__(self, number: int, _frame: av.VideoFrame, pixels: Pixels) -> None:
         """Looks at one frame (BGR)."""
         height, width = pixels.shape[:2]
-        if self._bars is None:
+        if not number:
             self.size = (width, height)
-            self._bars = BarGauge(width, height)
+            self._bars = BarGauge(width, height) if self._bars else None
         assert number == len(self._sharpness), "frames come in order"
         self._sharpness.append(UNMEASURED)
-        if (width, height) != self.size:
-            return
         sampled = number % self._sample == 0
-        if sampled or number % self._stride == 0:
-            grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8)
-            self._sharpness[number] = sharpness_of(grey)
-            if sampled:
-                self._bars.look(grey)
+        if (width, height) != self.size or not (sampled or number % self._stride == 0):
+            return
+        grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8)
+        self._sharpness[number] = sharpness_of(grey)
+        if sampled:
+            self._look(number, grey)
+
+    def _look(self, number: int, grey: Pixels) -> None:
+        if self._bars:
+            self._bars.look(grey)
+        if self._subtitles:
+            self._subtitles.look(number, grey)
+        if self._small is not None and number % self._small_stride == 0:
+            factor = self._shrink
+            height, width = grey.shape
+            size = (width // factor, height // factor)
+            shrunk = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+            self._small[number] = np.asarray(shrunk, np.uint8)
+            if len(self._small) > _KEPT_SAMPLES:
+                self._small_stride *= 2
+                kept = {n: p for n, p in self._small.items() if n % self._small_stride == 0}
+                self._small = kept
+
+    @property
+    def _shrink(self) -> int:
+        return max(1, -(-max(self.size) // _SAMPLE_SIDE))
 
     @property
     def sharpness(self) -> NDArray[np.float64]:
-        """One value a frame."""
+        """One value a frame, ``UNMEASURED`` where it was not looked at."""
         return np.array(self._sharpness, np.float64)
 
     def picture_box(self) -> Box:
         """The decoded frame without its bars."""
-        assert self._bars is not None, "at least one frame was seen"
-        return self._bars.box()
+        return self._bars.box() if self._bars else (0, 0, self.size[0], self.size[1])
+
+    def marks(self) -> tuple[Box, ...]:
+        """Logos and watermarks, in pixels of the decoded frame; in the bars none are looked for."""
+        if not self._small:
+            return ()
+        factor = self._shrink
+        # Two pixels inside the bars' edges: those are what stays put best of all.
+        x0, y0, x1, y1 = (side // factor for side in self.picture_box())
+        x0, y0 = x0 + 2 * (x0 > 0), y0 + 2 * (y0 > 0)
+        shown = [picture[y0 : y1 - 2, x0 : x1 - 2] for picture in self._small.values()]
+        height, width = shown[0].shape
+        boxes = [mark.on(width, height) for mark in find_marks(shown)]
+        return tuple(
+            ((a + x0) * factor, (b + y0) * factor, (c + x0) * factor, (d + y0) * factor)
+            for a, b, c, d in boxes
+        )
+
+    def subtitles(self) -> tuple[Line, ...]:
+        """Burnt-in subtitles, in pixels of the decoded frame."""
+        return self._subtitles.lines() if self._subtitles else ()

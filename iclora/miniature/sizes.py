@@ -47,8 +47,9 @@ class FamilySize:
     """Tokens; the longest mosaic caption has 93."""
 
     clip_vision: TowerSize = TowerSize(width=128, layers=3, heads=4)
+    """The VLM looks through a tower of the same shape."""
+
     clip_text: TowerSize = TowerSize(width=96, layers=2, heads=3)
-    vlm_vision: TowerSize = TowerSize(width=128, layers=4, heads=4)
     vlm_text: TowerSize = TowerSize(width=128, layers=3, heads=4)
     flux: FluxSize = field(default_factory=FluxSize)
 
@@ -57,7 +58,6 @@ _TINY_TOWER = TowerSize(width=32, layers=1, heads=2)
 TINY = FamilySize(
     clip_vision=_TINY_TOWER,
     clip_text=_TINY_TOWER,
-    vlm_vision=_TINY_TOWER,
     vlm_text=_TINY_TOWER,
     flux=FluxSize(
         heads=2,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import nn
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -37,6 +38,27 @@ TEMPLATE = (
 )
 
 
+_OUTSIDE = {
+    "embeddings.class_embedding": "class_embedding",
+    "embeddings.patch_embedding.weight": "conv1.weight",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "pre_layrnorm.weight": "ln_pre.weight",
+    "pre_layrnorm.bias": "ln_pre.bias",
+    "post_layernorm.weight": "ln_post.weight",
+    "post_layernorm.bias": "ln_post.bias",
+}
+"""transformers' names of a CLIP tower's tensors, and open_clip's: outside the blocks."""
+
+_INSIDE = {
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "self_attn.out_proj": "attn.out_proj",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+}
+"""Inside each block, but for the three projections that open_clip keeps in one."""
+
+
 def vlm_processor(size: FamilySize) -> LlavaProcessor:
     """Turns pictures into tokens and pixels, and tokens back into text."""
     images = CLIPImageProcessor(
@@ -59,13 +81,14 @@ def vlm_processor(size: FamilySize) -> LlavaProcessor:
 def build_vlm(size: FamilySize) -> LlavaForConditionalGeneration:
     """A VLM with random weights, drawn from torch's global source."""
     vision = CLIPVisionConfig(
-        hidden_size=size.vlm_vision.width,
-        intermediate_size=4 * size.vlm_vision.width,
-        num_hidden_layers=size.vlm_vision.layers,
-        num_attention_heads=size.vlm_vision.heads,
+        hidden_size=size.clip_vision.width,
+        intermediate_size=4 * size.clip_vision.width,
+        num_hidden_layers=size.clip_vision.layers,
+        num_attention_heads=size.clip_vision.heads,
         image_size=size.panel,
         patch_size=size.patch,
-        projection_dim=size.vlm_vision.width,
+        projection_dim=size.clip_vision.width,
+        hidden_act="gelu",
     )
     text = LlamaConfig(
         vocab_size=vocabulary_size(),
@@ -88,6 +111,28 @@ def build_vlm(size: FamilySize) -> LlavaForConditionalGeneration:
     model = LlavaForConditionalGeneration(config)
     model.generation_config.update(**framing_ids())
     return model
+
+
+def look_through(model: LlavaForConditionalGeneration, visual: nn.Module) -> None:
+    """Gives a VLM the eyes of the family's CLIP, as every LLaVA begins with a trained CLIP's.
+
+    Args:
+        model: Its vision tower is overwritten.
+        visual: The picture tower of an open_clip model of the same sizes.
+    """
+    given = visual.state_dict()
+    state = {ours: given[theirs] for ours, theirs in _OUTSIDE.items()}
+    blocks = sum(name.endswith(".ln_1.weight") for name in given)
+    for number in range(blocks):
+        theirs = f"transformer.resblocks.{number}."
+        ours = f"encoder.layers.{number}."
+        for kind in ("weight", "bias"):
+            for part, name in _INSIDE.items():
+                state[f"{ours}{part}.{kind}"] = given[f"{theirs}{name}.{kind}"]
+            thirds = given[f"{theirs}attn.in_proj_{kind}"].chunk(3)
+            for letter, third in zip("qkv", thirds, strict=True):
+                state[f"{ours}self_attn.{letter}_proj.{kind}"] = third
+    model.model.vision_tower.load_state_dict(state)
 
 
 def save_vlm(model: LlavaForConditionalGeneration, folder: Path, size: FamilySize) -> None:

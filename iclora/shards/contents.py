@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
 from typing import Any, NamedTuple, cast
 
 from iclora.captions.text import flatten, parse
@@ -219,7 +218,7 @@ def portable(value: Any) -> Any:
     if isinstance(value, list):
         return [portable(item) for item in cast("list[Any]", value)]
     if isinstance(value, str) and _ABSOLUTE.match(value):
-        return PurePath(value).name
+        return re.split(r"[\\/]", value.rstrip("\\/"))[-1]
     return value
 
 

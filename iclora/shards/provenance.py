@@ -15,6 +15,7 @@ import fsspec
 from iclora.captions.budget import counted_by
 from iclora.errors import MissingModel
 from iclora.models.face import face_label
+from iclora.models.locate import MINIATURE
 from iclora.sift.policy import check_labels
 from schemas.config import Config
 from schemas.dataset import NOT_CHECKED
@@ -22,8 +23,6 @@ from schemas.source import Source
 
 FILM_WORLD = "iclora miniature film world"
 """A sidecar's ``title`` that declares a source to be of the miniature's film world."""
-
-_MINIATURE = "miniature/"
 
 
 def models_of(config: Config, encoders: Iterable[str], captioners: Iterable[str]) -> dict[str, str]:
@@ -59,8 +58,8 @@ def _head_finder(file: str) -> str:
 def uses_miniature(config: Config) -> bool:
     """Whether the configuration lets the miniature choose sets or write captions."""
     captioner = config.caption.captioner
-    writes = captioner.kind == "local" and captioner.model.startswith(_MINIATURE)
-    return writes or config.sift.clip.startswith(_MINIATURE)
+    writes = captioner.kind == "local" and captioner.model.startswith(MINIATURE)
+    return writes or config.sift.clip.startswith(MINIATURE)
 
 
 def is_of_film_world(source: Source) -> bool:

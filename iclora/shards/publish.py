@@ -110,6 +110,7 @@ def publish_dataset(  # noqa: PLR0913 - one argument a stage; the flow names eac
     order = sorted(range(len(sources)), key=lambda number: sources[number].name)
     sources = [sources[number] for number in order]
     stages = [stages[number] for number in order]
+    refused = sorted(refused, key=lambda verdict: verdict.id)
 
     def assemble(_folder: Path) -> Published:
         by_key = {line.key: line for line in review}
@@ -121,10 +122,10 @@ def publish_dataset(  # noqa: PLR0913 - one argument a stage; the flow names eac
         )
 
     data = BuildConfig.of(config)
-    inputs = [name, chosen.digest, digest_of([line.to_json() for line in review])]
-    inputs += [
-        digest_of([item.to_json() for item in items]) for items in (sources, refused, stages)
-    ]
+    facts = [source.model_copy(update={"url": ""}) for source in sources]
+    given = (facts, refused, stages, review)
+    inputs = [name, chosen.digest, str(is_preview(config, sources))]
+    inputs += [digest_of([one.to_json() for one in items]) for items in given]
     published = result_of(store, run_stage(store, STAGE, [data], inputs, assemble), Published)
     if not store.exists(f"{folder_of_version(name, published.version)}/{MANIFEST}"):
         assemble(store.work)  # a person removed the version but not the record of it

@@ -103,19 +103,19 @@ def _rows_by_shard(check: _Check) -> dict[str, dict[str, Row]]:
 
 def _check_shard(check: _Check, shard: ShardEntry, rows: dict[str, Row] | None) -> None:
     found = check.read.setdefault(shard.file, [])
-    expected = list(rows) if rows is not None else []
+    missing = dict.fromkeys(rows or ())
     try:
         for read, broken in _read_shard(check.folder / shard.file):
+            missing.pop(read.key, None)
             for problem in (*broken, *_sample_problems(check, shard, read, rows)):
                 check.add(problem, key=read.key, shard=shard.file)
             if read.record is not None:
                 image, text = read.members[read.extension], read.members["txt"]
                 found.append(digest_sample(read.key, image, text, read.record))
     except (OSError, tarfile.TarError, EOFError) as error:
-        check.add(f"the tar breaks off: {error}", key=_next(expected, found), shard=shard.file)
-    for key in expected[len(found) :] if len(found) < len(expected) else []:
-        if key not in {digest.key for digest in found}:
-            check.add("is missing from its shard", key=key, shard=shard.file)
+        check.add(f"the tar breaks off: {error}", key=next(iter(missing), ""), shard=shard.file)
+    for key in missing:
+        check.add("is missing from its shard", key=key, shard=shard.file)
     _check_shard_file(check, shard, len(found))
 
 
@@ -125,10 +125,6 @@ def _sample_problems(
     if read.record is not None:
         yield from sample_problems(read, check.manifest, shard.split)
         yield from _row_problems(read, shard, rows)
-
-
-def _next(expected: list[str], found: list[Digest]) -> str:
-    return expected[len(found)] if len(found) < len(expected) else ""
 
 
 def _read_shard(path: Path) -> Iterator[tuple[Read, list[str]]]:

@@ -9,6 +9,7 @@ three panels and the default gap is exhaustive.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -20,8 +21,8 @@ from schemas.frame import ImageSet
 from schemas.sift import SetParams
 from schemas.verdict import UNMEASURED, Verdict
 
-_BEAM = 64
-"""Paths kept a start frame and length; (max_gap + 1) ** 2 = 36 for triptychs."""
+_BEAM = 36
+"""Paths kept a start frame and length; (max_gap + 1) ** 2 for triptychs: all of them."""
 
 Path = tuple[int, ...]
 
@@ -108,13 +109,14 @@ def search_scene(sight: Sight, scene: Sequence[int], panels: int, params: SetPar
         panels: frames a set.
         params: bounds, gap and hash distance.
     """
+    pairs = _Pairs(sight, params)
     found: list[Candidate] = []
     longest = dict.fromkeys(scene, 1)
     loose: dict[int, float] = {}
     for start in range(len(scene)):
         paths = [Candidate(2.0, (scene[start],))]
         for _ in range(panels - 1):
-            paths = _extended(sight, scene, paths, params)
+            paths = _extended(pairs, scene, paths)
             for path in paths:
                 for index in path.path:
                     longest[index] = max(longest[index], len(path.path))
@@ -132,18 +134,39 @@ def _best_first(candidate: Candidate) -> tuple[float, Path]:
     return -candidate.margin, candidate.path
 
 
-def _extended(
-    sight: Sight, scene: Sequence[int], paths: list[Candidate], params: SetParams
-) -> list[Candidate]:
+class _Pairs:
+    """What a search asks of two frames again and again, each pair looked at once."""
+
+    def __init__(self, sight: Sight, params: SetParams) -> None:
+        self.sight = sight
+        self.params = params
+        self._slacks: dict[tuple[int, int], float] = {}
+        self._twins: dict[tuple[int, int], bool] = {}
+
+    def slack(self, one: int, other: int) -> float:
+        """How far inside the band two neighbours' cosine lies; negative outside."""
+        if (one, other) not in self._slacks:
+            self._slacks[one, other] = _slack(self.sight.cosine(one, other), self.params)
+        return self._slacks[one, other]
+
+    def twins(self, one: int, other: int) -> bool:
+        """Whether two frames are the same picture twice."""
+        if (one, other) not in self._twins:
+            self._twins[one, other] = self.sight.twin(one, other, self.params) is not None
+        return self._twins[one, other]
+
+
+def _extended(pairs: _Pairs, scene: Sequence[int], paths: list[Candidate]) -> list[Candidate]:
     """Every path by one more frame; the best of them."""
+    max_gap = pairs.params.max_gap
     longer: list[Candidate] = []
     for margin, path in paths:
-        for position in range(scene.index(path[-1]) + 1, len(scene)):
+        for position in range(bisect_right(scene, path[-1]), len(scene)):
             index = scene[position]
-            if not sight.within(path[-1], index, params.max_gap):
+            if not pairs.sight.within(path[-1], index, max_gap):
                 break
-            slack = _slack(sight.cosine(path[-1], index), params)
-            if slack >= 0 and not any(sight.twin(one, index, params) for one in path):
+            slack = pairs.slack(path[-1], index)
+            if slack >= 0 and not any(pairs.twins(one, index) for one in path):
                 longer.append(Candidate(min(margin, slack), (*path, index)))
     return sorted(longer, key=_best_first)[:_BEAM]
 
@@ -197,17 +220,19 @@ def _judge(
 ) -> dict[str, Verdict]:
     """One verdict for every frame of a scene."""
     used = {index for candidate in chosen for index in candidate.path}
-    spare: dict[int, float] = {}
-    for margin, path in reversed(search.candidates):
-        spare |= dict.fromkeys(path, margin)
+    spare = {index for candidate in search.candidates for index in candidate.path}
     verdicts: dict[str, Verdict] = {}
     for index in scene:
         frame = sight.frames[index]
         if index in used:
             verdict = Verdict(stage="sets", id=frame.id, outcome="kept", source=frame.source)
         elif index in spare:
-            worst = min(candidate.margin for candidate in chosen)
-            verdict = _rejected(sight, index, "leftover", spare[index], worst, "margin")
+            quota = params.max_sets_a_scene
+            full = len(chosen) == quota
+            detail = "the scene has its sets" if full else "its companions are in other sets"
+            verdict = _rejected(
+                sight, index, "leftover", float(len(chosen)), float(quota), detail
+            )
         elif index in search.loose_ends:
             ends = search.loose_ends[index]
             verdict = _rejected(sight, index, "ends_apart", ends, params.band.ends, "cosine")

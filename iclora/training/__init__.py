@@ -17,7 +17,7 @@ def _nobody(_report: StepReport) -> None:
     """Watches nothing."""
 
 
-def train_adapter(  # noqa: PLR0913 - the command's own arguments
+def train_adapter(
     store: Store,
     dataset: str,
     config: Config,

@@ -13,27 +13,30 @@ def repeated_blocks(transformer: Any) -> list[Any]:
     return [module for module in transformer.modules() if type(module).__name__ in kinds]
 
 
-def recompute_blocks(transformer: Any, share: float) -> int:
-    """Makes a share of the blocks recompute, evenly spread; the others keep their activations.
+class Recompute:
+    """Makes a share of the blocks recompute, evenly spread; it may change between steps."""
 
-    Returns:
-        How many blocks recompute.
-    """
-    blocks = repeated_blocks(transformer)
-    count = round(share * len(blocks))
-    chosen = {
-        id(block)
-        for number, block in enumerate(blocks)
-        if (number + 1) * count // len(blocks) > number * count // len(blocks)
-    }
+    def __init__(self, transformer: Any) -> None:
+        self._blocks = repeated_blocks(transformer)
+        self._chosen: set[int] = set()
+        self._transformer = transformer
 
-    def run(block: Any, *arguments: Any) -> Any:
-        if id(block) in chosen:
+    def use(self, share: float) -> int:
+        """Sets the share, 0-1; returns how many blocks recompute."""
+        total = len(self._blocks)
+        count = round(share * total)
+        self._chosen = {
+            id(block)
+            for number, block in enumerate(self._blocks)
+            if (number + 1) * count // total > number * count // total
+        }
+        if count:
+            self._transformer.enable_gradient_checkpointing(self._run)
+        else:
+            self._transformer.disable_gradient_checkpointing()
+        return count
+
+    def _run(self, block: Any, *arguments: Any) -> Any:
+        if id(block) in self._chosen:
             return checkpoint(block.__call__, *arguments, use_reentrant=False)
         return block(*arguments)
-
-    if count:
-        transformer.enable_gradient_checkpointing(run)
-    else:
-        transformer.disable_gradient_checkpointing()
-    return count

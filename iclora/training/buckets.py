@@ -38,9 +38,7 @@ class Fit(NamedTuple):
         )
 
 
-def fit_canvas(
-    size: tuple[int, int], panels: Sequence[Box], *, resolution: int, step: int
-) -> Fit:
+def fit_canvas(size: tuple[int, int], panels: Sequence[Box], *, resolution: int, step: int) -> Fit:
     """The size at which a canvas is trained.
 
     Args:

@@ -81,9 +81,7 @@ class Cache:
         return Posterior(parts["mean"].float(), parts["deviation"].float())
 
 
-def fill_text(
-    cache: Cache, captions: Iterable[str], family: Any, load: Any
-) -> list[str]:
+def fill_text(cache: Cache, captions: Iterable[str], family: Any, load: Any) -> list[str]:
     """Encodes the captions that are not in the cache yet.
 
     Args:
@@ -104,7 +102,11 @@ def fill_text(
         text = family.encode_text(encoders, part)
         for row, caption in enumerate(part):
             cache.save(cache.text_path(caption), {n: v[row : row + 1] for n, v in text.items()})
-    cut = [text for text, fits in zip(missing, family.whole(encoders, missing), strict=True) if not fits]
+    cut = [
+        text
+        for text, fits in zip(missing, family.whole(encoders, missing), strict=True)
+        if not fits
+    ]
     log.info("encoded %d captions", len(missing))
     return cut
 

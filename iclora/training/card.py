@@ -40,8 +40,8 @@ pipe.load_lora_weights(".", weight_name="{name}.safetensors")
 picture = pipe("{example}", width={width}, height={height}).images[0]
 ```
 
-`{name}.safetensors` holds the moving average of the weights, `{name}-raw.safetensors` the last ones;
-both have alpha = rank. `run.json` says how they were made.
+`{name}.safetensors` holds the moving average of the weights, `{name}-raw.safetensors` the last
+ones; both have alpha = rank. `run.json` says how they were made.
 """
 
 

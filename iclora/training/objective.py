@@ -8,6 +8,7 @@ tokens that count: not those under masks, not those of given panels, each panel 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -56,15 +57,20 @@ class Losses(NamedTuple):
     """``[B, N]`` mean squared errors, without gradient."""
 
 
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """Half precision around the model's forward pass; the adapter stays float32."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
 def noisy(latents_BNC: Tensor, noise_BNC: Tensor, t_B: Tensor) -> Tensor:  # noqa: N803
     """The point at time t on the straight line from data to noise."""
     t = t_B[:, None, None]
     return (1.0 - t) * latents_BNC + t * noise_BNC
 
 
-def losses_of(
-    family: Family, transformer: Any, batch: MicroBatch, *, guidance: float
-) -> Losses:
+def losses_of(family: Family, transformer: Any, batch: MicroBatch, *, guidance: float) -> Losses:
     """Runs the model and compares.
 
     A sample none of whose tokens counts has loss 0 and gives no gradient.

@@ -8,23 +8,32 @@ import logging
 import os
 import shutil
 from collections.abc import Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from iclora.errors import BadInput
 from iclora.store import Store, file_sha256
-from iclora.training.blocks import recompute_blocks
+from iclora.training.base import load_base, prepare_speed
+from iclora.training.blocks import Recompute
 from iclora.training.card import write_card
 from iclora.training.checkpoint import checkpoints, read_state, refuse_other_run
+from iclora.training.engine import Machine
 from iclora.training.feed import Feed
-from iclora.training.job import Job, Material, fill_caches, open_job, read_material
+from iclora.training.fit import Ladders, free_bytes
+from iclora.training.fitting import taken_bytes
+from iclora.training.job import (
+    Job,
+    Material,
+    fill_caches,
+    open_job,
+    read_material,
+    tokens_of,
+)
 from iclora.training.journal import final_loss
 from iclora.training.learner import Learner
 from iclora.training.loop import Loop, Parts, Watch
 from iclora.training.lora import add_lora, load_start, lora_header, save_lora
+from iclora.training.speed import peak_memory
 from iclora.training.stop import stop_requests
 from iclora.training.team import Team
 from iclora.training.validate import Validator
@@ -36,7 +45,7 @@ log = logging.getLogger(__name__)
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "iclora")
 
 
-def train(  # noqa: PLR0913 - the command's own arguments
+def train(
     store: Store, dataset: str, config: Config, name: str, *, watch: Watch, resume: str
 ) -> AdapterRef:
     """See ``iclora.training.train_adapter``."""
@@ -106,27 +115,28 @@ def _prepare(job: Job, team: Team) -> Material:
 
 def _assemble(job: Job, material: Material, team: Team) -> tuple[Loop, Parts]:
     train = job.config.train
-    transformer: Any = job.family.load_transformer(
-        job.base.folder, dtype=job.dtype, device=team.device
-    )
+    tokens = tokens_of(job, material)
+    transformer, weights, shape = load_base(job, team, max(tokens.values()))
     tensors = add_lora(transformer, job.family, rank=train.lora.rank, seed=train.seed)
     if train.lora.start_from:
         load_start(tensors, Path(train.lora.start_from), job.family)
-    recompute_blocks(transformer, train.checkpoint_blocks)
     learner = Learner(tensors, train.optimizer, train.steps)
-    items = [*material.train.values(), *material.val]
-    check = Validator(
-        material.val, job.cache, job.family, transformer, job.config, team.device, nullcontext
-    )
+    share = -(-train.batch // team.size)
+    ladders = Ladders(train, Recompute(transformer), share)
+    feed = Feed(material.train, job.cache, job.family, job.config, team)
+    if team.device.type == "cuda":
+        free = free_bytes(team.device) + taken_bytes(shape, weights)
+        ladders.plan(shape, weights, tokens, free)
+        for grid in tokens:
+            feed.divide(grid, ladders.rung(grid).micro_batch)
+        log.info("%s weights; %s", weights, ladders.describe())
+    prepare_speed(transformer, train)
+    check = Validator(material.val, job.cache, job.family, transformer, job.config, team.device)
+    panels = max(item.panels for item in [*material.train.values(), *material.val])
     parts = Parts(
-        family=job.family,
-        transformer=transformer,
-        learner=learner,
-        feed=Feed(material.train, job.cache, job.family, job.config, team),
-        team=team,
+        machine=Machine(job.family, transformer, learner, feed, ladders, team, panels),
         identity=job.identity,
         folder=job.work,
-        panels=max(item.panels for item in items),
         validate=lambda: check(learner.average, learner.tensors),
     )
     return Loop(parts), parts
@@ -134,12 +144,12 @@ def _assemble(job: Job, material: Material, team: Team) -> tuple[Loop, Parts]:
 
 def _publish(job: Job, loop: Loop, parts: Parts, seconds: float) -> None:
     identity, name = job.identity, job.identity.name
-    header = lora_header(parts.transformer, _facts(job, loop.progress.step))
+    header = lora_header(parts.machine.transformer, _facts(job, loop.progress.step))
     record = _record(job, loop, seconds, parts)
     with job.store.folder(job.place) as folder:
         dtype = job.config.train.lora.save_as
-        save_lora(folder / f"{name}.safetensors", parts.learner.average, header, dtype)
-        save_lora(folder / f"{name}-raw.safetensors", parts.learner.tensors, header, dtype)
+        save_lora(folder / f"{name}.safetensors", parts.machine.learner.average, header, dtype)
+        save_lora(folder / f"{name}-raw.safetensors", parts.machine.learner.tensors, header, dtype)
         shutil.copy2(job.work / "metrics.jsonl", folder / "metrics.jsonl")
         shutil.copytree(
             job.work / "checkpoints", folder / "checkpoints", copy_function=_link_or_copy
@@ -168,8 +178,8 @@ def _facts(job: Job, step: int) -> dict[str, str]:
 
 def _record(job: Job, loop: Loop, seconds: float, parts: Parts) -> RunRecord:
     done = max(1, loop.progress.step - loop.resumed_from)
-    counts = dict(sorted(loop.counts.items()))
-    counts["parameters"] = sum(tensor.numel() for tensor in parts.learner.tensors.values())
+    counts = dict(sorted(loop.engine.counts.items()))
+    counts["parameters"] = sum(tensor.numel() for tensor in parts.machine.learner.tensors.values())
     counts["steps_this_stretch"] = done
     return RunRecord(
         name=job.identity.name,
@@ -184,10 +194,13 @@ def _record(job: Job, loop: Loop, seconds: float, parts: Parts) -> RunRecord:
         skipped=loop.progress.skipped,
         rollbacks=loop.progress.rollbacks,
         resumed_from=loop.resumed_from,
-        processes=parts.team.size,
+        processes=parts.machine.team.size,
         seconds=round(seconds, 3),
-        tokens_per_second=round(loop.counts["tokens"] / max(seconds, 1e-9), 1),
-        waiting=round(loop.waited / max(seconds, 1e-9), 4),
+        tokens_per_second=round(loop.engine.counts["tokens"] / max(seconds, 1e-9), 1),
+        utilisation=round(loop.utilisation(max(seconds, 1e-9)), 4),
+        peak_memory=round(peak_memory(parts.machine.team.device), 2),
+        plan=parts.machine.ladders.describe(),
+        waiting=round(loop.engine.waited / max(seconds, 1e-9), 4),
         counts=counts,
         versions={library: importlib.metadata.version(library) for library in LIBRARIES},
     )

@@ -44,7 +44,7 @@ class Team:
         """Replaces tensors by their sums over the processes."""
         if self.size == 1 or not tensors:
             return
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors]).to(self.device)
         torch.distributed.all_reduce(flat)
         for tensor, part in zip(
             tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True

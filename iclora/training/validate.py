@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from iclora.models.families import Family, Given
 from iclora.training.cache import Cache, stack_text
 from iclora.training.feed import blank_path, latents_path, to_device
-from iclora.training.objective import MicroBatch, losses_of, token_weights
+from iclora.training.objective import MicroBatch, autocast, losses_of, token_weights
 from iclora.training.order import seed_of
 from iclora.training.samples import Item
 from schemas.config import Config
@@ -28,10 +27,11 @@ class Validator(NamedTuple):
     transformer: Any
     config: Config
     device: torch.device
-    precision: Callable[[], AbstractContextManager[Any]]
 
     @torch.no_grad()
-    def __call__(self, weights: Mapping[str, Tensor], live: Mapping[str, Tensor]) -> dict[str, float]:
+    def __call__(
+        self, weights: Mapping[str, Tensor], live: Mapping[str, Tensor]
+    ) -> dict[str, float]:
         """The losses with ``weights`` in place of the ``live`` tensors.
 
         Returns:
@@ -52,7 +52,7 @@ class Validator(NamedTuple):
         for item in self.items:
             for t in self.config.train.validate_times:
                 batch = to_device(self._batch(item, t), self.device)
-                with self.precision():
+                with autocast(self.config.train.precision, self.device):
                     losses = losses_of(
                         self.family,
                         self.transformer,
@@ -80,7 +80,9 @@ class Validator(NamedTuple):
         given = None
         if self.family.needs_blank:
             blank = self.cache.posterior(blank_path(self.cache, view)).mean[None]
-            given = Given(posterior.mean[None], torch.zeros_like(panel_of, dtype=torch.bool)[None], blank)
+            given = Given(
+                posterior.mean[None], torch.zeros_like(panel_of, dtype=torch.bool)[None], blank
+            )
         return MicroBatch(
             latents=posterior.mean[None],
             noise=torch.randn(posterior.mean.shape, generator=generator)[None],

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -280,7 +279,11 @@ def make_build(store: Store) -> Callable[..., Build]:
         ]
         refused = [
             Verdict(
-                stage="sources", id="notes.mp4", outcome="failed", reason="not_a_film", detail="text"
+                stage="sources",
+                id="notes.mp4",
+                outcome="failed",
+                reason="not_a_film",
+                detail="text",
             )
         ]
         return Build(into, config, [source for source, _, _ in halves], refused, stages, chosen)

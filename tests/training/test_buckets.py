@@ -18,8 +18,8 @@ from iclora.training.order import Order, resolution_of, seed_of
 from iclora.training.samples import OUTSIDE, picture_at, read_items
 
 # Ten canvases with the spread of the published set: 1080 px wide, eight alike, two odd.
-SIZES = {f"c{n}": (1080, height) for n, height in enumerate([1405, 1410, 1413, 1404, 1440])}
-SIZES |= {f"d{n}": (1080, height) for n, height in enumerate([1400, 1395, 1408])}
+ALIKE = (1407, 1410, 1415, 1433, 1446, 1447, 1455, 1466)
+SIZES = {f"alike-{height}": (1080, height) for height in ALIKE}
 SIZES |= {"odd-flat": (1080, 1363), "odd-tall": (1080, 1620)}
 RESOLUTIONS = (512, 768, 1024, 1280, 1536)
 
@@ -56,7 +56,9 @@ def share(slots, keys):
 
 def test_two_odd_canvases_are_a_fifth_of_the_gradient_not_nearly_half():
     odd = ["odd-flat", "odd-tall"]
-    assert share(toolkit_slots(4), odd) == pytest.approx(0.45, abs=0.02)
+    theirs = toolkit_slots(4)
+    assert sum(theirs.values()) == 88
+    assert share(theirs, odd) == pytest.approx(0.45, abs=0.01)
     order = Order(list(SIZES), seed=42)
     ours = Counter(draw.key for step in range(500) for draw in order.batch(step, 4))
     assert share(ours, odd) == pytest.approx(0.20, abs=0.01)
@@ -101,9 +103,7 @@ PANEL = st.integers(2, 60).map(lambda n: n * 16)
 def test_panels_stay_whole_and_fall_on_tokens(heights, widths, resolution):
     xs, ys = [0, *itertools.accumulate(widths)], [0, *itertools.accumulate(heights)]
     boxes = [
-        (x0, y0, x1, y1)
-        for y0, y1 in itertools.pairwise(ys)
-        for x0, x1 in itertools.pairwise(xs)
+        (x0, y0, x1, y1) for y0, y1 in itertools.pairwise(ys) for x0, x1 in itertools.pairwise(xs)
     ]
     try:
         fit = fit_canvas((xs[-1], ys[-1]), boxes, resolution=resolution, step=16)

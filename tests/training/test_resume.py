@@ -14,7 +14,7 @@ import pytest
 from iclora.errors import BadConfig, BadInput
 from iclora.store import Store, file_sha256
 from iclora.training import train_adapter
-from iclora.training.checkpoint import checkpoints
+from iclora.training.checkpoint import checkpoints, step_of
 from iclora.training.journal import read_rows
 from iclora.training.stop import TrainingInterrupted
 from schemas.adapter import RunRecord
@@ -37,7 +37,12 @@ def child(store, config, delay=0.0, **options):
     def work():
         try:
             train_adapter(
-                Store(store.url), "demo", config, "mine", progress=lambda _: time.sleep(delay), **options
+                Store(store.url),
+                "demo",
+                config,
+                "mine",
+                progress=lambda _: time.sleep(delay),
+                **options,
             )
         except TrainingInterrupted as stop:
             os._exit(stop.exit_code)
@@ -63,6 +68,12 @@ def reached(store, step):
     return lambda: (path := journal(store)) is not None and len(read_rows(path)) >= step
 
 
+def saved(store):
+    """The step of the newest checkpoint."""
+    found = [step_of(p) for p in (store.work / "training").glob("mine-*/checkpoints/step-*")]
+    return max(found, default=0)
+
+
 def files(ref):
     """The adapter's files that must not depend on kills."""
     folder = Path(ref.url)
@@ -79,15 +90,18 @@ def test_ten_random_kills_end_in_identical_bytes(tmp_path, dataset, store, longe
     (tmp_path / "store" / "datasets").rename(tmp_path / "kept")
     for place in (store, other):
         Path(place.root).mkdir(exist_ok=True)
-        os.symlink(tmp_path / "kept", Path(place.root) / "datasets")
+        (Path(place.root) / "datasets").symlink_to(tmp_path / "kept")
     untouched = files(train_adapter(other, "demo", longer, "mine"))
 
-    chance = random.Random(7)
+    chance = random.Random(7)  # noqa: S311 - no secret
     for _ in range(10):
+        target = min(saved(store) + chance.randint(0, 4), longer.train.steps - 1)
         process = child(store, longer, delay=0.02)
-        time.sleep(chance.uniform(0.1, 0.9))
+        until(reached(store, target))
+        time.sleep(chance.uniform(0.0, 0.1))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
+        assert process.exitcode == -signal.SIGKILL
     resumed = train_adapter(store, "demo", longer, "mine")
     assert files(resumed) == untouched
     assert resumed.resumed_from >= 3
@@ -110,7 +124,7 @@ def test_sigterm_saves_first_and_leaves_no_trace(tmp_path, store, dataset, longe
     stopped = files(ref)
     fresh = Store(str(tmp_path / "fresh"))
     (tmp_path / "fresh").mkdir()
-    os.symlink(tmp_path / "store" / "datasets", tmp_path / "fresh" / "datasets")
+    (tmp_path / "fresh" / "datasets").symlink_to(tmp_path / "store" / "datasets")
     assert files(train_adapter(fresh, "demo", longer, "mine")) == stopped
     record = RunRecord.from_text(store.read(f"adapters/mine/{ref.version}/run.json"))
     assert record.counts["steps_this_stretch"] == 9 - done

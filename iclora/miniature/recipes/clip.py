@@ -20,13 +20,14 @@ from torch.nn import functional
 
 from iclora.miniature.captions import panel_caption
 from iclora.miniature.clip_folder import build_clip, save_clip
+from iclora.miniature.reader import as_input
 from iclora.miniature.recipes.command import read_order
 from iclora.miniature.recipes.loop import Schedule, train
-from iclora.miniature.recipes.pool import Pool, as_input, attributes_of, disturbed, scene_pool
+from iclora.miniature.recipes.pool import Pool, attributes_of, disturbed, scene_pool
 from iclora.miniature.script import NAMES
 from iclora.miniature.sizes import FamilySize
 from iclora.miniature.tokenizer import build_tokenizer
-from iclora.miniature.world import IDENTITY, SETTING, VALUES
+from iclora.miniature.world import IDENTITY, SETTING, STAGING, VALUES
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ _SCENE_SHARE, _STAGING_SHARE = 0.45, 0.10
 over the attributes of the scene."""
 
 _KERNEL_WEIGHT = 10.0
+_CLOSE = 1e-4
+"""What rounding may take from a target."""
 
 
 def scene_kernel(labels: Tensor) -> Tensor:
@@ -49,9 +52,8 @@ def scene_kernel(labels: Tensor) -> Tensor:
     A sum of kernels that ask for equality, so unit vectors with exactly these cosines exist.
     """
     same = (labels[:, None] == labels[None]).float()
-    names = list(VALUES)
-    scene = [names.index(name) for name in names if name in IDENTITY | SETTING]
-    staging = [index for index in range(len(names)) if index not in scene]
+    scene = [place for place, name in enumerate(VALUES) if name in IDENTITY | SETTING]
+    staging = [place for place, name in enumerate(VALUES) if name in STAGING]
     each = (1 - _SCENE_SHARE - _STAGING_SHARE * len(staging)) / len(scene)
     return (
         _SCENE_SHARE * same[..., scene].prod(-1)
@@ -104,13 +106,20 @@ def _loss(model: Any, pool: Pool, tokens: Tensor, step: int) -> Tensor:
     seen = functional.normalize(model.encode_image(pictures), dim=-1)
     told = functional.normalize(_encode_text(model, tokens[rows, columns]), dim=-1)
     target = scene_kernel(labels)
-    kernel = (seen @ seen.T - target).square().mean() + (told @ seen.T - target).square().mean()
+    kernel = _kernel_loss(seen @ seen.T, target) + _kernel_loss(told @ seen.T, target)
     return _KERNEL_WEIGHT * kernel + _contrast(seen, told, target, model.logit_scale.exp())
+
+
+def _kernel_loss(cosine: Tensor, target: Tensor) -> Tensor:
+    """Squared errors, pairs of one scene and of two weighing the same though they are rare."""
+    error = (cosine - target).square()
+    same = target > 1 - _STAGING_SHARE * len(STAGING) - _CLOSE
+    return (error[same].mean() + error[~same].mean()) / 2
 
 
 def _contrast(seen: Tensor, told: Tensor, target: Tensor, scale: Tensor) -> Tensor:
     """Both directions of the usual loss; equal captions are all right answers."""
-    right = (target > 1 - 1e-4).float()
+    right = (target > 1 - _CLOSE).float()
     right = right / right.sum(-1, keepdim=True)
     logits = scale.clamp(max=100) * told @ seen.T
     across = functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)

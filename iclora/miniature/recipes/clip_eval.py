@@ -23,7 +23,7 @@ from schemas.base import Schema
 log = logging.getLogger(__name__)
 
 FILMS = 16
-_AMONG = 64
+AMONG = 64
 _DRAWS = 50
 
 Rows = NDArray[np.float32]
@@ -52,10 +52,17 @@ class ClipScores(Schema):
     """Of frames from any two scenes."""
 
 
-def measure_clip(model_folder: Path, frames: list[HeldOut]) -> ClipScores:
-    """Measures an open_clip folder on frames of films."""
+def measure_clip(model_folder: Path, frames: list[HeldOut], *, among: int = AMONG) -> ClipScores:
+    """Measures an open_clip folder on frames of films.
+
+    Args:
+        model_folder: Holds ``open_clip_config.json``.
+        frames: Of several scenes and films.
+        among: Out of how many frames a caption has to find its own.
+    """
     name = f"local-dir:{model_folder}"
-    model, _, preprocess = open_clip.create_model_and_transforms(name)
+    loaded: tuple[Any, ...] = open_clip.create_model_and_transforms(name)
+    model, _, preprocess = loaded
     tokenize = open_clip.get_tokenizer(name)
     model.eval()
     with torch.inference_mode():
@@ -66,7 +73,7 @@ def measure_clip(model_folder: Path, frames: list[HeldOut]) -> ClipScores:
     return ClipScores(
         frames=len(frames),
         scene_auc=area_under_curve(cosine[same & ~copy], cosine[~same]),
-        retrieval=_retrieval(pictures, told, captions),
+        retrieval=_retrieval(pictures, told, captions, among),
         copies=_spread(cosine[copy]),
         same_scene=_spread(cosine[same & ~copy]),
         neighbours=_spread(cosine[near]),
@@ -102,16 +109,16 @@ def _relations(
     return (pictures[one] * pictures[other]).sum(-1), same, copy, near
 
 
-def _retrieval(pictures: Rows, told: Rows, captions: list[str]) -> float:
+def _retrieval(pictures: Rows, told: Rows, captions: list[str], among: int) -> float:
     rng = seeded("retrieval", 0)
     first = {caption: index for index, caption in reversed(list(enumerate(captions)))}
     distinct = sorted(first.values())
     hits = 0
     for _ in range(_DRAWS):
-        drawn = rng.sample(distinct, _AMONG)
+        drawn = rng.sample(distinct, among)
         found = (told[drawn] @ pictures[drawn].T).argmax(axis=1)
-        hits += int((found == np.arange(_AMONG)).sum())
-    return hits / (_DRAWS * _AMONG)
+        hits += int((found == np.arange(among)).sum())
+    return hits / (_DRAWS * among)
 
 
 def _spread(values: NDArray[Any]) -> tuple[float, float, float]:

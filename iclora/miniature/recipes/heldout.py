@@ -43,13 +43,6 @@ def held_out_frames(folder: Path, films: int) -> list[HeldOut]:
     return frames
 
 
-def panel_of(picture: Image.Image, side: int) -> Image.Image:
-    """The central square of a picture, made small as open_clip and transformers do."""
-    left, top = (picture.width - picture.height) // 2, 0
-    square = picture.crop((left, top, left + picture.height, top + picture.height))
-    return square.resize((side, side), Image.Resampling.BICUBIC)
-
-
 def _frames(path: Path, truth: FilmTruth) -> Iterator[HeldOut]:
     wanted: dict[int, tuple[int, Shot]] = {
         shot.start + shot.frames // 2: (number, shot)

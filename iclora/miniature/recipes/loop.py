@@ -21,6 +21,9 @@ from iclora.store import whole
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
+LOG_EVERY = 50
+SAVE_EVERY = 200
+"""Steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +39,6 @@ class Schedule:
 
     floor: float = 0.02
     """The share of the peak that is left at the end of the cosine."""
-
-    log_every: int = 50
-    save_every: int = 200
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
@@ -57,7 +57,7 @@ def train(model: nn.Module, loss_of: StepLoss, schedule: Schedule, folder: Path)
     Args:
         model: Trained in place.
         loss_of: The loss of a step, as a scalar that can be differentiated.
-        schedule: Length, rate, and how often to log and save.
+        schedule: Length and rate.
         folder: Holds the checkpoint; made if it is not there.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,11 +78,11 @@ def train(model: nn.Module, loss_of: StepLoss, schedule: Schedule, folder: Path)
         optimizer.step()
         mean += float(loss.detach())
         done = step + 1
-        if done % schedule.log_every == 0:
-            pace = (time.monotonic() - since) / schedule.log_every
-            log.info("step %d: loss %.4f, %.2f s a step", done, mean / schedule.log_every, pace)
+        if done % LOG_EVERY == 0:
+            pace = (time.monotonic() - since) / LOG_EVERY
+            log.info("step %d: loss %.4f, %.2f s a step", done, mean / LOG_EVERY, pace)
             mean, since = 0.0, time.monotonic()
-        if done % schedule.save_every == 0 or done == schedule.steps:
+        if done % SAVE_EVERY == 0 or done == schedule.steps:
             _save(folder / CHECKPOINT, model, optimizer, done)
 
 

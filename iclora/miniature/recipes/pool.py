@@ -60,11 +60,6 @@ def scene_pool(folder: Path, scenes: int, shots: int) -> Pool:
         return Pool(kept["pixels"], kept["labels"])
 
 
-def as_input(pixels: NDArray[np.uint8]) -> Tensor:
-    """Pixels [..., H, W, 3] to [..., 3, H, W] from -1 to 1, as every model here takes them."""
-    return torch.from_numpy(pixels).movedim(-1, -3).float() / 127.5 - 1
-
-
 def disturbed(pictures: Tensor, generator: torch.Generator) -> Tensor:
     """Pictures [B, 3, H, W] a little brighter or darker and grainier, as footage differs."""
     shape = (len(pictures), 1, 1, 1)

@@ -2,9 +2,9 @@
 
 A family is one module here with a ``FAMILY`` object, and one preset. Trainer and sampler see only
 this protocol, and only tokens: a canvas is a row of tokens ``[B, N, C]`` in reading order, packed
-and scaled as the family's transformer takes them, so that nothing outside a family knows of patches,
-shifts or position ids. Rejected: driving the diffusers pipelines themselves, because they hide the
-step in which given panels are kept and cannot hand back a posterior.
+and scaled as the family's transformer takes them, so that nothing outside a family knows of
+patches, shifts or position ids. Rejected: driving the diffusers pipelines themselves, because they
+hide the step in which given panels are kept and cannot hand back a posterior.
 
 Drawing is: ``x = noise [B, N, C]``; for each neighbouring pair ``(a, b)`` of ``sigmas``,
 ``x = x + (b - a) * predict(transformer, x, a, …)``; then ``decode``. Training is: ``predict`` at
@@ -36,7 +36,7 @@ class Grid(NamedTuple):
     columns: int
 
     @property
-    def count(self) -> int:
+    def count(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride] - tuple.count is of no use here
         """Tokens on the canvas."""
         return self.rows * self.columns
 
@@ -61,7 +61,7 @@ class Given(NamedTuple):
     """``[B, N]`` bool; true where a token is given."""
 
     blank: Tensor | None = None
-    """``[1, N, C]``: an empty canvas as the VAE sees it, for families that ask (``needs_blank``)."""
+    """``[1, N, C]``: an empty canvas as the VAE sees it, where ``needs_blank``."""
 
 
 class Family(Protocol):
@@ -91,6 +91,10 @@ class Family(Protocol):
 
     def token_pixels(self, folder: Path) -> int:
         """Pixels on a token's side; canvas and panel sides are multiples of it."""
+        ...
+
+    def text_length(self, folder: Path) -> int:
+        """Tokens that a caption takes in the transformer's sequence."""
         ...
 
     def load_text(self, folder: Path, *, dtype: dtype, device: device | str = "cpu") -> Any:
@@ -128,6 +132,10 @@ class Family(Protocol):
             device: where to.
             weights: empty, ``fp8`` (diffusers' layer-wise casting) or ``nf4`` (bitsandbytes).
         """
+        ...
+
+    def architecture(self, folder: Path) -> tuple[int, int]:
+        """The transformer's number of blocks and its width, without loading it."""
         ...
 
     def full_size(self) -> Any:

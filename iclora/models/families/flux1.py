@@ -36,6 +36,13 @@ class Encoders(NamedTuple):
         return min(MAX_TEXT_TOKENS, int(self.t5_tokenizer.model_max_length))
 
 
+def text_length(tokenizer: Path) -> int:
+    """What a tokenizer's folder says of its longest text, at most ``MAX_TEXT_TOKENS``."""
+    file = tokenizer / "tokenizer_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return min(MAX_TEXT_TOKENS, int(settings.get("model_max_length", MAX_TEXT_TOKENS)))
+
+
 def read_config(folder: Path, part: str) -> dict[str, Any]:
     """A part's ``config.json`` (``scheduler_config.json`` for the scheduler).
 
@@ -47,6 +54,12 @@ def read_config(folder: Path, part: str) -> dict[str, Any]:
     if not file.is_file():
         raise BadConfig(f"{folder} is not a diffusers pipeline: it has no {part}/{name}")
     return cast("dict[str, Any]", json.loads(file.read_text(encoding="utf-8")))
+
+
+def architecture_of(config: dict[str, Any]) -> tuple[int, int]:
+    """Blocks and width of a FLUX transformer's configuration."""
+    blocks = int(config["num_layers"]) + int(config["num_single_layers"])
+    return blocks, int(config["num_attention_heads"]) * int(config["attention_head_dim"])
 
 
 def pack(latents_BCHW: Tensor) -> Tensor:  # noqa: N803 - the legend is above
@@ -82,7 +95,6 @@ class Flux1:
     )
     needs_blank = False
     pipeline = "FluxPipeline"
-    condition_channels = 0
 
     def check(self, folder: Path, *, training_adapter: str = "") -> None:
         """See ``Family``: other architectures, FLUX.1 Fill as FLUX.1, and bare schnell."""
@@ -94,7 +106,7 @@ class Flux1:
             )
         channels = int(config.get("in_channels", 64))
         out = int(config.get("out_channels") or channels)
-        if channels - out != self.condition_channels * out:
+        if not self.fits_channels(channels, out):
             right = "flux1-fill" if channels > out else "flux1"
             raise BadConfig(f"{folder} takes {channels} channels: set base.family = {right!r}")
         scheduler = read_config(folder, "scheduler")
@@ -105,9 +117,17 @@ class Flux1:
                 f"them when it is trained bare: name train.training_adapter or use FLUX.1 dev"
             )
 
+    def fits_channels(self, channels: int, out: int) -> bool:
+        """Whether a transformer with so many values in and out of a token is this family's."""
+        return channels == out
+
     def token_pixels(self, folder: Path) -> int:
         """See ``Family``: the VAE's stride times the two of packing (16 for FLUX.1)."""
         return 2 ** len(read_config(folder, "vae")["block_out_channels"])
+
+    def text_length(self, folder: Path) -> int:
+        """See ``Family``."""
+        return text_length(folder / "tokenizer_2")
 
     def load_text(
         self, folder: Path, *, dtype: torch.dtype, device: torch.device | str = "cpu"
@@ -142,7 +162,7 @@ class Flux1:
         self, folder: Path, *, dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> Any:
         """See ``Family``."""
-        from diffusers import AutoencoderKL
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
         vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=dtype)
         return freeze(vae, device)
@@ -170,13 +190,17 @@ class Flux1:
         weights: str = "",
     ) -> Any:
         """See ``Family``."""
-        from diffusers import FluxTransformer2DModel
+        from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 
         return load_weights(FluxTransformer2DModel, folder, dtype, device, weights)
 
+    def architecture(self, folder: Path) -> tuple[int, int]:
+        """See ``Family``."""
+        return architecture_of(read_config(folder, "transformer"))
+
     def full_size(self) -> Any:
         """See ``Family``: FLUX.1 [dev], 11.9 billion parameters."""
-        from diffusers import FluxTransformer2DModel
+        from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 
         with torch.device("meta"):
             return FluxTransformer2DModel(guidance_embeds=True)
@@ -185,8 +209,9 @@ class Flux1:
         """See ``Family``."""
         return int(transformer.config.out_channels or transformer.config.in_channels)
 
-    def inputs(self, tokens: Tensor, given: Given | None) -> Tensor:
+    def inputs(self, transformer: Any, tokens: Tensor, given: Given | None) -> Tensor:
         """What the transformer reads: given tokens stay free of noise."""
+        del transformer  # for FLUX.1 Fill, which asks how many values a mask has
         if given is None:
             return tokens
         return torch.where(given.mask[..., None], given.tokens.to(tokens.dtype), tokens)
@@ -206,7 +231,7 @@ class Flux1:
         dtype = transformer.dtype
         embedded = transformer.config.guidance_embeds
         return transformer(
-            hidden_states=self.inputs(tokens, given).to(dtype),
+            hidden_states=self.inputs(transformer, tokens, given).to(dtype),
             timestep=t,
             guidance=torch.full_like(t, guidance) if embedded else None,
             pooled_projections=text["pooled"].to(dtype),
@@ -218,23 +243,35 @@ class Flux1:
 
     def sigmas(self, folder: Path, steps: int, tokens: int) -> list[float]:
         """See ``Family``: even steps, shifted by the number of tokens where the model asks."""
-        from diffusers import FlowMatchEulerDiscreteScheduler
         from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
-        scheduler: Any = FlowMatchEulerDiscreteScheduler.from_pretrained(
-            folder, subfolder="scheduler"
-        )
-        config = scheduler.config
+        config = read_config(folder, "scheduler")
         shift = calculate_shift(
             tokens,
-            config.base_image_seq_len,
-            config.max_image_seq_len,
-            config.base_shift,
-            config.max_shift,
+            config.get("base_image_seq_len", 256),
+            config.get("max_image_seq_len", 4096),
+            config.get("base_shift", 0.5),
+            config.get("max_shift", 1.15),
         )
-        even = torch.linspace(1.0, 1.0 / steps, steps).tolist()
-        scheduler.set_timesteps(sigmas=even, mu=shift)
-        return [float(sigma) for sigma in scheduler.sigmas]
+        return shifted_sigmas(folder, steps, shift)
+
+
+def shifted_sigmas(folder: Path, steps: int, shift: float) -> list[float]:
+    """Even noise levels from 1 to 1/steps, moved by the folder's scheduler, then 0.
+
+    Args:
+        folder: the pipeline's.
+        steps: of the drawing.
+        shift: mu; schedulers without dynamic shifting ignore it.
+    """
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
+        FlowMatchEulerDiscreteScheduler,
+    )
+
+    scheduler: Any = FlowMatchEulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler")
+    even = torch.linspace(1.0, 1.0 / steps, steps).tolist()
+    scheduler.set_timesteps(sigmas=even, mu=shift)
+    return [float(sigma) for sigma in scheduler.sigmas]
 
 
 def freeze(module: Any, device: torch.device | str) -> Any:
@@ -264,7 +301,7 @@ def _nf4(dtype: torch.dtype) -> Any:
 
     if importlib.util.find_spec("bitsandbytes") is None:
         raise BadConfig("train.weights = 'nf4' needs bitsandbytes: pip install bitsandbytes")
-    from diffusers import BitsAndBytesConfig
+    from diffusers.quantizers.quantization_config import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype

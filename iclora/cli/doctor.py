@@ -1,0 +1,171 @@
+"""``iclora doctor``: what is missing on this machine, and the command that fixes it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from iclora.cli.console import answer
+from iclora.cli.options import (
+    DEFAULT_PRESET,
+    DEFAULT_STORE,
+    AsJson,
+    Overrides,
+    Preset,
+    StoreUrl,
+)
+from iclora.cli.settings import config_from, open_store
+from iclora.errors import UserError
+
+if TYPE_CHECKING:
+    from schemas.config import Config
+
+_PYTHON = (3, 11)
+_FREE_GIB = 5
+_GIB = 1 << 30
+_FASTAPI_BELOW = (0, 151)
+"""Newer ones break Prefect 3.8 and 3.9 at import."""
+
+
+class Check(NamedTuple):
+    """One thing that must be there."""
+
+    name: str
+    ok: bool
+    fix: str = ""
+    """What to do, if it is not."""
+
+
+def doctor(
+    preset: Preset = DEFAULT_PRESET,
+    overrides: Overrides = None,
+    store: StoreUrl = DEFAULT_STORE,
+    *,
+    as_json: AsJson = False,
+) -> int:
+    """Says what is missing here, and how to get it."""
+    os.environ["HF_HUB_OFFLINE"] = "1"  # to look is not to download
+    config = config_from(preset, overrides)
+    checks = [*_software(), *_models(config), *_captioner(config), *_places(store)]
+    lines = [f"{'ok     ' if c.ok else 'MISSING'} {c.name}{_hint(c)}" for c in checks]
+    well = all(check.ok for check in checks)
+    told = [{"name": c.name, "ok": c.ok, "fix": "" if c.ok else c.fix} for c in checks]
+    answer({"ok": well, "checks": told}, "\n".join(lines), as_json=as_json)
+    return 0 if well else 1
+
+
+def _hint(check: Check) -> str:
+    return f": {check.fix}" if check.fix and not check.ok else ""
+
+
+def _software() -> Iterator[Check]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Check(f"Python {version}", sys.version_info >= _PYTHON, "install Python 3.11 or newer")
+    for package in _required():
+        there = _version(package)
+        name = f"{package} {there}" if there else package
+        yield Check(name, bool(there), f"pip install {package}")
+    fastapi = tuple(int(part) for part in _version("fastapi").split(".")[:2] if part.isdigit())
+    yield Check(
+        "fastapi that Prefect accepts", fastapi < _FASTAPI_BELOW, 'pip install "fastapi<0.151"'
+    )
+    yield _torch()
+
+
+def _required() -> list[str]:
+    """The packages that this one declares and that are not an extra's."""
+    lines = metadata.requires("iclora") or [] if _version("iclora") else []
+    names = [line for line in lines if "extra ==" not in line]
+    return sorted({_bare(line) for line in names})
+
+
+def _bare(requirement: str) -> str:
+    end = next((i for i, char in enumerate(requirement) if char in "<>=!~;[ "), len(requirement))
+    return requirement[:end]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _torch() -> Check:
+    """Whether torch and torchvision import together (a mismatched pair does not)."""
+    try:
+        torch = import_module("torch")
+        import_module("torchvision")
+    except (ImportError, RuntimeError, OSError) as error:
+        fix = f"pip install --force-reinstall torch torchvision ({error})"
+        return Check("torch with torchvision", ok=False, fix=fix)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU only"
+    return Check(f"torch {torch.__version__} on {device}", ok=True)
+
+
+def _models(config: Config) -> Iterator[Check]:
+    from iclora.models.clip import clip_label
+    from iclora.models.locate import locate
+
+    yield _model("clip", config.sift.clip, lambda name: clip_label(name).rpartition("@")[2])
+    if config.caption.captioner.kind == "local":
+        yield _model("captioner", config.caption.captioner.model, lambda n: locate(n).revision)
+    yield _model("base", config.base.model, lambda name: locate(name).revision)
+    for role, file in (
+        ("faces", config.stitch.face_model),
+        ("shots", config.ingest.shots.model_file),
+    ):
+        if file:
+            yield Check(f"{role}: {file}", Path(file).is_file(), f"put the model's file at {file}")
+
+
+def _model(role: str, name: str, revision_of: Callable[[str], str]) -> Check:
+    try:
+        revision = revision_of(name)
+    except UserError as error:
+        return Check(f"{role}: {name}", ok=False, fix=str(error))
+    fix = "its weights are random; the trained ones come with the package: install iclora again"
+    return Check(f"{role}: {name}", not revision.startswith("random-"), fix)
+
+
+def _captioner(config: Config) -> Iterator[Check]:
+    captioner = config.caption.captioner
+    if captioner.kind == "server":
+        fix = "--set caption.captioner.url=http://HOST:PORT/v1"
+        yield Check(f"captioner's server {captioner.url}", bool(captioner.url), fix)
+        variable = captioner.key_variable
+        there = variable in os.environ
+        yield Check(
+            f"{variable} is set", there, f"export {variable}=... (any word if it needs none)"
+        )
+
+
+def _places(url: str) -> Iterator[Check]:
+    if url.startswith("s3:"):
+        yield Check("s3fs, for s3:// stores", find_spec("s3fs") is not None, "pip install 's3fs'")
+    try:
+        store = open_store(url)
+        store.names("")
+    except UserError as error:
+        yield Check(f"store {url}", ok=False, fix=str(error))
+        return
+    except Exception as error:  # noqa: BLE001 - every file system has its own errors
+        yield Check(f"store {url}", ok=False, fix=f"{type(error).__name__}: {error}")
+        return
+    place = _existing(Path(store.root) if store.is_local else store.work)
+    yield Check(f"{place} is writable", os.access(place, os.W_OK), f"chmod u+w {place}")
+    free = shutil.disk_usage(place).free
+    name = f"{free / _GIB:.0f} GiB free at {place}"
+    yield Check(name, free >= _FREE_GIB * _GIB, f"make room: {_FREE_GIB} GiB at least")
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder that exists."""
+    here = path.resolve()
+    return next(place for place in (here, *here.parents) if place.exists())

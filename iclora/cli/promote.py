@@ -1,0 +1,42 @@
+"""``iclora promote``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from iclora.cli.console import answer
+from iclora.cli.options import DEFAULT_STORE, AdapterName, AsJson, StoreUrl
+from iclora.cli.settings import open_store
+from iclora.errors import BadInput
+
+Undo = Annotated[bool, typer.Option("--undo", help="Back to the champion before this one.")]
+
+
+def promote(
+    adapter: AdapterName,
+    store: StoreUrl = DEFAULT_STORE,
+    *,
+    undo: Undo = False,
+    as_json: AsJson = False,
+) -> None:
+    """Moves CHAMPION to an adapter version, or back."""
+    from iclora.evaluation.promote import promote as crown
+    from iclora.evaluation.promote import undo as uncrown
+    from iclora.sampling.adapters import find_stored
+
+    there = open_store(store)
+    if undo:
+        name = adapter.partition("@")[0]
+        champion = uncrown(there, name)
+    else:
+        stored = find_stored(there, adapter)
+        if stored is None:
+            raise BadInput(f"no adapter {adapter!r} in {there.url}")
+        name, champion = stored.name, crown(there, stored.name, stored.version)
+    answer(
+        {"adapter": name, "champion": champion},
+        f"the champion of {name} is {champion}" if champion else f"{name} has no champion now",
+        as_json=as_json,
+    )

@@ -1,0 +1,30 @@
+"""``iclora review``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from iclora.cli.console import answer
+from iclora.cli.options import DEFAULT_STORE, AsJson, DatasetName, Out, StoreUrl
+from iclora.cli.settings import open_store
+
+_HERE = Path()
+
+
+def review(
+    dataset: DatasetName,
+    store: StoreUrl = DEFAULT_STORE,
+    out: Out = _HERE,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Writes review.html and review.csv for a person."""
+    from iclora.shards import open_dataset
+    from iclora.shards.review import write_review
+
+    made = write_review(open_dataset(open_store(store), dataset), out)
+    answer(
+        {"page": str(made.page), "table": str(made.table), "samples": made.samples},
+        f"look at {made.page}, fill in {made.table}, then: iclora build ... --review {made.table}",
+        as_json=as_json,
+    )

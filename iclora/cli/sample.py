@@ -1,0 +1,133 @@
+"""``iclora sample``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from iclora.cli.console import answer, note_miniature, tell
+from iclora.cli.options import (
+    DEFAULT_PRESET,
+    DEFAULT_STORE,
+    AdapterName,
+    AsJson,
+    Out,
+    Overrides,
+    Preset,
+    StoreUrl,
+    Task,
+)
+from iclora.cli.settings import config_from, config_over, open_store, with_task
+from iclora.errors import BadInput
+
+if TYPE_CHECKING:
+    from iclora.store import Store
+    from schemas.config import Config
+
+BASE = "base"
+"""Stands for the bare base model where an adapter is named."""
+
+Captions = Annotated[list[str] | None, typer.Argument(metavar="CAPTION", help="One line each.")]
+CaptionFile = Annotated[
+    Path | None, typer.Option("--captions", metavar="FILE", help="One caption a line.")
+]
+More = Annotated[
+    list[str] | None,
+    typer.Option("--adapter", metavar="A[:WEIGHT]", help="Worn as well; repeatable."),
+]
+Panels = Annotated[
+    list[str] | None,
+    typer.Option("--panel", metavar="I=IMAGE", help="A panel that is given; repeatable."),
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Of the first render.", min=0)]
+Count = Annotated[int | None, typer.Option("--count", help="Renders a caption.", min=1)]
+
+_RENDERS = Path("renders")
+
+
+def sample(  # noqa: PLR0913 - an option is a parameter
+    adapter: AdapterName,
+    captions: Captions = None,
+    *,
+    file: CaptionFile = None,
+    task: Task = "",
+    adapters: More = None,
+    panels: Panels = None,
+    seed: Seed = None,
+    count: Count = None,
+    preset: Preset = "",
+    overrides: Overrides = None,
+    store: StoreUrl = DEFAULT_STORE,
+    out: Out = _RENDERS,
+    as_json: AsJson = False,
+) -> None:
+    """Draws sets with an adapter; given panels are kept."""
+    there = open_store(store)
+    drawn = {"sample.seed": seed, "sample.count": count}
+    chosen = [f"{key}={value}" for key, value in drawn.items() if value is not None]
+    config = _config(there, adapter, preset, task, [*(overrides or ()), *chosen])
+    note_miniature(config, base=True)
+    from iclora.sampling import sample_sets
+    from iclora.sampling.adapters import locate_adapter
+    from iclora.sampling.given import open_panels
+    from iclora.sampling.prompts import read_captions
+
+    lines = [*(captions or ()), *(read_captions(file) if file else ())]
+    if not lines:
+        raise BadInput("give a CAPTION, or a file of them with --captions")
+    worn = [text for text in (adapter, *(adapters or ())) if text != BASE]
+    given = open_panels(_given(panels or []), config.layout, config.ingest.max_pixels)
+    records = sample_sets(
+        lines,
+        config,
+        out,
+        adapters=[locate_adapter(there, text) for text in worn],
+        given=given,
+        progress=lambda what, done, of: tell(f"{what} {done}/{of}"),
+    )
+    sets = [
+        {
+            "canvas": str(out / record.canvas),
+            "panels": [str(out / panel) for panel in record.panels],
+            "caption": record.caption,
+            "seed": record.seed,
+        }
+        for record in records
+    ]
+    answer({"sets": sets}, f"{len(sets)} sets in {out}", as_json=as_json)
+
+
+def _config(store: Store, adapter: str, preset: str, task: str, overrides: list[str]) -> Config:
+    """The preset that was asked for, else what the adapter was trained with."""
+    if preset or adapter == BASE:
+        base = config_from(preset or DEFAULT_PRESET, ())
+    else:
+        base = _of_adapter(store, adapter) or config_from(DEFAULT_PRESET, ())
+    return config_over(with_task(base, task), overrides)
+
+
+def _of_adapter(store: Store, adapter: str) -> Config | None:
+    from iclora.sampling.adapters import find_stored
+    from schemas.adapter import RunRecord
+
+    beside = Path(adapter) / "run.json" if Path(adapter).is_dir() else None
+    if beside and beside.is_file():
+        return RunRecord.from_text(beside.read_bytes()).config
+    stored = None if Path(adapter).exists() else find_stored(store, adapter)
+    if stored is None:
+        return None
+    return RunRecord.from_text(store.read(f"{stored.folder}/run.json")).config
+
+
+def _given(panels: list[str]) -> dict[str, Path]:
+    given: dict[str, Path] = {}
+    for text in panels:
+        name, equals, file = text.partition("=")
+        if not equals or not file:
+            raise BadInput(f"--panel takes I=IMAGE, not {text!r}")
+        if name in given:
+            raise BadInput(f"panel {name} is given twice")
+        given[name] = Path(file)
+    return given

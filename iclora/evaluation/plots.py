@@ -1,0 +1,220 @@
+"""Geometry of the report's plots: numbers to percentages; the template draws them as SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from iclora.evaluation.controls import ADAPTER
+from iclora.evaluation.findings import CAPPED
+from schemas.evaluation import ArmReport, Margins, Score
+
+ROW = 26
+"""Height of a plot's row, in SVG units."""
+
+TITLES = {
+    "consistency": (
+        "Consistency",
+        "mean cosine between the panels of a set; one panel repeated is 1",
+    ),
+    "consistency_dino": ("Consistency (DINOv2)", "the same, by an encoder without words"),
+    "true_consistency": ("True consistency", "share of character and setting that panels agree on"),
+    "variety": ("Variety", "panels that are not the same picture twice, nor composed alike"),
+    "spread": ("Spread over seeds", "mean distance between canvases of one caption"),
+    "adherence": ("Adherence", "mean cosine between each panel and its own text"),
+    "true_adherence": ("True adherence", "share of the named attributes that are drawn"),
+    "margin": ("Own-text margin", "own text's cosine over the other panels' texts; chance is 0"),
+    "wins": ("Own text wins", "share of panels that fit their own text best"),
+    "structure": ("Structure", "seams where the layout says, and one picture in each panel"),
+    "identity": ("Conditional identity", "mean cosine between the given panel and the drawn ones"),
+    "untouched": ("Given panels untouched", "share that came back to the pixel"),
+    "memorised": ("Memorised", "share that lies closer to a training set than unseen real sets do"),
+    "nearest": ("Nearest training set", "mean cosine to it, panel by panel"),
+    "clipping": ("Clipping", "share of pixels that are black or white to the end of the scale"),
+    "flatness": ("Flatness", "share of 8 x 8 blocks without structure"),
+    "sharpness": ("Sharpness", "log10 of 1 + the variance of the Laplacian"),
+    "residue": ("Residue", "how alike the corners of different canvases are: a watermark's trace"),
+}
+"""Score to its title and what it is, in the order of the report."""
+
+HIGHER_IS_WORSE = frozenset({"memorised", "nearest", "clipping", "flatness", "residue"})
+
+
+class Mark(NamedTuple):
+    """One arm's value and interval in a plot."""
+
+    label: str
+    arm: str
+    text: str
+    """Value and interval in figures."""
+
+    y: int
+    x: float
+    """Percent of the plot's width."""
+
+    low: float
+    high: float
+
+
+class Plot(NamedTuple):
+    """One score over the arms, or one difference over the scores."""
+
+    name: str
+    title: str
+    about: str
+    marks: tuple[Mark, ...]
+    height: int
+    ticks: tuple[tuple[float, str], ...]
+    """Percent and label."""
+
+    summary: str
+    """What a reader who does not see the plot is told."""
+
+
+def score_plots(arms: Mapping[str, ArmReport]) -> list[Plot]:
+    """One plot a score: every arm that has it."""
+    return [
+        _plot(name, TITLES[name], [(a.label, a.arm, a.scores[name]) for a in having])
+        for name in TITLES
+        if (having := [a for a in arms.values() if name in a.scores])
+        and any(a.arm == ADAPTER for a in having)
+    ]
+
+
+def _plot(name: str, about: tuple[str, str], rows: Sequence[tuple[str, str, Score]]) -> Plot:
+    low = min(score.low for _, _, score in rows)
+    high = max(score.high for _, _, score in rows)
+    start, end, ticks = axis(low, high)
+    marks = [
+        Mark(label, arm, said(score), ROW * number + ROW // 2, *_places(score, start, end))
+        for number, (label, arm, score) in enumerate(rows)
+    ]
+    summary = "; ".join(f"{label} {said(score)}" for label, _, score in rows)
+    return Plot(name, *about, tuple(marks), ROW * len(rows), ticks, summary)
+
+
+def _places(score: Score, start: float, end: float) -> tuple[float, float, float]:
+    x, low, high = (
+        round(100 * (value - start) / (end - start), 2)
+        for value in (score.value, score.low, score.high)
+    )
+    return x, low, high
+
+
+def axis(low: float, high: float) -> tuple[float, float, tuple[tuple[float, str], ...]]:
+    """A range that holds both ends, and round ticks within it (percent and label).
+
+    Steps are 1, 2 or 5 times a power of ten, three to six of them.
+    """
+    width = max(high - low, 1e-3)
+    raw = width / 4
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(f * power for f in (1, 2, 5, 10) if f * power >= raw * 0.999)
+    start = math.floor(round(low / step, 6)) * step
+    end = math.ceil(round(high / step, 6)) * step
+    if end - start < step / 2:
+        end = start + step
+    count = round((end - start) / step)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    ticks = [
+        (round(100 * n / count, 2), f"{start + n * step:.{digits}f}") for n in range(count + 1)
+    ]
+    return start, end, tuple(ticks)
+
+
+def said(score: Score) -> str:
+    """``0.812 [0.790, 0.834]``."""
+    return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
+
+
+class Difference(NamedTuple):
+    """A paired difference, for the table beside the plots."""
+
+    title: str
+    text: str
+    better: str
+    """``better``, ``worse`` or ``no difference shown``."""
+
+    margin: str
+    """How much worse the rule allows, or empty."""
+
+
+def differences(paired: Mapping[str, Score], margins: Margins) -> list[Difference]:
+    """Adapter minus another arm, score by score, in words."""
+    allowed: dict[str, float] = {**margins.model_dump(), "margin": margins.adherence}
+    titles: dict[str, str] = {}
+    for name, (title, _) in TITLES.items():
+        titles |= {name: title, f"{name}{CAPPED}": f"{title}, as far as real sets have it"}
+        if f"{name}{CAPPED}" in paired and name in allowed:
+            allowed[f"{name}{CAPPED}"] = allowed.pop(name)
+    names = [name for name in titles if name in paired]
+    return [
+        Difference(
+            titles[name],
+            signed(paired[name]),
+            _verdict(name, paired[name]),
+            f"-{allowed[name]:g}" if name in allowed else "",
+        )
+        for name in names
+    ]
+
+
+def signed(score: Score) -> str:
+    """``+0.031 [+0.010, +0.052]``."""
+    return f"{score.value:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
+
+
+def _verdict(name: str, score: Score) -> str:
+    if score.low <= 0 <= score.high:
+        return "no difference shown"
+    return "better" if (score.low > 0) != (name in HIGHER_IS_WORSE) else "worse"
+
+
+class Curve(NamedTuple):
+    """The loss over the steps, smoothed, as an SVG path in 0..1000 x 0..240."""
+
+    path: str
+    raw: str
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    summary: str
+
+
+_WIDTH, _HEIGHT = 1000, 240
+_MOST_POINTS = 400
+
+
+def loss_curve(rows: Sequence[tuple[int, float]]) -> Curve | None:
+    """A training's loss curve; None with fewer than two finite steps.
+
+    Args:
+        rows: step and loss, in order; not-finite losses are left out.
+    """
+    finite = [(step, loss) for step, loss in rows if math.isfinite(loss)]
+    if len(finite) < 2:  # noqa: PLR2004 - a line has two ends
+        return None
+    thin = finite[:: max(1, len(finite) // _MOST_POINTS)]
+    smooth = _smoothed(thin)
+    x0, x1, x_ticks = axis(float(thin[0][0]), float(thin[-1][0]))
+    y0, y1, y_ticks = axis(min(y for _, y in thin), max(y for _, y in thin))
+
+    def path(points: Sequence[tuple[int, float]]) -> str:
+        places = [
+            f"{_WIDTH * (x - x0) / (x1 - x0):.1f} {_HEIGHT * (y1 - y) / (y1 - y0):.1f}"
+            for x, y in points
+        ]
+        return "M" + " L".join(places)
+
+    summary = f"from {smooth[0][1]:.4f} at step {thin[0][0]} to {smooth[-1][1]:.4f} at step "
+    return Curve(path(smooth), path(thin), x_ticks, y_ticks, f"{summary}{thin[-1][0]}")
+
+
+def _smoothed(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """An exponential mean over about a twentieth of the points."""
+    keep = 1.0 - 1.0 / max(1.0, len(points) / 20)
+    value, found = points[0][1], list[tuple[int, float]]()
+    for step, loss in points:
+        value = keep * value + (1 - keep) * loss
+        found.append((step, value))
+    return found

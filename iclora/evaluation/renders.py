@@ -1,0 +1,94 @@
+"""Drawing the prompt suite for every side, with the same noise, and nothing twice.
+
+Renders lie in one folder of the work folder, named by what they are a function of: a retry goes on
+where it stopped, and the base's renders serve every adapter that is evaluated after it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from PIL import Image
+
+from iclora.evaluation.contest import Contest, Side
+from iclora.evaluation.suite import Suite
+from iclora.sampling.given import pixels_digest
+from iclora.store import Store
+from schemas.layout import Layout
+from schemas.sampling import RenderRecord
+
+if TYPE_CHECKING:
+    from iclora.evaluation.measure import Opener
+    from iclora.sampling.drawing import Progress
+
+GIVEN_PANEL = 0
+"""The panel that conditional renders are given."""
+
+
+class Renders(NamedTuple):
+    """What one side drew."""
+
+    folder: Path
+    free: tuple[tuple[RenderRecord, ...], ...]
+    """Per prompt and seed."""
+
+    conditional: tuple[RenderRecord, ...]
+    """Per real set, its first panel given; the first seed."""
+
+    def open_free(self) -> list[list[Opener]]:
+        """Openers of the free renders."""
+        return [[partial(open_picture, self.folder / r.canvas) for r in row] for row in self.free]
+
+    def open_conditional(self) -> list[list[Opener]]:
+        """Openers of the conditional renders."""
+        return [[partial(open_picture, self.folder / r.canvas)] for r in self.conditional]
+
+    def untouched(self, layout: Layout) -> list[bool]:
+        """Of each conditional render, whether its given panel came back to the pixel."""
+        marker = layout.markers[GIVEN_PANEL]
+        return [
+            pixels_digest(open_picture(self.folder / record.panels[GIVEN_PANEL]))
+            == record.given[marker]
+            for record in self.conditional
+        ]
+
+
+def open_picture(file: Path) -> Image.Image:
+    """A picture file, RGB."""
+    with Image.open(file) as picture:
+        return picture.convert("RGB")
+
+
+def draw_side(
+    store: Store, contest: Contest, side: Side, suite: Suite, progress: Progress
+) -> Renders:
+    """Draws what is missing of one side's renders.
+
+    Returns:
+        All of them.
+
+    Raises:
+        BadInput: the adapter does not fit the base.
+        MissingModel: the base is not on this machine.
+    """
+    from iclora.sampling.drawing import draw_wishes
+    from iclora.sampling.painter import Wish
+
+    config = contest.config
+    params = config.evaluate
+    folder = store.work / "renders"
+    wishes = [Wish(prompt, seed) for prompt in suite.prompts for seed in params.seeds]
+    wishes += [
+        Wish(found.caption, params.seeds[0], {GIVEN_PANEL: found.panels()[GIVEN_PANEL]})
+        for found in suite.real[: params.conditional_prompts]
+    ]
+
+    def told(_what: str, done: int, of: int) -> None:
+        progress(f"draw {side.label}", done, of)
+
+    records = draw_wishes(wishes, config, folder, adapters=side.uses, progress=told)
+    count, seeds = len(suite.prompts), len(params.seeds)
+    free = tuple(records[n * seeds : (n + 1) * seeds] for n in range(count))
+    return Renders(folder, free, records[count * seeds :])

@@ -1,0 +1,206 @@
+"""Archives, unpacked so that nothing in them can do harm.
+
+Only regular files come out, below the folder they are meant for, and never more bytes than the
+archive can honestly hold; every member that is refused is named, and the others go on.
+"""
+
+from __future__ import annotations
+
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from lzma import LZMAError
+from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
+
+from iclora.ingest.found import Unreadable
+from iclora.ingest.names import is_junk
+from schemas.ingest import IngestParams
+
+_CHUNK = 1 << 20
+_SMALL = 1 << 16
+"""Members up to this size are never bombs, whatever their ratio."""
+
+_LONGEST_PART = 200
+"""Bytes of a file or folder name; file systems allow 255."""
+
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError)
+
+
+class Refused(NamedTuple):
+    """A member that was not unpacked."""
+
+    name: str
+    why: Unreadable
+
+
+class _Budget:
+    """How much may come out of one archive."""
+
+    def __init__(self, packed: int, params: IngestParams) -> None:
+        self._ratio = params.max_archive_ratio
+        self._packed = max(packed, 1)
+        honest = max(_SMALL, int(self._packed * self._ratio))
+        self.left = min(honest, params.max_archive_bytes)
+
+    def check(self, name: str, size: int, packed: int) -> None:
+        """Refuses a member that unpacks to more than is honest.
+
+        Raises:
+            Unreadable: it does.
+        """
+        ratio = size / max(packed, 1)
+        if size > _SMALL and ratio > self._ratio:
+            detail = f"{name} unpacks to {ratio:.0f} times its size"
+            raise Unreadable("archive_bomb", detail, ratio, self._ratio)
+        self.spend(name, 0, size)
+
+    def spend(self, name: str, count: int, more: int = 0) -> None:
+        """Counts bytes that came out.
+
+        Raises:
+            Unreadable: more than the archive may give.
+        """
+        self.left -= count
+        if self.left < more:
+            raise Unreadable("archive_bomb", f"{name} and what came before it unpack to too much")
+
+
+def unpack(archive: Path, folder: Path, params: IngestParams) -> list[Refused]:
+    """Unpacks the files of a zip or tar archive.
+
+    Args:
+        archive: its kind is told from its content.
+        folder: empty; gets the files under the names they have in the archive.
+        params: limits on what may come out.
+
+    Returns:
+        The members that were refused, with the reasons.
+
+    Raises:
+        Unreadable: it is not an archive.
+    """
+    try:
+        empty = not archive.stat().st_size
+        zipped = zipfile.is_zipfile(archive)
+    except OSError as error:
+        raise Unreadable("unreadable", f"{archive.name}: {error.strerror}") from error
+    if empty:
+        raise Unreadable("empty_file", f"{archive.name} is empty")
+    return (_unpack_zip if zipped else _unpack_tar)(archive, folder, params)
+
+
+def _unpack_zip(archive: Path, folder: Path, params: IngestParams) -> list[Refused]:
+    budget = _Budget(archive.stat().st_size, params)
+    refused: list[Refused] = []
+    with _mapped(archive), zipfile.ZipFile(archive) as opened:
+        for info in opened.infolist():
+            name = info.filename.replace("\\", "/")
+            if info.is_dir() or is_junk(name):
+                continue
+            with _noting(name, refused):
+                if stat.S_ISLNK(info.external_attr >> 16):
+                    raise Unreadable("link", f"{name} is a link")
+                if info.flag_bits & 1:
+                    raise Unreadable("encrypted", f"{name} is encrypted")
+                budget.check(name, info.file_size, info.compress_size)
+                _copy_out(name, folder, budget, lambda info=info: opened.open(info))
+    return refused
+
+
+def _unpack_tar(archive: Path, folder: Path, params: IngestParams) -> list[Refused]:
+    packed = archive.stat().st_size
+    budget = _Budget(packed, params)
+    refused: list[Refused] = []
+    with _mapped(archive), tarfile.open(archive, "r:*") as opened:
+        members = iter(opened)
+        while True:
+            try:
+                member = next(members, None)
+            except (*_BROKEN, OSError) as error:
+                why = Unreadable("broken_archive", f"{archive.name} breaks off: {error}")
+                return [*refused, Refused(archive.name, why)]
+            if member is None:
+                return refused
+            if member.isdir() or is_junk(member.name):
+                continue
+            with _noting(member.name, refused):
+                _check_kind(member)
+                budget.check(member.name, member.size, packed)
+                _copy_out(
+                    member.name, folder, budget, lambda one=member: _opened_member(opened, one)
+                )
+
+
+def _check_kind(member: tarfile.TarInfo) -> None:
+    if member.issym() or member.islnk():
+        raise Unreadable("link", f"{member.name} is a link to {member.linkname}")
+    if not member.isreg():
+        raise Unreadable("special_file", f"{member.name} is not a regular file")
+
+
+def _opened_member(opened: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    file = opened.extractfile(member)
+    assert file is not None, "regular files can be extracted"
+    return file
+
+
+def _copy_out(
+    name: str, folder: Path, budget: _Budget, open_member: Callable[[], IO[bytes]]
+) -> None:
+    target = folder / safe_name(name)
+    if target.exists():
+        raise Unreadable("duplicate_name", f"{name} is in the archive twice")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise Unreadable("unsafe_path", f"{name} lies below a file") from error
+    whole = False
+    try:
+        with open_member() as packed, target.open("wb") as file:
+            while chunk := packed.read(_CHUNK):
+                budget.spend(name, len(chunk))
+                file.write(chunk)
+        whole = True
+    except (*_BROKEN, NotImplementedError) as error:
+        raise Unreadable("broken_member", f"{name} cannot be unpacked: {error}") from error
+    finally:
+        if not whole:
+            target.unlink(missing_ok=True)
+
+
+def safe_name(name: str) -> PurePosixPath:
+    """A member's name as a path that stays below its folder.
+
+    Raises:
+        Unreadable: it leads elsewhere, or no file can have it.
+    """
+    path = PurePosixPath(name)
+    drive = len(name) > 1 and name[1] == ":"
+    if path.is_absolute() or drive or ".." in path.parts or not path.parts:
+        raise Unreadable("unsafe_path", f"{name} leads out of the archive")
+    strange = any(ord(letter) < ord(" ") for letter in name)
+    if strange or any(len(part.encode(errors="replace")) > _LONGEST_PART for part in path.parts):
+        raise Unreadable("unsafe_path", f"{name!r} is not a name a file can have")
+    return path
+
+
+@contextmanager
+def _noting(name: str, refused: list[Refused]) -> Generator[None]:
+    """Notes a refusal and goes on."""
+    try:
+        yield
+    except Unreadable as why:
+        refused.append(Refused(name, why))
+
+
+@contextmanager
+def _mapped(archive: Path) -> Generator[None]:
+    """Says of an archive that cannot even be opened what it is."""
+    try:
+        yield
+    except _BROKEN as error:
+        raise Unreadable("not_an_archive", f"{archive.name} is not a zip or tar archive") from error

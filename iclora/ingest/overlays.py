@@ -1,0 +1,56 @@
+"""What becomes of a frame that bears a logo, a watermark or a subtitle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from schemas.base import Box
+from schemas.frame import Frame
+from schemas.ingest import OverlayPolicy
+
+
+def treat(frame: Frame, boxes: Iterable[Box], policy: OverlayPolicy) -> Frame | None:
+    """Crops or masks what lies in boxes, or gives the frame up.
+
+    Args:
+        frame: with its crop set.
+        boxes: of overlays, in pixels of the frame's picture.
+        policy: what to do.
+
+    Returns:
+        The frame, changed as the policy says; None if it is to be rejected.
+    """
+    inside = [part for box in boxes if (part := common(box, frame.crop)) is not None]
+    if policy == "ignore" or not inside:
+        return frame
+    if policy == "reject":
+        return None
+    if policy == "mask":
+        return frame.model_copy(update={"masks": (*frame.masks, *inside)})
+    crop = frame.crop
+    for box in inside:
+        crop = cut_away(crop, box)
+    masks = tuple(part for mask in frame.masks if (part := common(mask, crop)) is not None)
+    return frame.model_copy(update={"crop": crop, "masks": masks})
+
+
+def common(one: Box, other: Box) -> Box | None:
+    """Where two boxes overlap, None if they do not."""
+    x0, y0 = max(one[0], other[0]), max(one[1], other[1])
+    x1, y1 = min(one[2], other[2]), min(one[3], other[3])
+    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+
+def cut_away(crop: Box, box: Box) -> Box:
+    """The largest part of a crop, over its whole width or height, that does not touch a box."""
+    inside = common(crop, box)
+    if inside is None:
+        return crop
+    x0, y0, x1, y1 = crop
+    parts = [
+        (x0, y0, x1, inside[1]),
+        (x0, inside[3], x1, y1),
+        (x0, y0, inside[0], y1),
+        (inside[2], y0, x1, y1),
+    ]
+    return max(parts, key=lambda part: (part[2] - part[0]) * (part[3] - part[1]))

@@ -1,0 +1,54 @@
+"""FLUX.1 Fill [dev]: FLUX.1 that also reads a picture with holes and the mask of the holes.
+
+Given panels come in through those condition channels, so the tokens that are drawn stay noisy
+everywhere. The picture with holes is put together from tokens: those of the given panels, and those
+of an empty canvas elsewhere. diffusers encodes the holed picture itself; the difference is confined
+to the tokens along a seam, and the cache needs no entry for every subset of panels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iclora.models.families import Given
+from iclora.models.families.flux1 import Flux1
+
+MASK_VALUES = 256
+"""A token of the released model covers 16 x 16 pixels, each with its own mask value."""
+
+
+class Flux1Fill(Flux1):
+    """The ``Family`` of FLUX.1 Fill."""
+
+    name = "flux1-fill"
+    pipeline = "FluxFillPipeline"
+    needs_blank = True
+
+    def fits_channels(self, channels: int, out: int) -> bool:
+        """See ``Flux1``: the picture's tokens twice, and a mask."""
+        return channels > 2 * out
+
+    def full_size(self) -> Any:
+        """See ``Family``: FLUX.1 Fill [dev]."""
+        from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
+
+        with torch.device("meta"):
+            return FluxTransformer2DModel(
+                in_channels=64 + 64 + MASK_VALUES, out_channels=64, guidance_embeds=True
+            )
+
+    def inputs(self, transformer: Any, tokens: Tensor, given: Given | None) -> Tensor:
+        """Noisy tokens, the picture with holes, and the mask (1 is a hole)."""
+        assert given is not None, "FLUX.1 Fill needs to know what is given, if only nothing"
+        assert given.blank is not None, "FLUX.1 Fill needs the tokens of an empty canvas"
+        clean, blank = given.tokens.to(tokens.dtype), given.blank.to(tokens.dtype)
+        holed = torch.where(given.mask[..., None], clean, blank.expand_as(clean))
+        values = transformer.config.in_channels - tokens.shape[2] - holed.shape[2]
+        holes = (~given.mask)[..., None].to(tokens.dtype).expand(-1, -1, values)
+        return torch.cat([tokens, holed, holes], dim=2)
+
+
+FAMILY = Flux1Fill()

@@ -1,0 +1,250 @@
+"""FLUX.2 klein base 4B (Apache-2.0): another text encoder, another VAE, the same seam.
+
+Source: diffusers' Flux2KleinPipeline. Captions go through a chat template into Qwen3, of which three
+layers are read side by side; latents are packed first and normalised after, by running statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from iclora.errors import BadConfig
+from iclora.models.families import Given, Grid, Posterior, Text
+from iclora.models.families.flux1 import (
+    architecture_of,
+    freeze,
+    load_weights,
+    pack,
+    read_config,
+    shifted_sigmas,
+    text_length,
+    unpack,
+)
+
+LAYERS = (9, 18, 27)
+"""Of Qwen3 4B; in a smaller encoder the layers at a quarter, a half and three quarters."""
+
+QWEN3_LAYERS = 36
+
+
+class Encoder(NamedTuple):
+    """Qwen3 and its tokenizer."""
+
+    tokenizer: Any
+    model: Any
+    length: int
+
+
+class Flux2Klein:
+    """The ``Family`` of FLUX.2 klein."""
+
+    name = "flux2-klein"
+    # Every linear of the blocks; the modulation is shared by all blocks and stays as it is.
+    lora_targets = (
+        r".*transformer_blocks\.\d+\.(.*\.)?"
+        r"(to_q|to_k|to_v|to_out\.0|add_[qkv]_proj|to_add_out|linear_in|linear_out"
+        r"|to_qkv_mlp_proj)"
+        r"|single_transformer_blocks\.\d+\.attn\.to_out"
+    )
+    needs_blank = False
+    pipeline = "Flux2KleinPipeline"
+
+    def check(self, folder: Path, *, training_adapter: str = "") -> None:
+        """See ``Family``: other architectures, and the distilled klein without an adapter."""
+        kind = read_config(folder, "transformer").get("_class_name")
+        if kind != "Flux2Transformer2DModel":
+            raise BadConfig(
+                f"{folder} holds a {kind}, not a FLUX.2 transformer; set base.family to its family"
+            )
+        if _is_distilled(folder) and not training_adapter:
+            raise BadConfig(
+                f"{folder} is the distilled klein, which loses its few steps when it is trained "
+                f"bare: use the base model, or name train.training_adapter"
+            )
+
+    def token_pixels(self, folder: Path) -> int:
+        """See ``Family``: 16 for the released VAE."""
+        return 2 ** len(read_config(folder, "vae")["block_out_channels"])
+
+    def text_length(self, folder: Path) -> int:
+        """See ``Family``."""
+        return text_length(folder / "tokenizer")
+
+    def load_text(
+        self, folder: Path, *, dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> Encoder:
+        """See ``Family``."""
+        from transformers import AutoTokenizer, Qwen3ForCausalLM
+
+        model = Qwen3ForCausalLM.from_pretrained(folder, subfolder="text_encoder", dtype=dtype)
+        tokenizer = AutoTokenizer.from_pretrained(folder, subfolder="tokenizer")
+        return Encoder(tokenizer, freeze(model, device), text_length(folder / "tokenizer"))
+
+    @torch.no_grad()
+    def encode_text(self, encoders: Encoder, captions: Sequence[str]) -> Text:
+        """See ``Family``: ``embeds [B, L, 3D]``."""
+        rows = encoders.tokenizer(
+            [_as_chat(encoders.tokenizer, caption) for caption in captions],
+            padding="max_length",
+            max_length=encoders.length,
+            truncation=True,
+            return_tensors="pt",
+        ).to(encoders.model.device)
+        states = encoders.model(
+            input_ids=rows.input_ids,
+            attention_mask=rows.attention_mask,
+            output_hidden_states=True,
+            use_cache=False,
+        ).hidden_states
+        depth = len(states) - 1
+        chosen = [states[layer * depth // QWEN3_LAYERS] for layer in LAYERS]
+        return {"embeds": torch.cat(chosen, dim=2)}
+
+    def whole(self, encoders: Encoder, captions: Sequence[str]) -> list[bool]:
+        """See ``Family``."""
+        texts = [_as_chat(encoders.tokenizer, caption) for caption in captions]
+        rows = encoders.tokenizer(texts, verbose=False).input_ids
+        return [len(row) <= encoders.length for row in rows]
+
+    def load_vae(
+        self, folder: Path, *, dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> Any:
+        """See ``Family``."""
+        from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
+
+        vae = AutoencoderKLFlux2.from_pretrained(folder, subfolder="vae", torch_dtype=dtype)
+        return freeze(vae, device)
+
+    @torch.no_grad()
+    def encode_images(self, vae: Any, pixels: Tensor) -> Posterior:
+        """See ``Family``."""
+        spread = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
+        mean, scale = _statistics(vae)
+        return Posterior(
+            (pack(spread.mean.float()) - mean) / scale, pack(spread.std.float()) / scale
+        )
+
+    @torch.no_grad()
+    def decode(self, vae: Any, tokens: Tensor, grid: Grid) -> Tensor:
+        """See ``Family``."""
+        mean, scale = _statistics(vae)
+        latents = unpack(tokens.float() * scale + mean, grid)
+        return vae.decode(latents.to(vae.device, vae.dtype), return_dict=False)[0].float()
+
+    def load_transformer(
+        self,
+        folder: Path,
+        *,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+        weights: str = "",
+    ) -> Any:
+        """See ``Family``."""
+        from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DModel
+
+        return load_weights(Flux2Transformer2DModel, folder, dtype, device, weights)
+
+    def architecture(self, folder: Path) -> tuple[int, int]:
+        """See ``Family``."""
+        return architecture_of(read_config(folder, "transformer"))
+
+    def full_size(self) -> Any:
+        """See ``Family``: klein base 4B."""
+        from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DModel
+
+        with torch.device("meta"):
+            return Flux2Transformer2DModel(
+                num_layers=5,
+                num_single_layers=20,
+                num_attention_heads=24,
+                joint_attention_dim=7680,
+                guidance_embeds=False,
+            )
+
+    def token_channels(self, transformer: Any) -> int:
+        """See ``Family``."""
+        return int(transformer.config.out_channels or transformer.config.in_channels)
+
+    def predict(  # noqa: PLR0913 - the mathematics has these arguments
+        self,
+        transformer: Any,
+        tokens: Tensor,
+        t: Tensor,
+        text: Text,
+        *,
+        grid: Grid,
+        guidance: float,
+        given: Given | None = None,
+    ) -> Tensor:
+        """See ``Family``."""
+        dtype = transformer.dtype
+        if given is not None:
+            tokens = torch.where(given.mask[..., None], given.tokens.to(tokens.dtype), tokens)
+        embedded = transformer.config.guidance_embeds
+        batch, length = text["embeds"].shape[:2]
+        return transformer(
+            hidden_states=tokens.to(dtype),
+            timestep=t,
+            guidance=torch.full_like(t, guidance) if embedded else None,
+            encoder_hidden_states=text["embeds"].to(dtype),
+            txt_ids=_text_ids(batch, length, tokens.device),
+            img_ids=_picture_ids(batch, grid, tokens.device),
+            return_dict=False,
+        )[0]
+
+    def sigmas(self, folder: Path, steps: int, tokens: int) -> list[float]:
+        """See ``Family``: the shift is FLUX.2's empirical one, by tokens and steps."""
+        from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
+
+        return shifted_sigmas(folder, steps, compute_empirical_mu(tokens, steps))
+
+
+def _is_distilled(folder: Path) -> bool:
+    file = folder / "model_index.json"
+    if not file.is_file():
+        return False
+    import json
+
+    return bool(json.loads(file.read_text(encoding="utf-8")).get("is_distilled", False))
+
+
+def _as_chat(tokenizer: Any, caption: str) -> str:
+    return cast(
+        "str",
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": caption}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+        ),
+    )
+
+
+def _statistics(vae: Any) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of every value of a token (packed: channel, row, column)."""
+    mean = vae.bn.running_mean.float()
+    deviation = (vae.bn.running_var.float() + vae.config.batch_norm_eps).sqrt()
+    return mean, deviation
+
+
+def _text_ids(batch: int, length: int, device: torch.device) -> Tensor:
+    """``[B, L, 4]``: only the last axis counts, along the caption."""
+    ids = torch.zeros(batch, length, 4, device=device)
+    ids[..., 3] = torch.arange(length, device=device)
+    return ids
+
+
+def _picture_ids(batch: int, grid: Grid, device: torch.device) -> Tensor:
+    """``[B, N, 4]``: row and column on the two middle axes."""
+    ids = torch.zeros(batch, grid.count, 4, device=device)
+    ids[..., 1] = torch.arange(grid.rows, device=device).repeat_interleave(grid.columns)
+    ids[..., 2] = torch.arange(grid.columns, device=device).repeat(grid.rows)
+    return ids
+
+
+FAMILY = Flux2Klein()

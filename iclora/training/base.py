@@ -1,0 +1,98 @@
+"""Bringing the frozen base in: how its weights are held, and what makes it quicker."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from iclora.errors import BadConfig, BadInput
+from iclora.training.fit import available_weights, free_bytes
+from iclora.training.fitting import Shape, choose_weights
+from iclora.training.job import Job
+from iclora.training.team import Team
+from schemas.training import TrainParams
+
+STORED_BYTES = 2
+"""A parameter's bytes in released files: bf16."""
+
+ADAPTER_WIDTHS = 31
+"""Inputs and outputs of a block's linears in units of the width (30.7 in FLUX.1)."""
+
+log = logging.getLogger(__name__)
+
+
+class Base(NamedTuple):
+    """The transformer on the device."""
+
+    transformer: Any
+    weights: str
+    """``dense``, ``fp8`` or ``nf4``."""
+
+    shape: Shape
+
+
+def load_base(job: Job, team: Team, tokens: int) -> Base:
+    """Loads the transformer, with a training adapter fused in where one is named.
+
+    Args:
+        job: names the base.
+        team: its device.
+        tokens: of the largest canvas and its caption.
+    """
+    train = job.config.train
+    shape = expected_shape(job)
+    weights = "dense" if train.weights == "auto" else train.weights
+    if team.device.type == "cuda" and train.plan == "auto":
+        weights = choose_weights(shape, train, tokens, free_bytes(team.device), available_weights())
+    transformer: Any = job.family.load_transformer(
+        job.base.folder,
+        dtype=job.dtype,
+        device=team.device,
+        weights="" if weights == "dense" else weights,
+    )
+    if train.training_adapter:
+        _fuse(job, transformer, Path(train.training_adapter))
+    return Base(transformer, weights, shape)
+
+
+def expected_shape(job: Job) -> Shape:
+    """From the configuration and the sizes of the files, before anything is loaded."""
+    files = (job.base.folder / "transformer").glob("*.safetensors")
+    parameters = sum(file.stat().st_size for file in files) // STORED_BYTES
+    blocks, width = job.family.architecture(job.base.folder)
+    adapter = ADAPTER_WIDTHS * job.config.train.lora.rank * blocks * width
+    return Shape(parameters, adapter, blocks, width)
+
+
+def _fuse(job: Job, transformer: Any, path: Path) -> None:
+    """Adds a training adapter to the frozen weights for good.
+
+    Raises:
+        BadInput: there is no such file.
+    """
+    import diffusers
+
+    if not path.is_file():
+        raise BadInput(f"train.training_adapter: {path} does not exist")
+    pipeline = getattr(diffusers, job.family.pipeline)
+    state = pipeline.lora_state_dict(str(path.resolve()), use_safetensors=True)
+    transformer.load_lora_adapter(state, prefix="transformer", adapter_name="training")
+    transformer.fuse_lora(adapter_names=["training"])
+    transformer.unload_lora()
+    log.info("fused %s", path.name)
+
+
+def prepare_speed(transformer: Any, train: TrainParams) -> None:
+    """Attention backend and compilation, by name.
+
+    Raises:
+        BadConfig: diffusers has no such backend here.
+    """
+    if train.attention:
+        try:
+            transformer.set_attention_backend(train.attention)
+        except (ValueError, RuntimeError, ImportError) as error:
+            raise BadConfig(f"train.attention = {train.attention!r}: {error}") from error
+    if train.compile:
+        transformer.compile_repeated_blocks(dynamic=True)

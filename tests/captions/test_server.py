@@ -1,0 +1,217 @@
+"""The server captioner against a real server that misbehaves."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import threading
+import time
+
+import pytest
+from PIL import Image
+
+from iclora.captions.ask import Failure, Request, ask_all, shrunk_jpeg
+from iclora.captions.server import LONGEST_WAIT, ServerCaptioner
+from iclora.errors import BadConfig
+from schemas.caption import Answer
+from schemas.captioning import CaptionerParams
+
+PICTURE = shrunk_jpeg(Image.new("RGB", (200, 100), "red"), 64)
+ASKED = Request((PICTURE,), "What is seen?")
+SHAPED = ASKED._replace(shape={"type": "object"})
+
+
+@pytest.fixture
+def captioner(server):
+    def make(**changes):
+        known = {"url": server.url, "model": "m", "retries": 2, "backoff_seconds": 0.01}
+        known |= {"timeout_seconds": 5.0} | changes
+        return ServerCaptioner(CaptionerParams(kind="server", **known))
+
+    return make
+
+
+def test_a_request_is_a_chat_completion_with_a_shrunk_jpeg(server, captioner, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "s3cret")
+    server.default = (200, {}, b'{"choices":[{"message":{"content":"red"}}]}')
+    assert ask_all(captioner(key_variable="MY_KEY"), [ASKED]) == [Answer(text="red")]
+    (body,) = server.seen
+    picture, text = body["messages"][0]["content"]
+    head, _, data = picture["image_url"]["url"].partition(",")
+    assert head == "data:image/jpeg;base64"
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (64, 32)
+    assert text == {"type": "text", "text": "What is seen?"}
+    assert (body["model"], body["temperature"], body["max_tokens"]) == ("m", 0, 768)
+    assert server.keys == ["Bearer s3cret"]
+
+
+def test_the_key_is_in_no_setting_log_or_message(server, captioner, monkeypatch, caplog):
+    monkeypatch.setenv("MY_KEY", "s3cret")
+    server.default = (401, {}, b'{"error":{"message":"bad key"}}')
+    asked = captioner(key_variable="MY_KEY")
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(BadConfig, match="MY_KEY") as caught:
+        ask_all(asked, [ASKED])
+    assert "s3cret" not in f"{caught.value} {asked.settings} {asked.label} {caplog.text}"
+
+
+def test_no_key_sends_none(server, captioner, monkeypatch):
+    monkeypatch.delenv("ICLORA_CAPTIONER_KEY", raising=False)
+    ask_all(captioner(), [ASKED])
+    assert server.keys == [None]
+
+
+def test_a_busy_server_is_waited_for_as_long_as_it_says(server, captioner, completion):
+    server.script = [(429, {"Retry-After": "0.4"}, b""), completion("now")]
+    start = time.monotonic()
+    assert ask_all(captioner(), [ASKED]) == [Answer(text="now")]
+    assert 0.4 <= time.monotonic() - start < 5
+    assert len(server.seen) == 2
+
+
+def test_no_wait_is_longer_than_the_longest(server, captioner):
+    server.default = (429, {"Retry-After": "99999"}, b"")
+    waits = []
+    asked = captioner()
+    asked._pause = waits.append
+    ask_all(asked, [ASKED])
+    assert waits == [LONGEST_WAIT, LONGEST_WAIT]
+
+
+def test_waits_double(server, captioner):
+    server.default = (503, {}, b"")
+    waits = []
+    asked = captioner(backoff_seconds=1.0, retries=3)
+    asked._pause = waits.append
+    ask_all(asked, [ASKED])
+    for wait, least in zip(waits, (1.0, 2.0, 4.0), strict=True):
+        assert least <= wait <= 1.25 * least
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        ((429, {}, b""), "busy"),
+        ((500, {}, b"<html>oops</html>"), "server_error"),
+        ((503, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, b""), "server_error"),
+        ((200, {}, b"nonsense"), "nonsense"),
+        ((200, {}, b"[]"), "nonsense"),
+        ((200, {}, b'{"choices": []}'), "nonsense"),
+        ((200, {}, b'{"choices": [{"message": "hm"}]}'), "nonsense"),
+        ((200, {}, b'{"choices": [{"message": {"content": null}}]}'), "nothing"),
+        ((200, {}, b'{"choices": [{"message": {"content": "  "}}]}'), "nothing"),
+        ((200, {}, b""), "nonsense"),
+        ("cut", "unreachable"),
+    ],
+)
+def test_what_may_pass_is_tried_again_and_then_a_failure(server, captioner, completion, reply, why):
+    server.script = [reply, completion("fine")]
+    assert ask_all(captioner(), [ASKED]) == [Answer(text="fine")]
+    server.seen.clear()
+    server.default = reply
+    (failure,) = ask_all(captioner(), [ASKED])
+    assert isinstance(failure, Failure)
+    assert failure.why == why
+    assert failure.sentence
+    assert "127.0.0.1" not in failure.sentence  # verdicts are published
+    assert len(server.seen) == 3  # once and two retries
+
+
+def test_a_silent_server_times_out(server, captioner, completion, slowly):
+    server.default = slowly(1.0, completion("too late"))
+    (failure,) = ask_all(captioner(timeout_seconds=0.1, retries=1), [ASKED])
+    assert failure.why == "unreachable"
+    assert "ReadTimeout" in failure.sentence
+
+
+def test_when_nobody_listens_the_rest_is_given_up_at_once(captioner):
+    waits = []
+    asked = captioner(url="http://127.0.0.1:9/v1", concurrency=2, retries=3)
+    asked._pause = waits.append
+    replies = ask_all(asked, [ASKED] * 40)
+    assert {reply.why for reply in replies} == {"unreachable"}
+    assert len(waits) <= 2 * 3  # of the first two only
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        (("too long", "length"), Answer(text="too long", finish="length")),
+        (("", "content_filter"), Answer(text="", finish="blocked")),
+        (("", "length"), Answer(text="", finish="length")),
+    ],
+)
+def test_how_an_answer_ended_is_told(server, captioner, completion, reply, answer):
+    server.default = completion(*reply)
+    assert ask_all(captioner(), [ASKED]) == [answer]
+    assert len(server.seen) == 1
+
+
+def test_a_refusal_is_an_answer(server, captioner, completion):
+    server.default = completion(None, refusal="I will not.")
+    assert ask_all(captioner(), [ASKED]) == [Answer(text="I will not.", finish="refused")]
+
+
+def test_content_in_parts_is_joined(server, captioner, completion):
+    parts = [{"type": "text", "text": "a "}, {"type": "x"}, {"type": "text", "text": "b"}]
+    server.default = completion(parts)
+    assert ask_all(captioner(), [ASKED]) == [Answer(text="a b")]
+
+
+def test_a_blocked_prompt_and_a_bad_request_are_told_apart(server, captioner):
+    server.default = (400, {}, b'{"error": {"code": "content_filter", "message": "no"}}')
+    assert ask_all(captioner(), [ASKED]) == [Answer(text="", finish="blocked")]
+    server.default = (413, {}, b'{"error": {"message": "picture too large"}}')
+    (failure,) = ask_all(captioner(), [ASKED])
+    assert failure.why == "bad_request"
+    assert "picture too large" in failure.sentence
+    assert len(server.seen) == 2  # neither is tried again
+
+
+def test_json_is_asked_for_until_the_server_says_it_has_none(server, captioner, completion):
+    server.script = [(400, {}, b'{"error": "response_format is not supported"}')]
+    server.default = completion("plain")
+    asked = captioner(concurrency=1)
+    assert ask_all(asked, [SHAPED, SHAPED]) == [Answer(text="plain")] * 2
+    assert ["response_format" in body for body in server.seen] == [True, False, False]
+    assert server.seen[0]["response_format"]["json_schema"]["schema"] == {"type": "object"}
+
+
+def test_an_unknown_model_stops_everything(server, captioner):
+    server.default = (404, {}, b'{"error": {"message": "no such model"}}')
+    with pytest.raises(BadConfig, match=r"caption\.captioner\.model"):
+        ask_all(captioner(), [ASKED] * 5)
+
+
+def test_a_server_needs_an_address():
+    with pytest.raises(BadConfig, match="url is empty"):
+        ServerCaptioner(CaptionerParams(kind="server"))
+
+
+def test_no_more_requests_at_once_than_allowed_even_from_two_sources(
+    server, captioner, completion, slowly
+):
+    server.default = slowly(0.05, completion("x"))
+    threads = [
+        threading.Thread(target=ask_all, args=(captioner(concurrency=3), [ASKED] * 9))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(server.seen) == 18
+    assert server.most_active == 3
+
+
+def test_replies_are_in_the_order_of_the_requests(server, captioner, completion):
+    def echo(body):
+        text = body["messages"][0]["content"][-1]["text"]
+        time.sleep(0.02 * (int(text) % 3))
+        return completion(f"said {text}")
+
+    server.default = echo
+    requests = [Request((PICTURE,), str(number)) for number in range(12)]
+    replies = ask_all(captioner(), requests)
+    assert [reply.text for reply in replies] == [f"said {number}" for number in range(12)]
