@@ -53,7 +53,10 @@ class CaptionParams(Schema):
     """``panels``: one call per panel, then a merge; ``canvas``: one call on the canvas."""
 
     merge: Literal["model", "plain"] = "model"
-    """``plain`` joins the panels' texts by rule, for captioners that only describe pictures."""
+    """``plain`` joins the panels' texts by rule, for captioners that only describe pictures.
+
+    A local captioner whose chat template leaves the prompt out is always merged so.
+    """
 
     captioner: CaptionerParams = CaptionerParams()
     max_words: Annotated[int, Field(ge=1, le=MAX_WORDS)] = MAX_WORDS

@@ -33,6 +33,9 @@ class LoraParams(Schema):
     save_as: Literal["fp16", "bf16", "fp32"] = "fp16"
     """Type of the tensors in the published files; checkpoints are fp32."""
 
+    notes: dict[str, str] = {}
+    """Written into the header of the published files (AI-Toolkit's ``meta``)."""
+
 
 class DataParams(Schema):
     """How samples are read for training."""
@@ -136,6 +139,18 @@ class TrainParams(Schema):
     """Timesteps at which the validation loss is measured, with noise that never changes."""
 
 
+KeyStatus = Literal["honoured", "approximated", "ignored upstream", "refused", "unknown"]
+"""``refused``: AI-Toolkit would do something that iclora does not; training stops with the note."""
+
+
+class Explained(Schema):
+    """What becomes of one key of an AI-Toolkit file."""
+
+    status: KeyStatus
+    note: str = ""
+    """One sentence; for unknown keys the nearest known one."""
+
+
 class StepReport(Schema):
     """What a running training tells whoever watches."""
 
@@ -172,7 +187,12 @@ class Bucket(Schema):
 class TrainPlan(Schema):
     """What a dry run prints: everything that is decided before step 1."""
 
-    version: str
+    base: str
+    """Base model and revision; ``not here`` where its weights are missing: a plan needs none."""
+
+    device: str
+    """What was planned for: ``cpu``, or the free memory."""
+
     samples: PositiveInt
     steps: PositiveInt
     batch: PositiveInt

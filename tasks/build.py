@@ -26,7 +26,9 @@ def plan_build(
 ) -> BuildJob:
     """Resolves the settings and the sources; without sources, renders the demo's films."""
     config = load_config(preset, overrides)
-    found, refused = ingest.resolve_sources(sources or [_demo_films(store)], config.ingest)
+    found, refused = ingest.resolve_sources(
+        sources or [_demo_films(store)], config.ingest, Store(store).work
+    )
     return BuildJob(store=store, name=name, config=config, sources=found, refused=refused)
 
 

@@ -59,6 +59,11 @@ class Captioner(Protocol):
         """What else an answer depends on, such as the number of new tokens."""
         ...
 
+    @property
+    def follows_prompts(self) -> bool:
+        """Whether it does what it is asked; otherwise it describes a picture, whatever is asked."""
+        ...
+
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """Replies to each request, with its place in ``requests``, as soon as it is there."""
         ...

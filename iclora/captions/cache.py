@@ -41,6 +41,11 @@ class CachedCaptioner:
         """The inner captioner's."""
         return self._inner.settings
 
+    @property
+    def follows_prompts(self) -> bool:
+        """The inner captioner's."""
+        return self._inner.follows_prompts
+
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """Replies from memory first, then what the inner captioner says to the rest."""
         rest: list[int] = []

@@ -29,6 +29,11 @@ class LocalCaptioner:
         """The batch counts: kernels sum differently for different sizes."""
         return {"max_new_tokens": self._params.max_new_tokens, "batch": self._params.batch}
 
+    @property
+    def follows_prompts(self) -> bool:
+        """As the model's chat template has it."""
+        return self._model.follows_prompts
+
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """Replies batch by batch; shapes of answers are left to the prompt."""
         questions = [

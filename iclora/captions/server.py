@@ -79,6 +79,11 @@ class ServerCaptioner:
             "json_output": self._params.json_output,
         }
 
+    @property
+    def follows_prompts(self) -> bool:
+        """Chat models do."""
+        return True
+
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """Replies as they come in, at most ``concurrency`` requests at a time."""
         with (

@@ -101,11 +101,19 @@ class CaptionWriter:
         self._layout = layout
         self._params = params
         self._judge = judge
+        by_rule = params.way == "panels" and params.merge == "plain"
+        if not by_rule and not captioner.follows_prompts:
+            log.warning(
+                "%s only describes pictures: its descriptions of the panels are merged by rule",
+                captioner.label,
+            )
+            by_rule = True
+        self._merges_by_rule = by_rule
 
     def write(self, jobs: Sequence[Job]) -> list[Written]:
         """The captions of these sets, in their order."""
         every = [_Pending(job) for job in jobs]
-        if self._params.way == "panels" and self._params.merge == "model":
+        if self._params.way == "panels" and not self._merges_by_rule:
             self._describe_panels(every)
         for number in range(1, self._params.attempts + 1):
             waiting = [pending for pending in every if pending.written is None]
@@ -115,7 +123,7 @@ class CaptionWriter:
         return [pending.written or self._last_resort(pending) for pending in every]
 
     def _round(self, waiting: Sequence[_Pending]) -> None:
-        if self._params.way == "panels" and self._params.merge == "plain":
+        if self._merges_by_rule:
             self._describe_panels(waiting)
             for pending in waiting:
                 if pending.written is None:

@@ -11,7 +11,9 @@ import typer
 
 from iclora.cli.build import build
 from iclora.cli.console import answer, log_to_stderr, results_apart, tell
+from iclora.cli.demo import demo
 from iclora.cli.doctor import doctor
+from iclora.cli.evaluate import evaluate
 from iclora.cli.gc import gc
 from iclora.cli.inspect import inspect
 from iclora.cli.lint_captions import lint_captions
@@ -31,7 +33,9 @@ COMMANDS = (
     review,
     train,
     sample,
+    evaluate,
     promote,
+    demo,
     inspect,
     shots,
     lint_captions,
@@ -40,7 +44,15 @@ COMMANDS = (
 )
 """Every command; its name is the function's, with dashes."""
 
-_THEIRS = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS}
+_THEIRS = {
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
 """What a user mends by giving another path or other rights."""
 
 

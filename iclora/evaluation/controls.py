@@ -17,7 +17,7 @@ from schemas.evaluation import ArmReport, Remark
 ADAPTER, BASE, RIVAL = "adapter", "base", "rival"
 REPEATED, SHUFFLED, REAL = "repeated", "shuffled", "real"
 
-TOLD = ("adherence", "margin", "variety", "spread", "structure")
+TOLD = ("adherence", "own_margin", "variety", "spread", "structure")
 """Scores of which the report says in words when a control beats the adapter."""
 
 
@@ -97,5 +97,7 @@ def remarks(arms: Mapping[str, ArmReport]) -> tuple[Remark, ...]:
 
 
 def _beaten(arm: ArmReport, score: str, theirs: float, ours: float) -> Remark:
-    text = f"In {score}, {arm.label}: {theirs:.3f}, above the adapter's {ours:.3f}."
+    text = (
+        f"In {score.replace('_', ' ')}, {arm.label}: {theirs:.3f}, above the adapter's {ours:.3f}."
+    )
     return Remark(control=arm.arm, score=score, text=text)

@@ -20,10 +20,10 @@ import numpy as np
 from iclora.evaluation.metrics import Array
 from schemas.evaluation import Check, Decision, Margins, Score
 
-REQUIRED = ("variety", "spread", "adherence", "margin", "structure")
+REQUIRED = ("variety", "spread", "adherence", "own_margin", "structure")
 OPTIONAL = ("identity",)
 BETTER = ("consistency", "adherence")
-_MARGIN_OF = {"margin": "adherence"}
+_MARGIN_OF = {"own_margin": "adherence"}
 """The own-versus-other margin is a cosine difference like adherence, and shares its margin."""
 
 
@@ -92,12 +92,12 @@ def _not_worse_checks(evidence: Evidence, margins: Margins) -> list[Check]:
 def _not_worse(evidence: Evidence, name: str, margin: float) -> Check:
     difference = evidence.paired.get(name)
     if difference is None:
-        text = f"{name.capitalize()} against {evidence.rival} was not measured."
+        text = f"{_spoken(name)} against {evidence.rival} was not measured."
         return Check(name=name, passed=False, text=text)
     passed = round(difference.low, 4) >= -margin
     said = "is not worse than" if passed else "may be worse than"
     text = (
-        f"{name.capitalize()} {said} that of {evidence.rival} by more than {margin:g}: "
+        f"{_spoken(name)} {said} that of {evidence.rival} by more than {margin:g}: "
         f"{_said(difference)}."
     )
     return Check(name=name, passed=passed, text=text)
@@ -124,7 +124,7 @@ def _better(evidence: Evidence) -> Check:
     for name in BETTER:
         difference = evidence.paired.get(name)
         if difference is not None and round(difference.low, 4) > 0:
-            text = f"{name.capitalize()} is better than that of {evidence.rival}: "
+            text = f"{_spoken(name)} is better than that of {evidence.rival}: "
             return Check(name="better", passed=True, text=f"{text}{_said(difference)}.")
     said = "; ".join(
         f"{name} {_said(evidence.paired[name])}" if name in evidence.paired else f"{name} missing"
@@ -134,5 +134,10 @@ def _better(evidence: Evidence) -> Check:
     return Check(name="better", passed=False, text=text)
 
 
+def _spoken(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
 def _said(score: Score) -> str:
-    return f"{score.value:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
+    value, low, high = (round(x, 3) + 0.0 for x in (score.value, score.low, score.high))
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"  # the sum makes -0.0 positive

@@ -35,9 +35,9 @@ CAPPED = "_capped"
 """Behind a score's name: what exceeds the real sets' own counts for nothing."""
 
 _CONTROL_LABELS = {
-    REPEATED: "one panel repeated",
-    SHUFFLED: "panels shuffled between sets",
-    REAL: "real unseen sets",
+    REPEATED: "panel repeated",
+    SHUFFLED: "panels shuffled",
+    REAL: "real sets",
 }
 _MADE_OF_PANELS = "the control is made of the adapter's panels, so its canvas does not exist"
 _ONE_SEED = "there is one canvas a caption"
@@ -79,7 +79,7 @@ def find_out(contest: Contest, shown: Evidences, judges: Judges) -> Findings:
     """Measures everything and applies the rule."""
     config, how = contest.config, resampling(contest.config.evaluate)
     real = _measure_real(shown.suite, config, judges)
-    limits = find_limits(real, shown.gallery, config.evaluate)
+    limits = find_limits(real, shown.gallery, config.evaluate, seen=shown.suite.real_seen)
     texts = _texts(shown.suite.prompts, config, judges)
     measured = {
         arm: measure(r.open_free(), config.layout, judges) for arm, r in shown.renders.items()
@@ -135,6 +135,8 @@ def _real_scores(
     captions = [found.caption for found in shown.suite.real]
     found = arm_scores(real, _texts(captions, config, judges), shown.gallery, limits)
     found["identity"] = metrics.identity(real.clip, (GIVEN_PANEL,))[:, 0]
+    if shown.suite.real_seen:
+        del found["nearest"], found["memorised"]
     if real.read is not None:
         found["true_consistency"] = true_consistency(real.read)
         structures = [structured(caption, config) for caption in captions]

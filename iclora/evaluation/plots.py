@@ -24,7 +24,10 @@ TITLES = {
     "spread": ("Spread over seeds", "mean distance between canvases of one caption"),
     "adherence": ("Adherence", "mean cosine between each panel and its own text"),
     "true_adherence": ("True adherence", "share of the named attributes that are drawn"),
-    "margin": ("Own-text margin", "own text's cosine over the other panels' texts; chance is 0"),
+    "own_margin": (
+        "Own-text margin",
+        "own text's cosine over the other panels' texts; chance is 0",
+    ),
     "wins": ("Own text wins", "share of panels that fit their own text best"),
     "structure": ("Structure", "seams where the layout says, and one picture in each panel"),
     "identity": ("Conditional identity", "mean cosine between the given panel and the drawn ones"),
@@ -142,10 +145,10 @@ class Difference(NamedTuple):
 
 def differences(paired: Mapping[str, Score], margins: Margins) -> list[Difference]:
     """Adapter minus another arm, score by score, in words."""
-    allowed: dict[str, float] = {**margins.model_dump(), "margin": margins.adherence}
+    allowed: dict[str, float] = {**margins.model_dump(), "own_margin": margins.adherence}
     titles: dict[str, str] = {}
     for name, (title, _) in TITLES.items():
-        titles |= {name: title, f"{name}{CAPPED}": f"{title}, as far as real sets have it"}
+        titles |= {name: title, f"{name}{CAPPED}": f"{title}, as far as real sets go"}
         if f"{name}{CAPPED}" in paired and name in allowed:
             allowed[f"{name}{CAPPED}"] = allowed.pop(name)
     names = [name for name in titles if name in paired]
@@ -162,7 +165,8 @@ def differences(paired: Mapping[str, Score], margins: Margins) -> list[Differenc
 
 def signed(score: Score) -> str:
     """``+0.031 [+0.010, +0.052]``."""
-    return f"{score.value:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
+    value, low, high = (round(x, 3) + 0.0 for x in (score.value, score.low, score.high))
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"  # the sum makes -0.0 positive
 
 
 def _verdict(name: str, score: Score) -> str:

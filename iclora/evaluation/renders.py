@@ -80,9 +80,10 @@ def draw_side(
     params = config.evaluate
     folder = store.work / "renders"
     wishes = [Wish(prompt, seed) for prompt in suite.prompts for seed in params.seeds]
+    known = () if suite.real_seen else suite.real[: params.conditional_prompts]
     wishes += [
         Wish(found.caption, params.seeds[0], {GIVEN_PANEL: found.panels()[GIVEN_PANEL]})
-        for found in suite.real[: params.conditional_prompts]
+        for found in known
     ]
 
     def told(_what: str, done: int, of: int) -> None:

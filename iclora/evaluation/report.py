@@ -32,6 +32,9 @@ from schemas.sampling import RenderRecord
 
 TEMPLATE = "report.html.j2"
 _ROWS_A_SHEET = 12
+_COMPLETED = 8
+"""Conditional renders shown."""
+
 _QUALITY = 85
 
 
@@ -163,6 +166,7 @@ def _context(report: EvaluationReport, material: Material) -> dict[str, Any]:
             if side.arm in findings.paired
         },
         "rows": _rows(material),
+        "conditional": _conditional(material),
         "worst": _extremes(material, [(n, k) for n, k, _ in findings.worst]),
         "nearest": _extremes(material, [(n, k) for n, k, _, _ in findings.nearest]),
         "training": {key: _data_uri(image, material) for key, image in material.training.items()},
@@ -184,26 +188,38 @@ class Card(NamedTuple):
     seed: int
 
 
-def _card(material: Material, arm: str, prompt: int, seed: int) -> Card:
-    renders = material.renders[arm]
-    record = renders.free[prompt][seed]
+def _card(material: Material, arm: str, record: RenderRecord) -> Card:
     label = next(side.label for side in material.contest.sides if side.arm == arm)
     config = material.contest.config
     parts = structured(record.caption, config).parts
-    uri = _data_uri(_canvas(renders, prompt, seed), material)
-    markers = config.layout.markers
-    return Card(label, uri, record.caption, tuple(zip(markers, parts, strict=True)), record.seed)
+    picture = open_picture(material.renders[arm].folder / record.canvas)
+    pairs = tuple(zip(config.layout.markers, parts, strict=True))
+    return Card(label, _data_uri(picture, material), record.caption, pairs, record.seed)
 
 
 def _rows(material: Material) -> list[list[Card]]:
     """Per prompt one card a side, the first seed."""
     arms = [side.arm for side in material.contest.sides]
     count = len(material.suite.prompts)
-    return [[_card(material, arm, prompt, 0) for arm in arms] for prompt in range(count)]
+    return [
+        [_card(material, arm, material.renders[arm].free[prompt][0]) for arm in arms]
+        for prompt in range(count)
+    ]
+
+
+def _conditional(material: Material) -> list[list[Card]]:
+    """Per completed set one card a side."""
+    arms = [side.arm for side in material.contest.sides]
+    count = min(_COMPLETED, len(material.renders[ADAPTER].conditional))
+    return [
+        [_card(material, arm, material.renders[arm].conditional[number]) for arm in arms]
+        for number in range(count)
+    ]
 
 
 def _extremes(material: Material, places: Sequence[tuple[int, int]]) -> list[Card]:
-    return [_card(material, ADAPTER, prompt, seed) for prompt, seed in places]
+    free = material.renders[ADAPTER].free
+    return [_card(material, ADAPTER, free[prompt][seed]) for prompt, seed in places]
 
 
 def _data_uri(picture: Image.Image, material: Material) -> str:

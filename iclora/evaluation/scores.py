@@ -63,13 +63,16 @@ class Gallery(NamedTuple):
     """[M, P, D]."""
 
 
-def find_limits(real: Measured | None, gallery: Gallery, params: EvaluateParams) -> Limits:
-    """What is normal, from the real sets (val) and the training sets.
+def find_limits(
+    real: Measured | None, gallery: Gallery, params: EvaluateParams, *, seen: bool = False
+) -> Limits:
+    """What is normal, from the real sets and the training sets.
 
     Args:
-        real: the unseen real sets [M, 1, ...], or None if there are none.
+        real: the real sets [M, 1, ...], or None if there are none.
         gallery: the training sets; may be empty.
         params: the floor of ``near_duplicate`` and the tail of ``memorised``.
+        seen: the real sets are training sets.
     """
     rows = [gallery.panels] if len(gallery.panels) else []
     inner = _DEFAULT_INNER_LIMIT
@@ -81,7 +84,8 @@ def find_limits(real: Measured | None, gallery: Gallery, params: EvaluateParams)
         pairs = _pair_cosines(np.concatenate(rows))
         near = max(near, float(np.nanquantile(pairs, _QUANTILE)))
         spread = 1.0 - float(np.nanquantile(pairs, _ALIKE))
-    return Limits(near, inner, _memorised_limit(real, gallery, params.memorised_tail), spread)
+    unseen = None if seen else real
+    return Limits(near, inner, _memorised_limit(unseen, gallery, params.memorised_tail), spread)
 
 
 def _pair_cosines(panels: Array) -> Array:
@@ -120,7 +124,7 @@ def embedding_scores(panels: Array, thumbs: Array, texts: Array, limits: Limits)
         "consistency": metrics.consistency(panels),
         "variety": metrics.variety(panels, thumbs, limits.near_duplicate),
         "adherence": metrics.adherence(panels, texts),
-        "margin": metrics.own_margin(panels, texts),
+        "own_margin": metrics.own_margin(panels, texts),
         "wins": metrics.wins(panels, texts),
     }
     if panels.shape[1] > 1:

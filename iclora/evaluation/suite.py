@@ -66,6 +66,11 @@ class Suite(NamedTuple):
 
     prompts: tuple[str, ...]
     real: tuple[RealSet, ...]
+    """Unseen sets (val); training sets where there are none, see ``real_seen``."""
+
+    real_seen: bool
+    """The real sets were trained on: they show what is normal, but are no test of memory."""
+
     withheld: int
     """Prompts left out because they were trained on."""
 
@@ -82,10 +87,11 @@ def choose_suite(dataset: Dataset, config: Config) -> Suite:
         BadInput: the dataset has another layout, no prompt is left, or a prompt breaks its format.
     """
     _check_layout(dataset, config.layout)
+    layout = config.layout
     trained = {flatten(sample.text) for sample in dataset.samples("train")}
-    unseen = (found for found in real_sets(dataset, "val", config.layout))
-    real = tuple(islice((found for found in unseen if found.caption not in trained), MAX_REAL))
-    wanted = config.evaluate.prompts or tuple(found.caption for found in real)
+    unseen = (found for found in real_sets(dataset, "val", layout) if found.caption not in trained)
+    val = tuple(islice(unseen, MAX_REAL))
+    wanted = config.evaluate.prompts or tuple(found.caption for found in val)
     wanted = wanted or config.sample.prompts
     fresh = [text for text in dict.fromkeys(map(flatten, wanted)) if text not in trained]
     if not fresh:
@@ -94,9 +100,14 @@ def choose_suite(dataset: Dataset, config: Config) -> Suite:
             f"--set evaluate.prompts=[...]"
         )
     prompts = tuple(fresh[: config.evaluate.max_prompts])
-    if config.evaluate.prompts or not real:
-        check_captions(prompts, config.layout, config.caption)
-    return Suite(prompts, real, withheld=len(set(map(flatten, wanted)) & trained))
+    if config.evaluate.prompts or not val:
+        check_captions(prompts, layout, config.caption)
+    return Suite(
+        prompts=prompts,
+        real=val or tuple(islice(real_sets(dataset, "train", layout), MAX_REAL)),
+        real_seen=not val,
+        withheld=len(set(map(flatten, wanted)) & trained),
+    )
 
 
 def real_sets(dataset: Dataset, split: Split, layout: Layout) -> Iterator[RealSet]:

@@ -27,11 +27,11 @@ _DIGITS = re.compile(r"([0-9]+)")
 
 
 def natural(name: str) -> tuple[object, ...]:
-    """A sort key under which ``shot2`` comes before ``shot10``."""
-    parts = [part for part in PurePosixPath(name).parts if part != "/"]
-    runs = [[run for run in _DIGITS.split(part) if run] for part in parts]
-    split = tuple(tuple(_rank(run) for run in part) for part in runs)
-    return (split, name)
+    """A sort key under which ``shot2`` comes before ``shot10``, and ``shot`` before both."""
+    path = PurePosixPath(name)
+    parts = [*path.parent.parts, path.stem]
+    split = tuple(tuple(_rank(run) for run in _DIGITS.split(part) if run) for part in parts)
+    return (split, path.suffix.casefold(), name)
 
 
 def _rank(run: str) -> tuple[int, int, str]:
@@ -40,9 +40,8 @@ def _rank(run: str) -> tuple[int, int, str]:
 
 def is_junk(name: str) -> bool:
     """Whether a file is an operating system's leftover (``__MACOSX/._x``, ``.DS_Store``)."""
-    return any(
-        part.startswith(".") or part.casefold() in _JUNK for part in PurePosixPath(name).parts
-    )
+    parts = [part for part in PurePosixPath(name).parts if part not in (".", "..")]
+    return any(part.startswith(".") or part.casefold() in _JUNK for part in parts)
 
 
 def suffix_of(name: str) -> str:

@@ -25,7 +25,7 @@ from schemas.frame import Frame
 from schemas.ingest import IngestParams
 from schemas.verdict import Verdict
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "MPO", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
 """What Pillow may decode here: none of these runs another program."""
 
 _PLAIN_FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}

@@ -37,8 +37,8 @@ _MANY = 24
 _MIXED = 0.4
 """A step beside the seam of this share of it: the row between the two is a mixture."""
 
-_FLAT = 3.0
-"""Standard deviation along a line of one colour (a gutter)."""
+_FLAT_SHARE, _FLAT_STEP = 0.9, 12.0
+"""Share of a gutter's line that is within so many grey levels of its median; ringing is not."""
 
 
 def panel_boxes(grey: Pixels, rows: int, columns: int) -> tuple[Box, ...]:
@@ -122,7 +122,8 @@ def _gutter(
     They differ where the seam is one side of a line of one colour with an edge on the other side,
     and where scaling has mixed the two parts in the row at the seam.
     """
-    flat = values.std(axis=1) < _FLAT
+    strays = np.abs(values - np.median(values, axis=1, keepdims=True))
+    flat = (strays <= _FLAT_STEP).mean(axis=1) >= _FLAT_SHARE
     limit = len(flat) // 10
     first, end = seam, seam
     while end < len(flat) - 1 and flat[end]:

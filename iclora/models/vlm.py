@@ -97,6 +97,11 @@ class VisionLanguageModel:
         """``name@revision``: what manifests record."""
         return f"{self.name}@{self.revision}"
 
+    @property
+    def follows_prompts(self) -> bool:
+        """Whether the prompt reaches the model: small captioners' chat templates leave it out."""
+        return self._chat(Question((), "one")) != self._chat(Question((), "another"))
+
     def answer(
         self, questions: Sequence[Question], *, max_new_tokens: int = 256, batch: int = 8
     ) -> list[Answer]:

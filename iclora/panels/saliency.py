@@ -23,6 +23,11 @@ _FLAT = 1.0
 """Steps of 8-bit luma: a picture that varies less has nothing salient."""
 
 
+_NOISE = _SIDE / 12**0.5
+"""Amplitude that rounding luma to whole steps gives every frequency; drawn pictures have spectra
+with gaps, whose logarithms would drown everything else."""
+
+
 def saliency(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
     """How salient each region is.
 
@@ -36,7 +41,7 @@ def saliency(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
     if float(small.std()) < _FLAT:
         return np.zeros((_SIDE, _SIDE), np.float32)
     spectrum = np.fft.fft2(small)
-    logs = np.log(np.abs(spectrum) + 1e-8).astype(np.float32)
+    logs = np.log(np.abs(spectrum) + _NOISE).astype(np.float32)
     expected = cv2.blur(logs, (_AVERAGE, _AVERAGE), borderType=cv2.BORDER_WRAP)
     rest = np.exp(logs - expected) * np.exp(1j * np.angle(spectrum))
     salient = (np.abs(np.fft.ifft2(rest)) ** 2).astype(np.float32)

@@ -73,7 +73,9 @@ def _write_sheet(out: Path, records: Sequence[RenderRecord]) -> None:
         for caption in captions
     ]
     with whole(out / SHEET) as scratch:
-        contact_sheet(rows, captions, side=_SHEET_SIDE).save(scratch, "JPEG", quality=90, subsampling=0)
+        contact_sheet(rows, captions, side=_SHEET_SIDE).save(
+            scratch, "JPEG", quality=90, subsampling=0
+        )
 
 
 def _opened(canvas: Path) -> Image.Image:

@@ -35,7 +35,7 @@ from schemas.verdict import Ledger, Tally, Verdict, add_tallies
 BY_HAND = "by hand"
 """The captioner of a caption that a person edited."""
 
-_ABSOLUTE = re.compile(r"^(/|~|[A-Za-z]:[\\/]|file:)")
+_ABSOLUTE = re.compile(r"/|~[\\/]|[A-Za-z]:[\\/]|file:")
 
 
 class Entry(NamedTuple):

@@ -8,7 +8,7 @@ lies beside it. Rejected: guessing from the pictures, which would be a third mod
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import fsspec
 
@@ -72,6 +72,17 @@ def is_of_film_world(source: Source) -> bool:
     return bool(fs.exists(f"{str(path).rpartition('.')[0]}.truth.json"))
 
 
-def is_preview(config: Config, sources: Sequence[Source]) -> bool:
-    """Whether a dataset of these sources is only a preview."""
-    return uses_miniature(config) and not all(is_of_film_world(source) for source in sources)
+def is_preview(models: Mapping[str, str], sources: Sequence[Source]) -> bool:
+    """Whether a dataset of these sources is only a preview.
+
+    Args:
+        models: what ``models_of`` says of the dataset.
+        sources: those that were ingested.
+    """
+    used = f"{models['clip']}, {models['captioner']}".split(", ")
+    return any(name.startswith(MINIATURE) for name in used) and not all_of_film_world(sources)
+
+
+def all_of_film_world(sources: Iterable[Source]) -> bool:
+    """Whether every source was drawn by the miniature's renderer."""
+    return all(is_of_film_world(source) for source in sources)

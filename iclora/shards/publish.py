@@ -21,8 +21,9 @@ from typing import NamedTuple
 from iclora.errors import BadConfig, BadInput, BuildStopped
 from iclora.shards.card import write_card
 from iclora.shards.contents import Contents, Entry, gather, portable, portable_config
+from iclora.shards.ledger import stop_if_failing
 from iclora.shards.preview import pick, write_preview
-from iclora.shards.provenance import is_preview, models_of
+from iclora.shards.provenance import all_of_film_world, is_preview, models_of
 from iclora.shards.read import LATEST
 from iclora.shards.split import assign_splits, unit_of
 from iclora.shards.tables import SampleRow, write_rejects, write_samples
@@ -104,7 +105,7 @@ def publish_dataset(  # noqa: PLR0913 - one argument a stage; the flow names eac
     Raises:
         BadConfig: the name cannot be one.
         BadInput: nothing was kept; the text says why.
-        BuildStopped: a ledger does not add up.
+        BuildStopped: a ledger does not add up, or too large a share of a stage failed.
     """
     check_name(name)
     order = sorted(range(len(sources)), key=lambda number: sources[number].name)
@@ -116,6 +117,7 @@ def publish_dataset(  # noqa: PLR0913 - one argument a stage; the flow names eac
         by_key = {line.key: line for line in review}
         contents = gather(store, sources, refused, stages, chosen, by_key)
         _note_unknown(review, contents)
+        _stop_if_failing(contents, config)
         version, samples = _write_version(store, _plan(name, config, sources, contents))
         return Published(
             name=name, version=version, samples=samples, chosen=chosen, stages=tuple(stages)
@@ -124,7 +126,7 @@ def publish_dataset(  # noqa: PLR0913 - one argument a stage; the flow names eac
     data = BuildConfig.of(config)
     facts = [source.model_copy(update={"url": ""}) for source in sources]
     given = (facts, refused, stages, review)
-    inputs = [name, chosen.digest, str(is_preview(config, sources))]
+    inputs = [name, chosen.digest, str(all_of_film_world(sources))]
     inputs += [digest_of([one.to_json() for one in items]) for items in given]
     published = result_of(store, run_stage(store, STAGE, [data], inputs, assemble), Published)
     if not store.exists(f"{folder_of_version(name, published.version)}/{MANIFEST}"):
@@ -173,6 +175,12 @@ def _plan(name: str, config: Config, sources: Sequence[Source], contents: Conten
         scores=tuple(sorted(names)),
         extension=extensions.pop(),
     )
+
+
+def _stop_if_failing(contents: Contents, config: Config) -> None:
+    for stage, total in contents.ledger.items():
+        failed = [v for v in contents.rejects if v.stage == stage and v.outcome == "failed"]
+        stop_if_failing(stage, failed, total, config.ingest.max_failed)
 
 
 def _note_unknown(review: Sequence[ReviewLine], contents: Contents) -> None:
@@ -313,7 +321,7 @@ def _manifest(plan: _Plan, shards: tuple[ShardEntry, ...], folder: Path) -> Data
     return DatasetManifest(
         name=plan.name,
         version="",
-        preview=is_preview(config, plan.sources),
+        preview=is_preview(models, plan.sources),
         config=portable_config(BuildConfig.of(config)),
         models={role: portable(model) for role, model in models.items()},
         samples=len(contents.entries),

@@ -64,7 +64,9 @@ def _unused_stages(store: Store) -> Iterator[str]:
         live |= {folder_of(ref), folder_of(made.chosen)}
         for stages in made.stages:
             live |= {folder_of(StageRef.from_json(one)) for one in stages.to_json().values()}
-            frames |= {frame.id for frame in result_of(store, stages.ingested, Ingested).frames}
+            ingested = result_of(store, stages.ingested, Ingested)
+            given = (frame for one in ingested.given for frame in one.frames)
+            frames |= {frame.id for frame in (*ingested.frames, *given)}
     for stage in store.names("stages"):
         for digest in store.names(f"stages/{stage}"):
             ref = StageRef(stage=stage, digest=digest)

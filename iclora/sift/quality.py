@@ -75,19 +75,19 @@ def merit(scores: Scores) -> float:
 
 
 def find_fault(scores: Scores, params: QualityParams) -> Fault | None:
-    """The first threshold that a frame fails, or None."""
-    low = (
-        ("too_small", "side", float(params.min_side)),
-        ("black", "luma", params.min_luma),
-        ("low_information", "entropy", params.min_entropy),
-    )
-    for reason, name, least in low:
-        if scores[name] < least:
-            return Fault(reason, scores[name], least)
-    if scores["luma"] > params.max_luma:
-        return Fault("blown", scores["luma"], params.max_luma)
-    if scores["text"] > params.max_text:
-        return Fault("mostly_text", scores["text"], params.max_text)
-    if scores["sharpness"] < params.min_sharpness:
-        return Fault("blurred", scores["sharpness"], params.min_sharpness)
+    """The first threshold that a frame fails, or None.
+
+    The order goes from what says most to what follows from it: a black frame is also empty.
+    """
+    for reason, name, least, most in (
+        ("too_small", "side", params.min_side, math.inf),
+        ("black", "luma", params.min_luma, math.inf),
+        ("blown", "luma", 0.0, params.max_luma),
+        ("low_information", "entropy", params.min_entropy, math.inf),
+        ("mostly_text", "text", 0.0, params.max_text),
+        ("blurred", "sharpness", params.min_sharpness, math.inf),
+    ):
+        value = scores[name]
+        if not least <= value <= most:
+            return Fault(reason, value, float(least if value < least else most))
     return None

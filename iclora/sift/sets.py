@@ -230,9 +230,7 @@ def _judge(
             quota = params.max_sets_a_scene
             full = len(chosen) == quota
             detail = "the scene has its sets" if full else "its companions are in other sets"
-            verdict = _rejected(
-                sight, index, "leftover", float(len(chosen)), float(quota), detail
-            )
+            verdict = _rejected(sight, index, "leftover", float(len(chosen)), float(quota), detail)
         elif index in search.loose_ends:
             ends = search.loose_ends[index]
             verdict = _rejected(sight, index, "ends_apart", ends, params.band.ends, "cosine")

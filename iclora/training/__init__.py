@@ -8,9 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from iclora.store import Store
+from iclora.training.ai_toolkit import ToolkitJob, explain, export_ai_toolkit, read_ai_toolkit
 from schemas.adapter import AdapterRef
 from schemas.config import Config
-from schemas.training import StepReport
+from schemas.training import StepReport, TrainPlan
+
+__all__ = [
+    "ToolkitJob",
+    "explain",
+    "export_ai_toolkit",
+    "plan_training",
+    "read_ai_toolkit",
+    "train_adapter",
+]
 
 
 def _nobody(_report: StepReport) -> None:
@@ -51,3 +61,25 @@ def train_adapter(
     from iclora.training.run import train
 
     return train(store, dataset, config, name, watch=progress, resume=resume)
+
+
+def plan_training(
+    store: Store, dataset: str, config: Config, *, memory: float = 0.0
+) -> TrainPlan:
+    """A dry run: buckets, batches and how a step would be made to fit.
+
+    Works without the base's weights, from the family's released sizes.
+
+    Args:
+        store: where datasets are.
+        dataset: path, URL, ``name`` or ``name@version``.
+        config: the resolved configuration.
+        memory: GiB of the device to plan for; 0 plans for this machine.
+
+    Raises:
+        BadInput: the dataset cannot be used.
+        BadConfig: settings contradict each other, or nothing fits into the memory.
+    """
+    from iclora.training.plan import plan
+
+    return plan(store, dataset, config, memory)

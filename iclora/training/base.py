@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from iclora.errors import BadConfig, BadInput
+from iclora.models.families import Family, Geometry
 from iclora.training.fit import available_weights, free_bytes
 from iclora.training.fitting import Shape, choose_weights
 from iclora.training.job import Job
@@ -58,11 +59,25 @@ def load_base(job: Job, team: Team, tokens: int) -> Base:
 
 def expected_shape(job: Job) -> Shape:
     """From the configuration and the sizes of the files, before anything is loaded."""
-    files = (job.base.folder / "transformer").glob("*.safetensors")
+    return shape_at(geometry_of(job.family, job.base.folder), job.config.train.lora.rank)
+
+
+def shape_at(geometry: Geometry, rank: int) -> Shape:
+    """A base with an adapter of this rank on it."""
+    adapter = ADAPTER_WIDTHS * rank * geometry.blocks * geometry.width
+    return Shape(geometry.parameters, adapter, geometry.blocks, geometry.width)
+
+
+def geometry_of(family: Family, folder: Path) -> Geometry:
+    """What a base's files say of it."""
+    files = (folder / "transformer").glob("*.safetensors")
     parameters = sum(file.stat().st_size for file in files) // STORED_BYTES
-    blocks, width = job.family.architecture(job.base.folder)
-    adapter = ADAPTER_WIDTHS * job.config.train.lora.rank * blocks * width
-    return Shape(parameters, adapter, blocks, width)
+    return Geometry(
+        family.token_pixels(folder),
+        family.text_length(folder),
+        *family.architecture(folder),
+        parameters,
+    )
 
 
 def _fuse(job: Job, transformer: Any, path: Path) -> None:

@@ -74,7 +74,7 @@ def open_job(store: Store, dataset: str, config: Config, name: str) -> Job:
         MissingModel: the base is not on this machine.
     """
     data = open_dataset(store, dataset)
-    _refuse_preview(data, config)
+    refuse_preview(data, config)
     family = load_family(config.base.family)
     base = locate(config.base.model)
     family.check(base.folder, training_adapter=config.train.training_adapter)
@@ -91,7 +91,12 @@ def open_job(store: Store, dataset: str, config: Config, name: str) -> Job:
     return Job(store, data, family, base, identity, Cache(store, encoder))
 
 
-def _refuse_preview(data: Dataset, config: Config) -> None:
+def refuse_preview(data: Dataset, config: Config) -> None:
+    """Keeps miniature captions away from real bases.
+
+    Raises:
+        BadConfig: the dataset is a preview and nobody said that this is wanted.
+    """
     real = not config.base.model.startswith(MINIATURE)
     if data.manifest.preview and real and not config.data.allow_preview:
         raise BadConfig(
@@ -100,18 +105,22 @@ def _refuse_preview(data: Dataset, config: Config) -> None:
         )
 
 
-def read_material(job: Job) -> Material:
+def read_material(dataset: Dataset, config: Config, step: int) -> Material:
     """Plans every sample of both splits.
+
+    Args:
+        dataset: where from.
+        config: ``data`` and ``train`` are read.
+        step: pixels on a token's side.
 
     Raises:
         BadInput: no sample is left to learn from.
         BadConfig: ``train.panel_weights`` has another length than the panels.
     """
-    step = job.family.token_pixels(job.base.folder)
-    weights = job.config.train.panel_weights
+    weights = config.train.panel_weights
 
     def read(split: Any) -> Iterator[Item]:
-        for item in read_items(job.dataset.samples(split), job.config.data.resolutions, step):
+        for item in read_items(dataset.samples(split), config.data.resolutions, step):
             if weights and len(weights) != item.panels:
                 raise BadConfig(
                     f"train.panel_weights has {len(weights)} values, but {item.key} has "
@@ -122,9 +131,9 @@ def read_material(job: Job) -> Material:
     train = list(read("train"))
     learnable = {item.key: item for item in train if _learnable(item)}
     if not learnable:
-        raise BadInput(f"{job.dataset.url} has no train sample that is not masked all over")
+        raise BadInput(f"{dataset.url} has no train sample that is not masked all over")
     chosen = sorted(read("val"), key=lambda item: digest_of(item.key))
-    val = [item for item in chosen if _learnable(item)][: job.config.train.validate_samples]
+    val = [item for item in chosen if _learnable(item)][: config.train.validate_samples]
     return Material(learnable, val, len(train) - len(learnable))
 
 
@@ -132,9 +141,8 @@ def _learnable(item: Item) -> bool:
     return all(view.learn.any() for view in item.views.values())
 
 
-def tokens_of(job: Job, material: Material) -> dict[Grid, int]:
-    """Tokens of every shape that can come, the longest caption's included."""
-    text = job.family.text_length(job.base.folder)
+def tokens_of(material: Material, text: int) -> dict[Grid, int]:
+    """Tokens of every shape that can come, with the ``text`` tokens of a caption."""
     items = [*material.train.values(), *material.val]
     grids = {view.grid for item in items for view in item.views.values()}
     return {grid: grid.count + text for grid in sorted(grids)}

@@ -164,4 +164,3 @@ def _copy_into(target: Tensor, value: Tensor, where: str) -> None:
             f"{where} is {list(value.shape)}, but train.lora.rank asks for {list(target.shape)}"
         )
     target.data[:rows, :columns].copy_(value)
-

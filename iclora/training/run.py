@@ -106,7 +106,8 @@ def _only_one(job: Job, team: Team) -> Generator[None]:
 
 
 def _prepare(job: Job, team: Team) -> Material:
-    material = read_material(job)
+    step = job.family.token_pixels(job.base.folder)
+    material = read_material(job.dataset, job.config, step)
     if team.leads:
         fill_caches(job, material, team.device)
     team.wait()
@@ -115,7 +116,7 @@ def _prepare(job: Job, team: Team) -> Material:
 
 def _assemble(job: Job, material: Material, team: Team) -> tuple[Loop, Parts]:
     train = job.config.train
-    tokens = tokens_of(job, material)
+    tokens = tokens_of(material, job.family.text_length(job.base.folder))
     transformer, weights, shape = load_base(job, team, max(tokens.values()))
     tensors = add_lora(transformer, job.family, rank=train.lora.rank, seed=train.seed)
     if train.lora.start_from:
@@ -169,6 +170,7 @@ def _publish(job: Job, loop: Loop, parts: Parts, seconds: float) -> None:
 
 def _facts(job: Job, step: int) -> dict[str, str]:
     return {
+        **job.config.train.lora.notes,
         "iclora_version": job.identity.version,
         "iclora_dataset": job.identity.dataset,
         "iclora_base": job.identity.base,

@@ -18,6 +18,7 @@ class Counter:
         self.label = label
         self.settings = settings
         self.asked = []
+        self.follows_prompts = True
 
     def ask(self, requests):
         for place, request in reversed(list(enumerate(requests))):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import json
+import tarfile
+
 import pytest
 
 from iclora.captions.budget import token_bound, token_counter
 from iclora.captions.lint import LONGEST, lint_caption, lint_path, rule_names
 from iclora.errors import BadConfig, BadInput
 from iclora.presets import load_config
+from schemas.dataset import BuildConfig, DatasetManifest, ShardEntry
 
 CONFIG = load_config("movie-shots")
 CLEAN = (
@@ -143,9 +148,10 @@ def test_a_broken_caption_is_caught_by_its_rule(rule, text):
 def test_a_list_of_words_is_no_sentence():
     said = "sea; [SCENE-1] foam, {}[SCENE-2] gull, [SCENE-3] tide."
     base = "[MOVIE-SHOTS] " + said
-    assert rules(base.format("rock, pool, crab, shell, weed, ")) == []
-    assert rules(base.format("rock, pool, crab, shell, weed, sand, mist, ")) == ["language"]
-    assert rules(base.format("rock, pool, crab, shell, weed, sand, in mist, ")) == []
+    words = "rock, pool, crab, shell, weed, sand, mist, dune, "  # twelve with the other four
+    assert rules(base.format(words)) == []
+    assert rules(base.format(words + "boat, ")) == ["language"]
+    assert rules(base.format(words + "a boat, ")) == []
 
 
 def test_the_bound_counts_what_falls_apart():
@@ -255,6 +261,57 @@ def test_what_holds_no_captions_is_told(tmp_path):
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     with pytest.raises(BadInput, match=r"latin\.txt is not UTF-8"):
         lint_path(tmp_path, CONFIG.layout, CONFIG.caption)
+
+
+def test_a_dataset_is_linted_by_its_keys(tmp_path):
+    """A dataset version as it is in a store: two samples in one tar."""
+    record = {
+        "layout": "3x1",
+        "width": 64,
+        "height": 96,
+        "panels": [],
+        "masks": [],
+        "image_sha256": "0",
+        "caption": {
+            "prefix": "",
+            "summary": "",
+            "roles": [],
+            "captioner": "x",
+            "image_sha256": "0",
+        },
+        "scores": {},
+        "licence": "unknown",
+        "split": "train",
+    }
+    with tarfile.open(tmp_path / "train-000000.tar", "w") as tar:
+        for key, text in (("good", CLEAN), ("bad", swap("[SCENE-2] ", ""))):
+            files = {"jpg": b"-", "json": json.dumps({"key": key} | record).encode()}
+            for extension, data in (files | {"txt": text.encode()}).items():
+                info = tarfile.TarInfo(f"{key}.{extension}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    shard = ShardEntry(
+        file="train-000000.tar", split="train", samples=2, size=1, sha256="0", md5="0"
+    )
+    manifest = DatasetManifest(
+        name="shots",
+        version="1",
+        config=BuildConfig.of(CONFIG),
+        models={},
+        samples=2,
+        splits={"train": 2, "val": 0},
+        scores=(),
+        shards=(shard,),
+        sources=(),
+        ledger={},
+        digests={},
+    )
+    (tmp_path / "manifest.json").write_text(manifest.to_text(), encoding="utf-8")
+    found = lint_path(tmp_path, CONFIG.layout, CONFIG.caption)
+    assert {key: [f.rule for f in faults] for key, faults in found.items()} == {
+        "good": [],
+        "bad": ["marker_missing"],
+    }
 
 
 def test_the_published_captions_have_the_faults_that_they_have(reference):

@@ -267,6 +267,17 @@ def test_random_weights_give_one_verdict_a_set(store, family, stitch):
     assert Path(store.path(folder_of(ref)), "manifest.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("asked", [{"way": "canvas"}, {"way": "panels", "merge": "model"}])
+def test_a_captioner_that_only_describes_is_merged_by_rule(store, family, stitch, caplog, asked):
+    """Its answers to a prompt it never sees would be no captions."""
+    settings = {"caption.captioner.model": str(family / "vlm"), "caption.captioner.batch": 4}
+    settings |= {f"caption.{name}": value for name, value in asked.items()}
+    config = load_config("miniature", settings | {"caption.captioner.max_new_tokens": 4})
+    run(store, stitch(store, config, [""]), config)
+    assert "merged by rule" in caplog.text
+    assert len(list(Path(store.root, "cache/captions").rglob("*.json"))) >= 3  # a panel each
+
+
 CHILD = """
 import sys
 from iclora.captions import caption_source

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import pytest
-
-from iclora.errors import BadInput
 from iclora.evaluation import evaluate_adapter, read_report
 from iclora.evaluation.promote import champion_of
 

@@ -26,11 +26,14 @@ def theirs(path, params, backend):
             params.threshold or 0.2, min_scene_len=params.min_seconds
         ),
     }[params.detector]()
-    return [scene[0].frame_num for scene in scenedetect.detect(str(path), detector, backend=backend)][1:]
+    return [
+        scene[0].frame_num for scene in scenedetect.detect(str(path), detector, backend=backend)
+    ][1:]
 
 
-@pytest.mark.parametrize("film", ["big-buck-bunny-30s.mp4", "sintel-26s.mp4"])
-@pytest.mark.parametrize("backend", ["pyav", "opencv"])
+@pytest.mark.parametrize(
+    ("film", "backend"), [("big-buck-bunny-30s.mp4", "opencv"), ("sintel-26s.mp4", "pyav")]
+)
 def test_real_films_are_cut_where_pyscenedetect_cuts_them(footage, film, backend):
     ours = find_cuts(footage / film, USUAL)
     assert list(ours.cuts) == theirs(footage / film, USUAL, backend)
@@ -38,10 +41,11 @@ def test_real_films_are_cut_where_pyscenedetect_cuts_them(footage, film, backend
 
 
 @pytest.mark.parametrize("detector", ["content", "histogram"])
-def test_the_other_detectors_agree_too(footage, detector):
+def test_the_other_detectors_agree_too(film, detector):
     params = ShotParams(detector=detector)
-    ours = find_cuts(footage / "sintel-26s.mp4", params)
-    assert list(ours.cuts) == theirs(footage / "sintel-26s.mp4", params, "pyav")
+    ours = find_cuts(film, params)
+    assert list(ours.cuts) == theirs(film, params, "pyav")
+    assert len(ours.cuts) >= 10
 
 
 def test_the_cuts_of_a_rendered_film_are_its_script(film):

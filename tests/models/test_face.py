@@ -7,23 +7,11 @@ the real OpenCV detector runs; a cell of 32 x 32 pixels is a face as surely as i
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from iclora.errors import BadConfig, MissingModel
-from iclora.models.face import face_label, load_faces
-from iclora.panels.crop import head_box, place_crop
-from iclora.panels.fit import Fitting, Refusal, fit_frame
-from iclora.sift.picture import look_at
-from iclora.sift.policy import Checks, check, check_labels, load_checks, policy_fault
-from iclora.store import file_sha256
-from schemas.frame import Frame
-from schemas.layout import Layout
-from schemas.sift import CheckParams, PolicyParams
-from schemas.stitch import StitchParams
+from iclora.models.face import load_faces
 
 
 def number(field: int, value: int) -> bytes:

@@ -155,6 +155,11 @@ def test_the_prompt_and_the_picture_both_count(qwen):
     assert len({answer.text for answer in seen}) == 3
 
 
+def test_a_model_says_whether_prompts_reach_it(family, qwen):
+    assert load_vlm(str(qwen)).follows_prompts
+    assert not load_vlm(str(family / "vlm")).follows_prompts
+
+
 def test_an_answer_that_was_cut_off_says_so(family):
     model = load_vlm(str(family / "vlm"))
     (short,) = model.answer([Question((picture(0),), "x")], max_new_tokens=2, batch=1)

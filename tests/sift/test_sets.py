@@ -155,8 +155,7 @@ def test_frames_of_two_scenes_are_never_in_one_set():
 
 
 def test_the_set_furthest_from_all_bounds_is_taken_first():
-    middle = angle(0.8)
-    sight = frames([0.0, angle(0.94), middle])
+    sight = frames([0.0, angle(0.94), -angle(0.8)])
     grouped = group_frames(sight, 2, bounds(floor=0.65, ceiling=0.95))
     assert [f.id for f in grouped.sets[0].frames] == ["f000", "f002"]
 

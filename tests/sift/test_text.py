@@ -38,10 +38,9 @@ def rng_picture(kind: str, seed: int) -> np.ndarray:
     if kind == "noise":
         return rng.integers(0, 256, (288, 512)).astype(np.uint8)
     if kind == "grass":
-        blades = np.asarray(
+        return np.asarray(
             Image.fromarray(rng.integers(40, 220, (36, 512)).astype(np.uint8)).resize((512, 288))
         )
-        return blades
     if kind == "windows":
         image = Image.new("L", (512, 288), 60)
         draw = ImageDraw.Draw(image)
@@ -84,10 +83,10 @@ def test_real_film_is_not_text(footage):
     shares: list[float] = []
     for name in ("big-buck-bunny-30s.mp4", "sintel-26s.mp4"):
         with av.open(str(footage / name)) as film:
-            for number, picture in enumerate(film.decode(video=0)):
-                if number % 60 == 30:
-                    image = picture.to_image().convert("L")
-                    image.thumbnail((512, 512), Image.Resampling.BOX)
-                    shares.append(text_share(np.asarray(image)))
-    assert len(shares) > 15
+            film.streams.video[0].codec_context.skip_frame = "NONKEY"
+            for picture in film.decode(video=0):
+                image = picture.to_image().convert("L")
+                image.thumbnail((512, 512), Image.Resampling.BOX)
+                shares.append(text_share(np.asarray(image)))
+    assert len(shares) >= 6
     assert max(shares) < LIMIT

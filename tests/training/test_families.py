@@ -35,9 +35,9 @@ def build_fill(folder):
 def build_klein(folder):
     from diffusers import (
         AutoencoderKLFlux2,
+        FlowMatchEulerDiscreteScheduler,
         Flux2KleinPipeline,
         Flux2Transformer2DModel,
-        FlowMatchEulerDiscreteScheduler,
     )
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -142,9 +142,7 @@ def test_klein_draws_as_its_pipeline_does(folders):
     with torch.no_grad():
         for a, b in zip(sigmas[:-1], sigmas[1:], strict=True):
             t = torch.tensor([a])
-            x = x + (b - a) * family.predict(
-                transformer, x, t, text, grid=GRID, guidance=1.0
-            )
+            x = x + (b - a) * family.predict(transformer, x, t, text, grid=GRID, guidance=1.0)
     vae = family.load_vae(folder, dtype=torch.float32)
     got = family.decode(vae, x, GRID)
     torch.testing.assert_close(got.clamp(-1, 1) / 2 + 0.5, want, atol=2e-4, rtol=0)

@@ -64,6 +64,21 @@ class Given(NamedTuple):
     """``[1, N, C]``: an empty canvas as the VAE sees it, where ``needs_blank``."""
 
 
+class Geometry(NamedTuple):
+    """What must be known of a base to plan a training without loading it."""
+
+    token_pixels: int
+    """Pixels on a token's side."""
+
+    text_tokens: int
+    """Tokens that a caption takes in the transformer's sequence."""
+
+    blocks: int
+    width: int
+    parameters: int
+    """Of the transformer."""
+
+
 class Family(Protocol):
     """How to drive one family of base models. Methods hold no state: parts are passed in.
 
@@ -79,6 +94,9 @@ class Family(Protocol):
 
     pipeline: str
     """The diffusers pipeline that loads the folder and the adapter, by class name."""
+
+    released: Geometry
+    """Of the released weights, for plans where they are not at hand."""
 
     def check(self, folder: Path, *, training_adapter: str = "") -> None:
         """Refuses a base that this family cannot be trained on.

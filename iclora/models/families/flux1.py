@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from iclora.errors import BadConfig
-from iclora.models.families import Given, Grid, Posterior, Text
+from iclora.models.families import Geometry, Given, Grid, Posterior, Text
 
 # B batch, N tokens, C token values, H W picture height and width, L text tokens
 MAX_TEXT_TOKENS = 512
@@ -95,6 +95,7 @@ class Flux1:
     )
     needs_blank = False
     pipeline = "FluxPipeline"
+    released = Geometry(16, MAX_TEXT_TOKENS, 57, 3072, 11_901_408_320)
 
     def check(self, folder: Path, *, training_adapter: str = "") -> None:
         """See ``Family``: other architectures, FLUX.1 Fill as FLUX.1, and bare schnell."""

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iclora.models.families import Given
-from iclora.models.families.flux1 import Flux1
+from iclora.models.families import Geometry, Given
+from iclora.models.families.flux1 import MAX_TEXT_TOKENS, Flux1
 
 MASK_VALUES = 256
 """A token of the released model covers 16 x 16 pixels, each with its own mask value."""
@@ -26,6 +26,7 @@ class Flux1Fill(Flux1):
     name = "flux1-fill"
     pipeline = "FluxFillPipeline"
     needs_blank = True
+    released = Geometry(16, MAX_TEXT_TOKENS, 57, 3072, 11_902_391_360)
 
     def fits_channels(self, channels: int, out: int) -> bool:
         """See ``Flux1``: the picture's tokens twice, and a mask."""

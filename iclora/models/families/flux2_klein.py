@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from iclora.errors import BadConfig
-from iclora.models.families import Given, Grid, Posterior, Text
+from iclora.models.families import Geometry, Given, Grid, Posterior, Text
 from iclora.models.families.flux1 import (
+    MAX_TEXT_TOKENS,
     architecture_of,
     freeze,
     load_weights,
@@ -53,6 +54,7 @@ class Flux2Klein:
     )
     needs_blank = False
     pipeline = "Flux2KleinPipeline"
+    released = Geometry(16, MAX_TEXT_TOKENS, 25, 3072, 3_875_544_576)
 
     def check(self, folder: Path, *, training_adapter: str = "") -> None:
         """See ``Family``: other architectures, and the distilled klein without an adapter."""

@@ -1,0 +1,42 @@
+"""``iclora demo``: the whole chain on the miniature, through the flows.
+
+The library does not import the flows: they are started as a child process, by the command that a
+person would type.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from iclora.cli.console import MINIATURE_NOTE, answer, tell
+from iclora.cli.options import DEFAULT_STORE, AsJson, StoreUrl
+from iclora.errors import BadInput
+
+_START_SECONDS = "120"
+"""For Prefect's temporary server: its first start migrates a database."""
+
+
+def demo(store: StoreUrl = DEFAULT_STORE, *, as_json: AsJson = False) -> int:
+    """Renders films, builds a dataset from them, trains, evaluates."""
+    tell(MINIATURE_NOTE)
+    found = find_spec("flows")
+    if found is None or found.origin is None:
+        raise BadInput("the flows are not installed; run this in a checkout, after `make setup`")
+    home = Path(found.origin).parents[1]
+    environment = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": _START_SECONDS}
+    place = str(Path(store).resolve()) if "://" not in store else store
+    code = f"from flows.retrain import retrain; retrain(store={place!r})"
+    status = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=home,
+        env={**environment, **os.environ},
+        stdout=sys.__stderr__ if as_json else None,
+        check=False,
+    ).returncode
+    done = "done" if status == 0 else f"failed with status {status}"
+    answer({"store": place, "status": status}, f"the demo is {done}; see {place}", as_json=as_json)
+    return min(status, 1)

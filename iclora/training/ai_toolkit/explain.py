@@ -1,0 +1,134 @@
+"""An AI-Toolkit file, key by key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from iclora.errors import BadConfig
+from iclora.training.ai_toolkit.keys import SECTIONS, Rule
+from iclora.training.ai_toolkit.load import Tree, load_tree
+from schemas.training import Explained, KeyStatus
+
+_PROCESS = "config.process.0"
+
+
+class Leaf(NamedTuple):
+    """One key of the file."""
+
+    path: str
+    """From the root, such as ``config.process.0.train.lr``."""
+
+    section: str
+    """Of ``SECTIONS``, or ``top`` for what lies outside the process."""
+
+    key: str
+    value: Any
+
+
+def explain(path: Path | str) -> dict[str, Explained]:
+    """Says of every key of an AI-Toolkit file what becomes of it.
+
+    Args:
+        path: YAML or JSON.
+
+    Returns:
+        Dotted path to status and note, in the file's order.
+
+    Raises:
+        BadConfig: unreadable, or another kind of job.
+    """
+    return {leaf.path: explain_leaf(leaf) for leaf in leaves(load_tree(Path(path)))}
+
+
+def explain_leaf(leaf: Leaf) -> Explained:
+    """Status and note of one key."""
+    if leaf.section == "top":
+        return _TOP[leaf.key]
+    rule = SECTIONS.get(leaf.section, {}).get(leaf.key)
+    if rule is None:
+        return Explained(status="unknown", note=_nearest(leaf))
+    if rule.inert is not None and not any(_same(leaf.value, value) for value in rule.inert):
+        return Explained(status="refused", note=f"{leaf.value!r} is not supported: {rule.note}")
+    if fault := _fault(rule, leaf.value):
+        return Explained(status="refused", note=fault)
+    return Explained(status=cast("KeyStatus", rule.status), note=rule.note)
+
+
+_TOP = {
+    "job": Explained(status="honoured", note="a training"),
+    "name": Explained(status="honoured", note="the adapter's name"),
+    "meta": Explained(status="honoured", note="train.lora.notes: in the header of the files"),
+}
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Equal, and both or neither of them a truth value (``0 == False`` in Python)."""
+    return value == other and isinstance(value, bool) == isinstance(other, bool)
+
+
+def _fault(rule: Rule, value: Any) -> str:
+    if rule.convert is None:
+        return ""
+    try:
+        rule.convert(value)
+    except BadConfig as error:
+        return str(error)
+    return ""
+
+
+def _nearest(leaf: Leaf) -> str:
+    here = SECTIONS.get(leaf.section, {})
+    close = difflib.get_close_matches(leaf.key, list(here), n=1, cutoff=0.6)
+    if close:
+        where = f"{leaf.section}.{close[0]}" if leaf.section else close[0]
+        return f"AI-Toolkit ignores it silently; did you mean {where}?"
+    elsewhere = [name for name, keys in SECTIONS.items() if leaf.key in keys]
+    if elsewhere:
+        return f"AI-Toolkit ignores it here; it belongs into {elsewhere[0] or 'the process'}"
+    every = {key: name for name, keys in SECTIONS.items() for key in keys}
+    close = difflib.get_close_matches(leaf.key, list(every), n=1, cutoff=0.0)
+    where = f"{every[close[0]]}.{close[0]}".lstrip(".")
+    return f"AI-Toolkit ignores it silently; the nearest known key is {where}"
+
+
+def leaves(tree: Tree) -> Iterator[Leaf]:
+    """Every key of a file, in its order."""
+    for key, value in tree.items():
+        if key == "config":
+            yield from _config_leaves(cast("Tree", value))
+        elif key == "meta":
+            for name, part in cast("Tree", value or {}).items():
+                yield Leaf(f"meta.{name}", "top", "meta", part)
+        else:
+            yield Leaf(key, "top" if key in _TOP else "file", key, value)
+
+
+def _config_leaves(config: Tree) -> Iterator[Leaf]:
+    for key, value in config.items():
+        if key == "process":
+            yield from _process_leaves(cast("list[Tree]", value)[0])
+        else:
+            yield Leaf(f"config.{key}", "top" if key == "name" else "config", key, value)
+
+
+def _process_leaves(process: Tree) -> Iterator[Leaf]:
+    for key, value in process.items():
+        if key == "datasets" and isinstance(value, list):
+            for number, part in enumerate(cast("list[Tree]", value)):
+                yield from _section(f"{_PROCESS}.datasets.{number}", "datasets", part)
+        elif isinstance(value, dict) and key in SECTIONS:
+            yield from _section(f"{_PROCESS}.{key}", key, cast("Tree", value))
+        else:
+            yield Leaf(f"{_PROCESS}.{key}", "", key, value)
+
+
+def _section(path: str, section: str, tree: Tree) -> Iterator[Leaf]:
+    for key, value in tree.items():
+        inner = f"{section}.{key}"
+        if isinstance(value, dict) and inner in SECTIONS:
+            yield from _section(f"{path}.{key}", inner, cast("Tree", value))
+        else:
+            yield Leaf(f"{path}.{key}", section, key, value)

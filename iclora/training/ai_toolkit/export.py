@@ -1,0 +1,176 @@
+"""The other way: a dataset version and a configuration as AI-Toolkit takes them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image, ImageDraw
+
+from iclora.errors import BadConfig, BadInput
+from iclora.presets import load_config
+from iclora.shards.read import Dataset
+from iclora.shards.write import Sample
+from schemas.config import Config
+
+READS = ("jpg", "png")
+"""Picture files that AI-Toolkit looks for."""
+
+_OPTIMIZERS = {"adamw": "adamw", "adamw8bit": "adamw8bit"}
+_SAMPLERS = {"sigmoid": "sigmoid", "uniform": "linear", "shift": "flux_shift"}
+_SAVE = {"fp16": "float16", "bf16": "bf16", "fp32": "float32"}
+_ARCHES = {"flux1": "flux", "flux2-klein": "flux2_klein_4b"}
+
+
+def export_ai_toolkit(dataset: Dataset, folder: Path | str, config: Config | None = None) -> Path:
+    """Writes the train split as pictures and captions, and the configuration as YAML.
+
+    Masks become white-on-learn pictures in ``masks/``. The YAML's paths are relative to ``folder``,
+    in which AI-Toolkit is to be run.
+
+    Args:
+        dataset: a dataset version.
+        folder: made if it is not there; must be empty.
+        config: what to train; the ``movie-shots`` preset's without one.
+
+    Returns:
+        The YAML file.
+
+    Raises:
+        BadInput: the folder has files in it.
+        BadConfig: AI-Toolkit has no such base family.
+    """
+    place = Path(folder)
+    if place.exists() and any(place.iterdir()):
+        raise BadInput(f"{place} is not empty; name a new folder")
+    chosen = config or load_config("movie-shots")
+    pictures = place / "data"
+    pictures.mkdir(parents=True)
+    samples = list(_write(dataset, pictures, place / "masks"))
+    file = place / f"{dataset.manifest.name}.yml"
+    tree = _tree(dataset.manifest.name, chosen, dataset, masked=any(samples))
+    file.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return file
+
+
+def _write(dataset: Dataset, pictures: Path, masks: Path) -> list[bool]:
+    masked: list[bool] = []
+    for sample in dataset.samples("train"):
+        key = sample.record.key
+        extension, data = _readable(sample)
+        (pictures / f"{key}.{extension}").write_bytes(data)
+        (pictures / f"{key}.txt").write_text(sample.text, encoding="utf-8")
+        masks.mkdir(exist_ok=True)
+        _mask(sample).save(masks / f"{key}.png")
+        masked.append(bool(sample.record.masks))
+    if not any(masked):
+        for file in masks.glob("*.png"):
+            file.unlink()
+        masks.rmdir()
+    return masked
+
+
+def _readable(sample: Sample) -> tuple[str, bytes]:
+    if sample.extension in READS:
+        return sample.extension, sample.image
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(sample.image)) as picture:
+        picture.convert("RGB").save(buffer, format="PNG")
+    return "png", buffer.getvalue()
+
+
+def _mask(sample: Sample) -> Image.Image:
+    mask = Image.new("L", (sample.record.width, sample.record.height), 255)
+    brush = ImageDraw.Draw(mask)
+    for x0, y0, x1, y1 in sample.record.masks:
+        brush.rectangle((x0, y0, x1 - 1, y1 - 1), fill=0)
+    return mask
+
+
+def _tree(name: str, config: Config, dataset: Dataset, *, masked: bool) -> dict[str, Any]:
+    return {
+        "job": "extension",
+        "config": {"name": name, "process": [_process(config, dataset, masked=masked)]},
+        "meta": {"name": name, "version": dataset.manifest.version},
+    }
+
+
+def _process(config: Config, dataset: Dataset, *, masked: bool) -> dict[str, Any]:
+    train, sample = config.train, config.sample
+    layout = dataset.manifest.config.layout
+    folder: dict[str, Any] = {
+        "folder_path": "data",
+        "caption_ext": "txt",
+        "caption_dropout_rate": config.data.caption_dropout,
+        "cache_latents_to_disk": True,
+        "resolution": list(config.data.resolutions),
+    }
+    if masked:
+        folder["mask_path"] = "masks"
+    return {
+        "type": "sd_trainer",
+        "training_folder": "output",
+        "training_seed": train.seed,
+        "network": {"type": "lora", "linear": train.lora.rank, "linear_alpha": train.lora.rank},
+        "save": {
+            "dtype": _SAVE[train.lora.save_as],
+            "save_every": train.save_every,
+            "max_step_saves_to_keep": train.keep_checkpoints,
+        },
+        "datasets": [folder],
+        "train": _train(config),
+        "model": _model(config),
+        "sample": {
+            "sampler": "flowmatch",
+            "sample_every": train.sample_every or train.steps,
+            "width": layout.width,
+            "height": layout.height,
+            "prompts": list(sample.prompts),
+            "seed": sample.seed,
+            "walk_seed": True,
+            "guidance_scale": sample.guidance,
+            "sample_steps": sample.steps,
+        },
+    }
+
+
+def _train(config: Config) -> dict[str, Any]:
+    train, optimizer = config.train, config.train.optimizer
+    scheduler = optimizer.schedule
+    if scheduler == "constant" and optimizer.warmup:
+        scheduler = "constant_with_warmup"
+    settings: dict[str, Any] = {
+        "batch_size": train.batch,
+        "steps": train.steps,
+        "train_unet": True,
+        "train_text_encoder": False,
+        "gradient_checkpointing": train.checkpoint_blocks > 0,
+        "noise_scheduler": "flowmatch",
+        "optimizer": _OPTIMIZERS[optimizer.name],
+        "optimizer_params": {"weight_decay": optimizer.weight_decay, "eps": optimizer.eps},
+        "lr": optimizer.lr,
+        "lr_scheduler": scheduler,
+        "max_grad_norm": optimizer.max_grad_norm,
+        "timestep_type": _SAMPLERS[train.noise.sampler],
+        "cfg_scale": train.noise.guidance,
+        "disable_sampling": train.sample_every == 0,
+        "ema_config": {"use_ema": optimizer.ema_decay > 0, "ema_decay": optimizer.ema_decay},
+        "dtype": train.precision,
+    }
+    if scheduler == "constant_with_warmup":
+        settings["lr_scheduler_params"] = {"num_warmup_steps": optimizer.warmup}
+    if train.noise.weighting == "bell":
+        settings["linear_timesteps"] = True
+    return settings
+
+
+def _model(config: Config) -> dict[str, Any]:
+    if config.base.family not in _ARCHES:
+        raise BadConfig(f"AI-Toolkit does not train base.family = {config.base.family!r}")
+    return {
+        "name_or_path": config.base.model,
+        "arch": _ARCHES[config.base.family],
+        "quantize": config.train.weights == "fp8",
+    }

@@ -1,0 +1,94 @@
+"""An AI-Toolkit file as a tree, with the quirks of its own loader."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from iclora.errors import BadConfig
+
+Tree = dict[str, Any]
+
+JOBS = ("extension", "train")
+PROCESSES = ("sd_trainer", "ui_trainer", "diffusion_trainer")
+"""Types of process that run the same trainer."""
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+_FLOAT = re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.[\d_]+)(?:[eE][-+]?\d+)?$")
+_INTEGER = re.compile(r"^[-+]?\d[\d_]*$")
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, to which ``1e-4`` is a number as in YAML 1.2."""
+
+
+def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float | int:
+    text = loader.construct_scalar(node).replace("_", "")
+    return int(text) if _INTEGER.match(text) else float(text)
+
+
+_Loader.add_implicit_resolver("!number", _FLOAT, list("-+0123456789."))
+_Loader.add_constructor("!number", _number)
+
+
+def load_tree(path: Path) -> Tree:
+    """Reads YAML or JSON; ``${VARIABLE}`` and ``[name]`` are replaced as AI-Toolkit does.
+
+    Raises:
+        BadConfig: unreadable, another kind of job, or an unset variable.
+    """
+    if not path.is_file():
+        raise BadConfig(f"{path} does not exist")
+    text = _VARIABLE.sub(_environment, path.read_text(encoding="utf-8"))
+    try:
+        tree = json.loads(text) if path.suffix == ".json" else _parse(text)
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        raise BadConfig(f"{path} is not {path.suffix.lstrip('.')}: {error}") from error
+    _refuse_other_jobs(tree, path)
+    return cast("Tree", _with_name(tree, str(tree["config"].get("name", ""))))
+
+
+def _parse(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def _environment(match: re.Match[str]) -> str:
+    value = os.environ.get(match[1])
+    if value is None:
+        raise BadConfig(f"the file uses ${{{match[1]}}}, which is not set in the environment")
+    return value
+
+
+def _refuse_other_jobs(tree: Any, path: Path) -> None:
+    if not isinstance(tree, dict) or not isinstance(cast("Tree", tree).get("config"), dict):
+        raise BadConfig(f"{path} is not an AI-Toolkit file: it has no config")
+    tree = cast("Tree", tree)
+    if tree.get("job", "extension") not in JOBS:
+        raise BadConfig(f"{path}: job {tree['job']!r} does not train; known are {', '.join(JOBS)}")
+    processes = tree["config"].get("process")
+    if not isinstance(processes, list) or len(cast("list[Any]", processes)) != 1:
+        raise BadConfig(f"{path}: config.process must be a list of one process")
+    kind = cast("list[Tree]", processes)[0].get("type")
+    if kind not in PROCESSES:
+        raise BadConfig(
+            f"{path}: process type {kind!r} is not read; known are {', '.join(PROCESSES)}"
+        )
+
+
+def _with_name(value: Any, name: str) -> Any:
+    if isinstance(value, str):
+        return value.replace("[name]", name)
+    if isinstance(value, list):
+        return [_with_name(part, name) for part in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        return {key: _with_name(part, name) for key, part in cast("Tree", value).items()}
+    return value

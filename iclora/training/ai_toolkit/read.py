@@ -1,0 +1,109 @@
+"""An AI-Toolkit file as a resolved configuration."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from iclora.errors import BadConfig
+from iclora.presets import load_config
+from iclora.training.ai_toolkit.explain import Leaf, explain_leaf, leaves
+from iclora.training.ai_toolkit.keys import DEFAULTS, EMA_DECAY, SECTIONS, Settings
+from iclora.training.ai_toolkit.load import Tree, load_tree
+from schemas.config import Config
+
+log = logging.getLogger(__name__)
+
+_PRESET = "movie-shots"
+_UNSAFE = re.compile(r"[^a-z0-9_-]+")
+
+
+class ToolkitJob(NamedTuple):
+    """What an AI-Toolkit file asks for."""
+
+    name: str
+    """Of the adapter, as a key."""
+
+    folder: str
+    """Of pictures and captions; empty if the file names none."""
+
+    config: Config
+
+
+def read_ai_toolkit(path: Path | str, overrides: Iterable[str] = ()) -> ToolkitJob:
+    """Reads an AI-Toolkit file; its own defaults hold for what it leaves out.
+
+    Args:
+        path: YAML or JSON.
+        overrides: ``section.key=value`` in iclora's keys; they come last.
+
+    Raises:
+        BadConfig: unreadable, another kind of job, several datasets, an unknown key, or something
+            that iclora does not do; the text names the key.
+    """
+    tree = load_tree(Path(path))
+    found = list(leaves(tree))
+    for leaf in found:
+        _refuse(leaf)
+    settings = dict(DEFAULTS)
+    for leaf in found:
+        settings |= _settings_of(leaf)
+    settings |= _layout(tree)
+    process = cast("Tree", tree["config"]["process"][0])
+    settings |= _average(process.get("train", {}).get("ema_config") or {})
+    texts = [f"{key}={json.dumps(value)}" for key, value in settings.items() if value is not None]
+    for key, value in cast("Tree", tree.get("meta") or {}).items():
+        note = _UNSAFE.sub("-", str(key).lower())
+        texts.append(f"train.lora.notes.{note}={json.dumps(str(value))}")
+    config = load_config(_PRESET, [*texts, *overrides])
+    name = _UNSAFE.sub("-", str(tree["config"].get("name", "adapter")).lower()).strip("-")
+    return ToolkitJob(name or "adapter", _folder(process), config)
+
+
+def _refuse(leaf: Leaf) -> None:
+    said = explain_leaf(leaf)
+    if said.status in {"unknown", "refused"}:
+        raise BadConfig(f"{leaf.path}: {said.note}")
+    if said.status != "honoured":
+        log.info("%s is %s: %s", leaf.path, said.status, said.note)
+
+
+def _settings_of(leaf: Leaf) -> Settings:
+    rule = SECTIONS.get(leaf.section, {}).get(leaf.key)
+    if rule is None or leaf.value is None:
+        return {}
+    if rule.target:
+        return {rule.target: leaf.value}
+    return rule.convert(leaf.value) if rule.convert else {}
+
+
+def _average(settings: Tree) -> Settings:
+    if not settings.get("use_ema", False):
+        return {"train.optimizer.ema_decay": 0.0}
+    return {"train.optimizer.ema_decay": float(settings.get("ema_decay", EMA_DECAY))}
+
+
+def _layout(tree: Tree) -> Settings:
+    """The canvas that is sampled, divided by the task's rows and columns."""
+    sample = cast("Tree", tree["config"]["process"][0].get("sample") or {})
+    layout = load_config(_PRESET).layout
+    sides: Settings = {}
+    if "width" in sample:
+        sides["layout.panel_width"] = int(sample["width"]) // layout.columns
+    if "height" in sample:
+        sides["layout.panel_height"] = int(sample["height"]) // layout.rows
+    return sides
+
+
+def _folder(process: Tree) -> str:
+    sets: list[Any] = process.get("datasets") or []
+    if len(sets) > 1:
+        raise BadConfig(
+            f"the file has {len(sets)} datasets: build one dataset from all the folders and keep "
+            f"one entry"
+        )
+    return str(sets[0].get("folder_path") or "") if sets else ""

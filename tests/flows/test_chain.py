@@ -1,0 +1,76 @@
+"""The thinnest whole chain, run by Prefect: a film, a shard, twenty steps, a report with sheets."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from iclora.shards.read import open_dataset
+from iclora.shards.verify import verify_dataset
+from iclora.store import Store
+
+CAPTION = (
+    "[MOVIE-SHOTS] a day in soft light; [SCENE-1] <Ann>, a girl with red hair, waves on a beach, "
+    "[SCENE-2] <Ann> reads a book near the sea, [SCENE-3] <Ann> holds a balloon in the evening."
+)
+
+
+class Captioner(BaseHTTPRequestHandler):
+    """A server that says the same of every canvas."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        choice = {"finish_reason": "stop", "message": {"content": CAPTION}}
+        data = json.dumps({"choices": [choice]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        """Quiet."""
+
+
+@pytest.fixture(scope="module")
+def captioner():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Captioner)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("chain") / "store"
+
+
+@pytest.mark.usefixtures("prefect")
+def test_film_to_report(film, captioner, place):
+    from flows.build_dataset import build_dataset
+    from flows.train_adapter import train_adapter
+
+    overrides = {
+        "caption.way": "canvas",
+        "caption.captioner.kind": "server",
+        "caption.captioner.model": "same",
+        "caption.captioner.url": captioner,
+    }
+    dataset = build_dataset([str(film)], "miniature", "demo", str(place), overrides)
+    store = Store(str(place))
+    assert dataset.samples > 0
+    assert verify_dataset(open_dataset(store, f"demo@{dataset.version}")).ok
+    assert build_dataset([str(film)], "miniature", "demo", str(place), overrides) == dataset
+
+    steps = {"train.steps": 20, "train.batch": 2, "train.save_every": 10}
+    adapter = train_adapter(f"demo@{dataset.version}", "miniature", "demo", str(place), steps)
+    assert adapter.steps == 20
+    weights = Path(place) / f"adapters/demo/{adapter.version}/demo.safetensors"
+    with safe_open(weights, "pt") as file:
+        assert "lora_adapter_metadata" in file.metadata()

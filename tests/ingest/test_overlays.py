@@ -1,0 +1,265 @@
+"""Logos, watermarks and subtitles: found where they are, and nowhere else."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from iclora.ingest.marks import find_marks
+from iclora.ingest.overlays import common, cut_away, treat
+from iclora.ingest.subtitles import SubtitleGauge
+from schemas.frame import Frame
+
+WORDS = "I never said that she would come back to the old house before winter".split()
+
+
+def grey_texture(seed, width=480, height=270):
+    rng = np.random.default_rng(seed)
+    picture = cv2.resize(
+        rng.integers(0, 256, (5, 8), dtype=np.uint8), (width, height), interpolation=cv2.INTER_CUBIC
+    )
+    for _ in range(40):
+        x, y = int(rng.integers(0, width)), int(rng.integers(0, height))
+        cv2.circle(picture, (x, y), int(rng.integers(3, 30)), int(rng.integers(0, 256)), -1)
+    return cv2.GaussianBlur(picture, (0, 0), 0.7)
+
+
+def with_logo(picture, alpha=1.0, corner=(400, 16)):
+    """Letters in the top right corner, 60 x 20 pixels, and their box."""
+    drawn = np.zeros(picture.shape, np.uint8)
+    x, y = corner
+    cv2.putText(drawn, "CH5", (x, y + 18), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 255, 2, cv2.LINE_AA)
+    share = drawn.astype(np.float32) / 255 * alpha
+    ys, xs = np.nonzero(drawn)
+    mixed = picture * (1 - share) + 255 * share
+    return mixed.astype(np.uint8), (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.5])
+@pytest.mark.parametrize("count", [4, 12])
+def test_a_logo_is_boxed(count, alpha):
+    pictures, boxes = zip(*(with_logo(grey_texture(n), alpha) for n in range(count)), strict=True)
+    (mark,) = find_marks(list(pictures))
+    found, true = mark.on(480, 270), boxes[0]
+    assert all(a <= b + 1 for a, b in zip(found[:2], true[:2], strict=True))
+    assert all(a >= b - 1 for a, b in zip(found[2:], true[2:], strict=True))
+    area = (true[2] - true[0]) * (true[3] - true[1])
+    assert (found[2] - found[0]) * (found[3] - found[1]) < 2.5 * area
+
+
+def test_a_watermark_keeps_its_distance_from_the_corner_whatever_the_size():
+    sizes = [(480, 270), (500, 300), (480, 320), (640, 280)]
+    pictures = []
+    for seed, (width, height) in enumerate(sizes):
+        plain = grey_texture(seed, width, height)
+        pictures.append(with_logo(plain, 0.6, (width - 80, height - 36))[0])
+    (mark,) = find_marks(pictures)
+    assert mark.right
+    assert mark.bottom
+    for width, height in sizes:
+        x0, y0, x1, y1 = mark.on(width, height)
+        assert width - 90 <= x0 < x1 <= width - 10
+        assert height - 46 <= y0 < y1 <= height - 10
+
+
+@pytest.mark.parametrize("seed", range(0, 60, 12))
+def test_unrelated_pictures_have_no_mark(seed):
+    assert find_marks([grey_texture(seed + n) for n in range(8)]) == ()
+
+
+def test_one_background_is_no_mark():
+    background = grey_texture(1)
+    pictures = []
+    for seed in range(8):
+        picture = background.copy()
+        cv2.circle(picture, (60 + 40 * seed, 150), 30, 255, -1)
+        pictures.append(picture)
+    assert find_marks(pictures) == ()
+
+
+def test_two_pictures_are_too_few_to_judge():
+    assert find_marks([with_logo(grey_texture(n))[0] for n in range(2)]) == ()
+    assert find_marks([]) == ()
+
+
+def test_a_drawing_in_few_pictures_is_no_mark():
+    pictures = [with_logo(grey_texture(n))[0] if n < 3 else grey_texture(n) for n in range(12)]
+    assert find_marks(pictures) == ()
+
+
+def spoken(picture, text):
+    drawn = picture.copy()
+    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.6, 1)
+    place = ((picture.shape[1] - width) // 2, 250)
+    cv2.putText(drawn, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, 0, 4, cv2.LINE_AA)
+    cv2.putText(drawn, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255, 1, cv2.LINE_AA)
+    return drawn
+
+
+def gauge_of(pictures):
+    gauge = SubtitleGauge()
+    for number, picture in enumerate(pictures):
+        gauge.look(6 * number, picture)
+    return gauge.lines()
+
+
+def looks(sentences):
+    """Still shots of nine looks; in each a sentence stands for the middle five."""
+    pictures = []
+    for shot, sentence in enumerate(sentences):
+        plain = cv2.convertScaleAbs(grey_texture(shot), alpha=0.7)
+        pictures += [
+            spoken(plain, sentence) if 2 <= n < 7 and sentence else plain for n in range(9)
+        ]
+    return pictures
+
+
+def test_subtitles_are_found_where_and_when_they_stand():
+    lines = gauge_of(looks(["never said that she", "would come back to the", "old house"]))
+    assert len(lines) == 3
+    for shot, line in enumerate(lines):
+        assert (line.first, line.last) == (6 * (9 * shot + 2), 6 * (9 * shot + 6))
+        x0, y0, x1, y1 = line.box
+        assert 225 <= y0 < 240
+        assert 248 <= y1 <= 258
+        assert abs(x0 + x1 - 480) < 20
+
+
+def test_no_subtitles_where_nothing_is_said():
+    assert gauge_of(looks(["", "", ""])) == ()
+
+
+def test_one_line_alone_proves_nothing():
+    assert gauge_of(looks(["never said that she", "", ""])) == ()
+
+
+def test_a_sign_that_comes_and_goes_with_its_shot_is_no_subtitle():
+    pictures = []
+    for shot in range(4):
+        plain = cv2.convertScaleAbs(grey_texture(shot), alpha=0.7)
+        pictures += [spoken(plain, "GRAND HOTEL BRISTOL") if shot % 2 else plain] * 9
+    assert gauge_of(pictures) == ()
+
+
+def frame_of(crop=(0, 0, 100, 60), masks=()):
+    return Frame(
+        id="f", source="s", file="f.png", content="c", width=100, height=60, crop=crop, masks=masks
+    )
+
+
+def test_policies():
+    logo = (80, 5, 95, 15)
+    assert treat(frame_of(), [logo], "ignore") == frame_of()
+    assert treat(frame_of(), [], "reject") == frame_of()
+    assert treat(frame_of(), [logo], "reject") is None
+    assert treat(frame_of(), [logo], "mask") == frame_of(masks=(logo,))
+    assert treat(frame_of(), [logo], "crop") == frame_of(crop=(0, 0, 80, 60))
+
+
+def test_an_overlay_in_the_bars_is_gone_already():
+    boxed = frame_of(crop=(0, 10, 100, 50))
+    assert treat(boxed, [(5, 1, 20, 9)], "reject") == boxed
+    assert treat(boxed, [(5, 1, 20, 14)], "mask") == boxed.model_copy(
+        update={"masks": ((5, 10, 20, 14),)}
+    )
+
+
+def test_masks_that_a_crop_removes_are_dropped():
+    masked = frame_of(masks=((80, 50, 90, 60), (5, 5, 9, 9)))
+    treated = treat(masked, [(0, 48, 100, 60)], "crop")
+    assert treated == frame_of(crop=(0, 0, 100, 48), masks=((5, 5, 9, 9),))
+
+
+boxes = st.tuples(
+    st.integers(0, 50), st.integers(0, 50), st.integers(1, 50), st.integers(1, 50)
+).map(lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3]))
+
+
+@given(boxes, boxes)
+def test_a_cut_never_touches_what_it_avoids_and_stays_inside(crop, box):
+    cut = cut_away(crop, box)
+    assert common(cut, box) is None
+    if cut[0] < cut[2] and cut[1] < cut[3]:
+        assert common(cut, crop) == cut
+
+
+def test_a_films_subtitles_are_cut_off_all_its_frames(ingest, write_film):
+    pictures = [
+        p for look in looks(["never said that she", "would come back", ""]) for p in [look] * 6
+    ]
+    film = write_film([np.stack([p] * 3, -1) for p in pictures])
+    crops = {frame.crop for frame in ingest(film).frames}
+    assert len(crops) == 1
+    x0, y0, x1, y1 = crops.pop()
+    assert (x0, y0, x1) == (0, 0, 480)
+    assert 220 <= y1 <= 236
+
+
+def test_a_films_subtitles_can_reject_shots(ingest, write_film):
+    standing = [spoken(cv2.convertScaleAbs(grey_texture(9), alpha=0.7), "before winter came")] * 9
+    pictures = [
+        p for look in looks(["never said that she", "come back to"]) + standing for p in [look] * 6
+    ]
+    film = write_film([np.stack([p] * 3, -1) for p in pictures])
+    found = ingest(film, "ingest.subtitles=reject", "ingest.candidates=1")
+    assert "subtitles" in {v.reason for v in found.verdicts}
+    assert found.seen == 3
+    assert len(found.frames) == sum(v.outcome == "kept" for v in found.verdicts)
+
+
+@pytest.mark.parametrize("policy", ["mask", "crop", "reject", "ignore"])
+def test_a_watermarked_folder(tmp_path, ingest, policy, frames_folder):
+    for seed in range(6):
+        Image.fromarray(with_logo(grey_texture(seed))[0]).save(tmp_path / f"{seed}.png")
+    found = ingest(tmp_path, f"ingest.watermark={policy}")
+    if policy == "reject":
+        assert [v.reason for v in found.verdicts] == ["watermark"] * 6
+        assert not list((frames_folder(found) / "frames").iterdir())
+        return
+    assert len(found.frames) == 6
+    assert all(bool(frame.masks) == (policy == "mask") for frame in found.frames)
+    assert all((frame.crop != (0, 0, 480, 270)) == (policy == "crop") for frame in found.frames)
+
+
+@pytest.mark.slow
+def test_recall_on_fifty_rendered_films(tmp_path, capsys):
+    """Logos on 50 films with and without; recall >= .95, at most one false film."""
+    from iclora.ingest.film import open_film
+    from iclora.ingest.shots import survey_film
+    from iclora.ingest.survey import Survey
+    from iclora.miniature.film import encode_film
+    from iclora.miniature.script import film_script
+    from schemas.ingest import IngestParams
+
+    params = IngestParams()
+    hits = wrong = bars = 0
+    for seed in range(50):
+        script = film_script(seed)
+        for logo in ((206, script.bar + 8, 246, script.bar + 24), None):
+            path = tmp_path / f"{seed}-{bool(logo)}.mp4"
+            encode_film(script.model_copy(update={"logo": logo}), path)
+            with open_film(path, params.max_pixels) as film:
+                survey = Survey(float(film.rate), params)
+                survey_film(film, params.shots, survey)
+            bars += survey.picture_box() == (0, script.bar, 256, 192 - script.bar)
+            marks = survey.marks()
+            hits += bool(logo and any(covers(mark, logo) for mark in marks))
+            wrong += bool(marks) and not logo
+            path.unlink()
+    with capsys.disabled():
+        print(f"\nlogos: {hits} of 50 found, {wrong} of 50 false; bars exact in {bars} of 100")
+    assert hits >= 48
+    assert wrong <= 1
+    assert bars >= 95
+
+
+def covers(mark, logo):
+    inside = common(mark, logo)
+    if inside is None:
+        return False
+    area = (logo[2] - logo[0]) * (logo[3] - logo[1])
+    return (inside[2] - inside[0]) * (inside[3] - inside[1]) >= 0.9 * area

@@ -1,0 +1,213 @@
+"""What is given becomes sources: kinds, names, digests, rights."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+import fsspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from iclora.errors import BadInput
+from iclora.ingest import names, resolve_sources
+from iclora.ingest.found import Unreadable
+from iclora.ingest.sidecar import parse_sidecar
+from schemas.ingest import IngestParams
+from schemas.source import OPT_OUTS
+
+USUAL = IngestParams()
+
+
+@pytest.fixture
+def picture(texture):
+    def save(path, seed=1):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(texture(seed)).save(path)
+        return path
+
+    return save
+
+
+def resolve(*places, params=USUAL, work=None):
+    return resolve_sources([str(place) for place in places], params, work)
+
+
+def test_a_folder_of_films_is_one_source_a_film(tmp_path, write_film, shots):
+    write_film(shots(1), "films/a.mp4")
+    write_film(shots(2), "films/deep/b.mkv")
+    sources, verdicts = resolve(tmp_path / "films")
+    assert [(s.kind, s.name.split("@")[0]) for s in sources] == [
+        ("film", "a.mp4"),
+        ("film", "deep/b.mkv"),
+    ]
+    assert [v.outcome for v in verdicts] == ["kept", "kept"]
+    assert all(s.name.endswith(f"@{s.content}") for s in sources)
+
+
+def test_a_folder_of_folders_of_pictures_is_one_source(tmp_path, picture):
+    for scene in ("kitchen", "street"):
+        for number in range(3):
+            picture(tmp_path / "stills" / scene / f"{number}.png", hash((scene, number)) % 99)
+    sources, _ = resolve(tmp_path / "stills")
+    assert [(s.kind, s.name.split("@")[0]) for s in sources] == [("pictures", "stills")]
+
+
+def test_a_mixed_folder_and_other_places_are_one_build(tmp_path, write_film, shots, picture):
+    write_film(shots(1), "mix/film.mp4")
+    picture(tmp_path / "mix/a.png", 1)
+    picture(tmp_path / "mix/sets/b.png", 2).with_suffix(".txt").write_text("[A] x")
+    shutil.make_archive(str(tmp_path / "mix/more"), "zip", tmp_path / "mix/sets")
+    alone = picture(tmp_path / "alone.jpg", 3)
+    sources, _ = resolve(tmp_path / "mix", alone)
+    assert sorted(s.kind for s in sources) == [
+        "archive",
+        "captioned",
+        "film",
+        "pictures",
+        "pictures",
+    ]
+
+
+def test_the_digest_is_of_the_content_and_not_of_the_place(tmp_path, picture):
+    picture(tmp_path / "one/a.png")
+    shutil.copytree(tmp_path / "one", tmp_path / "elsewhere/one")
+    (here,), _ = resolve(tmp_path / "one")
+    (there,), _ = resolve(tmp_path / "elsewhere/one")
+    assert here.name == there.name
+    picture(tmp_path / "one/b.png", 2)
+    assert resolve(tmp_path / "one")[0][0].content != here.content
+
+
+def test_the_same_film_twice_is_one_source(tmp_path, write_film, shots):
+    path = write_film(shots(1), "films/a.mp4")
+    shutil.copy(path, tmp_path / "films/b.mp4")
+    sources, verdicts = resolve(tmp_path / "films", path)
+    assert len(sources) == 1
+    assert [v.reason for v in verdicts] == ["", "duplicate_source", "duplicate_source"]
+    assert len({v.id for v in verdicts}) == 3
+
+
+@pytest.mark.parametrize("given_", ["missing", "no/such", "nosuch.mp4"])
+def test_a_mistyped_place_is_one_sentence(tmp_path, given_):
+    with pytest.raises(BadInput, match=given_):
+        resolve(tmp_path / given_)
+
+
+def test_an_empty_folder_is_one_sentence(tmp_path):
+    with pytest.raises(BadInput, match="no film, picture or archive"):
+        resolve(tmp_path)
+
+
+def test_urls_are_copied_once(tmp_path, write_film, shots):
+    path = write_film(shots(1), "cloud/a.mp4")
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/bucket/films/a.mp4", path.read_bytes())
+    memory.pipe_file("/bucket/films/a.mp4.toml", b'licence = "CC-BY-4.0"')
+    work = tmp_path / "work"
+    (source,), _ = resolve("memory://bucket/films", work=work)
+    assert source.rights.licence == "CC-BY-4.0"
+    assert (source.kind, source.url) == ("film", "memory://bucket/films/a.mp4")
+    (local,), _ = resolve(f"file://{path}")
+    assert local.content == source.content
+    copies = list(work.rglob("a.mp4"))
+    assert len(copies) == 1
+    before = copies[0].stat()
+    resolve("memory://bucket/films", work=work)
+    assert [copy.stat().st_ino for copy in work.rglob("a.mp4")] == [before.st_ino]
+
+
+def test_a_url_that_leads_nowhere_is_one_sentence(tmp_path):
+    with pytest.raises(BadInput, match="memory://bucket/nothing.mp4"):
+        resolve("memory://bucket/nothing.mp4", work=tmp_path)
+    with pytest.raises(BadInput, match="nosuchprotocol"):
+        resolve("nosuchprotocol://x/y.mp4", work=tmp_path)
+
+
+@pytest.mark.parametrize("word", OPT_OUTS)
+def test_a_reserved_source_is_refused_unless_overridden(tmp_path, picture, word):
+    path = picture(tmp_path / "a.png")
+    (tmp_path / "a.png.toml").write_text(f'opt_out = ["{word.upper()}"]')
+    sources, (verdict,) = resolve(path)
+    assert (sources, verdict.outcome, verdict.reason) == ((), "rejected", "opt_out")
+    sources, (verdict,) = resolve(path, params=IngestParams(allow_opt_out=True))
+    assert sources[0].rights.opt_out == (word,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["not toml", 'colour = "red"', "licence = 3", 'opt_out = "maybe"', "opt_out = true", "\xff"],
+)
+def test_a_sidecar_that_cannot_be_understood_refuses_the_source(tmp_path, picture, text):
+    path = picture(tmp_path / "a.png")
+    (tmp_path / "a.toml").write_bytes(text.encode("latin-1"))
+    sources, (verdict,) = resolve(path)
+    assert (sources, verdict.reason) == ((), "bad_sidecar")
+    assert "a.toml" in verdict.detail
+
+
+def test_a_folders_sidecar_counts_for_its_films_unless_they_have_their_own(
+    tmp_path, write_film, shots
+):
+    write_film(shots(1), "films/a.mp4")
+    write_film(shots(2), "films/b.mp4")
+    (tmp_path / "films.toml").write_text('licence = "CC0"\nurl = "https://x.example"')
+    (tmp_path / "films/b.toml").write_text('licence = "CC-BY-4.0"\ntitle = "B"')
+    sources, _ = resolve(tmp_path / "films")
+    assert [s.rights.licence for s in sources] == ["CC0", "CC-BY-4.0"]
+    assert sources[0].rights.url == "https://x.example"
+
+
+def test_an_unknown_licence_is_warned_about(tmp_path, picture, caplog):
+    with caplog.at_level(logging.WARNING, "iclora"):
+        resolve(picture(tmp_path / "a.png"))
+    assert "licence" in caplog.text
+
+
+def test_a_sidecar_may_be_silent():
+    assert parse_sidecar(b"", "x").licence == "unknown"
+    with pytest.raises(Unreadable):
+        parse_sidecar(b"=", "x")
+
+
+def test_junk_is_no_source(tmp_path, picture):
+    picture(tmp_path / "set/a.png")
+    for junk in ("__MACOSX/._a.png", "._a.png", ".DS_Store", "Thumbs.db", ".hidden/b.png"):
+        path = tmp_path / "set" / junk
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"junk")
+    assert names.files_below(tmp_path / "set") == ["a.png"]
+
+
+def test_natural_order():
+    mixed = ["b/1.png", "a10.png", "a2.png", "A1.png", "a02.png", "b/x/1.png", "a.png"]
+    assert sorted(mixed, key=names.natural) == [
+        "a.png",
+        "A1.png",
+        "a02.png",
+        "a2.png",
+        "a10.png",
+        "b/1.png",
+        "b/x/1.png",
+    ]
+
+
+@given(st.lists(st.text(min_size=1, max_size=12), max_size=8))
+def test_any_names_can_be_ordered(texts):
+    once = sorted(texts, key=names.natural)
+    assert once == sorted(reversed(once), key=names.natural)
+
+
+def test_a_folder_that_cannot_be_listed_is_a_verdict(tmp_path, monkeypatch):
+    import os
+
+    folder = tmp_path / "locked"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner").chmod(0)
+    if os.access(folder / "inner", os.R_OK):  # root reads everything
+        (folder / "inner").chmod(0o755)
+        pytest.skip("this user may read everything")
+    sources, (verdict,) = resolve(folder)
+    assert (sources, verdict.reason) == ((), "unreadable")

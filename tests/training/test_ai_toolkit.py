@@ -1,0 +1,171 @@
+"""AI-Toolkit files: read with their quirks, explained key by key, written back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from iclora.errors import BadConfig, BadInput
+from iclora.shards.read import open_dataset
+from iclora.training.ai_toolkit import explain, export_ai_toolkit, read_ai_toolkit
+
+FILE = """
+job: extension
+config:
+  name: "My Set"
+  process:
+    - type: sd_trainer
+      training_folder: output
+      network: {type: lora, linear: 8, linear_alpha: 4}
+      save: {dtype: bf16, save_every: 50}
+      datasets:
+        - {folder_path: "${PLACE}/[name]", caption_ext: txt, resolution: [512, 768]}
+      train:
+        batch_size: 2
+        steps: 300
+        lr: 2e-4
+        optimizer: adamw
+        dtype: bf16
+        ema_config: {use_ema: true, ema_decay: 0.99}
+      model: {name_or_path: some/base, is_flux: true, quantize: true}
+      sample: {width: 512, height: 768, guidance_scale: 3.5, prompts: ["[name] a --w 3"]}
+meta: {name: "[name]", version: "1.0"}
+"""
+
+
+def write(tmp_path, text=FILE, **changes):
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    path = tmp_path / "job.yml"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _place(monkeypatch):
+    monkeypatch.setenv("PLACE", "/pictures")
+
+
+def test_quirks_and_defaults(tmp_path):
+    job = read_ai_toolkit(write(tmp_path))
+    config = job.config
+    assert (job.name, job.folder) == ("my-set", "/pictures/My Set")
+    assert config.train.optimizer.lr == 2e-4
+    assert config.train.lora.rank == 8
+    assert config.train.lora.save_as == "bf16"
+    assert config.train.lora.notes == {"name": "My Set", "version": "1.0"}
+    assert config.train.weights == "fp8"
+    assert config.data.resolutions == (512, 768)
+    assert (config.layout.panel_width, config.layout.panel_height) == (512, 256)
+    assert config.sample.prompts == ("My Set a",)
+    # what the file leaves out is AI-Toolkit's default, not ours
+    assert config.data.caption_dropout == 0.0
+    assert config.train.keep_checkpoints == 5
+    assert config.train.noise.guidance == 1.0
+
+
+def test_overrides_come_last(tmp_path):
+    job = read_ai_toolkit(write(tmp_path), ["train.steps=20", "base.model=miniature/flux"])
+    assert (job.config.train.steps, job.config.base.model) == (20, "miniature/flux")
+
+
+def test_without_ema_the_average_is_off_and_alone_it_is_theirs(tmp_path):
+    off = read_ai_toolkit(write(tmp_path, **{"use_ema: true, ema_decay: 0.99": "use_ema: false"}))
+    assert off.config.train.optimizer.ema_decay == 0.0
+    alone = read_ai_toolkit(write(tmp_path, **{", ema_decay: 0.99": ""}))
+    assert alone.config.train.optimizer.ema_decay == 0.999
+
+
+def test_every_key_is_explained(tmp_path):
+    text = FILE.replace("batch_size: 2", "batchsize: 2\n        gradient_accumulation_steps: 4")
+    said = explain(write(tmp_path, text))
+    at = "config.process.0."
+    assert said[at + "network.linear"].status == "honoured"
+    assert said[at + "network.linear_alpha"].status == "ignored upstream"
+    assert said[at + "model.quantize"].status == "approximated"
+    assert said[at + "train.gradient_accumulation_steps"].status == "refused"
+    assert said[at + "train.batchsize"].status == "unknown"
+    assert "train.batch_size" in said[at + "train.batchsize"].note
+    assert said[at + "train.ema_config.ema_decay"].status == "honoured"
+    assert said["meta.version"].status == "honoured"
+    assert all(explained.note for explained in said.values())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ("batch_size: 2", "batchsize: 2", r"train\.batchsize.*batch_size"),
+        ("linear: 8", "linaer: 8", r"network\.linear\?"),
+        ("optimizer: adamw", "optimizer: prodigy", "prodigy"),
+        ("type: lora", "type: lokr", "lokr"),
+        ("caption_ext: txt", "flip_x: true", "flip_x"),
+        ("type: sd_trainer", "type: image_generator", "image_generator"),
+        ("job: extension", "job: generate", "generate"),
+        ("${PLACE}", "${NOWHERE}", "NOWHERE"),
+        ("lr: 2e-4", "resolution: 512", "belongs into datasets"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(tmp_path, old, new, match):
+    with pytest.raises(BadConfig, match=match):
+        read_ai_toolkit(write(tmp_path, **{old: new}))
+
+
+def test_json_is_read_too(tmp_path):
+    tree = {"job": "extension", "config": {"name": "x", "process": [{"type": "sd_trainer"}]}}
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(tree))
+    assert read_ai_toolkit(path).config.train.lora.rank == 4
+    path.write_text("{")
+    with pytest.raises(BadConfig, match="is not json"):
+        read_ai_toolkit(path)
+
+
+def test_the_published_file_is_honoured_key_by_key(reference):
+    said = explain(reference / "movie-shots.yml")
+    assert {explained.status for explained in said.values()} <= {
+        "honoured", "approximated", "ignored upstream",
+    }  # fmt: skip
+    config = read_ai_toolkit(reference / "movie-shots.yml").config
+    assert config.train.lora.rank == 16
+    assert config.train.optimizer.name == "adamw8bit"
+    assert config.train.optimizer.ema_decay == 0.99
+    assert config.train.batch == 4
+    assert config.train.keep_checkpoints == 4
+    assert config.data.resolutions == (512, 768, 1024, 1280, 1536)
+    assert config.data.caption_dropout == 0.05
+    assert (config.layout.width, config.layout.height) == (1024, 1536)
+    assert len(config.sample.prompts) == 2
+
+
+def test_export_is_a_folder_that_the_reader_honours(store, publish, paint, tmp_path, config):
+    samples = [paint(0), paint(1, masks=[(0, 0, 8, 4)]), paint(2, split="val")]
+    name = publish(store, samples)
+    plain = config.model_copy(update={"train": config.train.model_copy(update={"batch": 3})})
+    file = export_ai_toolkit(open_dataset(store, name), tmp_path / "out", plain)
+    names = sorted(path.name for path in (tmp_path / "out" / "data").iterdir())
+    assert names == ["set-000.png", "set-000.txt", "set-001.png", "set-001.txt"]
+    assert (tmp_path / "out" / "data" / "set-001.txt").read_text() == samples[1].text
+
+    from PIL import Image
+
+    mask = Image.open(tmp_path / "out" / "masks" / "set-001.png")
+    assert [mask.getpixel(place) for place in ((7, 3), (8, 3), (7, 4))] == [0, 255, 255]
+    statuses = {key: said.status for key, said in explain(file).items()}
+    assert not [key for key, status in statuses.items() if status in {"unknown", "refused"}]
+    back = read_ai_toolkit(file).config
+    assert back.train.batch == 3
+    assert back.train.steps == plain.train.steps
+    assert back.train.optimizer == plain.train.optimizer
+    assert back.base.model == plain.base.model
+    with pytest.raises(BadInput, match="not empty"):
+        export_ai_toolkit(open_dataset(store, name), tmp_path / "out", plain)
+
+
+def test_no_masks_no_mask_folder(store, publish, paint, tmp_path):
+    file = export_ai_toolkit(open_dataset(store, publish(store, [paint(0)])), tmp_path / "out")
+    assert not (tmp_path / "out" / "masks").exists()
+    (process,) = yaml.safe_load(file.read_text())["config"]["process"]
+    assert "mask_path" not in process["datasets"][0]

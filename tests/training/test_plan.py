@@ -1,0 +1,132 @@
+"""What is decided before step 1."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from iclora.errors import BadConfig
+from iclora.models.families import Grid
+from iclora.presets import load_config
+from iclora.training import plan_training, read_ai_toolkit
+from iclora.training.blocks import Recompute, repeated_blocks
+from iclora.training.fit import Ladders
+from iclora.training.fitting import (
+    BASE_BYTES,
+    RESERVE,
+    Rung,
+    Shape,
+    bytes_of,
+    choose_weights,
+    ladder,
+    rungs_that_fit,
+)
+from schemas.training import TrainParams
+
+GIB = 2**30
+FLUX = Shape(11_901_408_320, 85_917_696, 57, 3072)
+
+
+def test_the_estimate_agrees_with_the_measurements_on_flux():
+    """Facts 4.2: 38.9 GiB of activations at 1024 px without recomputation, 1.6 GiB with."""
+    bare = FLUX.parameters * BASE_BYTES["dense"] + FLUX.adapter * 20 + RESERVE
+    kept = bytes_of(FLUX, "dense", Rung(0.0, 1), 4608) - bare
+    assert kept / GIB == pytest.approx(38.9, rel=0.05)
+    again = bytes_of(FLUX, "dense", Rung(1.0, 1), 4608) - bare
+    assert 1.6 < again / GIB < 2.6
+
+
+def test_what_fits_on_common_cards():
+    auto = TrainParams(batch=4)
+    every = ("dense", "fp8", "nf4")
+    assert choose_weights(FLUX, auto, 6656, 79 * GIB, every) == "dense"
+    assert choose_weights(FLUX, auto, 6656, 23.5 * GIB, every) == "fp8"
+    assert choose_weights(FLUX, auto, 4608, 15.5 * GIB, every) == "nf4"
+    with pytest.raises(BadConfig, match="GiB are free"):
+        choose_weights(FLUX, auto, 6656, 8 * GIB, every)
+    asked = auto.model_copy(update={"weights": "dense"})
+    with pytest.raises(BadConfig, match="dense"):
+        choose_weights(FLUX, asked, 6656, 23.5 * GIB, every)
+
+
+def test_the_first_rung_that_fits_is_taken():
+    rungs = ladder(4, TrainParams())
+    assert rungs[0] == Rung(0.0, 4)
+    assert rungs[-1] == Rung(1.0, 1)
+    wide = next(rungs_that_fit(FLUX, "dense", rungs, 4608, 141 * GIB))
+    assert wide == Rung(0.0, 2)
+    need = bytes_of(FLUX, "dense", wide, 4608)
+    assert next(rungs_that_fit(FLUX, "dense", rungs, 4608, need)) == wide
+    assert next(rungs_that_fit(FLUX, "dense", rungs, 4608, need - 1)) == Rung(0.0, 1)
+    assert list(rungs_that_fit(FLUX, "dense", rungs, 4608, 0)) == [Rung(1.0, 1)]
+    fixed = TrainParams(plan="fixed", checkpoint_blocks=0.5, micro_batch=2)
+    assert ladder(4, fixed) == [Rung(0.5, 2)]
+
+
+def test_ladders_go_down_and_end(tiny_flux):
+    from iclora.models.families.flux1 import FAMILY
+
+    transformer = FAMILY.load_transformer(tiny_flux, dtype=torch.float32)
+    train = TrainParams(checkpoint_blocks=0.0)
+    ladders = Ladders(train, Recompute(transformer), 2)
+    grid, seen = Grid(1, 1), []
+    while True:
+        seen.append(ladders.rung(grid))
+        if not ladders.step_down(grid):
+            break
+    assert seen[:2] == [Rung(0.0, 2), Rung(0.0, 1)]
+    assert seen[-1] == Rung(1.0, 1)
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.5, 1), (1.0, 2)])
+def test_recomputation_changes_memory_not_gradients(tiny_flux, share, count):
+    from iclora.models.families.flux1 import FAMILY
+
+    transformer = FAMILY.load_transformer(tiny_flux, dtype=torch.float32)
+    assert len(repeated_blocks(transformer)) == 2
+    weight = transformer.x_embedder.weight.requires_grad_(True)
+    text = {"embeds": torch.ones(1, 4, 32), "pooled": torch.ones(1, 32)}
+
+    def gradient(how):
+        recompute = Recompute(transformer)
+        assert recompute.use(how) == (count if how else 0)
+        weight.grad = None
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+            out = FAMILY.predict(
+                transformer, torch.ones(1, 4, 32), torch.tensor([0.5]), text,
+                grid=Grid(2, 2), guidance=1.0,
+            )  # fmt: skip
+        out.square().sum().backward()
+        return weight.grad.clone(), len(kept)
+
+    (plain, saved), (other, fewer) = gradient(0.0), gradient(share)
+    torch.testing.assert_close(plain, other)
+    assert (fewer < saved) == (share > 0)
+
+
+def test_a_plan_needs_no_weights(store, publish, paint):
+    samples = [paint(n, heights=(512, 512, 512), width=1024) for n in range(3)]
+    name = publish(store, [*samples, paint(9, heights=(256, 256, 256), width=512)])
+    config = load_config("movie-shots", {"base.model": "nobody/never-released"})
+    plan = plan_training(store, name, config, memory=79)
+    assert plan.base == "nobody/never-released (not here)"
+    assert (plan.weights, plan.device) == ("dense", "79.0 GiB free")
+    sizes = {(b.resolution, b.width, b.height): b.samples for b in plan.buckets}
+    assert sizes[512, 416, 624] == 4
+    assert sizes[1024, 512, 768] == 1  # never enlarged
+    assert sum(b.samples for b in plan.buckets) == 12
+    assert plan.epochs == 5000
+    assert plan.checkpoints == (4250, 4500, 4750, 5000)
+
+
+def test_the_published_file_plans(store, publish, paint, reference):
+    sizes = [(1080, 1413), (1080, 1363)]
+    heights = [(height // 3, height // 3, height - 2 * (height // 3)) for _, height in sizes]
+    samples = [paint(n, heights=parts, width=1080) for n, parts in enumerate(heights)]
+    config = read_ai_toolkit(reference / "movie-shots.yml").config
+    plan = plan_training(store, publish(store, samples), config, memory=23.5)
+    assert plan.weights == "fp8"
+    assert {b.resolution for b in plan.buckets} == {512, 768, 1024, 1280, 1536}
+    assert max(b.width for b in plan.buckets) <= 1080
+    assert plan.batch == 4
