@@ -98,20 +98,23 @@ def _hidden(relative: Path) -> bool:
 
 def _from_hub(name: str) -> Located:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         folder = snapshot_download(name, allow_patterns=list(_WANTED), local_files_only=True)
     except LocalEntryNotFoundError:
         try:
             folder = snapshot_download(name, allow_patterns=list(_WANTED))
+        except GatedRepoError as error:
+            raise MissingModel(
+                f"{name} is gated: accept its licence on the hub, run `hf auth login`, "
+                f"then `hf download {name}`"
+            ) from error
         except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-            raise MissingModel(_how_to_get(name)) from error
+            raise MissingModel(
+                f"{name} is not on this machine: run `hf download {name}` where there is a network"
+            ) from error
     return Located(Path(folder), Path(folder).name)
-
-
-def _how_to_get(name: str) -> str:
-    return f"{name} is not on this machine: run `hf download {name}` where there is a network"
 
 
 def _miniature(part: str) -> Located:

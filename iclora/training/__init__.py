@@ -63,9 +63,7 @@ def train_adapter(
     return train(store, dataset, config, name, watch=progress, resume=resume)
 
 
-def plan_training(
-    store: Store, dataset: str, config: Config, *, memory: float = 0.0
-) -> TrainPlan:
+def plan_training(store: Store, dataset: str, config: Config, *, memory: float = 0.0) -> TrainPlan:
     """A dry run: buckets, batches and how a step would be made to fit.
 
     Works without the base's weights, from the family's released sizes.

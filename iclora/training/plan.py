@@ -73,9 +73,7 @@ def _rung(shape: Shape, weights: str, config: Config, tokens: int, free: float) 
     return next(rungs_that_fit(shape, weights, ladder(train.batch, train), tokens, free))
 
 
-def _buckets(
-    material: Material, geometry: Geometry, rungs: dict[Grid, Rung]
-) -> tuple[Bucket, ...]:
+def _buckets(material: Material, geometry: Geometry, rungs: dict[Grid, Rung]) -> tuple[Bucket, ...]:
     counts = Counter(
         (resolution, view.grid)
         for item in material.train.values()

@@ -56,7 +56,7 @@ def train(
     with _only_one(job, team), stop_requests() as request:
         if not store.exists(f"{job.place}/manifest.json"):
             material = _prepare(job, team)
-            loop, parts = _assemble(job, material, team)
+            loop, parts = assemble(job, material, team)
             seconds = loop.run(request, watch)
             if team.leads:
                 _publish(job, loop, parts, seconds)
@@ -114,7 +114,8 @@ def _prepare(job: Job, team: Team) -> Material:
     return material
 
 
-def _assemble(job: Job, material: Material, team: Team) -> tuple[Loop, Parts]:
+def assemble(job: Job, material: Material, team: Team) -> tuple[Loop, Parts]:
+    """Brings in the base and puts everything together that the steps need."""
     train = job.config.train
     tokens = tokens_of(material, job.family.text_length(job.base.folder))
     transformer, weights, shape = load_base(job, team, max(tokens.values()))

@@ -6,6 +6,7 @@ of one batch may have different shapes and processes then run different numbers 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -25,7 +26,9 @@ class Team:
     def __init__(self) -> None:
         from accelerate import PartialState
 
-        state: Any = PartialState(timeout=_PATIENCE)
+        # accelerate joins processes without a GPU only when it is told that there is none.
+        cpu = "ACCELERATE_USE_CPU" in os.environ or not torch.accelerator.is_available()
+        state: Any = PartialState(cpu=cpu, timeout=_PATIENCE)
         self._state = state
         self.size: int = state.num_processes
         self.rank: int = state.process_index

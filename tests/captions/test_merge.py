@@ -28,7 +28,7 @@ def merged(parts, key="set-1", config=SHOTS):
 
 def test_what_the_miniature_sees_becomes_a_good_caption():
     """200 sets of its film world: who, where and when once, what differs in its panel."""
-    rng = random.Random(5)  # noqa: S311 - repeatable scenes
+    rng = random.Random(5)
     for number in range(200):
         scene = random_attributes(rng)
         staged = rng.sample([(s, a) for s in ("wide", "close") for a in ("wave", "read")], 3)

@@ -6,12 +6,23 @@ the real OpenCV detector runs; a cell of 32 x 32 pixels is a face as surely as i
 
 from __future__ import annotations
 
-import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from iclora.models.face import load_faces
+from iclora.errors import BadConfig, MissingModel
+from iclora.models.face import face_label, load_faces
+from iclora.panels.crop import head_box, place_crop
+from iclora.panels.fit import Fitting, Refusal, fit_frame
+from iclora.sift.picture import look_at
+from iclora.sift.policy import Checks, check, check_labels, load_checks, policy_fault
+from iclora.store import file_sha256
+from schemas.frame import Frame
+from schemas.layout import Layout
+from schemas.sift import CheckParams, PolicyParams
+from schemas.stitch import StitchParams
 
 
 def number(field: int, value: int) -> bytes:
@@ -60,9 +71,12 @@ def bright_squares() -> bytes:
             weight = np.full((channels, 3, stride, stride), 1 / (3 * stride**2 * 255) * looks)
             graph += tensor(f"{name}_w", weight.astype(np.float32))
             graph += tensor(f"{name}_s", np.array([1, -1, channels], np.int64))
+            middle = [0.5, 0.5, 0.0, 0.0] if output == "bbox" else [0.0] * channels
+            graph += tensor(f"{name}_b", np.array(middle, np.float32))
             sides = {"kernel_shape": [stride, stride], "strides": [stride, stride]}
-            graph += node("Conv", ["input", f"{name}_w"], f"{name}_map", **sides)
-            graph += node("Reshape", [f"{name}_map", f"{name}_s"], name)
+            graph += node("Conv", ["input", f"{name}_w", f"{name}_b"], f"{name}_map", **sides)
+            graph += node("Transpose", [f"{name}_map"], f"{name}_last", perm=[0, 2, 3, 1])
+            graph += node("Reshape", [f"{name}_last", f"{name}_s"], name)
             graph += value_info(12, name, [1, (640 // stride) ** 2, channels])
     graph += value_info(11, "input", [1, 3, 640, 640])
     return number(1, 8) + block(7, graph) + block(8, block(1, "") + number(2, 13))
@@ -72,7 +86,6 @@ def bright_squares() -> bytes:
 def detector(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("face") / "bright.onnx"
     path.write_bytes(bright_squares())
-    assert struct.calcsize("f") == 4
     return str(path)
 
 
@@ -84,5 +97,130 @@ def picture(width: int, height: int, *squares: tuple[int, int], white: int = 255
     return pixels
 
 
-def test_it(detector):
-    print(load_faces(detector)(picture(640, 480, (320, 64))))
+FACES = PolicyParams(faces=CheckParams(policy="reject"))
+
+
+def frame_of(folder: Path, pixels: np.ndarray) -> Frame:
+    Image.fromarray(pixels).save(folder / "f.png")
+    height, width = pixels.shape[:2]
+    return Frame(
+        id="f",
+        source="s",
+        file="f.png",
+        content=file_sha256(folder / "f.png"),
+        width=width,
+        height=height,
+        crop=(0, 0, width, height),
+    )
+
+
+def test_faces_are_found_where_they_are_the_most_certain_first(detector):
+    pixels = picture(640, 480, (64, 320), white=200)
+    pixels[64:96, 320:352] = 255
+    first, second = load_faces(detector)(pixels)
+    assert first.box == (320, 64, 352, 96)
+    assert second.box == (64, 320, 96, 352)
+    assert first.confidence == 1.0 > second.confidence
+
+
+def test_no_face_is_no_face(detector):
+    assert load_faces(detector)(picture(640, 480)) == ()
+
+
+def test_boxes_are_in_the_pixels_of_a_large_picture(detector):
+    small = picture(640, 480, (320, 64))
+    large = small.repeat(2, axis=0).repeat(2, axis=1)
+    assert load_faces(detector)(large)[0].box == (640, 128, 704, 192)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(MissingModel, match="is not there; take face_detection_yunet"):
+        load_faces(str(tmp_path / "none.onnx"))
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path):
+    path = tmp_path / "face.onnx"
+    path.write_bytes(b"not a model")
+    with pytest.raises(BadConfig, match="not a face detector"):
+        load_faces(str(path))
+
+
+def test_the_label_has_no_path(detector):
+    assert face_label(detector).startswith("bright.onnx@")
+
+
+@pytest.mark.parametrize(("white", "kept"), [(127, True), (128, False)])
+def test_the_policy_rejects_from_its_threshold_on(detector, tmp_path, white, kept):
+    """Confidence is brightness: 127/255 is just under one half, 128/255 just over."""
+    frame = frame_of(tmp_path, picture(640, 480, (320, 64), white=white))
+    look = look_at(tmp_path / "f.png", frame, 640)
+    scores = check(Checks(faces=load_faces(detector)), look)
+    assert (policy_fault(scores, FACES) is None) is kept
+    assert scores["face"] == round(white / 255, 4)
+
+
+def test_the_threshold_itself_is_found():
+    assert policy_fault({"face": 0.5}, FACES) is not None
+    assert policy_fault({"face": 0.4999}, FACES) is None
+    assert policy_fault({"face": 1.0}, PolicyParams()) is None
+    assert policy_fault({"nsfw": 0.9}, PolicyParams(nsfw=CheckParams(policy="reject"))) is not None
+
+
+def test_a_check_without_its_model_is_not_done_and_says_so(tmp_path, caplog):
+    wanted = CheckParams(policy="reject", model=str(tmp_path / "none.onnx"))
+    policy = PolicyParams(faces=wanted, nsfw=CheckParams(policy="blur"))
+    assert load_checks(policy) == Checks()
+    assert check_labels(policy) == {"nsfw": "not checked", "faces": "not checked"}
+    assert "faces: not checked" in caplog.text
+    assert "nsfw: policy blur, but no model is named" in caplog.text
+
+
+def fitting(heads: str = "", blur: str = "") -> Fitting:
+    params = CheckParams(policy="blur", model=blur) if blur else CheckParams()
+    policy = PolicyParams(faces=params)
+    return Fitting(
+        layout=Layout(panel_width=64, panel_height=64),
+        params=StitchParams(crop="centre"),
+        policy=policy,
+        heads=load_faces(heads) if heads else None,
+        checks=load_checks(policy),
+    )
+
+
+def test_a_crop_moves_until_no_head_is_cut(detector, tmp_path):
+    frame = frame_of(tmp_path, picture(640, 320, (128, 128)))
+    blind = fit_frame(tmp_path / "f.png", frame, fitting())
+    seeing = fit_frame(tmp_path / "f.png", frame, fitting(heads=detector))
+    assert blind.source_box == (160, 0, 480, 320)
+    left, _, right, _ = head_box((128, 128, 160, 160))
+    assert seeing.source_box[0] <= left
+    assert right <= seeing.source_box[2]
+
+
+def test_a_frame_whose_head_cannot_stay_whole_is_rejected(detector, tmp_path):
+    pixels = picture(640, 64, *[(x, 0) for x in range(0, 640, 32)])
+    with pytest.raises(Refusal) as caught:
+        fit_frame(tmp_path / "f.png", frame_of(tmp_path, pixels), fitting(heads=detector))
+    verdict = caught.value.verdict
+    assert (verdict.outcome, verdict.reason, verdict.threshold) == ("rejected", "head_cut", 0.0)
+    assert verdict.value >= 1
+
+
+def test_heads_are_grown_faces_that_a_crop_keeps(detector):
+    pixels = picture(640, 320, (448, 128))
+    heads = [head_box(face.box) for face in load_faces(detector)(pixels)]
+    window = place_crop(pixels, (0, 0, 640, 320), (64, 64), heads=heads, salient=False)
+    assert window.heads_cut == 0
+
+
+def test_faces_are_blurred_on_the_canvas_and_nothing_else(detector, tmp_path):
+    pixels = picture(640, 640, (320, 64))
+    pixels[64:96, 320:352:4] = 235
+    frame = frame_of(tmp_path, pixels)
+    plain = fit_frame(tmp_path / "f.png", frame, fitting())
+    blurred = fit_frame(tmp_path / "f.png", frame, fitting(blur=detector))
+    changed = np.argwhere((plain.pixels != blurred.pixels).any(axis=2))
+    assert len(changed) > 0
+    assert changed[:, 0].max() * 10 <= 96 + 40
+    assert changed[:, 1].min() * 10 >= 320 - 40
+    assert plain.sha256 == blurred.sha256

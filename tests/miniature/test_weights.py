@@ -1,0 +1,67 @@
+"""The committed weights do what their cards say, on films that no recipe has seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import iclora.miniature
+from iclora.miniature.film import film_frame
+from iclora.miniature.reader import WEIGHTS, Reader
+from iclora.miniature.recipes.clip_eval import measure_clip
+from iclora.miniature.recipes.heldout import FIRST_SEED, HeldOut
+from iclora.miniature.recipes.reader import measure_reader
+from iclora.miniature.recipes.vlm import measure_vlm
+from iclora.miniature.script import HEIGHT, WIDTH, film_script
+
+FOLDER = Path(iclora.miniature.__file__).parent / "weights"
+MEGABYTES = 40
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[HeldOut]:
+    """Drawn, not decoded: the files' own frames are what the cards are measured on."""
+    drawn = []
+    for seed in range(FIRST_SEED + 50, FIRST_SEED + 55):
+        film = film_script(seed)
+        for number, shot in enumerate(film.shots):
+            if shot.kind == "scene" and shot.attributes:
+                picture = film_frame(film, shot, shot.frames // 2)
+                picture = picture.crop((0, film.bar, WIDTH, HEIGHT - film.bar))
+                drawn.append(HeldOut(picture, shot.attributes, seed, shot.scene, number, -1))
+    return drawn
+
+
+def weights(part: str, file: str) -> Path:
+    if not (FOLDER / part / file).is_file():
+        pytest.skip(f"the weights of {part} are not in the package yet")
+    return FOLDER / part
+
+
+def test_clip_tells_scenes_apart_and_finds_captions(frames) -> None:
+    copies = [frame._replace(copy_of=frame.shot, shot=-9) for frame in frames[:5]]
+    scores = measure_clip(weights("clip", "open_clip_config.json"), [*frames, *copies])
+    assert scores.scene_auc >= 0.97
+    assert scores.retrieval >= 0.9
+    assert scores.copies[0] > 0.97 > scores.same_scene[2]
+    assert scores.same_scene[0] > scores.neighbours[1]
+
+
+def test_the_reader_reads_every_attribute(frames) -> None:
+    scores = measure_reader(Reader(weights("reader", WEIGHTS)), frames)
+    assert min(scores.values()) >= 0.97, scores
+
+
+def test_the_vlm_tells_every_attribute_and_invents_no_role(frames) -> None:
+    scores = measure_vlm(weights("vlm", "config.json"), frames[:64])
+    assert scores.pop("invented role") == 0
+    assert min(scores.values()) >= 0.95, scores
+
+
+def test_every_model_has_its_card_and_all_fit_the_package() -> None:
+    folders = [path for path in FOLDER.iterdir() if path.is_dir()] if FOLDER.is_dir() else []
+    for folder in folders:
+        assert "license: apache-2.0" in (folder / "README.md").read_text(encoding="utf-8")
+    size = sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file())
+    assert size <= MEGABYTES * 2**20

@@ -1,0 +1,91 @@
+"""The safety classifier, on a small real (random) vision transformer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from iclora.errors import BadConfig, MissingModel
+from iclora.models.classifier import classifier_label, load_classifier
+from iclora.panels.fit import blur_boxes
+from iclora.sift.picture import Look
+from iclora.sift.policy import check, load_checks, policy_fault
+from schemas.sift import CheckParams, PolicyParams
+
+
+def save_classifier(folder: Path, labels: dict[int, str], bias: list[float]) -> Path:
+    """A classifier whose answer is its bias, whatever it sees."""
+    import torch
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    config = ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=32,
+        patch_size=16,
+        id2label=labels,
+        label2id={label: index for index, label in labels.items()},
+    )
+    model = ViTForImageClassification(config)
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+        model.classifier.bias.copy_(torch.tensor(bias))
+    model.save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unsafe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("nsfw") / "detector"
+    return str(save_classifier(folder, {0: "normal", 1: "nsfw"}, [0.0, float(np.log(3))]))
+
+
+PICTURE = Image.new("RGB", (40, 30), (90, 60, 30))
+LOOK = Look(PICTURE, np.zeros((30, 40), np.uint8), np.zeros((30, 40), np.bool_))
+
+
+def test_the_probability_of_the_unsafe_label_is_given(unsafe):
+    assert load_classifier(unsafe)([PICTURE, PICTURE.convert("L")]) == [0.75, 0.75]
+
+
+def test_the_label_has_a_revision_and_no_path(unsafe):
+    assert classifier_label(unsafe).startswith("detector@")
+
+
+@pytest.mark.parametrize(("threshold", "kept"), [(0.7501, True), (0.75, False), (0.7499, False)])
+def test_the_policy_rejects_from_its_threshold_on(unsafe, threshold, kept):
+    params = CheckParams(policy="reject", model=unsafe, threshold=threshold)
+    policy = PolicyParams(nsfw=params)
+    fault = policy_fault(check(load_checks(policy), LOOK), policy)
+    assert (fault is None) is kept
+    if fault:
+        assert (fault.reason, fault.value, fault.threshold) == ("nsfw", 0.75, threshold)
+
+
+@pytest.mark.parametrize(("threshold", "blurred"), [(0.7501, False), (0.75, True)])
+def test_the_whole_picture_is_blurred_where_that_is_the_policy(unsafe, threshold, blurred):
+    policy = PolicyParams(nsfw=CheckParams(policy="blur", model=unsafe, threshold=threshold))
+    pixels = np.asarray(PICTURE)
+    boxes = list(blur_boxes(PICTURE, pixels, load_checks(policy), policy))
+    assert boxes == ([(0, 0, 40, 30)] if blurred else [])
+
+
+def test_nothing_is_loaded_where_the_policy_is_to_keep(unsafe):
+    assert load_checks(PolicyParams(nsfw=CheckParams(policy="keep", model=unsafe))).nsfw is None
+
+
+def test_labels_that_mean_nothing_are_refused(tmp_path):
+    folder = save_classifier(tmp_path / "pets", {0: "cat", 1: "dog"}, [0.0, 0.0])
+    with pytest.raises(BadConfig, match="no label that means nsfw: cat, dog"):
+        load_classifier(str(folder))
+
+
+def test_a_missing_classifier_says_how_to_get_it():
+    with pytest.raises(MissingModel, match="hf download some/detector-that-is-not-here"):
+        load_classifier("some/detector-that-is-not-here")

@@ -1,0 +1,133 @@
+"""Losses that are not finite, and memory that runs out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from iclora.models.families.flux1 import Flux1
+from iclora.training.job import fill_caches, open_job, read_material
+from iclora.training.journal import final_loss, read_rows
+from iclora.training.lora import add_lora
+from iclora.training.run import assemble
+from iclora.training.stop import StopRequest, TrainingBroken
+from iclora.training.team import Team
+
+
+class Sick(Flux1):
+    """Answers NaN on the given calls, counted from 1."""
+
+    def __init__(self, calls):
+        self.calls, self.count = calls, 0
+
+    def predict(self, *arguments, **options):
+        self.count += 1
+        velocity = super().predict(*arguments, **options)
+        return velocity * float("nan") if self.count in self.calls else velocity
+
+
+class Narrow(Flux1):
+    """A device that has room for one sample."""
+
+    def predict(self, transformer, tokens, *arguments, **options):
+        if tokens.shape[0] > 1:
+            raise torch.OutOfMemoryError("one sample fits")
+        return super().predict(transformer, tokens, *arguments, **options)
+
+
+@pytest.fixture
+def build(store, dataset, config):
+    """Assembles a loop whose family is replaced."""
+
+    def make(family=None, *, name="mine", **train):
+        changed = config.train.model_copy(update={"validate_every": 0, "steps": 6} | train)
+        job = open_job(store, dataset, config.model_copy(update={"train": changed}), name)
+        material = read_material(job.dataset, job.config, 8)
+        team = Team()
+        fill_caches(job, material, team.device)
+        job.work.mkdir(parents=True, exist_ok=True)
+        return assemble(job._replace(family=family or job.family), material, team)
+
+    return make
+
+
+def trained(loop, parts):
+    loop.run(StopRequest(), lambda _: None)
+    return {name: tensor.detach().clone() for name, tensor in parts.machine.learner.tensors.items()}
+
+
+def test_a_bad_step_is_skipped_and_counted_not_zeroed(build):
+    loop, parts = build(Sick({2}))
+    trained(loop, parts)
+    rows = read_rows(parts.folder / "metrics.jsonl")
+    assert [row["loss"] is None for row in rows] == [False, True, False, False, False, False]
+    assert (loop.progress.step, loop.progress.skipped, loop.progress.rollbacks) == (6, 1, 0)
+    assert final_loss(parts.folder / "metrics.jsonl") > 0
+    assert all(torch.isfinite(tensor).all() for tensor in parts.machine.learner.tensors.values())
+
+
+def test_three_in_a_row_go_back_to_the_last_checkpoint(build):
+    from iclora.training.checkpoint import checkpoints
+
+    loop, parts = build(Sick({3, 4, 5}), save_every=2, steps=5)
+    weights = trained(loop, parts)
+    assert (loop.progress.step, loop.progress.skipped, loop.progress.rollbacks) == (5, 3, 1)
+    # steps 1 and 2 were good, the checkpoint after step 2 (or 4, equal to it) came back
+    import safetensors.torch
+
+    kept = safetensors.torch.load_file(
+        checkpoints(parts.folder / "checkpoints")[-2] / "raw.safetensors"
+    )
+    assert all(torch.equal(weights[name], kept[name]) for name in weights)
+
+
+def test_two_in_a_row_do_not(build):
+    loop, parts = build(Sick({3, 4}))
+    trained(loop, parts)
+    assert (loop.progress.skipped, loop.progress.rollbacks) == (2, 0)
+
+
+def test_too_many_stop_the_run(build, config):
+    faults = config.train.faults.model_copy(update={"stop_after": 4})
+    loop, parts = build(Sick({1, 2, 4, 6}), faults=faults)
+    with pytest.raises(TrainingBroken, match="4 steps"):
+        trained(loop, parts)
+    loop, parts = build(Sick({1, 2, 4}), name="other", faults=faults)
+    trained(loop, parts)
+
+
+def test_out_of_memory_retries_with_the_next_plan(build):
+    loop, parts = build(Narrow())
+    halved = trained(loop, parts)
+    assert loop.engine.counts["retries"] == 1
+    other, others = build(name="other", micro_batch=1)
+    asked = trained(other, others)
+    assert other.engine.counts["retries"] == 0
+    assert all(torch.equal(halved[name], asked[name]) for name in asked)
+    assert loop.engine.counts["tokens"] == other.engine.counts["tokens"]
+
+
+def test_out_of_memory_ends_with_the_ladder(build):
+    class Full(Flux1):
+        def predict(self, *arguments, **options):
+            raise torch.OutOfMemoryError("nothing fits")
+
+    loop, parts = build(Full())
+    with pytest.raises(torch.OutOfMemoryError):
+        trained(loop, parts)
+    assert parts.machine.ladders.rung(next(iter(parts.machine.ladders._rungs))).micro_batch == 1
+
+
+def test_a_fresh_adapter_changes_nothing_and_depends_on_the_seed(tiny_flux):
+    family = Flux1()
+
+    def fresh(seed):
+        transformer = family.load_transformer(tiny_flux, dtype=torch.float32)
+        return add_lora(transformer, family, rank=2, seed=seed)
+
+    one, two = fresh(1), fresh(2)
+    assert all(torch.equal(one[name], value) for name, value in fresh(1).items())
+    a, b = (next(n for n in one if part in n) for part in (".lora_A.", ".lora_B."))
+    assert not torch.equal(one[a], two[a])
+    assert float(one[a].detach().abs().max()) <= one[a].shape[1] ** -0.5
+    assert not one[b].detach().any()

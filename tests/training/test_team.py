@@ -1,0 +1,115 @@
+"""Two processes follow one with the same global batch."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from iclora.store import Store
+from iclora.training import train_adapter
+from iclora.training.journal import read_rows
+
+FORK = multiprocessing.get_context("fork")
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def together(url, config, count):
+    """Trains with so many processes, as ``accelerate launch`` would start them."""
+    port = str(free_port())
+
+    def work(rank):
+        from accelerate import PartialState
+
+        PartialState._reset_state()
+        os.environ.update(
+            RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count),
+            LOCAL_WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
+            ACCELERATE_USE_CPU="true",
+        )  # fmt: skip
+        train_adapter(Store(url), "demo", config, "mine")
+        torch.distributed.destroy_process_group()
+        os._exit(0)
+
+    processes = [FORK.Process(target=work, args=(rank,)) for rank in range(count)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * count
+
+
+def weights(store):
+    (file,) = Path(store.root).glob("adapters/mine/*/mine-raw.safetensors")
+    return safetensors.torch.load_file(file)
+
+
+def losses(store):
+    (file,) = Path(store.root).glob("adapters/mine/*/metrics.jsonl")
+    return [row["loss"] for row in read_rows(file) if "loss" in row]
+
+
+def test_two_processes_follow_one(tmp_path, store, dataset, config):
+    lora = config.train.lora.model_copy(update={"save_as": "fp32"})
+    train = config.train.model_copy(update={"batch": 3, "lora": lora, "steps": 6})
+    config = config.model_copy(update={"train": train})
+    alone = Store(str(tmp_path / "alone"))
+    Path(alone.root).mkdir()
+    (Path(alone.root) / "datasets").symlink_to(Path(store.root) / "datasets")
+    train_adapter(alone, "demo", config, "mine")
+    together(store.url, config, 2)
+    assert losses(store) == pytest.approx(losses(alone), rel=1e-4)
+    one, two = weights(alone), weights(store)
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], atol=2e-5, rtol=1e-3)
+    (record,) = Path(store.root).glob("adapters/mine/*/run.json")
+    assert json.loads(record.read_text())["processes"] == 2
+
+
+@pytest.mark.slow
+def test_accelerate_launch_runs_the_command(store, dataset, config, tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(config.to_text())
+    subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
+         "--main_process_port", str(free_port()), "-m", "iclora", "train", "demo",
+         "--config", str(file), "--name", "mine", "--store", store.url],
+        check=True,
+    )  # fmt: skip
+    assert len(losses(store)) == config.train.steps
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_command_saves_first(store, dataset, config, tmp_path):
+    train = config.train.model_copy(update={"steps": 400, "save_every": 400})
+    file = tmp_path / "config.json"
+    file.write_text(config.model_copy(update={"train": train}).to_text())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "iclora", "train", "demo", "--config", str(file),
+         "--name", "mine", "--store", store.url],
+    )  # fmt: skip
+    end = time.monotonic() + 120
+    journals = (store.work / "training").glob
+    while not any(read_rows(path) for path in journals("mine-*/metrics.jsonl")):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130
+    (folder,) = (store.work / "training").glob("mine-*/checkpoints")
+    assert len(list(folder.glob("step-*"))) == 2  # the start and the stop
