@@ -95,7 +95,8 @@ def _not_worse(evidence: Evidence, name: str, margin: float) -> Check:
         text = f"{_spoken(name)} against {evidence.rival} was not measured."
         return Check(name=name, passed=False, text=text)
     passed = round(difference.low, 4) >= -margin
-    said = "is not worse than" if passed else "may be worse than"
+    failed = "is worse than" if difference.high < -margin else "may be worse than"
+    said = "is not worse than" if passed else failed
     text = (
         f"{_spoken(name)} {said} that of {evidence.rival} by more than {margin:g}: "
         f"{_said(difference)}."

@@ -49,7 +49,7 @@ pair of pictures; it shrinks with the root of the number of pairs."""
 _DENSE = 0.12
 """Smoothed agreement of the pixels that belong to a mark."""
 
-_CORE = 0.3
+_CORE = 0.4
 """They agree at least this share of what the best of them do."""
 
 _MOST = 24
@@ -62,6 +62,12 @@ _EMPTY = 0.01
 """Mean gradient of a picture that is black, or of one colour."""
 
 _ALIKE_SIDE = 160
+_GAP = np.ones((5, 5), np.uint8)
+"""Letters this near are one drawing."""
+
+_SPECK = 0.25
+"""A part that agrees less than this share of the best part does is chance."""
+
 _LEAST_PIXELS = 24
 _LARGEST = 0.1
 """Of the picture's area; anything larger is a background."""
@@ -193,12 +199,17 @@ def _dot(one: Field, other: Field) -> Field:
 
 
 def _tight_box(in_place: Field, region: NDArray[np.bool_]) -> Box | None:
-    """The box of the agreeing pixels of a region."""
+    """The box of the agreeing pixels of a region: its letters, and no chance specks beside them."""
     near = cv2.boxFilter(in_place, -1, (5, 5))
     least = max(_DENSE, _CORE * float(near[region].max()))
-    ys, xs = np.nonzero(region & (near >= least))
-    if xs.size < _LEAST_PIXELS:
+    agreeing = region & (near >= least)
+    if agreeing.sum() < _LEAST_PIXELS:
         return None
+    joined = cv2.morphologyEx(agreeing.astype(np.uint8), cv2.MORPH_CLOSE, _GAP)
+    count, labels = cv2.connectedComponents(joined)
+    masses = [float(near[agreeing & (labels == label)].sum()) for label in range(1, count)]
+    solid = [n for n, mass in enumerate(masses, start=1) if mass >= _SPECK * max(masses)]
+    ys, xs = np.nonzero(agreeing & np.isin(labels, solid))
     # Smoothing reached two pixels beyond what agrees, and an edge is a pixel beside its drawing:
     # what remains is a pixel's margin.
     return (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)

@@ -67,7 +67,7 @@ def draw_wishes(
         texts = [order.wish.caption for order in waiting]
         painter.read([*texts, ""] if params.true_cfg > 1 else texts)
         with worn(painter.transformer, adapters, painter.family):
-            _draw_all(painter, waiting, manner, out, progress)
+            draw_all(painter, waiting, manner, out, progress)
     return tuple(order.record for order in orders)
 
 
@@ -93,7 +93,7 @@ def _record(
     )
 
 
-def _draw_all(
+def draw_all(
     painter: Painter, orders: Sequence[Order], manner: Manner, out: Path, progress: Progress
 ) -> None:
     """Batch after batch; when memory does not suffice, in halves from then on."""

@@ -116,6 +116,10 @@ class Painter:
         if crowded:
             self.transformer.to(self._device)
 
+    def text_files(self) -> list[Path]:
+        """The encoded captions on disk."""
+        return list(Path(self._text_folder.name).iterdir())
+
     def _remember(self, captions: Sequence[str], text: Text) -> None:
         for row, caption in enumerate(captions):
             tensors = {name: value[row].cpu().clone() for name, value in text.items()}
@@ -174,6 +178,8 @@ class Painter:
                 known = (1 - a) * given.tokens + a * noise
                 x = torch.where(given.mask[..., None], known, x)
             x = x + (b - a) * self._velocity(x, a, (text, null), manner, given)
+        if given is not None and (manner.clean or held == params.steps):
+            x = torch.where(given.mask[..., None], given.tokens, x)
         return x
 
     def _velocity(

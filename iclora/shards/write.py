@@ -13,6 +13,7 @@ import hashlib
 import json
 import tarfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -68,20 +69,24 @@ def header(name: str, size: int) -> bytes:
 
 
 class ShardFile:
-    """One tar being written, hashed on its way to the disk."""
+    """One tar being written, hashed on its way to the disk.
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    The md5 (which the wids index asks for) is taken on a second thread while the sha256 is taken
+    and the block is written on this one: all three release the interpreter's lock.
+    """
+
+    def __init__(self, file: BinaryIO, helper: ThreadPoolExecutor) -> None:
+        self._file, self._helper = file, helper
         self._sha256, self._md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
         self.size = 0
         self.samples = 0
 
     def add(self, members: Iterable[tuple[str, bytes]]) -> None:
         """Appends one sample's members, in the given order."""
+        pieces: list[bytes] = []
         for name, data in members:
-            padding = -len(data) % tarfile.BLOCKSIZE
-            for piece in (header(name, len(data)), data, bytes(padding)):
-                self._put(piece)
+            pieces += [header(name, len(data)), data, bytes(-len(data) % tarfile.BLOCKSIZE)]
+        self._put(b"".join(pieces))
         self.samples += 1
 
     def close(self, file: str, split: Split) -> ShardEntry:
@@ -97,11 +102,12 @@ class ShardFile:
             md5=self._md5.hexdigest(),
         )
 
-    def _put(self, data: bytes) -> None:
-        self._file.write(data)
-        self._sha256.update(data)
-        self._md5.update(data)
-        self.size += len(data)
+    def _put(self, block: bytes) -> None:
+        md5 = self._helper.submit(self._md5.update, block)
+        self._sha256.update(block)
+        self._file.write(block)
+        self.size += len(block)
+        md5.result()
 
 
 def members_of(sample: Sample) -> list[tuple[str, bytes]]:
@@ -145,7 +151,7 @@ def _shards(
     samples: Iterator[Sample], folder: Path, split: Split, params: ShardParams
 ) -> Iterator[ShardEntry]:
     last_key = ""
-    with ExitStack() as open_shard:
+    with ThreadPoolExecutor(1, "iclora-md5") as helper, ExitStack() as open_shard:
         shard: ShardFile | None = None
         number = 0
         for sample in samples:
@@ -158,7 +164,7 @@ def _shards(
                 shard, number = None, number + 1
             if shard is None:
                 scratch = open_shard.enter_context(whole(folder / _name(split, number)))
-                shard = ShardFile(open_shard.enter_context(scratch.open("wb")))
+                shard = ShardFile(open_shard.enter_context(scratch.open("wb")), helper)
             shard.add(members)
         if shard is not None:
             yield shard.close(_name(split, number), split)

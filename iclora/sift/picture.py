@@ -80,11 +80,11 @@ def _scaled(box: Box, scale: float) -> Box:
 
 
 def _shrunk(luma: Image.Image) -> Luma:
-    """At most ``LOOK_SIDE`` on the longer side; small pictures are not enlarged."""
-    share = min(1.0, LOOK_SIDE / max(luma.size))
+    """``LOOK_SIDE`` on the longer side; a small picture is enlarged and looks as soft as it is."""
+    share = LOOK_SIDE / max(luma.size)
     size = (max(1, round(luma.width * share)), max(1, round(luma.height * share)))
-    small = luma if size == luma.size else luma.resize(size, Image.Resampling.BOX)
-    return np.asarray(small, np.uint8)
+    way = Image.Resampling.BOX if share < 1 else Image.Resampling.BICUBIC
+    return np.asarray(luma.resize(size, way), np.uint8)
 
 
 def _mask(frame: Frame, luma: Luma) -> NDArray[np.bool_]:

@@ -95,6 +95,6 @@ def _buckets(material: Material, geometry: Geometry, rungs: dict[Grid, Rung]) ->
 
 def _checkpoints(steps: int, every: int, keep: int) -> tuple[int, ...]:
     """Those that are there at the end."""
-    regular = [step for step in range(0, steps + 1, every)]
+    regular = list(range(0, steps + 1, every))
     last = [] if steps % every == 0 else [steps]
     return tuple(sorted({*regular, *last})[-keep:])

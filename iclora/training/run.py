@@ -94,6 +94,7 @@ def _only_one(job: Job, team: Team) -> Generator[None]:
     """Waits until no other process trains the same adapter on this machine."""
     job.work.mkdir(parents=True, exist_ok=True)
     if not team.leads:
+        team.wait()
         yield
         return
     with (job.work.parent / f".{job.work.name}.lock").open("w") as file:
@@ -102,6 +103,7 @@ def _only_one(job: Job, team: Team) -> Generator[None]:
         except BlockingIOError:
             log.warning("another process trains %s: waiting for it", job.identity.name)
             fcntl.flock(file, fcntl.LOCK_EX)
+        team.wait()
         yield
 
 

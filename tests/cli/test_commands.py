@@ -273,7 +273,7 @@ def test_what_libraries_print_does_not_reach_stdout(published, monkeypatch):
     plain = room.verify_dataset
 
     def chatty(dataset):
-        print("Loading weights...")  # noqa: T201 - what a library does
+        print("Loading weights...")
         return plain(dataset)
 
     monkeypatch.setattr(room, "verify_dataset", chatty)

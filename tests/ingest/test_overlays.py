@@ -14,7 +14,22 @@ from iclora.ingest.overlays import common, cut_away, treat
 from iclora.ingest.subtitles import SubtitleGauge
 from schemas.frame import Frame
 
-WORDS = "I never said that she would come back to the old house before winter".split()
+WORDS = [
+    "I",
+    "never",
+    "said",
+    "that",
+    "she",
+    "would",
+    "come",
+    "back",
+    "to",
+    "the",
+    "old",
+    "house",
+    "before",
+    "winter",
+]
 
 
 def grey_texture(seed, width=480, height=270):
@@ -120,8 +135,9 @@ def looks(sentences):
 
 def test_subtitles_are_found_where_and_when_they_stand():
     lines = gauge_of(looks(["never said that she", "would come back to the", "old house"]))
-    assert len(lines) == 3
-    for shot, line in enumerate(lines):
+    clean = [line for line in lines if line.clean]
+    assert len(clean) == 3
+    for shot, line in enumerate(clean):
         assert (line.first, line.last) == (6 * (9 * shot + 2), 6 * (9 * shot + 6))
         x0, y0, x1, y1 = line.box
         assert 225 <= y0 < 240
@@ -196,7 +212,7 @@ def test_a_films_subtitles_are_cut_off_all_its_frames(ingest, write_film):
     assert len(crops) == 1
     x0, y0, x1, y1 = crops.pop()
     assert (x0, y0, x1) == (0, 0, 480)
-    assert 220 <= y1 <= 236
+    assert 225 <= y1 <= 239
 
 
 def test_a_films_subtitles_can_reject_shots(ingest, write_film):

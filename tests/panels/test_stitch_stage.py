@@ -203,7 +203,7 @@ def test_the_format_is_the_one_asked_for(store, kind):
 
 def test_published_canvases_fall_apart_and_stitch_again(store, reference):
     """The published sets' panels, cut at even thirds here, fill the task's own canvas."""
-    canvas = Image.open(sorted((reference / "movie-shots").glob("*.jpg"))[0]).convert("RGB")
+    canvas = Image.open(min((reference / "movie-shots").glob("*.jpg"))).convert("RGB")
     third = canvas.height // 3
     images = [canvas.crop((0, n * third, canvas.width, (n + 1) * third)) for n in range(3)]
     ref = ingest(store, "a", images)

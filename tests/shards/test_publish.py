@@ -14,6 +14,7 @@ from iclora.shards.contents import portable
 from iclora.shards.publish import version_of
 from iclora.shards.read import read_samples
 from iclora.shards.tables import read_rows
+from iclora.shards.verify import verify_dataset
 from iclora.stages import folder_of
 from iclora.store import Store
 from schemas.dataset import ReviewLine
@@ -323,3 +324,31 @@ def test_samples_come_straight_from_the_tar(make_build):
     ref = make_build().publish()
     with (Path(ref.url) / "val-000000.tar").open("rb") as file:
         assert {sample.record.split for sample in read_samples(file)} == {"val"}
+
+
+def test_a_kill_between_the_dataset_and_its_record(make_build):
+    build = make_build()
+    ref = build.publish()
+    before = files_of(ref.url)
+    store = build.store
+    store.fs.rm(store.path("stages/publish"), recursive=True)
+    store.fs.rm(store.path("datasets/films/LATEST"))
+    with pytest.raises(BadInput, match="has no LATEST: its first build is not finished"):
+        open_dataset(store, "films")
+    assert build.publish() == ref
+    assert files_of(ref.url) == before
+    assert open_dataset(store, "films").ref == ref
+    assert list(store.work.iterdir()) == []
+
+
+def test_an_object_store(make_build, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("ICLORA_WORK", str(tmp_path / "work"))
+    there = Store(f"memory://{tmp_path.name}")
+    ref = make_build(into=there).publish()
+    assert ref.url == f"memory://{tmp_path.name}/datasets/films/{ref.version}"
+    dataset = open_dataset(there, "films")
+    assert verify_dataset(dataset).ok
+    here = files_of(make_build().publish().url)
+    assert {name: there.read(dataset.place(name)) for name in here} == here
+    there.write(dataset.place("preview.jpg"), b"other")
+    assert not verify_dataset(dataset).ok

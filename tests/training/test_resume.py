@@ -93,7 +93,7 @@ def test_ten_random_kills_end_in_identical_bytes(tmp_path, dataset, store, longe
         (Path(place.root) / "datasets").symlink_to(tmp_path / "kept")
     untouched = files(train_adapter(other, "demo", longer, "mine"))
 
-    chance = random.Random(7)  # noqa: S311 - no secret
+    chance = random.Random(7)
     for _ in range(10):
         target = min(saved(store) + chance.randint(0, 4), longer.train.steps - 1)
         process = child(store, longer, delay=0.02)

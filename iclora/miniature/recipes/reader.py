@@ -24,7 +24,7 @@ from iclora.miniature.world import VALUES
 
 log = logging.getLogger(__name__)
 
-STEPS: Final = 3000
+STEPS: Final = 1000
 SCENES: Final = 6000
 SHOTS: Final = 3
 BATCH: Final = 96

@@ -1,7 +1,8 @@
 """FLUX.2 klein base 4B (Apache-2.0): another text encoder, another VAE, the same seam.
 
-Source: diffusers' Flux2KleinPipeline. Captions go through a chat template into Qwen3, of which three
-layers are read side by side; latents are packed first and normalised after, by running statistics.
+Source: diffusers' Flux2KleinPipeline. Captions go through a chat template into Qwen3, of which
+three layers are read side by side; latents are packed first and normalised after, by running
+statistics.
 """
 
 from __future__ import annotations

@@ -66,8 +66,15 @@ def choose(what: str, **choices: Settings) -> Callable[[Any], Settings]:
     return convert
 
 
-_NAMES = {"fp16": "fp16", "float16": "fp16", "bf16": "bf16", "bfloat16": "bf16"}
-_NAMES |= {"fp32": "fp32", "float32": "fp32", "float": "fp32"}
+_NAMES = {
+    "fp16": "fp16",
+    "float16": "fp16",
+    "bf16": "bf16",
+    "bfloat16": "bf16",
+    "fp32": "fp32",
+    "float32": "fp32",
+    "float": "fp32",
+}
 _SAVE = {name: {"train.lora.save_as": ours} for name, ours in _NAMES.items()}
 _PRECISION = {
     name: {"train.precision": "fp32" if ours == "fp32" else "bf16"} for name, ours in _NAMES.items()

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from iclora.evaluation.decide import OPTIONAL, REQUIRED, Evidence, capped, decide
+from schemas.evaluation import Margins, Score
+
+MARGINS = Margins(adherence=0.01, variety=0.05, spread=0.02, structure=0.04, identity=0.03)
+BOUND = 0.1
+
+
+def score(value, low, high):
+    return Score(value=value, low=low, high=high, prompts=10)
+
+
+def evidence(**changes):
+    """An adapter that is a little more consistent and equal in everything else."""
+    paired = {name: score(0.0, -0.001, 0.001) for name in REQUIRED}
+    paired["consistency"] = score(0.1, 0.05, 0.15)
+    paired.update(changes.pop("paired", {}))
+    paired = {name: value for name, value in paired.items() if value is not None}
+    return Evidence(**{"rival": "the base", "paired": paired, "memorised": 0.02, **changes})
+
+
+def outcome(**changes):
+    return decide(evidence(**changes), MARGINS, BOUND).outcome
+
+
+def test_better_in_consistency_and_not_worse_in_anything_is_promoted():
+    decision = decide(evidence(), MARGINS, BOUND)
+    assert decision.outcome == "promoted"
+    assert all(check.passed for check in decision.checks)
+    assert decision.reasons == (
+        "Consistency is better than that of the base: +0.100 [+0.050, +0.150].",
+    )
+
+
+MARGIN_OF = {"own_margin": 0.01, **MARGINS.model_dump()}
+
+
+@pytest.mark.parametrize("name", [*REQUIRED, *OPTIONAL])
+def test_each_score_may_be_worse_by_its_margin_and_no_more(name):
+    margin = MARGIN_OF[name]
+    assert outcome(paired={name: score(0.0, -margin, 0.01)}) == "promoted"
+    assert outcome(paired={name: score(0.0, -margin - 0.0001, 0.01)}) == "refused"
+
+
+def test_a_refusal_says_whether_it_is_worse_or_may_be():
+    surely = decide(evidence(paired={"variety": score(-0.3, -0.4, -0.2)}), MARGINS, BOUND)
+    perhaps = decide(evidence(paired={"variety": score(0.0, -0.4, 0.4)}), MARGINS, BOUND)
+    assert surely.reasons[0].startswith("Variety is worse than that of the base by more than 0.05")
+    assert perhaps.reasons[0].startswith("Variety may be worse than")
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_what_must_be_measured_and_was_not_refuses(name):
+    decision = decide(evidence(paired={name: None}), MARGINS, BOUND)
+    assert decision.outcome == "refused"
+    assert "was not measured" in decision.reasons[0]
+
+
+def test_identity_counts_only_where_it_was_measured():
+    assert outcome(paired={"identity": None}) == "promoted"
+    assert outcome(paired={"identity": score(-0.2, -0.3, -0.1)}) == "refused"
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.1, "promoted"), (0.1001, "refused")])
+def test_memorisation_has_a_bound(share, expected):
+    assert outcome(memorised=share) == expected
+
+
+def test_unmeasured_memorisation_refuses():
+    decision = decide(evidence(memorised=None), MARGINS, BOUND)
+    assert decision.outcome == "refused"
+    assert "Memorisation was not measured" in decision.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(None, "promoted"), (1.0, "promoted"), (0.99, "refused")]
+)
+def test_given_panels_must_all_come_back_untouched(share, expected):
+    assert outcome(untouched=share) == expected
+
+
+@pytest.mark.parametrize(("low", "expected"), [(0.0001, "promoted"), (0.0, "refused")])
+@pytest.mark.parametrize("name", ["consistency", "adherence"])
+def test_better_means_that_the_interval_excludes_zero(name, low, expected):
+    tie = {"consistency": score(0.0, -0.1, 0.1)}
+    assert outcome(paired={**tie, name: score(0.1, low, 0.2)}) == expected
+
+
+def test_a_tie_keeps_the_rival_and_says_so():
+    tie = evidence(rival="film@v1", paired={"consistency": score(0.0, 0.0, 0.0)})
+    decision = decide(tie, MARGINS, BOUND)
+    assert decision.outcome == "refused"
+    assert decision.reasons[0].startswith("No evidence of improvement over film@v1")
+    assert decision.reasons[0].endswith("film@v1 stays.")
+
+
+def test_better_variety_alone_is_no_improvement():
+    tie = {"consistency": score(0.0, -0.1, 0.1), "variety": score(0.3, 0.2, 0.4)}
+    assert outcome(paired=tie) == "refused"
+
+
+def test_a_broken_metric_refuses_whatever_the_scores():
+    decision = decide(evidence(broken=("The metric variety is broken here.",)), MARGINS, BOUND)
+    assert decision.outcome == "refused"
+    assert decision.reasons == ("The metric variety is broken here.",)
+
+
+def test_all_reasons_are_told_memorisation_before_scores():
+    decision = decide(
+        evidence(memorised=0.9, paired={"adherence": score(-0.2, -0.3, -0.1)}), MARGINS, BOUND
+    )
+    assert decision.reasons[0].startswith("90.0% of the renders")
+    assert decision.reasons[1].startswith("Adherence is worse")
+
+
+def test_what_exceeds_the_real_sets_counts_for_nothing():
+    values = np.array([0.4, 0.8, np.nan])
+    assert capped(values, 0.6)[:2].tolist() == [0.4, 0.6]
+    assert np.isnan(capped(values, 0.6)[2])
+    assert capped(values, None) is values

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from iclora.sampling.drawing import draw_wishes
+from iclora.sampling.given import fit_panel, split
+from iclora.sampling.painter import Manner, Wish, load_painter, noise_seed
+
+
+@pytest.fixture
+def painter(config):
+    return load_painter(config.base.model, config.base.family, "", "auto")
+
+
+def pixels(picture):
+    return np.asarray(picture, np.int16)
+
+
+def difference(one, other):
+    return np.abs(pixels(one) - pixels(other))
+
+
+@pytest.fixture
+def red():
+    """A picture with structure, mostly red."""
+    ramp = np.zeros((48, 64, 3), np.uint8)
+    ramp[..., 0] = 200
+    ramp[..., 1] = np.linspace(0, 255, 64)[None, :]
+    return Image.fromarray(ramp)
+
+
+def test_noise_is_a_function_of_caption_seed_and_size_alone(config):
+    layout = config.layout
+    taller = layout.model_copy(update={"panel_height": 64})
+    seeds = {
+        noise_seed("a", 1, layout),
+        noise_seed("b", 1, layout),
+        noise_seed("a", 2, layout),
+        noise_seed("a", 1, taller),
+    }
+    assert len(seeds) == 4
+    assert noise_seed("a", 1, layout) == noise_seed("a", 1, layout)
+
+
+def test_the_same_picture_alone_or_in_a_batch_or_in_another_order(painter, config, captions):
+    manner = Manner(config.layout, config.sample)
+    wishes = [Wish(caption, seed) for caption in captions for seed in (1, 2)]
+    painter.read([*captions, ""])
+    together = painter.draw(wishes, manner)
+    turned = painter.draw(wishes[::-1], manner)[::-1]
+    alone = [painter.draw([wish], manner)[0] for wish in wishes]
+    for one, other, third in zip(together, alone, turned, strict=True):
+        assert (difference(one, other) <= 2).mean() >= 0.999
+        assert (difference(one, third) <= 2).mean() >= 0.999
+    assert difference(together[0], together[1]).max() > 20  # seeds differ
+
+
+def test_the_same_batch_gives_the_same_bytes(painter, config, captions):
+    manner = Manner(config.layout, config.sample)
+    wishes = [Wish(caption, 7) for caption in captions]
+    painter.read([*captions, ""])
+    first, second = painter.draw(wishes, manner), painter.draw(wishes, manner)
+    assert [a.tobytes() for a in first] == [b.tobytes() for b in second]
+
+
+def test_it_draws_what_the_plain_pipeline_draws(painter, config, captions, tiny_flux):
+    """Without true CFG, from the same noise: FluxPipeline's picture."""
+    from diffusers import FluxPipeline
+
+    params = config.sample.model_copy(update={"true_cfg": 1.0})
+    painter.read(captions[:1])
+    ours = painter.draw([Wish(captions[0], 3)], Manner(config.layout, params))[0]
+    pipeline = FluxPipeline.from_pretrained(tiny_flux)
+    pipeline.set_progress_bar_config(disable=True)
+    seed = noise_seed(captions[0], 3, config.layout)
+    grid = painter.grid(config.layout)
+    channels = painter.family.token_channels(painter.transformer)
+    noise = torch.randn(grid.count, channels, generator=torch.Generator().manual_seed(seed))
+    theirs = pipeline(
+        captions[0],
+        width=config.layout.width,
+        height=config.layout.height,
+        num_inference_steps=params.steps,
+        guidance_scale=params.guidance,
+        latents=noise[None],
+        max_sequence_length=painter.family.load_text(tiny_flux, dtype=torch.float32).length,
+    ).images[0]
+    assert difference(ours, theirs).max() <= 1
+
+
+@pytest.mark.parametrize("way", ["put-back", "clean"])
+@pytest.mark.parametrize("indices", [(0,), (1,), (0, 2)])
+def test_given_panels_come_back_to_the_pixel(config, captions, red, tmp_path, way, indices):
+    config = config.model_copy(update={"sample": config.sample.model_copy(update={"given": way})})
+    given = {index: fit_panel(red.rotate(90 * index), config.layout) for index in indices}
+    (record,) = draw_wishes([Wish(captions[0], 1, given)], config, tmp_path)
+    panels = split(Image.open(tmp_path / record.canvas).convert("RGB"), config.layout)
+    for index, panel in enumerate(panels):
+        saved = Image.open(tmp_path / record.panels[index])
+        assert saved.tobytes() == panel.tobytes()
+        if index in given:
+            assert panel.tobytes() == given[index].tobytes()
+        else:
+            assert pixels(panel).std() > 1  # drawn, not left empty
+    assert record.way == ("clean" if way == "clean" else "put-back 1")
+
+
+@pytest.mark.parametrize("way", ["put-back", "clean"])
+def test_what_is_given_changes_what_is_drawn(config, captions, red, tmp_path, way):
+    config = config.model_copy(update={"sample": config.sample.model_copy(update={"given": way})})
+    green = Image.fromarray(np.asarray(red)[..., [1, 0, 2]])
+    wishes = [
+        Wish(captions[0], 1, {0: fit_panel(picture, config.layout)}) for picture in (red, green)
+    ]
+    records = draw_wishes(wishes, config, tmp_path)
+    drawn = [Image.open(tmp_path / record.panels[2]) for record in records]
+    assert difference(*drawn).any()
+
+
+def test_putting_back_holds_the_given_panel_through_the_denoising(painter, config, captions, red):
+    """Before anything is pasted, the region is the VAE's picture of what was given."""
+    manner = Manner(config.layout, config.sample)
+    given = {1: fit_panel(red, config.layout)}
+    painter.read([captions[0], ""])
+    canvas = painter.draw([Wish(captions[0], 1, given)], manner)[0]
+    free = painter.draw([Wish(captions[0], 1)], manner)[0]
+    encoded = painter.family.encode_images(
+        painter.vae, torch.from_numpy(pixels(given[1]) / 127.5 - 1).permute(2, 0, 1)[None].float()
+    )
+    grid = painter.grid(config.layout)._replace(rows=painter.grid(config.layout).rows // 3)
+    known = painter.family.decode(painter.vae, encoded.mean, grid)[0].clamp(-1, 1)
+    expected = ((known + 1) * 127.5).permute(1, 2, 0).numpy()
+    inside = (slice(8, 24), slice(8, 24))  # away from the border, where the neighbours reach in
+
+    def error(drawn):
+        return np.abs(pixels(split(drawn, config.layout)[1]) - expected)[inside].mean()
+
+    assert error(canvas) < 0.5 * error(free)
+
+
+def test_less_strength_lets_the_model_repaint_the_last_steps(painter, config, captions, red):
+    given = {0: fit_panel(red, config.layout)}
+    painter.read([captions[0], ""])
+    drawn = {}
+    for strength in (0.0, 0.5, 1.0):
+        params = config.sample.model_copy(update={"strength": strength})
+        wish = Wish(captions[0], 1, given)
+        drawn[strength] = painter.draw([wish], Manner(config.layout, params))[0]
+    free = painter.draw([Wish(captions[0], 1)], Manner(config.layout, config.sample))[0]
+    assert drawn[0.0].tobytes() == free.tobytes()
+    assert drawn[0.5].tobytes() not in {drawn[0.0].tobytes(), drawn[1.0].tobytes()}
+
+
+def test_text_is_encoded_once(painter, captions):
+    painter.read(captions)
+    files = sorted(painter.text_files())
+    stamps = [file.stat().st_mtime_ns for file in files]
+    painter.read(captions)
+    assert sorted(painter.text_files()) == files
+    assert [file.stat().st_mtime_ns for file in files] == stamps
