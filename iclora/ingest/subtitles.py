@@ -129,8 +129,13 @@ class SubtitleGauge:
             self._close(text)
         self._standing = []
         near = max(2.0, _BASELINE * self._size[1])
-        bottoms = [line.box[3] for line in self._lines if line.clean]
-        proven = [b for b in bottoms if sum(abs(b - other) <= near for other in bottoms) >= _PROOF]
+        clean = [line for line in self._lines if line.clean]
+        proven = [
+            line.box[3]
+            for line in clean
+            # Two that end together are one, seen twice.
+            if len({one.last for one in clean if abs(one.box[3] - line.box[3]) <= near}) >= _PROOF
+        ]
         ours = [ln for ln in self._lines if any(abs(ln.box[3] - b) <= near for b in proven)]
         top = min((line.box[1] for line in ours if line.clean), default=0)
         return tuple(line._replace(box=_below(line.box, top)) for line in ours)
