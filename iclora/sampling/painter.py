@@ -145,12 +145,16 @@ class Painter:
         Returns:
             One canvas a wish, RGB; given panels are not yet pasted.
         """
-        assert len({tuple(wish.given) for wish in wishes}) == 1, "a batch gives the same panels"
         grid = self.grid(manner.layout)
+        return [self._picture(row, grid) for row in self.tokens(wishes, manner)]
+
+    @torch.inference_mode()
+    def tokens(self, wishes: Sequence[Wish], manner: Manner) -> Tensor:
+        """What is drawn before it is decoded, ``[B, N, C]``; see ``draw``."""
+        assert len({tuple(wish.given) for wish in wishes}) == 1, "a batch gives the same panels"
         noise = torch.stack([self._noise(wish, manner.layout) for wish in wishes]).to(self._device)
         given = self._given(wishes, manner) if wishes[0].given else None
-        tokens = self._denoise(noise, [wish.caption for wish in wishes], manner, given)
-        return [self._picture(row, grid) for row in tokens]
+        return self._denoise(noise, [wish.caption for wish in wishes], manner, given)
 
     def grid(self, layout: Layout) -> Grid:
         """A layout's canvas in tokens."""
