@@ -148,7 +148,7 @@ def build_dataset(
     """
     check_name(name)
     watch = Watch(store, config.ingest.max_failed, progress or Quiet())
-    sources, judged = resolve_sources(locations, config.ingest)
+    sources, judged = resolve_sources(locations, config.ingest, store.work)
     watch.expect(1, "sources", "choose")
     watch.count("sources", judged, len(judged))
     with ThreadPoolExecutor(_threads(len(sources)), "iclora-build") as pool:

@@ -30,7 +30,7 @@ class QualityParams(Schema):
     min_entropy: NonNegativeFloat = 3.0
     """Bits of the luma histogram (256 bins) below this: too little to see."""
 
-    max_text: Unit = 0.4
+    max_text: Unit = 0.35
     """Share of the picture's edges that lie in lines of text: title cards and credits."""
 
 

@@ -14,10 +14,13 @@ from iclora.cli.console import answer, log_to_stderr, results_apart, tell
 from iclora.cli.demo import demo
 from iclora.cli.doctor import doctor
 from iclora.cli.evaluate import evaluate
+from iclora.cli.explain import explain
+from iclora.cli.export_ai_toolkit import export_ai_toolkit
 from iclora.cli.gc import gc
 from iclora.cli.inspect import inspect
 from iclora.cli.lint_captions import lint_captions
 from iclora.cli.promote import promote
+from iclora.cli.push import push
 from iclora.cli.review import review
 from iclora.cli.sample import sample
 from iclora.cli.shots import shots
@@ -28,6 +31,7 @@ from iclora.errors import IcloraError
 OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 COMMANDS = (
+    demo,
     build,
     verify,
     review,
@@ -35,10 +39,12 @@ COMMANDS = (
     sample,
     evaluate,
     promote,
-    demo,
+    push,
     inspect,
     shots,
     lint_captions,
+    explain,
+    export_ai_toolkit,
     gc,
     doctor,
 )

@@ -19,17 +19,24 @@ from iclora.cli.options import (
     StoreUrl,
 )
 from iclora.cli.settings import config_from, config_over, open_store, read_config
+from iclora.errors import BadConfig
 
 if TYPE_CHECKING:
-    from schemas.training import StepReport
+    from schemas.adapter import AdapterRef
+    from schemas.config import Config
+    from schemas.training import StepReport, TrainPlan
 
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", metavar="JSON", help="A resolved configuration, not a preset."),
 ]
+ToolkitFile = Annotated[
+    Path | None, typer.Option("--ai-toolkit", metavar="YAML", help="AI-Toolkit's, not a preset.")
+]
 Resume = Annotated[
     str, typer.Option("--resume", metavar="VERSION", help="The run that this must continue.")
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 _TOLD = 20
 """Lines of progress in a run."""
@@ -40,23 +47,26 @@ def train(  # noqa: PLR0913 - an option is a parameter
     *,
     preset: Preset = DEFAULT_PRESET,
     config: ConfigFile = None,
+    ai_toolkit: ToolkitFile = None,
     name: Name = "",
     store: StoreUrl = DEFAULT_STORE,
     overrides: Overrides = None,
     resume: Resume = "",
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Trains an adapter, or goes on where it was stopped."""
-    if config:
-        resolved = config_over(read_config(config), overrides)
-    else:
-        resolved = config_from(preset, overrides)
+    resolved, called = _resolve(preset, config, ai_toolkit, overrides)
     note_miniature(resolved, base=True)
     from iclora.shards import open_dataset
-    from iclora.training import train_adapter
+    from iclora.training import plan_training, train_adapter
 
     there = open_store(store)
-    called = name or open_dataset(there, dataset).manifest.name
+    if dry_run:
+        plan = plan_training(there, dataset, resolved)
+        answer(plan.to_json(), _plan_text(plan), as_json=as_json)
+        return
+    called = name or called or open_dataset(there, dataset).manifest.name
     made = train_adapter(there, dataset, resolved, called, progress=_tell_step, resume=resume)
     answer(
         {
@@ -67,13 +77,46 @@ def train(  # noqa: PLR0913 - an option is a parameter
             "resumed_from": made.resumed_from,
             "url": made.url,
         },
-        f"{made.name}@{made.version}: {made.steps} steps, loss {made.loss:.4f}, in {made.url}",
+        _made_text(made),
         as_json=as_json,
     )
 
 
+def _resolve(
+    preset: str, config: Path | None, ai_toolkit: Path | None, overrides: list[str] | None
+) -> tuple[Config, str]:
+    """The configuration, and the adapter's name where the file gives one."""
+    if config and ai_toolkit:
+        raise BadConfig("--config and --ai-toolkit both say what to train: give one")
+    if config:
+        return config_over(read_config(config), overrides), ""
+    if ai_toolkit:
+        from iclora.training import read_ai_toolkit
+
+        job = read_ai_toolkit(ai_toolkit, overrides or ())
+        return job.config, job.name
+    return config_from(preset, overrides), ""
+
+
+def _made_text(made: AdapterRef) -> str:
+    return f"{made.name}@{made.version}: {made.steps} steps, loss {made.loss:.4f}, in {made.url}"
+
+
+def _plan_text(plan: TrainPlan) -> str:
+    lines = [
+        f"{plan.base} on {plan.device}, weights {plan.weights}",
+        f"{plan.samples} samples, {plan.steps} steps of {plan.batch}: {plan.epochs:.1f} epochs",
+    ]
+    lines += [
+        f"{b.width}x{b.height}: {b.samples} samples of {b.tokens} tokens, "
+        f"{b.micro_batch} at a time, {b.checkpoint_blocks:.0%} of the blocks recomputed"
+        for b in plan.buckets
+    ]
+    return "\n".join(lines)
+
+
 def _tell_step(report: StepReport) -> None:
-    """A line now and then; the first steps' show that it runs."""
+    """A line now and then; the first step's shows that it runs."""
     every = max(1, report.steps // _TOLD)
     if report.step == 1 or report.step % every == 0 or report.step == report.steps:
         tell(

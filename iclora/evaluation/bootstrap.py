@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -49,29 +50,55 @@ def interval(scores: Array, how: Resampling) -> Score | None:
     Returns:
         The score, or None when fewer than two prompts were measured.
     """
-    values = by_prompt(scores)
-    whole = values[~np.isnan(values)]
+    return _score(by_prompt(scores)[:, None], how, lambda means: means[..., 0])
+
+
+def paired(
+    scores: Array, rival: Array, how: Resampling, ceiling: float | None = None
+) -> Score | None:
+    """The interval of ``scores - rival``, prompt by prompt.
+
+    A prompt (or seed) that is missing on either side is missing in the difference.
+
+    Args:
+        scores: [N, K] or [N].
+        rival: the same shape.
+        how: confidence, number of resamples and their seed.
+        ceiling: means above this count as this, on both sides. The means are cut and not the
+            prompts: single prompts scatter around the mean in real sets too.
+    """
+    missing = np.isnan(scores + rival)
+    sides = [by_prompt(np.where(missing, np.nan, side)) for side in (scores, rival)]
+
+    def difference(means: Array) -> Array:
+        cut = means if ceiling is None else np.minimum(means, ceiling)
+        return cut[..., 0] - cut[..., 1]
+
+    return _score(np.stack(sides, axis=1), how, difference)
+
+
+def _score(values: Array, how: Resampling, statistic: Callable[[Array], Array]) -> Score | None:
+    """A statistic of the means over prompts, with its interval.
+
+    Args:
+        values: [N, V]; a row with NaN is left out.
+        how: confidence, resamples, seed.
+        statistic: of means [..., V], over the last axis.
+    """
+    whole = values[~np.isnan(values).any(axis=1)]
     if len(whole) < MIN_PROMPTS:
         return None
     draws = np.random.default_rng(how.seed).integers(len(whole), size=(how.resamples, len(whole)))
-    means = whole[draws].mean(axis=1)
+    found = statistic(whole[draws].mean(axis=1))
     tail = expanded_tail(len(whole), how.confidence)
-    low, high = np.quantile(means, [tail, 1.0 - tail])
+    low, high = np.quantile(found, [tail, 1.0 - tail])
     return Score(
-        value=round(float(whole.mean()), 4),
+        value=round(float(statistic(whole.mean(axis=0))), 4),
         low=round(float(low), 4),
         high=round(float(high), 4),
         prompts=len(whole),
         missing=len(values) - len(whole),
     )
-
-
-def paired(scores: Array, rival: Array, how: Resampling) -> Score | None:
-    """The interval of ``scores - rival``, prompt by prompt.
-
-    A prompt (or seed) that is missing on either side is missing in the difference.
-    """
-    return interval(scores - rival, how)
 
 
 def expanded_tail(count: int, confidence: float) -> float:

@@ -6,7 +6,7 @@ its bound, given panels untouched. Better: the interval of consistency or adhere
 A tie keeps the rival.
 
 Consistency above the real sets' own upper bound counts for nothing, and so do variety and spread
-beyond what real sets have. Without the latter no adapter could ever beat a base: panels that have
+beyond what real sets surely have. Without the latter no adapter could beat a base: panels that have
 nothing to do with each other, and drawings that disobey their caption, are the most various of all.
 """
 
@@ -15,9 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
-
-from iclora.evaluation.metrics import Array
 from schemas.evaluation import Check, Decision, Margins, Score
 
 REQUIRED = ("variety", "spread", "adherence", "own_margin", "structure")
@@ -34,7 +31,7 @@ class Evidence(NamedTuple):
     """As people call it: ``the base`` or ``name@version``."""
 
     paired: Mapping[str, Score]
-    """Adapter minus rival; consistency, variety and spread already ``capped``."""
+    """Adapter minus rival; consistency, variety and spread cut at what real sets have."""
 
     memorised: float | None
     """Share of renders nearer to a training set than unseen real sets lie."""
@@ -44,11 +41,6 @@ class Evidence(NamedTuple):
 
     broken: tuple[str, ...] = ()
     """What the controls say against the measurement."""
-
-
-def capped(values: Array, ceiling: float | None) -> Array:
-    """A score of which everything above what real sets have counts for nothing."""
-    return values if ceiling is None else np.minimum(values, ceiling)
 
 
 def decide(evidence: Evidence, margins: Margins, memorised_bound: float) -> Decision:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from iclora.evaluation import metrics
-from iclora.evaluation.bootstrap import Resampling, by_prompt, paired
+from iclora.evaluation.bootstrap import Resampling, paired
 from iclora.evaluation.contest import Contest
 from iclora.evaluation.controls import ADAPTER, BASE, REAL, REPEATED, RIVAL, SHUFFLED, remarks
-from iclora.evaluation.decide import Evidence, capped, decide
+from iclora.evaluation.decide import Evidence, decide
 from iclora.evaluation.judges import Judges
 from iclora.evaluation.measure import Measured, measure
 from iclora.evaluation.metrics import Array
@@ -111,12 +111,18 @@ def find_out(contest: Contest, shown: Evidences, judges: Judges) -> Findings:
 
 
 def _ceilings(real: ArmReport | None, limits: Limits) -> dict[str, float]:
-    """What counts for nothing: everything above these."""
+    """What counts for nothing: everything above these.
+
+    Consistency at the real sets' upper bound; variety at their lower one, so that nobody who is as
+    various as real sets may be is called worse.
+    """
     found = {} if limits.spread is None else {"spread": limits.spread}
     scores = real.scores if real else {}
-    return found | {
-        name: scores[name].high for name in ("consistency", "variety") if name in scores
-    }
+    if "consistency" in scores:
+        found["consistency"] = scores["consistency"].high
+    if "variety" in scores:
+        found["variety"] = scores["variety"].low
+    return found
 
 
 def _texts(captions: Sequence[str], config: Config, judges: Judges) -> Array:
@@ -187,25 +193,18 @@ def _paired(
     scores: Mapping[str, Scores], ceilings: Mapping[str, float], how: Resampling
 ) -> dict[str, dict[str, Score]]:
     """Adapter minus base, and minus the rival, score by score; capped ones beside the plain."""
-    own = _with_capped(scores[ADAPTER], ceilings)
-    found: dict[str, dict[str, Score]] = {}
+    own, found = scores[ADAPTER], dict[str, dict[str, Score]]()
     for arm in (BASE, RIVAL):
-        if arm not in scores:
-            continue
-        theirs = _with_capped(scores[arm], ceilings)
-        differences = {name: paired(own[name], theirs[name], how) for name in own if name in theirs}
-        found[arm] = {name: score for name, score in differences.items() if score is not None}
+        theirs = scores.get(arm, {})
+        both = [name for name in own if name in theirs]
+        differences = {name: paired(own[name], theirs[name], how) for name in both}
+        for name in ceilings:
+            if name in both:
+                cut = paired(own[name], theirs[name], how, ceilings[name])
+                differences[f"{name}{CAPPED}"] = cut
+        if theirs:
+            found[arm] = {name: score for name, score in differences.items() if score is not None}
     return found
-
-
-def _with_capped(scores: Scores, ceilings: Mapping[str, float]) -> Scores:
-    """Scores with a ceiling a second time, cut to it, prompt by prompt."""
-    cut = {
-        f"{name}{CAPPED}": capped(by_prompt(scores[name]), ceiling)
-        for name, ceiling in ceilings.items()
-        if name in scores
-    }
-    return {**scores, **cut}
 
 
 def _decide(

@@ -54,15 +54,15 @@ def distinct(panels: Array, near_duplicate: float) -> Array:
     return _pair_means(fresh)
 
 
-def composition(thumbs: Array) -> Array:
-    """How differently the panels of each set are composed, whatever they show.
+def compositions(thumbs: Array) -> Array:
+    """How differently pictures are composed, whatever they show.
 
     Args:
         thumbs: [..., P, h, w] luma thumbnails, 0 to 1.
 
     Returns:
-        [...] mean over pairs of 1 - correlation of the thumbnails, cut to 0 (same composition) to
-        1 (unrelated). A flat thumbnail is like another flat one and unrelated to any other.
+        [..., P, P] 1 - correlation of two thumbnails, cut to 0 (same composition) to 1
+        (unrelated). A flat thumbnail is like another flat one and unrelated to any other.
     """
     rows = thumbs.reshape(*thumbs.shape[:-2], -1)
     centred = rows - rows.mean(axis=-1, keepdims=True)
@@ -71,7 +71,12 @@ def composition(thumbs: Array) -> Array:
     unit = np.where(flat[..., None], 0.0, centred / np.where(norms > 0, norms, 1.0))
     similar = unit @ np.swapaxes(unit, -1, -2)
     similar = np.where(flat[..., :, None] & flat[..., None, :], 1.0, similar)
-    return _pair_means(np.clip(1.0 - similar, 0.0, 1.0))
+    return np.clip(1.0 - similar, 0.0, 1.0)
+
+
+def composition(thumbs: Array) -> Array:
+    """How differently the panels of each set are composed, [...]; see ``compositions``."""
+    return _pair_means(compositions(thumbs))
 
 
 def variety(panels: Array, thumbs: Array, near_duplicate: float) -> Array:
@@ -79,22 +84,24 @@ def variety(panels: Array, thumbs: Array, near_duplicate: float) -> Array:
     return (distinct(panels, near_duplicate) + composition(thumbs)) / 2
 
 
-def spread(panels: Array) -> Array:
+def spread(thumbs: Array) -> Array:
     """How differently one caption is drawn over seeds.
 
+    By composition and not by embedding: an encoder that was taught captions puts two faithful
+    drawings of one caption in one place, so by it obedience would look like collapse.
+
     Args:
-        panels: [N, K, P, D] unit rows.
+        thumbs: [N, K, P, h, w] luma thumbnails, 0 to 1.
 
     Returns:
-        [N] mean over pairs of seeds of 1 - the panels' mean cosine; seeds that could not be
-        measured are left out; NaN with fewer than two.
+        [N] mean difference in composition between the same panel of two seeds, 0 to 1; seeds that
+        could not be measured are left out; NaN with fewer than two.
     """
-    canvases = panels.reshape(*panels.shape[:2], -1) / np.sqrt(panels.shape[2])
-    result = np.full(len(canvases), np.nan)
-    for prompt, rows in enumerate(canvases):
-        whole = rows[~np.isnan(rows).any(axis=1)]
+    result = np.full(len(thumbs), np.nan)
+    for prompt, seeds in enumerate(thumbs):
+        whole = seeds[~np.isnan(seeds).any(axis=(1, 2, 3))]
         if len(whole) > 1:
-            result[prompt] = 1.0 - _pair_means(whole @ whole.T)
+            result[prompt] = composition(np.swapaxes(whole, 0, 1)).mean()
     return result
 
 

@@ -21,7 +21,10 @@ TITLES = {
     "consistency_dino": ("Consistency (DINOv2)", "the same, by an encoder without words"),
     "true_consistency": ("True consistency", "share of character and setting that panels agree on"),
     "variety": ("Variety", "panels that are not the same picture twice, nor composed alike"),
-    "spread": ("Spread over seeds", "mean distance between canvases of one caption"),
+    "spread": (
+        "Spread over seeds",
+        "how differently one caption is composed over seeds; 0 is the same canvas",
+    ),
     "adherence": ("Adherence", "mean cosine between each panel and its own text"),
     "true_adherence": ("True adherence", "share of the named attributes that are drawn"),
     "own_margin": (

@@ -31,8 +31,9 @@ FEW_REAL_SETS = 20
 _QUANTILE = 0.99
 """Of real sets: what 99 in 100 real pairs or panels do is not a fault."""
 
-_ALIKE = 0.9
-"""Quantile of the cosines of real panels of one scene, for ``Limits.spread``."""
+_ALIKE = 0.05
+"""Quantile of the differences between real panels of one scene, for ``Limits.spread``: what an
+adapter that obeys to the letter still has (0.20 on the film world, where this is 0.12)."""
 
 _DEFAULT_INNER_LIMIT = 6.5
 """Without real sets: the 99th percentile of the film world's own panels."""
@@ -51,8 +52,8 @@ class Limits(NamedTuple):
     """Cosine to the nearest training set above which a render counts as memorised."""
 
     spread: float | None
-    """How much two drawings of one caption need to differ: as much as the most alike tenth of the
-    pairs of real panels of one scene."""
+    """How much two drawings of one caption need to differ in composition: as much as the most
+    alike twentieth of the pairs of real panels of one scene."""
 
 
 class Gallery(NamedTuple):
@@ -75,22 +76,23 @@ def find_limits(
         seen: the real sets are training sets.
     """
     rows = [gallery.panels] if len(gallery.panels) else []
-    inner = _DEFAULT_INNER_LIMIT
+    inner, spread = _DEFAULT_INNER_LIMIT, None
     if real is not None:
         rows.append(real.clip[:, 0])
         inner = float(np.nanquantile(real.inner, _QUANTILE))
-    near, spread = params.near_duplicate, None
+        spread = float(np.nanquantile(_pairs(metrics.compositions(real.thumbs[:, 0])), _ALIKE))
+    near = params.near_duplicate
     if rows:
-        pairs = _pair_cosines(np.concatenate(rows))
-        near = max(near, float(np.nanquantile(pairs, _QUANTILE)))
-        spread = 1.0 - float(np.nanquantile(pairs, _ALIKE))
+        cosines = np.concatenate(rows) @ np.swapaxes(np.concatenate(rows), -1, -2)
+        near = max(near, float(np.nanquantile(_pairs(cosines), _QUANTILE)))
     unseen = None if seen else real
     return Limits(near, inner, _memorised_limit(unseen, gallery, params.memorised_tail), spread)
 
 
-def _pair_cosines(panels: Array) -> Array:
-    first, second = np.triu_indices(panels.shape[1], k=1)
-    return np.einsum("spd,spd->sp", panels[:, first], panels[:, second])
+def _pairs(matrices: Array) -> Array:
+    """[S, P, P] to the values of the pairs i < j, [S, P (P - 1) / 2]."""
+    first, second = np.triu_indices(matrices.shape[-1], k=1)
+    return matrices[:, first, second]
 
 
 def _memorised_limit(real: Measured | None, gallery: Gallery, tail: float) -> float | None:
@@ -128,7 +130,7 @@ def embedding_scores(panels: Array, thumbs: Array, texts: Array, limits: Limits)
         "wins": metrics.wins(panels, texts),
     }
     if panels.shape[1] > 1:
-        found["spread"] = metrics.spread(panels)
+        found["spread"] = metrics.spread(thumbs)
     return found
 
 

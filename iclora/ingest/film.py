@@ -33,6 +33,7 @@ Pixels = NDArray[np.uint8]
 
 _OPTIONS = {"protocol_whitelist": "pipe"}
 _BUFFER = 1 << 18
+_PADDING = 1 << 16
 _MAX_BROKEN = 8
 """Broken packets in a row after which the rest of a film counts as lost."""
 
@@ -88,7 +89,8 @@ class Film:
                 context.width * context.height,
                 max_pixels,
             )
-        context.options = {"max_pixels": str(max_pixels)}  # a stream may grow later
+        # A stream may grow later; FFmpeg counts the padding of its buffers too.
+        context.options = {"max_pixels": str(2 * max_pixels + _PADDING)}
         rate = self.stream.guessed_rate or self.stream.average_rate
         self.rate = Fraction(rate) if rate and rate > 0 else _FALLBACK_RATE
         self.broken = 0

@@ -22,8 +22,8 @@ from schemas.base import Box
 from schemas.frame import Frame
 
 _LOOKED_AT = 24
-_MARK_SIDE = 1920
-"""Larger pictures are halved until they are at most this wide and high."""
+_MARK_PIXELS = 1_800_000
+"""Larger pictures are halved until they have at most so many pixels."""
 
 
 def read_folder(reading: Reading, files: Iterable[tuple[str, str, Path]]) -> Found:
@@ -78,9 +78,9 @@ def marks_on(reading: Reading, frames: Sequence[Frame]) -> tuple[Mark, ...]:
     if reading.params.watermark == "ignore" or len(frames) < LEAST_PICTURES:
         return ()
     looked_at = spread(frames, _LOOKED_AT)
-    longest = max(max(frame.width, frame.height) for frame in looked_at)
+    largest = max(frame.width * frame.height for frame in looked_at)
     shrink = 1
-    while longest // shrink > _MARK_SIDE:
+    while largest > _MARK_PIXELS * shrink * shrink:
         shrink *= 2
     found = find_marks([_grey(reading, frame, shrink) for frame in looked_at])
     return tuple(

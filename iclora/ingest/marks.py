@@ -169,10 +169,10 @@ class MarkGauge:
 def unit_gradients(grey: Pixels) -> Field:
     """Directions of the gradients of a slightly smoothed picture; faint ones are shorter."""
     smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 0.8)
-    across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0) / 8
-    down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1) / 8
-    length = np.maximum(np.hypot(across, down), _FLOOR)
-    return np.stack([across / length, down / length], axis=-1).astype(np.float32)
+    across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8)
+    down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8)
+    length = np.maximum(cv2.magnitude(across, down), np.float32(_FLOOR))
+    return np.stack([across / length, down / length], axis=-1).astype(np.float32, copy=False)
 
 
 def _small_field(grey: Pixels) -> Field:

@@ -30,8 +30,8 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "AVI
 
 _PLAIN_FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 _CHECK_SIDE = 256
-"""A JPEG is checked at the smallest scale that is still this large: all its bytes are read, but
-an eighth of its pixels made."""
+"""A JPEG is checked at the smallest scale that is still this large, without its colours: all its
+bytes are read, but few of its pixels made."""
 
 _ORIENTATION = 0x0112
 
@@ -95,7 +95,7 @@ def store_picture(
         try:
             if suffix and _is_plain(image):
                 width, height = image.size
-                image.draft(None, (_CHECK_SIDE, _CHECK_SIDE))
+                image.draft("L", (_CHECK_SIDE, _CHECK_SIDE))
                 image.load()
                 place = folder / f"{stem}{suffix}"
                 _link(file, place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from iclora.errors import BadInput
@@ -25,6 +26,8 @@ from schemas.stage import Ingested, StageRef
 log = logging.getLogger(__name__)
 
 INGEST = Stage("ingest", 1)
+UNREACHABLE = "unreadable"
+"""The reason of a source that is not bad itself: it cannot be got at."""
 
 
 def ingest_source(store: Store, source: Source, config: Config) -> StageRef:
@@ -40,24 +43,42 @@ def ingest_source(store: Store, source: Source, config: Config) -> StageRef:
         verdict, ``failed``, and no frames.
     """
     public = source.model_copy(update={"url": ""})  # where it lay is nobody's business
+    params = [config.ingest, config.layout]
+    inputs = [public.fingerprint]
 
     def work(folder: Path) -> Ingested:
         reading = Reading(public, config.ingest, config.layout, folder)
         try:
-            found = _read(reading, source.url, store.work)
-        except (Unreadable, BadInput) as error:
-            why = error if isinstance(error, Unreadable) else Unreadable("unreadable", str(error))
-            log.warning("%s: %s", source.name, why)
-            found = Found((), (), (reading.failed(source.content, why),))
-        return Ingested(
-            source=public,
-            frames=found.frames,
-            given=found.given,
-            seen=len(found.verdicts),
-            verdicts=found.verdicts,
-        )
+            return _ingested(public, _read(reading, source.url, store.work))
+        except Unreadable as why:
+            if why.reason == UNREACHABLE:
+                raise
+            return _failed(reading, why)
 
-    return run_stage(store, INGEST, [config.ingest, config.layout], [public.fingerprint], work)
+    def give_up(why: BadInput) -> Callable[[Path], Ingested]:
+        reason = Unreadable(UNREACHABLE, str(why))
+        return lambda folder: _failed(Reading(public, config.ingest, config.layout, folder), reason)
+
+    try:
+        return run_stage(store, INGEST, params, inputs, work)
+    except BadInput as why:
+        # Under a digest of its own: once the source can be reached, it is read after all.
+        return run_stage(store, INGEST, params, [*inputs, UNREACHABLE, str(why)], give_up(why))
+
+
+def _failed(reading: Reading, why: Unreadable) -> Ingested:
+    log.warning("%s: %s", reading.source.name, why)
+    return _ingested(reading.source, Found((), (), (reading.failed(reading.source.content, why),)))
+
+
+def _ingested(source: Source, found: Found) -> Ingested:
+    return Ingested(
+        source=source,
+        frames=found.frames,
+        given=found.given,
+        seen=len(found.verdicts),
+        verdicts=found.verdicts,
+    )
 
 
 def _read(reading: Reading, url: str, work: Path) -> Found:

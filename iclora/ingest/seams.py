@@ -34,6 +34,9 @@ _SHORTEST, _LONGEST = 0.5, 1.6
 _MANY = 24
 """Lines that are looked at in combination."""
 
+_EDGE = 0.25
+"""The far side of a gutter is an edge of at least this share of the near one."""
+
 _MIXED = 0.4
 """A step beside the seam of this share of it: the row between the two is a mixture."""
 
@@ -130,9 +133,10 @@ def _gutter(
         end += 1
     while first > 1 and flat[first - 1]:
         first -= 1
-    if 0 < seam - first <= limit and contrast[first] >= _CONTRAST:
+    edge = max(_CONTRAST, _EDGE * float(contrast[seam]))
+    if 0 < seam - first <= limit and contrast[first] >= edge:
         return first, seam
-    if 0 < end - seam <= limit and contrast[end] >= _CONTRAST:
+    if 0 < end - seam <= limit and contrast[end] >= edge:
         return seam, end
     mixed = _MIXED * contrast[seam]
     return seam - int(contrast[seam - 1] >= mixed), seam + int(contrast[seam + 1] >= mixed)

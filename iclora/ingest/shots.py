@@ -195,6 +195,8 @@ def _transnet(model_file: str, threshold: float, least: float) -> SceneDetector:
         )
     except ImportError as error:
         raise BadConfig("the detector transnet needs onnxruntime: pip install it") from error
+    except Exception as error:  # onnxruntime's errors have no common class of their own
+        raise BadConfig(f"{model_file} is not TransNetV2's ONNX file: {error}") from error
 
 
 def survey_film(film: Film, params: ShotParams, watch: Watcher) -> Timeline:

@@ -46,6 +46,9 @@ _LOOKS = 2
 _PROOF = 2
 """Lines on one baseline that came or went in a picture that stayed."""
 
+_TELLING = 0.2
+"""Of the width: a line that is to prove anything is at least so long."""
+
 _BASELINE = 0.02
 """Of the height: baselines this close are one."""
 
@@ -129,7 +132,8 @@ class SubtitleGauge:
             self._close(text)
         self._standing = []
         near = max(2.0, _BASELINE * self._size[1])
-        clean = [line for line in self._lines if line.clean]
+        wide = _TELLING * self._size[0]
+        clean = [ln for ln in self._lines if ln.clean and ln.box[2] - ln.box[0] >= wide]
         proven = [
             line.box[3]
             for line in clean
@@ -169,11 +173,13 @@ class SubtitleGauge:
     def _look_at(self, number: int, grey: Pixels) -> _Look:
         height, width = grey.shape
         scale = min(1.0, _WIDTH / width)
-        size = (max(8, round(width * scale)), max(8, round(height * scale)))
-        self._size, self._small = (width, height), size
-        small = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
-        rest = cv2.resize(small, (64, 36), interpolation=cv2.INTER_AREA).astype(np.int16)
-        return _Look(number, small[round(size[1] * _BAND) :], rest)
+        small = (max(8, round(width * scale)), max(8, round(height * scale)))
+        self._size, self._small = (width, height), small
+        top = round(small[1] * _BAND)
+        low = grey[round(top * height / small[1]) :]
+        band = cv2.resize(low, (small[0], small[1] - top), interpolation=cv2.INTER_AREA)
+        rest = cv2.resize(grey, (64, 36), interpolation=cv2.INTER_LINEAR).astype(np.int16)
+        return _Look(number, np.asarray(band, np.uint8), rest)
 
 
 def _below(box: Box, top: int) -> Box:
@@ -200,8 +206,10 @@ def text_strokes(mask: Mask, height: int) -> Mask:
         mask: strokes in the lower part of a picture.
         height: of the whole picture, in pixels; sizes of letters follow from it.
     """
-    strokes = mask.astype(np.uint8)
     letter = max(5, height // 24) | 1
+    if mask.sum() < letter * letter:
+        return np.zeros(mask.shape, np.bool_)
+    strokes = mask.astype(np.uint8)
     joined = cv2.morphologyEx(strokes, cv2.MORPH_CLOSE, np.ones((1, 2 * letter + 1), np.uint8))
     joined = cv2.morphologyEx(joined, cv2.MORPH_OPEN, np.ones((2, letter), np.uint8))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(joined)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -172,12 +173,12 @@ def worn(transformer: Any, uses: Sequence[AdapterUse], family: Family) -> Genera
         transformer.set_adapters(names, [use.weight for use in uses])
         yield
     finally:
-        if getattr(transformer, "peft_config", None):
-            transformer.unload_lora()
+        transformer.unload_lora()
 
 
 def _put_on(transformer: Any, name: str, use: AdapterUse, family: Family) -> None:
     import diffusers
+    from safetensors import SafetensorError
 
     pipeline: Any = getattr(diffusers, family.pipeline)
     file = Path(use.file)
@@ -190,14 +191,18 @@ def _put_on(transformer: Any, name: str, use: AdapterUse, family: Family) -> Non
             use_safetensors=True,
             local_files_only=True,
         )
-        transformer.load_lora_adapter(
-            weights,
-            prefix="transformer",
-            network_alphas=None if metadata else alphas,
-            metadata=metadata,
-            adapter_name=name,
-        )
-    except (RuntimeError, ValueError, KeyError, OSError) as error:  # diffusers' and peft's
+        with warnings.catch_warnings():
+            # peft's doubt about a second adapter: several are what was asked for.
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")
+            transformer.load_lora_adapter(
+                weights,
+                prefix="transformer",
+                network_alphas=None if metadata else alphas,
+                metadata=metadata,
+                adapter_name=name,
+            )
+    except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
+        # What diffusers, peft and safetensors raise on files that do not fit or are damaged.
         raise BadInput(f"{use.name} is no LoRA of this base: {_first_line(error)}") from error
     if name not in getattr(transformer, "peft_config", {}):
         raise BadInput(f"{use.name} holds no weights for the transformer of this base")

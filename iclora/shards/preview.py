@@ -15,6 +15,7 @@ CELLS = 12
 
 _COLUMNS = 6
 _CELL_WIDTH, _CELL_HEIGHT, _LABEL, _GAP = 240, 320, 14, 8
+_LABEL_WIDTH = 100
 _PAPER, _INK = (250, 250, 250), (40, 40, 40)
 _QUALITY = 88
 
@@ -35,18 +36,20 @@ def thumbnail(image: bytes) -> Image.Image:
 
 
 def contact_sheet(cells: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    """Thumbnails in rows of six, each with its label below, in Pillow's own bitmap font."""
+    """Thumbnails in rows of six with their labels below, in Pillow's own bitmap font."""
+    cell_width = max((picture.width for _, picture in cells), default=0)
+    cell_width = max(cell_width, _LABEL_WIDTH)
+    cell_height = max((picture.height for _, picture in cells), default=0)
     columns = max(1, min(_COLUMNS, len(cells)))
-    rows = max(1, -(-len(cells) // columns))
-    width = columns * (_CELL_WIDTH + _GAP) + _GAP
-    height = rows * (_CELL_HEIGHT + _LABEL + _GAP) + _GAP
-    sheet = Image.new("RGB", (width, height), _PAPER)
+    rows = -(-len(cells) // columns)
+    size = (columns * (cell_width + _GAP), rows * (cell_height + _LABEL + _GAP))
+    sheet = Image.new("RGB", (size[0] + _GAP, size[1] + _GAP), _PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default_imagefont()
     for number, (label, picture) in enumerate(cells):
-        x = _GAP + number % columns * (_CELL_WIDTH + _GAP)
-        y = _GAP + number // columns * (_CELL_HEIGHT + _LABEL + _GAP)
-        sheet.paste(picture, (x + (_CELL_WIDTH - picture.width) // 2, y))
-        draw.text((x, y + _CELL_HEIGHT), label[: _CELL_WIDTH // 6], fill=_INK, font=font)
+        x = _GAP + number % columns * (cell_width + _GAP)
+        y = _GAP + number // columns * (cell_height + _LABEL + _GAP)
+        sheet.paste(picture, (x + (cell_width - picture.width) // 2, y))
+        draw.text((x, y + cell_height), label[: cell_width // 6], fill=_INK, font=font)
     return sheet
 
 

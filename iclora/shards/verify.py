@@ -20,9 +20,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from iclora.shards.assemble import INDEX, REJECTS, SAMPLES, version_of
 from iclora.shards.check import Read, header_problems, read_sample, sample_problems
 from iclora.shards.foreign import Digest, digest_sample, foreign_problems
-from iclora.shards.publish import INDEX, REJECTS, SAMPLES, version_of
 from iclora.shards.read import Dataset
 from iclora.shards.tables import SampleRow, read_rows, sample_columns
 from iclora.shards.write import wids_index

@@ -12,7 +12,7 @@ from iclora.sift.calibration import calibration_page
 from iclora.sift.choose import Entry, choose
 from iclora.sift.forming import form, free_indices, read_rows
 from iclora.sift.judging import judge_source
-from iclora.sift.measuring import labels_of
+from iclora.sift.measuring import MEASURE, labels_of
 from iclora.sift.policy import NOT_CHECKED
 from iclora.sift.similarity import Cosines, neighbour_cosines
 from iclora.stages import Stage, result_of, run_stage
@@ -45,7 +45,7 @@ def score_frames(store: Store, ingested: StageRef, config: Config) -> StageRef:
     def work(folder: Path) -> Scored:
         return judge_source(folder, store, ingested, sift)
 
-    inputs = [ingested.digest, digest_of([models, prompts])]
+    inputs = [ingested.digest, digest_of([MEASURE.version, models, prompts])]
     return run_stage(store, QUALITY, [sift.quality, sift.policy], inputs, work)
 
 

@@ -28,7 +28,7 @@ from schemas.measured import Measured
 from schemas.sift import SiftParams
 from schemas.stage import StageRef
 
-STAGE = Stage("measure", 2)
+MEASURE = Stage("measure", 1)
 BATCH = 64
 """Frames measured at once; bounds the memory and what a kill costs."""
 
@@ -79,7 +79,7 @@ def measure_frames(
             return _measure_batch(folder, batch, paths, tools)
 
         inputs = [digest_of(labels), *(_identity(frame) for frame in batch)]
-        _add(store, run_stage(store, STAGE, [], inputs, work), readings)
+        _add(store, run_stage(store, MEASURE, [], inputs, work), readings)
     return readings
 
 

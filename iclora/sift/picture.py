@@ -33,7 +33,7 @@ class Look(NamedTuple):
     """RGB, at least as large as asked for (or as the crop is)."""
 
     luma: Luma
-    """[height, width] at ``LOOK_SIDE``, 8 bits."""
+    """[height, width], at most ``LOOK_SIDE`` on the longer side, 8 bits."""
 
     masked: NDArray[np.bool_]
     """[height, width]: where overlays lie that are not part of the picture."""
@@ -80,11 +80,11 @@ def _scaled(box: Box, scale: float) -> Box:
 
 
 def _shrunk(luma: Image.Image) -> Luma:
-    """``LOOK_SIDE`` on the longer side; a small picture is enlarged and looks as soft as it is."""
-    share = LOOK_SIDE / max(luma.size)
+    """At most ``LOOK_SIDE`` on the longer side; small pictures are not enlarged."""
+    share = min(1.0, LOOK_SIDE / max(luma.size))
     size = (max(1, round(luma.width * share)), max(1, round(luma.height * share)))
-    way = Image.Resampling.BOX if share < 1 else Image.Resampling.BICUBIC
-    return np.asarray(luma.resize(size, way), np.uint8)
+    small = luma if size == luma.size else luma.resize(size, Image.Resampling.BOX)
+    return np.asarray(small, np.uint8)
 
 
 def _mask(frame: Frame, luma: Luma) -> NDArray[np.bool_]:

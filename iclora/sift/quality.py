@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from iclora.sift.picture import Look, Luma
 from iclora.sift.text import text_share
@@ -22,6 +23,9 @@ Scores = dict[str, float]
 
 _HALF_SHARP = 100.0
 """Variance of the Laplacian at which a picture counts as half sharp (a usual blur threshold)."""
+
+_RIM = 9
+"""Side of the brush that widens masks, in pixels: compression smears an overlay's edge."""
 
 _MOST_ENTROPY = 8.0
 """Bits; of 256 equally frequent grey levels."""
@@ -47,16 +51,23 @@ def measure(look: Look, frame: Frame) -> Scores:
     scores = {
         "side": float(min(x1 - x0, y1 - y0)),
         "luma": round(float(look.luma.mean()) / 255, 4),
-        "sharpness": sharpness(look.luma),
+        "sharpness": sharpness(look.luma, look.masked),
         "entropy": entropy(look.luma),
         "text": text_share(look.luma, look.masked),
     }
     return scores | {"merit": merit(scores)}
 
 
-def sharpness(luma: Luma) -> float:
-    """Variance of the Laplacian of 8-bit luma (Pech-Pacheco et al., ICPR 2000)."""
-    return round(float(cv2.Laplacian(luma, cv2.CV_64F).var()), 4)
+def sharpness(luma: Luma, masked: NDArray[np.bool_] | None = None) -> float:
+    """Variance of the Laplacian of 8-bit luma (Pech-Pacheco et al., ICPR 2000).
+
+    A logo is sharp in a blurred picture too, so masked overlays and their rims are left out.
+    """
+    second = cv2.Laplacian(luma, cv2.CV_64F)
+    if masked is not None and masked.any():
+        rims = cv2.dilate(masked.astype(np.uint8), np.ones((_RIM, _RIM), np.uint8))
+        second = second[rims == 0]
+    return round(float(second.var()), 4) if second.size else 0.0
 
 
 def entropy(luma: Luma) -> float:

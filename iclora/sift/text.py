@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from schemas.base import Box
 
-_ZOOM = 2
-"""The picture is enlarged first: credits of 12 px have strokes of one."""
+_SIDE, _ZOOM = 512, 2
+"""Pixels on the longer side at which edges are looked for, and how much larger letters are:
+credits of 12 px have strokes of one."""
 
 _HAT = 41
 """Side of the neighbourhood that letters stand out from, enlarged pixels; strokes are thinner."""
@@ -42,8 +43,11 @@ _FILL = (0.18, 0.92)
 _EVEN = 0.35
 """Spread of the luma within a letter, as a share of its contrast."""
 
-_LETTERS = 4
-"""A line has at least as many parts (or as wide ones)."""
+_LETTERS, _SHORT = 4, 2
+"""Parts that make a line; parts that make one where another line stands above or below."""
+
+_LINE_GAP = 2.5
+"""Widest gap between such lines, in letter heights."""
 
 _UNLIKE, _OVERLAP, _BAND = 2.2, 0.6, 1.5
 """Of neighbouring letters: ratio of heights, shared height, height of their line in letters."""
@@ -60,10 +64,17 @@ _SAME_TONE = 30.0
 _LEVEL = 0.6
 """Share of a line's parts that stand on its baseline; others hang below it or float."""
 
+_SPECK = 0.5
+"""What is lower than this share of a letter is a dot or dirt."""
+
+_ALONE = 0.65
+"""Share of what stands out within a line that are its letters; the rest are dots and accents."""
+
 _EDGE = 60.0
 """Gradient magnitude (Sobel, 8-bit luma) of an edge."""
 
 Luma = NDArray[np.uint8]
+Points = NDArray[np.float64]
 
 
 class _Part(NamedTuple):
@@ -85,43 +96,58 @@ def text_share(luma: Luma, masked: NDArray[np.bool_] | None = None) -> float:
     """Share (0-1) of a picture's edges that lie in lines of text.
 
     Args:
-        luma: [height, width], about 512 pixels on the longer side.
+        luma: [height, width], any size; it is looked at with 512 pixels on the longer side.
         masked: where to look away: overlays that are dealt with elsewhere.
     """
-    picture = luma.astype(np.float32)
-    edges = np.hypot(cv2.Sobel(picture, cv2.CV_32F, 1, 0), cv2.Sobel(picture, cv2.CV_32F, 0, 1))
-    drawn = edges > _EDGE
-    if masked is not None:
-        drawn &= ~masked
+    picture = _resized(luma, _SIDE)
+    across = cv2.Sobel(picture, cv2.CV_32F, 1, 0)
+    drawn = np.hypot(across, cv2.Sobel(picture, cv2.CV_32F, 0, 1)) > _EDGE
+    if masked is not None and masked.any():
+        size = (picture.shape[1], picture.shape[0])
+        drawn &= cv2.resize(masked.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) == 0
     total = int(drawn.sum())
     if total == 0:
         return 0.0
-    inside = np.zeros(luma.shape, np.bool_)
-    for x0, y0, x1, y1 in text_lines(luma):
+    inside = np.zeros(picture.shape, np.bool_)
+    for x0, y0, x1, y1 in text_lines(picture):
         inside[max(0, y0 - 2) : y1 + 2, max(0, x0 - 2) : x1 + 2] = True
     return round(int((drawn & inside).sum()) / total, 4)
 
 
 def text_lines(luma: Luma) -> list[Box]:
     """The boxes of the lines of text in a picture's luma [height, width]."""
-    large = cv2.resize(luma, None, fx=_ZOOM, fy=_ZOOM, interpolation=cv2.INTER_CUBIC)
+    zoom = _ZOOM * _SIDE / max(luma.shape)
+    large = _resized(luma, _ZOOM * _SIDE)
     kernel = np.ones((_HAT, _HAT), np.uint8)
     lines: list[Box] = []
     for operation in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
         stands_out = cv2.morphologyEx(large, operation, kernel).astype(np.uint8)
-        lines += _lines_of(_letters(large.astype(np.uint8), stands_out))
-    return [_box_at(box, 1 / _ZOOM) for box in lines]
+        parts, spots = _letters(large, stands_out)
+        lines += _lines_of(parts, spots)
+    return [_box_at(box, 1 / zoom) for box in lines]
 
 
-def _letters(luma: Luma, stands_out: Luma) -> list[_Part]:
+def _resized(luma: Luma, side: int) -> Luma:
+    """The picture with this many pixels on its longer side."""
+    scale = side / max(luma.shape)
+    size = (max(1, round(luma.shape[1] * scale)), max(1, round(luma.shape[0] * scale)))
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return luma if scale == 1 else cv2.resize(luma, size, interpolation=way).astype(np.uint8)
+
+
+def _letters(luma: Luma, stands_out: Luma) -> tuple[list[_Part], Points]:
     """Connected parts that stand out like letters do.
 
     Letters that almost touch are told apart by asking for half of what their neighbourhood
     stands out.
+
+    Returns:
+        The parts that may be letters, and of all that stand out the middle and the height
+        (x, y, height) [n, 3].
     """
     around = cv2.dilate(stands_out, np.ones((_NEAR, _NEAR), np.uint8))
     marked = (stands_out > np.maximum(_CONTRAST, around // 2)).astype(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(marked, connectivity=4)
+    count, labels, stats, middles = cv2.connectedComponentsWithStats(marked, connectivity=4)
     x0, y0, width, height, area = stats.T.astype(np.float64)
     inside = np.flatnonzero(marked)
     owner, tones = labels.ravel()[inside], luma.ravel()[inside].astype(np.float64)
@@ -138,13 +164,14 @@ def _letters(luma: Luma, stands_out: Luma) -> list[_Part]:
         & (spread <= _EVEN * contrast)
     )
     good[0] = False
-    return [
+    parts = [
         _Part(int(x0[i]), int(y0[i]), int(x0[i] + width[i]), int(y0[i] + height[i]), float(tone[i]))
         for i in np.flatnonzero(good)
     ]
+    return parts, np.column_stack([middles.astype(np.float64), height])[1:]
 
 
-def _lines_of(parts: list[_Part]) -> list[Box]:
+def _lines_of(parts: list[_Part], spots: Points) -> list[Box]:
     """Chains parts from left to right while the next one continues the line."""
     done: list[list[_Part]] = []
     open_lines: list[list[_Part]] = []
@@ -156,7 +183,11 @@ def _lines_of(parts: list[_Part]) -> list[Box]:
         near = [part.x0 - line[-1].x1 <= _REACH * line[-1].height for line in open_lines]
         done += [line for line, is_near in zip(open_lines, near, strict=True) if not is_near]
         open_lines = [*compress(open_lines, near), [part]]
-    return [_box(line) for line in done + open_lines if _is_text(line)]
+    chains = [line for line in done + open_lines if len(line) >= _SHORT]
+    lines = [line for line in chains if _is_level(line) and _is_alone(line, spots)]
+    sure = [line for line in lines if len(line) >= _LETTERS]
+    short = [line for line in lines if len(line) < _LETTERS]
+    return [_box(line) for line in sure + [one for one in short if _is_companion(one, sure)]]
 
 
 def _continues(line: list[_Part], part: _Part) -> bool:
@@ -178,13 +209,41 @@ def _continues(line: list[_Part], part: _Part) -> bool:
     )
 
 
-def _is_text(line: list[_Part]) -> bool:
-    """Enough letters, and most of them on one baseline."""
-    if len(line) < _LETTERS:
-        return False
-    height = float(np.median([part.height for part in line]))
+def _is_level(line: list[_Part]) -> bool:
+    """Whether most letters stand on one baseline."""
+    height = _height(line)
     feet = np.array([part.y1 for part in line], np.float64)
     return bool((np.abs(feet - np.median(feet)) <= 0.12 * height + 1).mean() >= _LEVEL)
+
+
+def _is_alone(line: list[_Part], spots: Points) -> bool:
+    """Whether little else lies between the letters; a texture's chance lines are full of it."""
+    x0, y0, x1, y1 = _box(line)
+    x, y, height = spots.T
+    inside = (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1) & (height >= _SPECK * _height(line))
+    return len(line) >= _ALONE * int(inside.sum())
+
+
+def _is_companion(short: list[_Part], sure: list[list[_Part]]) -> bool:
+    """Whether a short word stands above or below a line of its tone and size."""
+    x0, y0, x1, y1 = _box(short)
+    for line in sure:
+        left, top, right, bottom = _box(line)
+        tall, low = sorted((_height(short), _height(line)), reverse=True)
+        gap = max(top - y1, y0 - bottom)
+        tones = abs(_tone(short) - _tone(line))
+        near = min(x1, right) > max(x0, left) and gap <= _LINE_GAP * tall
+        if near and tall <= _UNLIKE * low and tones <= _SAME_TONE:
+            return True
+    return False
+
+
+def _height(line: list[_Part]) -> float:
+    return float(np.median([part.height for part in line]))
+
+
+def _tone(line: list[_Part]) -> float:
+    return float(np.mean([part.tone for part in line]))
 
 
 def _box(line: list[_Part]) -> Box:

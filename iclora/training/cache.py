@@ -8,14 +8,14 @@ deviation are kept, not a draw, so that every step redraws the latent. Files app
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from iclora.models.families import Posterior, Text
+from iclora.models.families import Family, Posterior, Text
 from iclora.store import Store
 from schemas.base import digest_of
 
@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 TEXT_BATCH = 8
 """Captions encoded together; fixed, so that equal captions give equal bytes."""
+
+_CUT = ".cut"
+"""Ending of the note beside embeddings of a caption that did not fit."""
 
 
 class Encoder(NamedTuple):
@@ -67,6 +70,10 @@ class Cache:
         flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         self._store.write(path, safetensors.torch.save(flat))
 
+    def note(self, path: str) -> None:
+        """Leaves an empty file."""
+        self._store.write(path, b"")
+
     def load(self, path: str) -> dict[str, Tensor]:
         """Reads tensors."""
         return safetensors.torch.load_file(self._store.local(path))
@@ -81,7 +88,9 @@ class Cache:
         return Posterior(parts["mean"].float(), parts["deviation"].float())
 
 
-def fill_text(cache: Cache, captions: Iterable[str], family: Any, load: Any) -> list[str]:
+def fill_text(
+    cache: Cache, captions: Iterable[str], family: Family, load: Callable[[], Any]
+) -> list[str]:
     """Encodes the captions that are not in the cache yet.
 
     Args:
@@ -93,22 +102,23 @@ def fill_text(cache: Cache, captions: Iterable[str], family: Any, load: Any) -> 
     Returns:
         The captions of which the text encoder sees only the beginning, sorted.
     """
-    missing = sorted({text for text in captions if not cache.has(cache.text_path(text))})
-    if not missing:
-        return []
-    encoders = load()
-    for start in range(0, len(missing), TEXT_BATCH):
-        part = missing[start : start + TEXT_BATCH]
-        text = family.encode_text(encoders, part)
-        for row, caption in enumerate(part):
-            cache.save(cache.text_path(caption), {n: v[row : row + 1] for n, v in text.items()})
-    cut = [
-        text
-        for text, fits in zip(missing, family.whole(encoders, missing), strict=True)
-        if not fits
-    ]
-    log.info("encoded %d captions", len(missing))
-    return cut
+    every = sorted(set(captions))
+    missing = [text for text in every if not cache.has(cache.text_path(text))]
+    if missing:
+        _encode_text(cache, missing, family, load())
+        log.info("encoded %d captions", len(missing))
+    return [text for text in every if cache.has(cache.text_path(text) + _CUT)]
+
+
+def _encode_text(cache: Cache, captions: Sequence[str], family: Family, encoders: Any) -> None:
+    fits = family.whole(encoders, captions)
+    for start in range(0, len(captions), TEXT_BATCH):
+        text = family.encode_text(encoders, captions[start : start + TEXT_BATCH])
+        for row, caption in enumerate(captions[start : start + TEXT_BATCH]):
+            path = cache.text_path(caption)
+            if not fits[start + row]:  # noted first: where the embeddings are, the note is too
+                cache.note(path + _CUT)
+            cache.save(path, {name: value[row : row + 1] for name, value in text.items()})
 
 
 def stack_text(rows: Sequence[Mapping[str, Tensor]]) -> Text:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,8 +61,8 @@ class Material(NamedTuple):
 
     train: dict[str, Item]
     val: list[Item]
-    unlearnable: int
-    """Samples that are masked all over."""
+    counts: dict[str, int]
+    """Samples, those left out because they are masked all over, captions cut."""
 
 
 def open_job(store: Store, dataset: str, config: Config, name: str) -> Job:
@@ -134,7 +134,12 @@ def read_material(dataset: Dataset, config: Config, step: int) -> Material:
         raise BadInput(f"{dataset.url} has no train sample that is not masked all over")
     chosen = sorted(read("val"), key=lambda item: digest_of(item.key))
     val = [item for item in chosen if _learnable(item)][: config.train.validate_samples]
-    return Material(learnable, val, len(train) - len(learnable))
+    counts = {
+        "samples_train": len(learnable),
+        "samples_val": len(val),
+        "samples_masked_all_over": len(train) - len(learnable),
+    }
+    return Material(learnable, val, counts)
 
 
 def _learnable(item: Item) -> bool:
@@ -148,14 +153,22 @@ def tokens_of(material: Material, text: int) -> dict[Grid, int]:
     return {grid: grid.count + text for grid in sorted(grids)}
 
 
-def fill_caches(job: Job, material: Material, device: torch.device) -> int:
+def fill_caches(
+    job: Job, material: Material, device: torch.device, more: Sequence[str] = ()
+) -> int:
     """Encodes what is not in the cache yet; encoders are loaded, used and freed one by one.
+
+    Args:
+        job: the run.
+        material: its samples.
+        device: where encoders run.
+        more: captions beside the samples'.
 
     Returns:
         How many captions are longer than the text encoder reads.
     """
     items = [*material.train.values(), *material.val]
-    captions = ["", *(item.caption for item in items)]
+    captions = ["", *more, *(item.caption for item in items)]
 
     def load() -> Any:
         return job.family.load_text(job.base.folder, dtype=job.dtype, device=device)

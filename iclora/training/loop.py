@@ -35,6 +35,9 @@ class Parts(NamedTuple):
     validate: Callable[[], dict[str, float]]
     """Losses on the val split with the moving average; empty without one."""
 
+    draw: Callable[[int], None]
+    """Writes the sheet of a step."""
+
 
 class Loop:
     """Runs steps and keeps them safe.
@@ -157,6 +160,8 @@ class Loop:
             self.validation = self._parts.validate()
             if journal and self.validation:
                 journal.write({"step": step, "validation": self.validation})
+        if train.sample_every and team.leads and (last or step % train.sample_every == 0):
+            self._parts.draw(step)
         stopping = team.any(asked=request.asked) and not last
         if stopping or last or step % train.save_every == 0:
             if journal:

@@ -33,6 +33,7 @@ from iclora.training.journal import final_loss
 from iclora.training.learner import Learner
 from iclora.training.loop import Loop, Parts, Watch
 from iclora.training.lora import add_lora, load_start, lora_header, save_lora
+from iclora.training.sheets import Sheets, sheet_captions
 from iclora.training.speed import peak_memory
 from iclora.training.stop import stop_requests
 from iclora.training.team import Team
@@ -59,7 +60,7 @@ def train(
             loop, parts = assemble(job, material, team)
             seconds = loop.run(request, watch)
             if team.leads:
-                _publish(job, loop, parts, seconds)
+                _publish(job, loop, parts, seconds, material.counts)
             team.wait()
         elif team.leads:
             log.info("%s is trained already", job.place)
@@ -111,7 +112,9 @@ def _prepare(job: Job, team: Team) -> Material:
     step = job.family.token_pixels(job.base.folder)
     material = read_material(job.dataset, job.config, step)
     if team.leads:
-        fill_caches(job, material, team.device)
+        more = sheet_captions(job, material.train, material.val)
+        material.counts["captions_cut"] = fill_caches(job, material, team.device, more)
+        log.info("%s", ", ".join(f"{key} {count}" for key, count in material.counts.items()))
     team.wait()
     return material
 
@@ -137,19 +140,35 @@ def assemble(job: Job, material: Material, team: Team) -> tuple[Loop, Parts]:
     prepare_speed(transformer, train)
     check = Validator(material.val, job.cache, job.family, transformer, job.config, team.device)
     panels = max(item.panels for item in [*material.train.values(), *material.val])
+    views = [view for item in material.train.values() for view in item.views.values()]
+    sheets = Sheets(
+        job,
+        job.cache,
+        transformer,
+        max(views, key=lambda view: view.grid),
+        sheet_captions(job, material.train, material.val),
+        team.device,
+    )
+    renders = job.work / "renders"
+
+    def draw(step: int) -> None:
+        sheets.draw(renders / f"step-{step:08d}.jpg", learner.average, learner.tensors)
+
     parts = Parts(
         machine=Machine(job.family, transformer, learner, feed, ladders, team, panels),
         identity=job.identity,
         folder=job.work,
         validate=lambda: check(learner.average, learner.tensors),
+        draw=draw,
     )
     return Loop(parts), parts
 
 
-def _publish(job: Job, loop: Loop, parts: Parts, seconds: float) -> None:
+def _publish(job: Job, loop: Loop, parts: Parts, seconds: float, counts: dict[str, int]) -> None:
     identity, name = job.identity, job.identity.name
     header = lora_header(parts.machine.transformer, _facts(job, loop.progress.step))
     record = _record(job, loop, seconds, parts)
+    record = record.model_copy(update={"counts": dict(sorted({**record.counts, **counts}.items()))})
     with job.store.folder(job.place) as folder:
         dtype = job.config.train.lora.save_as
         save_lora(folder / f"{name}.safetensors", parts.machine.learner.average, header, dtype)
@@ -158,6 +177,8 @@ def _publish(job: Job, loop: Loop, parts: Parts, seconds: float) -> None:
         shutil.copytree(
             job.work / "checkpoints", folder / "checkpoints", copy_function=_link_or_copy
         )
+        if (job.work / "renders").is_dir():
+            shutil.copytree(job.work / "renders", folder / "renders")
         (folder / "run.json").write_text(record.to_text(), encoding="utf-8")
         write_card(folder / "README.md", record, job.dataset.manifest)
         digests = {

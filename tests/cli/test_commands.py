@@ -20,7 +20,16 @@ FROZEN = {
     "build": {"--preset", "--name", "--store", "--set", "--review"},
     "verify": {"--store"},
     "review": {"--store", "--out", "-o"},
-    "train": {"--preset", "--config", "--name", "--store", "--set", "--resume"},
+    "train": {
+        "--preset",
+        "--config",
+        "--ai-toolkit",
+        "--name",
+        "--store",
+        "--set",
+        "--resume",
+        "--dry-run",
+    },
     "sample": {
         "--captions",
         "--task",
@@ -37,9 +46,12 @@ FROZEN = {
     "evaluate": {"--against", "--dataset", "--promote", "--store", "--set"},
     "promote": {"--store", "--undo"},
     "demo": {"--store"},
+    "push": {"--kind", "--store"},
     "inspect": {"--store"},
     "shots": {"--detector", "--preset", "--set"},
     "lint-captions": {"--task", "--preset", "--set", "--store"},
+    "explain": set(),
+    "export-ai-toolkit": {"--preset", "--set", "--store"},
     "gc": {"--store", "--caches", "--dry-run"},
     "doctor": {"--preset", "--set", "--store"},
 }
@@ -128,6 +140,12 @@ def test_help_imports_nothing_heavy():
         (("train", "none"), "no dataset 'none'"),
         (("train", "none", "--config", "none.json"), "--config none.json: No such file"),
         (("evaluate", "none"), "no adapter 'none'"),
+        (("train", "x", "--config", "a", "--ai-toolkit", "b"), "both say what to train"),
+        (("train", "x", "--ai-toolkit", "none.yml"), "none.yml"),
+        (("explain", "none.yml"), "none.yml"),
+        (("export-ai-toolkit", "none", "dir"), "no dataset 'none'"),
+        (("push", "none", "me/films"), "no dataset or adapter 'none'"),
+        (("push", "none", "me/films", "--kind", "film"), "--kind is dataset or adapter"),
         (("sample", "base"), "give a CAPTION"),
         (("sample", "base", "x", "--panel", "1"), "--panel takes I=IMAGE, not '1'"),
         (("sample", "base", "x", "--set", "sample"), "--set takes section.key=value"),
@@ -199,6 +217,29 @@ def test_lint_captions_of_a_file(tmp_path):
     assert "prefix_missing" in said.json["broken"]["line 1"]
     said = iclora("lint-captions", path, "--task", "couple-profile", "--json")
     assert "prefix_missing" not in said.json["broken"]["line 1"]
+
+
+def test_explain_and_export(published, tmp_path):
+    store, _ = published
+    folder = tmp_path / "toolkit"
+    made = iclora("export-ai-toolkit", "films", folder, "--store", store.root, "--json").json
+    assert made["samples"] == 3
+    assert len(list((folder / "data").glob("*.txt"))) == 3
+    keys = iclora("explain", made["config"], "--json").json["keys"]
+    assert keys["config.process.0.train.lr"]["status"] == "honoured"
+    assert "train.lr" in iclora("explain", made["config"]).out
+    again = iclora("export-ai-toolkit", "films", folder, "--store", store.root)
+    assert again.status == 2
+    assert "is not empty" in again.err
+
+
+def test_a_dry_run_of_training(published):
+    store, _ = published
+    said = iclora("train", "films", "--store", store.root, "--dry-run", "--json")
+    assert said.status == 0
+    assert said.json["samples"] == 3
+    assert not store.exists("adapters")
+    assert "3 samples" in iclora("train", "films", "--store", store.root, "--dry-run").out
 
 
 def test_gc(published):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from iclora.evaluation import evaluate_adapter
 from iclora.miniature.captions import set_caption
 from iclora.miniature.draw import render_panel
 from iclora.miniature.script import NAMES
@@ -23,6 +25,7 @@ from iclora.store import Store
 from schemas.adapter import RunRecord
 from schemas.config import Config
 from schemas.dataset import BuildConfig, DatasetManifest
+from schemas.evaluation import ReportRef
 from schemas.sample import CaptionRecord, PanelRecord, SampleRecord
 
 
@@ -32,6 +35,8 @@ class World(NamedTuple):
     store: Store
     config: Config
     add_adapter: Callable[..., str]
+    publish: Callable[..., None]
+    """Publishes the scenes; ``val=False`` without unseen ones, ``caption`` with another text."""
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +51,7 @@ def tiny_flux(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config(tiny_flux, family) -> Config:
     """Two steps at 32 pixels a panel, judged by a CLIP with random weights."""
     return load_config(
@@ -75,9 +80,10 @@ def scene(seed: int, *, side: int = 32) -> tuple[list[Image.Image], str]:
     return pictures, set_caption(panels, NAMES[seed % len(NAMES)])
 
 
-def sample_of(seed: int, split: str, *, side: int = 32) -> Sample:
+def sample_of(seed: int, split: str, *, side: int = 32, text: str = "") -> Sample:
     """A scene as a sample."""
     pictures, caption = scene(seed, side=side)
+    caption = text or caption
     canvas = Image.new("RGB", (side, 3 * side))
     for number, picture in enumerate(pictures):
         canvas.paste(picture, (0, number * side))
@@ -164,11 +170,9 @@ def write_lora(file: Path, base: Path, *, seed: int, scale: float) -> None:
     save_file(weights, file)
 
 
-@pytest.fixture
-def world(store, config, tiny_flux) -> World:
-    """Six training scenes, four unseen ones, and a way to add adapters."""
+def make_world(store: Store, config: Config, tiny_flux: Path) -> World:
+    """The world in a store; what is in the store already stays."""
     samples = [sample_of(seed, "train") for seed in range(6)]
-    publish(store, config, samples + [sample_of(seed, "val") for seed in range(50, 54)])
 
     def add(version: str, *, scale: float, conditional: float = 0.0, name: str = "film") -> str:
         folder = Path(store.root) / "adapters" / name / version
@@ -191,4 +195,37 @@ def world(store, config, tiny_flux) -> World:
         store.write(f"adapters/{name}/LATEST", f"{version}\n".encode())
         return f"{name}@{version}"
 
-    return World(store, config, add)
+    def publish_scenes(*, val: bool = True, caption: str = "") -> None:
+        unseen = [
+            sample_of(50 + n, "val", text=caption and caption + " x" * n) for n in range(4 * val)
+        ]
+        publish(store, config, samples + unseen)
+
+    return World(store, config, add, publish_scenes)
+
+
+@pytest.fixture
+def world(store, config, tiny_flux) -> World:
+    """Six training scenes, four unseen ones, and a way to add adapters."""
+    made = make_world(store, config, tiny_flux)
+    made.publish()
+    return made
+
+
+@pytest.fixture(scope="session")
+def _first_evaluation(tmp_path_factory, config, tiny_flux) -> tuple[Path, ReportRef]:
+    """An adapter that changes nothing, evaluated once for all tests."""
+    store = Store(str(tmp_path_factory.mktemp("evaluated") / "store"))
+    made = make_world(store, config, tiny_flux)
+    made.publish()
+    made.add_adapter("v1", scale=0.0, conditional=0.5)
+    return Path(store.root), evaluate_adapter(store, "film", promote=True)
+
+
+@pytest.fixture
+def evaluated(_first_evaluation, tmp_path, config, tiny_flux) -> tuple[World, ReportRef]:
+    """A copy of it to play with."""
+    root, ref = _first_evaluation
+    copy = Store(str(shutil.copytree(root, tmp_path / "copy")))
+    moved = ref.model_copy(update={"url": ref.url.replace(str(root), copy.root)})
+    return make_world(copy, config, tiny_flux), moved

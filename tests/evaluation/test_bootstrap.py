@@ -77,6 +77,24 @@ def test_missing_on_either_side_is_missing_in_the_difference():
     assert (score.value, score.prompts, score.missing) == (0.5, 2, 2)
 
 
+def test_a_mean_above_the_ceiling_counts_as_the_ceiling():
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(0.7, 0.1, 40), rng.normal(0.9, 0.02, 40)
+    assert paired(ours, theirs, HOW).high < -0.15
+    cut = paired(ours, theirs, HOW, ceiling=0.6)
+    assert (cut.value, cut.low, cut.high) == (0.0, 0.0, 0.0)
+    part = paired(ours, theirs, HOW, ceiling=0.8)
+    assert part.value == pytest.approx(ours.mean() - 0.8, abs=1e-4)
+    assert paired(ours, theirs, HOW, ceiling=2.0) == paired(ours, theirs, HOW)
+
+
+def test_the_ceiling_cuts_means_and_not_prompts():
+    """Prompts that scatter around the ceiling are no worse than prompts that lie on it."""
+    rng = np.random.default_rng(0)
+    scattered = 0.7 + np.concatenate([x := rng.normal(0, 0.2, 50), -x])
+    assert paired(scattered, np.full(100, 0.9), HOW, ceiling=0.7).value == pytest.approx(0.0)
+
+
 @pytest.mark.parametrize(("measured", "has"), [(1, False), (2, True)])
 def test_an_interval_takes_two_prompts(measured, has):
     values = np.array([0.5] * measured + [np.nan] * 3)

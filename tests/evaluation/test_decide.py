@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from iclora.evaluation.decide import OPTIONAL, REQUIRED, Evidence, capped, decide
+from iclora.evaluation.decide import OPTIONAL, REQUIRED, Evidence, decide
 from schemas.evaluation import Margins, Score
 
 MARGINS = Margins(adherence=0.01, variety=0.05, spread=0.02, structure=0.04, identity=0.03)
@@ -115,10 +114,3 @@ def test_all_reasons_are_told_memorisation_before_scores():
     )
     assert decision.reasons[0].startswith("90.0% of the renders")
     assert decision.reasons[1].startswith("Adherence is worse")
-
-
-def test_what_exceeds_the_real_sets_counts_for_nothing():
-    values = np.array([0.4, 0.8, np.nan])
-    assert capped(values, 0.6)[:2].tolist() == [0.4, 0.6]
-    assert np.isnan(capped(values, 0.6)[2])
-    assert capped(values, None) is values

@@ -1,15 +1,349 @@
 from __future__ import annotations
 
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from iclora.errors import BadInput, MissingModel
 from iclora.evaluation import evaluate_adapter, read_report
-from iclora.evaluation.promote import champion_of
+from iclora.evaluation.contest import arrange
+from iclora.evaluation.promote import champion_of, promote
+from iclora.evaluation.report import read_losses
+from iclora.evaluation.suite import choose_suite, load_gallery, real_sets
+from iclora.models.clip import load_clip
+from iclora.presets import load_config
+from iclora.shards.read import open_dataset
+from schemas.evaluation import EvaluationReport, ReportManifest
 
 
-def test_an_adapter_that_changes_nothing_is_refused_for_want_of_evidence(world):
-    world.add_adapter("v1", scale=0.0)
-    ref = evaluate_adapter(world.store, "film", promote=True)
+def report_folder(world, ref):
+    return Path(world.store.path(f"reports/{ref.name}/{ref.version}"))
+
+
+def test_an_adapter_that_changes_nothing_is_refused_for_want_of_evidence(evaluated):
+    world, ref = evaluated
     report = read_report(world.store, ref)
-    assert ref.outcome == "refused"
-    assert "No evidence of improvement over the base" in report.decision.reasons[-1]
+    assert (ref.outcome, ref.champion) == ("refused", "")
+    assert report.decision.reasons[-1].startswith("No evidence of improvement over the base")
     assert champion_of(world.store, "film") == ""
-    assert report.paired["base"]["adherence"].value == 0.0
-    assert report.paired["base"]["adherence"].high == 0.0
+    tie = report.paired["base"]["adherence"]
+    assert (tie.value, tie.low, tie.high) == (0.0, 0.0, 0.0)
+
+
+def test_the_report_is_whole_and_says_what_was_measured_with_what(evaluated):
+    world, ref = evaluated
+    folder = report_folder(world, ref)
+    manifest = ReportManifest.from_text((folder / "manifest.json").read_text())
+    names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert set(manifest.digests) == names - {"manifest.json"}
+    report = EvaluationReport.from_text((folder / "report.json").read_text())
+    assert report.adapter == "film@v1"
+    assert report.prompts == tuple(r.caption for r in real_sets_of(world, "val"))
+    assert re.fullmatch(r"clip@\w+", report.judges["clip"])
+    assert report.judges["dino"].startswith("missing: ")
+    assert report.judges["reader"].startswith("missing: ")
+    assert {arm.arm for arm in report.arms} == {"adapter", "base", "repeated", "shuffled", "real"}
+    assert str(Path(world.store.root)) not in (folder / "report.json").read_text()
+    assert str(Path(world.store.root)) not in (folder / "report.html").read_text()
+
+
+def real_sets_of(world, split):
+    return list(real_sets(open_dataset(world.store, "scenes"), split, world.config.layout))
+
+
+def test_conditional_renders_keep_the_real_first_panel(evaluated):
+    world, ref = evaluated
+    report = read_report(world.store, ref)
+    assert report.scores["untouched"].value == 1.0
+    assert "identity" in report.paired["base"]
+    names = [check.name for check in report.decision.checks]
+    assert {"identity", "untouched"} <= set(names)
+
+
+def test_a_second_evaluation_draws_and_measures_nothing(evaluated):
+    world, ref = evaluated
+    heard = []
+    again = evaluate_adapter(world.store, "film", progress=lambda *step: heard.append(step))
+    assert again == ref
+    assert heard == []
+
+
+def test_a_retry_draws_only_what_is_missing_and_ends_in_the_same_report(evaluated):
+    world, ref = evaluated
+    folder = report_folder(world, ref)
+    before = (folder / "report.json").read_bytes(), (folder / "report.html").read_bytes()
+    (folder / "manifest.json").unlink()
+    renders = sorted((world.store.work / "renders").glob("*.png"))
+    renders[0].unlink()
+    heard = []
+    evaluate_adapter(world.store, "film", progress=lambda *step: heard.append(step))
+    assert [step for step in heard if step[0].startswith("draw")][-1][1:] == (1, 1)
+    assert ((folder / "report.json").read_bytes(), (folder / "report.html").read_bytes()) == before
+
+
+def test_renders_of_the_base_serve_the_next_adapter(evaluated):
+    world, _ = evaluated
+    world.add_adapter("v2", scale=0.3)
+    heard = []
+    evaluate_adapter(world.store, "film@v2", progress=lambda *step: heard.append(step[0]))
+    assert "draw film@v2" in heard
+    assert "draw the base" not in heard
+
+
+def test_other_parameters_are_another_report(evaluated):
+    world, ref = evaluated
+    evaluation = world.config.evaluate.model_copy(update={"seed": 7})
+    other = evaluate_adapter(
+        world.store, "film", world.config.model_copy(update={"evaluate": evaluation})
+    )
+    assert other.version != ref.version
+
+
+def test_what_the_decision_says_moves_the_champion_only_when_asked(world):
+    """Margins so wide that the rule turns on consistency and adherence alone."""
+    world.add_adapter("v1", scale=0.6)
+    wide = dict.fromkeys(("adherence", "variety", "spread", "structure", "identity"), 2.0)
+    evaluation = world.config.evaluate
+    evaluation = evaluation.model_copy(
+        update={
+            "margins": evaluation.margins.model_copy(update=wide),
+            "memorised": 1.0,
+            "confidence": 0.51,
+        }
+    )
+    config = world.config.model_copy(update={"evaluate": evaluation})
+    ref = evaluate_adapter(world.store, "film", config)
+    assert champion_of(world.store, "film") == ""
+    again = evaluate_adapter(world.store, "film", config, promote=True)
+    assert again.version == ref.version
+    assert again.champion == ("v1" if ref.outcome == "promoted" else "")
+    assert champion_of(world.store, "film") == again.champion
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+EVIL = (
+    "[MOVIE-SHOTS] a story of \"><script>alert('x')</script><img src=x onerror=alert(1)>, "
+    "[SCENE-1] {{ 7 * 7 }} a wide shot, [SCENE-2] a <b>close</b> shot & more, [SCENE-3] the end"
+)
+
+
+@pytest.fixture
+def hostile(world):
+    """A report on val captions with markup in them, as a foreign dataset may have."""
+    world.publish(caption=EVIL)
+    world.add_adapter("v1", scale=0.0)
+    return world, evaluate_adapter(world.store, "film")
+
+
+def test_markup_in_a_caption_stays_text(hostile):
+    text = html_of(*hostile)
+    page = Page(text)
+    assert sum(tag == "script" for tag, _ in page.tags) == 1
+    assert not any("onerror" in attributes for _, attributes in page.tags)
+    assert not any(tag == "b" for tag, _ in page.tags)
+    assert any("<script>alert('x')</script>" in words for words in page.words)
+    assert "49 a wide shot" not in text
+    assert read_report(hostile[0].store, hostile[1]).prompts[0] == EVIL
+
+
+def html_of(world, ref):
+    return (report_folder(world, ref) / "report.html").read_text()
+
+
+def test_the_page_asks_nothing_of_any_network(evaluated):
+    page = Page(html_of(*evaluated))
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "data", "action", "srcset", "poster"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:", "#")), (tag, name, value)
+    assert "http" not in re.sub(
+        r"data:image/jpeg;base64,[\w+/=]+", "", html_of(*evaluated)
+    ).replace("http-equiv", "")
+    policy = next(a["content"] for t, a in page.tags if a.get("http-equiv"))
+    assert "default-src 'none'" in policy
+
+
+def test_every_picture_has_its_words_and_every_button_its_name(evaluated):
+    page = Page(html_of(*evaluated))
+    pictures = [a for t, a in page.tags if t == "img" and "src" in a]
+    assert len(pictures) > 8
+    assert all(len(a["alt"]) > 10 for a in pictures)
+    assert all(a["aria-label"] for t, a in page.tags if t == "button" and "class" in a)
+    assert all(a.get("role") == "img" and a["aria-label"] for t, a in page.tags if t == "svg")
+    assert ("html", {"lang": "en"}) in page.tags
+
+
+def test_the_decision_comes_first(evaluated):
+    text = html_of(*evaluated)
+    assert text.index("Refused") < text.index("The rule, question") < text.index("<h2>Scores")
+
+
+def test_losses_of_a_journal_that_a_kill_cut_short():
+    journal = b'{"step": 1, "loss": 0.5}\n{"step": 2, "loss": null}\n{"step": 3, "loss": 0.4}\n{"st'
+    assert read_losses(journal) == [(1, 0.5), (3, 0.4)]
+
+
+def test_json_of_the_report_has_no_bare_numbers_that_json_does_not_know(evaluated):
+    world, ref = evaluated
+    text = (report_folder(world, ref) / "report.json").read_text()
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    json.loads(text, parse_constant=refuse)
+
+
+# Who is measured against whom.
+
+
+def test_the_champion_is_the_rival_when_there_is_one(world):
+    for version in ("v1", "v2"):
+        world.add_adapter(version, scale=0.1 * int(version[1]))
+    first = arrange(world.store, "film@v2", None, against="", dataset="")
+    assert first.rival.arm == "base"
+    promote(world.store, "film", "v1")
+    second = arrange(world.store, "film@v2", None, against="", dataset="")
+    assert (second.rival.arm, second.rival.label) == ("rival", "film@v1")
+    assert [side.arm for side in second.sides] == ["adapter", "base", "rival"]
+    itself = arrange(world.store, "film@v1", None, against="", dataset="")
+    assert itself.rival.arm == "base"
+    forced = arrange(world.store, "film@v2", None, against="base", dataset="")
+    assert forced.rival.arm == "base"
+
+
+def test_nobody_is_measured_against_themselves(world):
+    world.add_adapter("v1", scale=0.1)
+    with pytest.raises(BadInput, match="the same adapter"):
+        arrange(world.store, "film", None, against="film@v1", dataset="")
+
+
+def test_promotion_needs_the_champion_as_rival(world):
+    for version in ("v1", "v2"):
+        world.add_adapter(version, scale=0.1 * int(version[1]))
+    promote(world.store, "film", "v1")
+    with pytest.raises(BadInput, match="leave out --against base"):
+        evaluate_adapter(world.store, "film@v2", against="base", promote=True)
+
+
+def test_a_file_from_elsewhere_cannot_become_champion(world):
+    world.add_adapter("v1", scale=0.1)
+    file = f"{world.store.root}/adapters/film/v1/film.safetensors"
+    copy = Path(world.store.root) / "elsewhere.safetensors"
+    copy.write_bytes(Path(file).read_bytes())
+    with pytest.raises(BadInput, match="no run record: name the --preset"):
+        evaluate_adapter(world.store, str(copy))
+    with pytest.raises(BadInput, match="name a --dataset"):
+        evaluate_adapter(world.store, str(copy), world.config)
+    with pytest.raises(BadInput, match="only an adapter of the store"):
+        evaluate_adapter(world.store, str(copy), world.config, dataset="scenes", promote=True)
+
+
+def test_base_layout_and_captions_are_those_of_the_run(world):
+    world.add_adapter("v1", scale=0.1)
+    other = load_config("miniature", {"sample.steps": 5})
+    contest = arrange(world.store, "film", other, against="", dataset="")
+    assert contest.config.base == world.config.base
+    assert contest.config.layout == world.config.layout
+    assert contest.config.sample.steps == 5
+
+
+# The prompt suite.
+
+
+def suite_of(world, **evaluate):
+    sample = evaluate.pop("sample_prompts", ())
+    config = world.config.model_copy(
+        update={
+            "evaluate": world.config.evaluate.model_copy(update=evaluate),
+            "sample": world.config.sample.model_copy(update={"prompts": sample}),
+        }
+    )
+    return choose_suite(open_dataset(world.store, "scenes"), config)
+
+
+def test_prompts_that_were_trained_on_are_withheld(world):
+    trained = real_sets_of(world, "train")[0].caption
+    fresh = trained.replace("story of", "day of")
+    suite = suite_of(world, prompts=(trained, fresh))
+    assert suite.prompts == (fresh,)
+    assert suite.withheld == 1
+    with pytest.raises(BadInput, match="name prompts with"):
+        suite_of(world, prompts=(trained,))
+
+
+def test_prompts_of_the_user_are_linted_and_counted(world):
+    with pytest.raises(BadInput, match=r"\[SCENE-1\] is missing"):
+        suite_of(world, prompts=("[MOVIE-SHOTS] nothing more",))
+    assert len(suite_of(world, max_prompts=2).prompts) == 2
+    assert len(suite_of(world).prompts) == 4
+
+
+def test_without_val_the_training_sets_show_what_is_normal(world, config):
+    from iclora.evaluation.scores import find_limits
+
+    trained = real_sets_of(world, "train")
+    prompts = (trained[0].caption.replace("story of", "day of"),)
+    world.store.fs.rm(world.store.path("datasets"), recursive=True)
+    world.publish(val=False)
+    suite = suite_of(world, sample_prompts=prompts)
+    assert suite.prompts == prompts
+    assert suite.real_seen
+    assert len(suite.real) == 6
+    gallery = load_gallery(
+        world.store,
+        open_dataset(world.store, "scenes"),
+        world.config.layout,
+        load_clip(world.config.evaluate.clip),
+    )
+    limits = find_limits(None, gallery, world.config.evaluate, seen=True)
+    assert limits.memorised is not None
+    assert limits.spread is None
+
+
+def test_the_gallery_is_measured_once(world):
+    data = open_dataset(world.store, "scenes")
+    clip = load_clip(world.config.evaluate.clip)
+    first = load_gallery(world.store, data, world.config.layout, clip)
+    assert first.panels.shape[:2] == (6, 3)
+
+    class Nobody:
+        name, revision = clip.name, clip.revision
+
+    again = load_gallery(world.store, data, world.config.layout, Nobody())
+    assert (again.panels == first.panels).all()
+    assert again.keys == first.keys
+
+
+def test_a_dataset_of_another_layout_is_refused(world):
+    layout = world.config.layout.model_copy(
+        update={"rows": 1, "columns": 2, "markers": ("[LEFT]", "[RIGHT]")}
+    )
+    config = world.config.model_copy(update={"layout": layout})
+    with pytest.raises(BadInput, match="has 3x1 sets, but the adapter draws 1x2"):
+        choose_suite(open_dataset(world.store, "scenes"), config)
+
+
+def test_a_missing_clip_stops_before_anything_is_drawn(world):
+    world.add_adapter("v1", scale=0.1)
+    evaluation = world.config.evaluate.model_copy(update={"clip": "nobody/has-this-clip"})
+    config = world.config.model_copy(update={"evaluate": evaluation})
+    with pytest.raises(MissingModel, match="nobody/has-this-clip"):
+        evaluate_adapter(world.store, "film", config)
+    assert not (world.store.work / "renders").exists()

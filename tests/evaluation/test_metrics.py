@@ -62,13 +62,20 @@ def test_variety_of_one_panel_repeated_is_zero():
 
 
 def test_spread_is_zero_for_the_same_canvas_and_leaves_missing_seeds_out():
-    panels = np.repeat(random_sets(3, 1, 2, 6), 3, axis=1)
-    assert metrics.spread(panels) == pytest.approx(np.zeros(3))
-    panels[0, 1:] = np.nan  # one seed left: nothing to compare
-    panels[1, 2] = np.nan
-    found = metrics.spread(panels)
+    thumbs = np.repeat(np.random.default_rng(0).random((3, 1, 2, 8, 8)), 3, axis=1)
+    assert metrics.spread(thumbs) == pytest.approx(np.zeros(3))
+    thumbs[0, 1:] = np.nan  # one seed left: nothing to compare
+    thumbs[1, 2] = np.nan
+    found = metrics.spread(thumbs)
     assert np.isnan(found[0])
     assert found[1] == pytest.approx(0.0)
+
+
+def test_spread_compares_the_same_panel_of_two_seeds():
+    """Seeds that swap their panels differ, though the same pictures are there."""
+    one, other = np.linspace(0, 1, 64).reshape(8, 8), np.linspace(1, 0, 64).reshape(8, 8)
+    thumbs = np.stack([np.stack([one, other]), np.stack([other, one])])[None]
+    assert metrics.spread(thumbs) == pytest.approx([1.0])
 
 
 def test_adherence_margin_and_wins_of_perfect_and_of_swapped_texts():

@@ -99,6 +99,10 @@ def test_a_source_that_cannot_be_opened_is_a_failed_source(store, write_film, sh
     film.mkdir()  # what root sees of a file it may not read: opening it fails
     found = result_of(store, ingest_source(store, source, config), Ingested)
     assert [v.reason for v in found.verdicts] == ["unreadable"]
+    film.rmdir()
+    write_film(shots(1))  # it is back: read after all
+    found = result_of(store, ingest_source(store, source, config), Ingested)
+    assert [v.outcome for v in found.verdicts] == ["kept"]
 
 
 def test_one_bad_source_leaves_the_others(tmp_path, write_film, shots, store):

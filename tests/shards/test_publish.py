@@ -10,8 +10,8 @@ import pytest
 from iclora.errors import BadConfig, BadInput, BuildStopped
 from iclora.presets import load_config
 from iclora.shards import open_dataset
+from iclora.shards.assemble import version_of
 from iclora.shards.contents import portable
-from iclora.shards.publish import version_of
 from iclora.shards.read import read_samples
 from iclora.shards.tables import read_rows
 from iclora.shards.verify import verify_dataset

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from iclora.shards import open_dataset
-from iclora.shards.publish import version_of
+from iclora.shards.assemble import version_of
 from iclora.shards.verify import verify_dataset
 from iclora.store import Store, file_sha256
 from schemas.dataset import DatasetManifest, Verification

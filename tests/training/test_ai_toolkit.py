@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 
 from iclora.errors import BadConfig, BadInput
 from iclora.shards.read import open_dataset
+from iclora.training import train_adapter
 from iclora.training.ai_toolkit import explain, export_ai_toolkit, read_ai_toolkit
+from iclora.training.journal import read_rows
 
 FILE = """
 job: extension
@@ -169,3 +172,31 @@ def test_no_masks_no_mask_folder(store, publish, paint, tmp_path):
     assert not (tmp_path / "out" / "masks").exists()
     (process,) = yaml.safe_load(file.read_text())["config"]["process"]
     assert "mask_path" not in process["datasets"][0]
+
+
+def test_the_published_file_trains_on_the_published_sets(
+    store, publish, paint, reference, tiny_flux
+):
+    from PIL import Image
+
+    samples = []
+    for number, file in enumerate(sorted((reference / "movie-shots").glob("*.jpg"))):
+        width, height = Image.open(file).size
+        third = height // 3
+        drawn = paint(number, heights=(third, third, height - 2 * third), width=width)
+        text = file.with_suffix(".txt").read_text().strip()
+        samples.append(drawn._replace(image=file.read_bytes(), extension="jpg", text=text))
+    changes = [
+        f"base.model={tiny_flux}", "train.steps=20", "data.resolutions=[64]", "train.batch=2",
+        "train.optimizer.name=adamw", "train.sample_every=0", "train.save_every=20",
+    ]  # fmt: skip
+    name = publish(store, samples)
+    asked = read_ai_toolkit(reference / "movie-shots.yml", changes[:4]).config
+    with pytest.raises(BadConfig, match="pip install bitsandbytes"):
+        train_adapter(store, name, asked, "eight")
+    job = read_ai_toolkit(reference / "movie-shots.yml", changes)
+    assert (job.config.train.weights, job.config.train.precision) == ("fp8", "bf16")
+    ref = train_adapter(store, name, job.config, job.name)
+    assert (ref.name, ref.steps) == ("movie-shots", 20)
+    rows = read_rows(Path(ref.url) / "metrics.jsonl")
+    assert all(row["loss"] > 0 for row in rows if "loss" in row)

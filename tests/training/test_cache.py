@@ -88,13 +88,16 @@ def test_captions_that_are_cut_are_counted_and_kept_whole(store, publish, paint,
     assert cut == 1
     assert "only the beginning" in caplog.text
     assert material.train["set-000"].caption == long
+    _, _, again, log = filled(store, name, config)
+    assert (again, log) == (1, [])
 
 
 def test_a_sample_masked_all_over_is_left_out_and_counted(store, publish, paint, config):
     whole, all_but = (0, 0, 32, 96), (0, 0, 32, 88)
     name = publish(store, [paint(0, masks=[whole]), paint(1, masks=[all_but]), paint(2)])
     _, material, _, _ = filled(store, name, config)
-    assert (sorted(material.train), material.unlearnable) == (["set-001", "set-002"], 1)
+    assert sorted(material.train) == ["set-001", "set-002"]
+    assert material.counts["samples_masked_all_over"] == 1
     nothing = publish(store, [paint(0, masks=[whole])], name="nothing")
     with pytest.raises(BadInput, match="masked all over"):
         filled(store, nothing, config)

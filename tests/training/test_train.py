@@ -80,3 +80,27 @@ def test_a_preview_trains_only_the_miniature(store, publish, paint, config):
         train_adapter(store, name, config, "mine")
     data = config.data.model_copy(update={"allow_preview": True})
     train_adapter(store, name, config.model_copy(update={"data": data}), "mine")
+
+
+def test_sheets_show_base_and_adapter_and_leave_the_run_alone(store, dataset, config):
+    from PIL import Image
+
+    without = train_adapter(store, dataset, config, "plain")
+    train = config.train.model_copy(update={"sample_every": 3})
+    drawn = config.model_copy(
+        update={
+            "train": train,
+            "sample": config.sample.model_copy(update={"steps": 2, "prompts": ("a", "b")}),
+        }
+    )
+    ref = train_adapter(store, dataset, drawn, "drawn")
+    sheets = sorted((Path(ref.url) / "renders").iterdir())
+    assert [path.name for path in sheets] == ["step-00000003.jpg", "step-00000004.jpg"]
+    sheet = Image.open(sheets[-1])
+    assert sheet.size == (2 * 32, 2 * 96)
+    halves = [sheet.crop((x, 0, x + 32, 192)).tobytes() for x in (0, 32)]
+    assert halves[0] != halves[1]
+    one, two = (Path(r.url) / f"{r.name}-raw.safetensors" for r in (without, ref))
+    with safetensors.safe_open(one, "pt") as a, safetensors.safe_open(two, "pt") as b:
+        names = list(a.keys())
+        assert all(torch.equal(a.get_tensor(name), b.get_tensor(name)) for name in names)

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
 LOG_EVERY = 50
-SAVE_EVERY = 200
+SAVE_EVERY = 100
 """Steps."""
 
 

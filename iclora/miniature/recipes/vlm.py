@@ -31,7 +31,7 @@ from iclora.miniature.world import VALUES
 
 log = logging.getLogger(__name__)
 
-STEPS: Final = 2000
+STEPS: Final = 600
 SCENES: Final = 6000
 SHOTS: Final = 3
 BATCH: Final = 32

@@ -254,8 +254,8 @@ TRAIN: dict[str, Rule] = {
     "max_denoising_steps": only(999, 1000, note="all timesteps"),
     "cfg_scale": to("train.noise.guidance"),
     "ema_config": Rule(),
-    "skip_first_sample": near("the first sheet is drawn before step 1 unless sampling is off"),
-    "force_first_sample": near("the first sheet is drawn before step 1 unless sampling is off"),
+    "skip_first_sample": near("no sheet is drawn before step 1: each shows the base beside it"),
+    "force_first_sample": near("no sheet is drawn before step 1: each shows the base beside it"),
     "disable_sampling": by(
         lambda on: {"train.sample_every": 0} if on else {}, "train.sample_every = 0"
     ),

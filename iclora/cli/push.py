@@ -1,0 +1,64 @@
+"""``iclora push``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from iclora.cli.console import answer
+from iclora.cli.options import DEFAULT_STORE, AsJson, StoreUrl
+from iclora.cli.settings import open_store
+from iclora.errors import BadInput
+
+if TYPE_CHECKING:
+    from iclora.shards.push import Kind
+    from iclora.store import Store
+
+Thing = Annotated[
+    str, typer.Argument(metavar="DATASET|ADAPTER", help="A name or name@version in the store.")
+]
+HubId = Annotated[
+    str, typer.Argument(metavar="HUB_ID", help="owner/name; made if it is not there.")
+]
+AsKind = Annotated[
+    str,
+    typer.Option("--kind", metavar="dataset|adapter", help="Which, where a name is of both."),
+]
+
+
+def push(
+    thing: Thing,
+    hub_id: HubId,
+    *,
+    kind: AsKind = "",
+    store: StoreUrl = DEFAULT_STORE,
+    as_json: AsJson = False,
+) -> None:
+    """Uploads a dataset or an adapter to the hub, card included."""
+    from iclora.shards.push import push_folder
+
+    there = open_store(store)
+    if kind not in {"", "dataset", "adapter"}:
+        raise BadInput(f"--kind is dataset or adapter, not {kind!r}")
+    folder, repository = _folder(there, thing, kind)
+    url = push_folder(there, folder, hub_id, repository)
+    answer({"pushed": folder, "hub_id": hub_id, "commit": url}, url, as_json=as_json)
+
+
+def _folder(store: Store, thing: str, kind: str) -> tuple[str, Kind]:
+    """The version's folder, and what it is on the hub."""
+    from iclora.sampling.adapters import find_stored
+    from iclora.shards import open_dataset
+
+    name = thing.partition("@")[0]
+    is_dataset = store.exists(f"datasets/{name}") and kind != "adapter"
+    is_adapter = store.exists(f"adapters/{name}") and kind != "dataset"
+    if is_dataset and is_adapter:
+        raise BadInput(f"{name} is a dataset and an adapter: say which with --kind")
+    if is_dataset:
+        return open_dataset(store, thing).folder, "dataset"
+    stored = find_stored(store, thing) if is_adapter else None
+    if stored is None:
+        raise BadInput(f"no {kind or 'dataset or adapter'} {thing!r} in {store.url}")
+    return stored.folder, "model"

@@ -1,0 +1,130 @@
+"""Sheets on the way: fixed captions and seeds, the base beside the adapter's moving average."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from iclora.models.families import Given, Text
+from iclora.store import whole
+from iclora.training.cache import Cache
+from iclora.training.feed import blank_path
+from iclora.training.job import Job, free_memory
+from iclora.training.objective import autocast
+from iclora.training.order import seed_of
+from iclora.training.samples import Item, View
+
+ROWS = 4
+"""Captions on a sheet."""
+
+_MAX_SIDE = 512
+"""Of one render on a sheet, pixels."""
+
+
+def sheet_captions(job: Job, train: Mapping[str, Item], val: Sequence[Item]) -> list[str]:
+    """The configured prompts, else val captions, else train captions; at most ``ROWS``."""
+    given = list(job.config.sample.prompts)
+    items = val or [train[key] for key in sorted(train)]
+    return (given or [item.caption for item in items])[:ROWS]
+
+
+class Sheets(NamedTuple):
+    """Draws a sheet with the transformer that is being trained."""
+
+    job: Job
+    cache: Cache
+    transformer: Any
+    view: View
+    """The canvas that is drawn: the largest that is trained."""
+
+    captions: Sequence[str]
+    device: torch.device
+
+    @torch.no_grad()
+    def draw(self, path: Path, weights: Mapping[str, Tensor], live: Mapping[str, Tensor]) -> None:
+        """Writes a sheet, one row a caption: base, then ``weights`` in place of ``live``."""
+        before = {name: tensor.detach().clone() for name, tensor in live.items()}
+        try:
+            for name, tensor in live.items():
+                tensor.data.copy_(weights[name])
+            self.transformer.disable_adapters()
+            bare = [self._tokens(caption) for caption in self.captions]
+            self.transformer.enable_adapters()
+            adapted = [self._tokens(caption) for caption in self.captions]
+        finally:
+            self.transformer.enable_adapters()
+            for name, tensor in live.items():
+                tensor.data.copy_(before[name])
+        self._write(path, bare, adapted)
+
+    def _tokens(self, caption: str) -> Tensor:
+        """Draws one canvas; the noise depends on the sampling seed and the caption."""
+        job, grid, params = self.job, self.view.grid, self.job.config.sample
+        channels = job.family.token_channels(self.transformer)
+        generator = torch.Generator().manual_seed(seed_of("sheet", params.seed, caption))
+        x = torch.randn(1, grid.count, channels, generator=generator).to(self.device)
+        text, null = self._text(caption), self._text("")
+        given = self._nothing_given(x)
+        sigmas = job.family.sigmas(job.base.folder, params.steps, grid.count)
+        for a, b in pairwise(sigmas):
+            v = self._velocity(x, a, text, given)
+            if params.true_cfg > 1.0:
+                v0 = self._velocity(x, a, null, given)
+                v = v0 + params.true_cfg * (v - v0)
+            x = x + (b - a) * v
+        return x
+
+    def _velocity(self, x: Tensor, t: float, text: Text, given: Given | None) -> Tensor:
+        with autocast(self.job.config.train.precision, self.device):
+            return self.job.family.predict(
+                self.transformer,
+                x,
+                torch.tensor([t], device=self.device),
+                text,
+                grid=self.view.grid,
+                guidance=self.job.config.sample.guidance,
+                given=given,
+            ).float()
+
+    def _text(self, caption: str) -> Text:
+        parts = self.cache.load(self.cache.text_path(caption))
+        return {name: tensor.to(self.device) for name, tensor in parts.items()}
+
+    def _nothing_given(self, x: Tensor) -> Given | None:
+        if not self.job.family.needs_blank:
+            return None
+        blank = self.cache.posterior(blank_path(self.cache, self.view)).mean[None].to(x)
+        mask = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
+        return Given(torch.zeros_like(x), mask, blank)
+
+    def _write(self, path: Path, *columns: Sequence[Tensor]) -> None:
+        """The VAE comes in for the sheet alone and goes again."""
+        job = self.job
+        vae = job.family.load_vae(job.base.folder, dtype=job.dtype, device=self.device)
+        pictures = [
+            [_picture(job.family.decode(vae, tokens, self.view.grid)[0]) for tokens in column]
+            for column in columns
+        ]
+        del vae
+        free_memory()
+        width, height = pictures[0][0].size
+        sheet = Image.new("RGB", (width * len(columns), height * len(self.captions)))
+        for x, column in enumerate(pictures):
+            for y, picture in enumerate(column):
+                sheet.paste(picture, (x * width, y * height))
+        with whole(path) as scratch:
+            sheet.save(scratch, format="JPEG", quality=90)
+
+
+def _picture(pixels: Tensor) -> Image.Image:
+    values = ((pixels.clamp(-1.0, 1.0) + 1.0) * 127.5).round().byte()
+    picture = Image.fromarray(np.ascontiguousarray(values.permute(1, 2, 0).cpu().numpy()))
+    picture.thumbnail((_MAX_SIDE, _MAX_SIDE))
+    return picture
