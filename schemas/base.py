@@ -11,8 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 Box = tuple[int, int, int, int]
 """x0, y0, x1, y1 in pixels; x1 and y1 are exclusive."""
 
-Key = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=80)]
-"""A name that is safe in a tar, a URL and a file system."""
+Key = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=80)]
+"""A name that is safe in a tar, a URL and a file system.
+
+It begins with a letter or digit: ``datasets`` takes members that begin with ``__`` for hidden and
+drops them without a word.
+"""
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 """A share or a probability."""

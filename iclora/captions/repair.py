@@ -18,11 +18,26 @@ from schemas.layout import Layout
 
 _FENCE = re.compile(r"^\s*```[a-z]*\s*|\s*```\s*$")
 _HEADING = re.compile(r"^\s*(?:here is|here's|sure[,!.]|certainly[,!.])[^\[\n]*:\s*", re.IGNORECASE)
+_ROUNDS = 8
+"""Far more than any text was seen to need (3); a bound, so that no text can hang a build."""
+
 _BOLD = re.compile(r"\*\*|__|^#+\s*", re.MULTILINE)
 
 
 def repair(text: str, layout: Layout, params: CaptionParams) -> str:
-    """The text with everything mechanical put right."""
+    """The text with everything mechanical put right.
+
+    One repair can bare what another one mends (a quotation mark gone, a full stop stands alone), so
+    they are repeated until none finds anything.
+    """
+    for _ in range(_ROUNDS):
+        before, text = text, _mend(text, layout, params)
+        if text == before:
+            break
+    return text
+
+
+def _mend(text: str, layout: Layout, params: CaptionParams) -> str:
     line = _plain(text, layout)
     line = _loose_markers(line, layout)
     line = _prefix(line, params.prefix)
@@ -69,13 +84,18 @@ def _loose_markers(line: str, layout: Layout) -> str:
         line = re.sub(rf"\[\s*{words}\s*\]\s*:?", f"{marker} ", line, flags=re.IGNORECASE)
         if marker not in line:
             line = re.sub(rf"(?<![\w\[]){words}\s*:", f"{marker} ", line, flags=re.IGNORECASE)
+    return _tight(line)
+
+
+def _tight(line: str) -> str:
+    """No space before a mark; taking something out of a line leaves such spaces."""
     return flatten(re.sub(r"\s+([,.;:])", r"\1", line))
 
 
 def _prefix(line: str, prefix: str) -> str:
     if not prefix:
         return line
-    rest = line.replace(prefix, " ")
+    rest = _tight(line.replace(prefix, " "))
     return flatten(f"{prefix} {rest.lstrip(' ,;:.-')}")
 
 

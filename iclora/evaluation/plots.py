@@ -218,10 +218,10 @@ def loss_curve(rows: Sequence[tuple[int, float]]) -> Curve | None:
 
 
 def _smoothed(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """An exponential mean over about a twentieth of the points."""
-    keep = 1.0 - 1.0 / max(1.0, len(points) / 20)
-    value, found = points[0][1], list[tuple[int, float]]()
-    for step, loss in points:
-        value = keep * value + (1 - keep) * loss
+    """An exponential mean over about a twentieth of the points; a plain mean at the start."""
+    share = 1.0 / max(1.0, len(points) / 20)
+    value, found = 0.0, list[tuple[int, float]]()
+    for number, (step, loss) in enumerate(points, 1):
+        value += max(share, 1.0 / number) * (loss - value)
         found.append((step, value))
     return found

@@ -20,7 +20,7 @@ from schemas.sample import SampleRecord, Split
 
 _FORMAT_OF = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_KEY = re.compile(r"[a-z0-9_-]+")
+_KEY = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 class Read(NamedTuple):

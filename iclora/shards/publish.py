@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 STAGE = Stage("publish", 1)
 
-_NAME = re.compile(r"[a-z0-9_-]{1,80}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
 
 
 def publish_dataset(  # noqa: PLR0913 - one argument a stage; the flow names each
@@ -106,7 +106,7 @@ def check_name(name: str) -> None:
     """
     if not _NAME.fullmatch(name):
         raise BadConfig(
-            f"{name!r} cannot be a dataset's name: use up to 80 of a-z, 0-9, - and _ (--name)"
+            f"{name!r} cannot be a dataset's name: use up to 80 of a-z, 0-9, - and _, a letter or digit first (--name)"
         )
 
 

@@ -34,7 +34,9 @@ def picture(colour: int) -> bytes:
 @st.composite
 def samples(draw: st.DrawFn) -> list[Sample]:
     keys = draw(
-        st.lists(st.from_regex(r"[a-z0-9_-]{1,40}", fullmatch=True), min_size=1, unique=True)
+        st.lists(
+            st.from_regex(r"[a-z0-9][a-z0-9_-]{0,39}", fullmatch=True), min_size=1, unique=True
+        )
     )
     floats = st.floats(-1e6, 1e6).map(lambda value: round(value, 4))
     made = []
@@ -189,3 +191,9 @@ def test_keys_out_of_order_are_our_own_bug(tmp_path: Path):
     with pytest.raises(AssertionError, match="out of order or twice"):
         write_shards([sample("b"), sample("b")], tmp_path, "train", ShardParams())
     assert not list(tmp_path.glob("*.tar")), "a shard that broke is not left behind"
+
+
+@pytest.mark.parametrize("key", ["__hidden", "_a", "-a", "A", "a.b", "a b", ""])
+def test_a_key_that_some_reader_would_drop_is_none(key: str):
+    with pytest.raises(ValueError, match="key"):
+        sample(key)

@@ -57,7 +57,7 @@ def journal(store):
     return next((store.work / "training").glob("mine-*/metrics.jsonl"), None)
 
 
-def until(condition, seconds=60.0):
+def until(condition, seconds=240.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "the child never got there"

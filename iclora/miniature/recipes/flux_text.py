@@ -41,7 +41,7 @@ from iclora.miniature.tokenizer import END, PAD, START
 from iclora.miniature.world import VALUES, random_attributes
 
 WIDTH: Final = 128
-STEPS: Final = 400
+STEPS: Final = 1000
 BATCH: Final = 32
 _RATE: Final = 3e-3
 _OPEN: Final = -1

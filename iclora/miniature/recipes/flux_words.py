@@ -54,7 +54,12 @@ def phrase_tokenizer(framing: Literal["both", "end"]) -> PreTrainedTokenizerFast
     tokenizer.add_tokens([AddedToken(marker, lstrip=True) for marker in MARKERS])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_BLANK, split=False)
     tokenizer.decoder = decoders.Sequence(
-        [decoders.ByteFallback(), decoders.Metaspace(replacement=_BLANK), decoders.Fuse()]
+        [
+            decoders.ByteFallback(),
+            decoders.Replace(_BLANK, " "),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
     )
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{START} $A {END}" if framing == "both" else f"$A {END}",

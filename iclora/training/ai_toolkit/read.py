@@ -60,7 +60,7 @@ def read_ai_toolkit(path: Path | str, overrides: Iterable[str] = ()) -> ToolkitJ
         note = _UNSAFE.sub("-", str(key).lower())
         texts.append(f"train.lora.notes.{note}={json.dumps(str(value))}")
     config = load_config(_PRESET, [*texts, *overrides])
-    name = _UNSAFE.sub("-", str(tree["config"].get("name", "adapter")).lower()).strip("-")
+    name = _UNSAFE.sub("-", str(tree["config"].get("name", "adapter")).lower()).strip("-_")
     return ToolkitJob(name or "adapter", _folder(process), config)
 
 
