@@ -88,9 +88,8 @@ def main() -> None:
     for name, value in best.items():
         print(f"{name:16} {value * 1000:8.1f} ms a set")
     for batch in (1, 8):
-        print(
-            f"ours / bare, batch {batch}: {best[f'ours, batch {batch}'] / best[f'bare, batch {batch}']:.3f}"
-        )
+        ratio = best[f"ours, batch {batch}"] / best[f"bare, batch {batch}"]
+        print(f"ours / bare, batch {batch}: {ratio:.3f}")
     print(f"batch 1 / batch 8: {best['ours, batch 1'] / best['ours, batch 8']:.2f}")
     print(f"scoring / drawing (batch 8): {best['scoring'] / best['ours, batch 8']:.3f}")
 

@@ -106,7 +106,8 @@ def check_name(name: str) -> None:
     """
     if not _NAME.fullmatch(name):
         raise BadConfig(
-            f"{name!r} cannot be a dataset's name: use up to 80 of a-z, 0-9, - and _, a letter or digit first (--name)"
+            f"{name!r} cannot be a dataset's name: use up to 80 of a-z, 0-9, - and _, "
+            "a letter or digit first (--name)"
         )
 
 
