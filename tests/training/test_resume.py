@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from iclora.training.journal import read_rows
 from iclora.training.stop import TrainingInterrupted
 from schemas.adapter import RunRecord
 
-# Forking spares each run the seconds that importing torch and diffusers takes.
-FORK = multiprocessing.get_context("fork")
+sys.path.insert(0, str(Path(__file__).parent))  # for the processes that import their work by name
+from training_child import FORKS, work
 
 
 @pytest.fixture
@@ -33,22 +33,7 @@ def longer(config):
 
 def child(store, config, delay=0.0, **options):
     """Starts a training in another process; ``delay`` slows every step down."""
-
-    def work():
-        try:
-            train_adapter(
-                Store(store.url),
-                "demo",
-                config,
-                "mine",
-                progress=lambda _: time.sleep(delay),
-                **options,
-            )
-        except TrainingInterrupted as stop:
-            os._exit(stop.exit_code)
-        os._exit(0)
-
-    process = FORK.Process(target=work)
+    process = FORKS.Process(target=work, args=(store.url, config.to_text(), delay, options))
     process.start()
     return process
 
@@ -57,7 +42,7 @@ def journal(store):
     return next((store.work / "training").glob("mine-*/metrics.jsonl"), None)
 
 
-def until(condition, seconds=240.0):
+def until(condition, seconds=120.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "the child never got there"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import signal
 import socket
 import subprocess
@@ -20,7 +18,8 @@ from iclora.store import Store
 from iclora.training import train_adapter
 from iclora.training.journal import read_rows
 
-FORK = multiprocessing.get_context("fork")
+sys.path.insert(0, str(Path(__file__).parent))  # for the processes that import their work by name
+from training_child import FORKS, work_together
 
 
 def free_port():
@@ -32,21 +31,10 @@ def free_port():
 def together(url, config, count):
     """Trains with so many processes, as ``accelerate launch`` would start them."""
     port = str(free_port())
-
-    def work(rank):
-        from accelerate import PartialState
-
-        PartialState._reset_state()
-        os.environ.update(
-            RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count),
-            LOCAL_WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
-            ACCELERATE_USE_CPU="true",
-        )  # fmt: skip
-        train_adapter(Store(url), "demo", config, "mine")
-        torch.distributed.destroy_process_group()
-        os._exit(0)
-
-    processes = [FORK.Process(target=work, args=(rank,)) for rank in range(count)]
+    processes = [
+        FORKS.Process(target=work_together, args=(rank, count, port, url, config.to_text()))
+        for rank in range(count)
+    ]
     for process in processes:
         process.start()
     for process in processes:
