@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 
 from iclora.errors import IcloraError
-from tasks.pools import POOLS, prepare_server
+from tasks.pools import POOLS
 
 log = logging.getLogger("iclora.operate")
 
@@ -45,8 +45,8 @@ def up() -> None:
         _start("server", ["prefect", "server", "start"], environment)
         _await_server()
     SETTINGS.write_text(f'[api]\nurl = "{api_url()}"\n', encoding="utf-8")
-    os.environ["PREFECT_API_URL"] = api_url()
-    prepare_server()
+    # In a process of its own: this one's Prefect read its settings before the server was up.
+    _run(["python", "-m", "tasks.pools"], environment)
     _run(["prefect", "--no-prompt", "deploy", "--all"], environment)
     for pool in POOLS:
         _start(f"worker-{pool}", ["prefect", "worker", "start", "--pool", pool], environment)
@@ -79,7 +79,7 @@ def _environment() -> dict[str, str]:
 
 
 def _program(command: list[str]) -> list[str]:
-    """The command with the `prefect` beside this Python."""
+    """The command with the program that stands beside this Python."""
     return [str(Path(sys.executable).parent / command[0]), *command[1:]]
 
 

@@ -58,3 +58,7 @@ def zombie_automation() -> AutomationCore:
         }
     )
     return AutomationCore(name=ZOMBIES, trigger=trigger, actions=[crash])
+
+
+if __name__ == "__main__":
+    prepare_server()
