@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from iclora import captions, ingest, panels, shards, sift
-from iclora.miniature.film import render_film
+from iclora.miniature.demo import render_demo
 from iclora.presets import load_config
 from iclora.store import Store
 from schemas.dataset import DatasetRef
@@ -17,8 +16,6 @@ from schemas.source import Source
 from schemas.stage import SourceStages, StageRef
 from tasks.names import stage_task
 
-DEMO_FILMS = 12
-
 
 @stage_task(name="plan build")
 def plan_build(
@@ -26,19 +23,11 @@ def plan_build(
 ) -> BuildJob:
     """Resolves the settings and the sources; without sources, renders the demo's films."""
     config = load_config(preset, overrides)
+    work = Store(store).work
     found, refused = ingest.resolve_sources(
-        sources or [_demo_films(store)], config.ingest, Store(store).work
+        sources or [str(render_demo(work / "demo-films"))], config.ingest, work
     )
     return BuildJob(store=store, name=name, config=config, sources=found, refused=refused)
-
-
-def _demo_films(store: str) -> str:
-    folder = Path(Store(store).work) / "demo-films"
-    for seed in range(DEMO_FILMS):
-        film = folder / f"film-{seed:02d}.mp4"
-        if not film.exists():
-            render_film(seed, film)
-    return str(folder)
 
 
 @stage_task(name="ingest", task_run_name="ingest {source.name}")
