@@ -17,8 +17,8 @@ from schemas.caption import Caption, Fault
 class Encoder(Protocol):
     """Turns pictures and texts into unit vectors of one space, one row each."""
 
-    def images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]: ...  # noqa: D102
-    def texts(self, texts: Sequence[str]) -> NDArray[np.float32]: ...  # noqa: D102
+    def images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]: ...  # noqa: D102 - see ClipEncoder
+    def texts(self, texts: Sequence[str]) -> NDArray[np.float32]: ...  # noqa: D102 - see ClipEncoder
 
 
 def misplaced(caption: Caption, panels: Sequence[bytes], encoder: Encoder) -> list[Fault]:

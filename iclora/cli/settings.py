@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from iclora.errors import BadConfig, BadInput
 
@@ -39,11 +38,13 @@ def config_from(preset: str, overrides: Sequence[str] | None) -> Config:
 
 def config_over(base: Config, overrides: Sequence[str] | None) -> Config:
     """A resolved configuration with overrides on top of it."""
-    from iclora.presets import load_config
+    from iclora.presets import load_config, parse_override
 
     values = base.to_json()
     preset = values.pop("preset")
-    changed = load_config("miniature", values | dict(_parsed(text) for text in overrides or ()))
+    changed = load_config(
+        "miniature", values | dict(parse_override(text) for text in overrides or ())
+    )
     return changed.model_copy(update={"preset": preset})
 
 
@@ -78,13 +79,3 @@ def with_task(config: Config, task: str) -> Config:
         update={"task": other.caption.task, "prefix": other.caption.prefix}
     )
     return config.model_copy(update={"layout": other.layout, "caption": caption})
-
-
-def _parsed(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise BadConfig(f"--set takes section.key=value, not {text!r}")
-    try:
-        return key.strip(), tomllib.loads(f"value = {value.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), value.strip()

@@ -160,7 +160,7 @@ def _subtitle_boxes(surveyed: _Surveyed, number: int, policy: OverlayPolicy) -> 
     return [line.box for line in lines if line.first <= number <= line.last]
 
 
-def _shot_verdict(reading: Reading, item: str, filled: bool, reason: str) -> Verdict:  # noqa: FBT001
+def _shot_verdict(reading: Reading, item: str, filled: bool, reason: str) -> Verdict:  # noqa: FBT001 - a fact of the shot
     if filled:
         return reading.kept(item)
     if reason:

@@ -73,10 +73,15 @@ def _read_tree(preset: str, above: tuple[str, ...] = ()) -> Tree:
 def _pairs(overrides: Iterable[str] | Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     if isinstance(overrides, Mapping):
         return [(key, overrides[key]) for key in overrides]
-    return [_parse_override(text) for text in overrides]
+    return [parse_override(text) for text in overrides]
 
 
-def _parse_override(text: str) -> tuple[str, Any]:
+def parse_override(text: str) -> tuple[str, Any]:
+    """``section.key=value`` as a dotted key and a value; bare words are strings.
+
+    Raises:
+        BadConfig: there is no key or no equals sign.
+    """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise BadConfig(f"--set takes section.key=value, not {text!r}")

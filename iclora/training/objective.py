@@ -64,7 +64,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
     return torch.autocast(device.type, torch.bfloat16)
 
 
-def noisy(latents_BNC: Tensor, noise_BNC: Tensor, t_B: Tensor) -> Tensor:  # noqa: N803
+def noisy(latents_BNC: Tensor, noise_BNC: Tensor, t_B: Tensor) -> Tensor:  # noqa: N803 - legend above
     """The point at time t on the straight line from data to noise."""
     t = t_B[:, None, None]
     return (1.0 - t) * latents_BNC + t * noise_BNC
@@ -92,8 +92,8 @@ def losses_of(family: Family, transformer: Any, batch: MicroBatch, *, guidance: 
 
 
 def token_weights(
-    panel_of_N: Tensor,  # noqa: N803
-    learn_N: Tensor,  # noqa: N803
+    panel_of_N: Tensor,  # noqa: N803 - legend above
+    learn_N: Tensor,  # noqa: N803 - legend above
     given: Sequence[int],
     panel_weights: Sequence[float],
 ) -> Tensor:
@@ -106,7 +106,7 @@ def token_weights(
     return weight
 
 
-def panel_losses(batch: MicroBatch, errors_BN: Tensor, panels: int) -> tuple[Tensor, Tensor]:  # noqa: N803
+def panel_losses(batch: MicroBatch, errors_BN: Tensor, panels: int) -> tuple[Tensor, Tensor]:  # noqa: N803 - legend above
     """Sums and counts over the tokens that count, ``[P]`` each; their quotient is the mean."""
     counted = batch.weight > 0
     sums, counts = torch.zeros(panels), torch.zeros(panels)

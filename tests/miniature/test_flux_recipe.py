@@ -17,7 +17,6 @@ from iclora.miniature.flux_folder import save_flux
 from iclora.miniature.reader import load_reader
 from iclora.miniature.recipes.flux import Base, hang, train_base
 from iclora.miniature.recipes.flux_eval import Drawn, draw, obedience, panels_of
-from iclora.miniature.recipes.flux_loop import Plateau
 from iclora.miniature.recipes.flux_muon import orthogonalised
 from iclora.miniature.recipes.flux_parts import assemble, pack
 from iclora.miniature.recipes.flux_pool import Pool, attributes_at, held_out, open_pool
@@ -30,6 +29,7 @@ from iclora.miniature.recipes.flux_words import (
     single_lesson,
     token_ids,
 )
+from iclora.miniature.recipes.loop import Plateau
 from iclora.miniature.recipes.vae import build_autoencoder, decoded, latents_of, unit_variance
 from iclora.miniature.tokenizer import END
 from iclora.miniature.world import VALUES, random_attributes, random_view, seeded

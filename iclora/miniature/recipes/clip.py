@@ -22,7 +22,7 @@ from iclora.miniature.captions import panel_caption
 from iclora.miniature.clip_folder import build_clip, save_clip
 from iclora.miniature.reader import as_input
 from iclora.miniature.recipes.command import read_order
-from iclora.miniature.recipes.loop import Schedule, train
+from iclora.miniature.recipes.loop import Cosine, train
 from iclora.miniature.recipes.pool import Pool, attributes_of, disturbed, scene_pool
 from iclora.miniature.script import NAMES
 from iclora.miniature.sizes import FamilySize
@@ -78,7 +78,7 @@ def train_clip(folder: Path, steps: int, size: FamilySize, pool: Pool) -> nn.Mod
     def loss_of(step: int) -> Tensor:
         return _loss(model, pool, tokens, step)
 
-    train(model, loss_of, Schedule(steps=steps, peak=1e-3), folder)
+    train(model, loss_of, Cosine(steps=steps, peak=1e-3), folder)
     save_clip(model, folder / "model", size)
     return model
 

@@ -27,7 +27,6 @@ from torch import Tensor, nn
 
 from iclora.miniature.flux_folder import save_flux
 from iclora.miniature.recipes.command import read_order
-from iclora.miniature.recipes.flux_loop import Plateau, train_with
 from iclora.miniature.recipes.flux_muon import Muon
 from iclora.miniature.recipes.flux_parts import assemble, build_transformer, pack, position_ids
 from iclora.miniature.recipes.flux_pool import Pool, attributes_at, open_pool
@@ -41,6 +40,7 @@ from iclora.miniature.recipes.flux_words import (
     shared_names,
     single_lesson,
 )
+from iclora.miniature.recipes.loop import Plateau, train
 from iclora.miniature.recipes.vae import (
     DECODER_STEPS,
     JOINT_STEPS,
@@ -149,7 +149,7 @@ def train_base(folder: Path, schedule: Plateau, gallery: Gallery, encoders: Text
         base.follow(step)
         return base_loss(base.live, encoders, gallery, draw_batch(gallery, step))
 
-    train_with(_optimizer(base.live), base, loss_of, schedule, folder)
+    train(base, loss_of, schedule, folder, _optimizer(base.live))
     return base
 
 

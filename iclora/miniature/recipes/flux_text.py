@@ -36,7 +36,7 @@ from iclora.miniature.recipes.flux_words import (
     single_lesson,
     token_ids,
 )
-from iclora.miniature.recipes.loop import Schedule, train
+from iclora.miniature.recipes.loop import Cosine, train
 from iclora.miniature.tokenizer import END, PAD, START
 from iclora.miniature.world import VALUES, random_attributes
 
@@ -145,7 +145,7 @@ def train_text(folder: Path, steps: int = STEPS) -> TextEncoders:
         ]
         return torch.stack(losses).mean()
 
-    train(encoders, loss_of, Schedule(steps=steps, peak=_RATE, warmup=50), folder)
+    train(encoders, loss_of, Cosine(steps=steps, peak=_RATE, warmup=50), folder)
     return encoders.eval().requires_grad_(requires_grad=False)
 
 

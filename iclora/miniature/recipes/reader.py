@@ -18,7 +18,7 @@ from torch.nn import functional
 from iclora.miniature.reader import Reader, ReaderNet, as_input, save_reader
 from iclora.miniature.recipes.command import read_order
 from iclora.miniature.recipes.heldout import HeldOut, held_out_frames
-from iclora.miniature.recipes.loop import Schedule, train
+from iclora.miniature.recipes.loop import Cosine, train
 from iclora.miniature.recipes.pool import Pool, disturbed, scene_pool
 from iclora.miniature.world import VALUES
 
@@ -53,7 +53,7 @@ def train_reader(folder: Path, steps: int, pool: Pool) -> ReaderNet:
         ]
         return torch.stack(losses).mean()
 
-    train(net, loss_of, Schedule(steps=steps, peak=2e-3), folder)
+    train(net, loss_of, Cosine(steps=steps, peak=2e-3), folder)
     save_reader(net, folder / "model")
     return net
 

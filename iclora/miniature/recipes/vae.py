@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from iclora.miniature.reader import as_input
 from iclora.miniature.recipes.command import read_order
-from iclora.miniature.recipes.flux_loop import Plateau, train_with
 from iclora.miniature.recipes.flux_muon import Muon
 from iclora.miniature.recipes.flux_pool import Array, Pool, open_pool
+from iclora.miniature.recipes.loop import Plateau, train
 from iclora.store import whole
 
 log = logging.getLogger(__name__)
@@ -197,7 +197,7 @@ def _stretch(
         [value for value in trained if value.ndim == 1],
         rate=0.0,
     )
-    train_with(optimizer, vae, loss_of, Plateau(steps=steps, peak=1.5e-2, warmup=50), folder)
+    train(vae, loss_of, Plateau(steps=steps, peak=1.5e-2, warmup=50), folder, optimizer)
 
 
 def main() -> None:

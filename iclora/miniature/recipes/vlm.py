@@ -21,7 +21,7 @@ from iclora.miniature.captions import attributes_in, panel_caption, words
 from iclora.miniature.reader import as_input
 from iclora.miniature.recipes.command import read_order
 from iclora.miniature.recipes.heldout import HeldOut, held_out_frames
-from iclora.miniature.recipes.loop import Schedule, train
+from iclora.miniature.recipes.loop import Cosine, train
 from iclora.miniature.recipes.pool import Pool, attributes_of, disturbed, scene_pool
 from iclora.miniature.script import NAMES
 from iclora.miniature.sizes import FamilySize
@@ -78,7 +78,7 @@ def train_vlm(
             labels=tokens.masked_fill(silent | ~known, _UNSCORED),
         ).loss
 
-    train(model, loss_of, Schedule(steps=steps, peak=8e-4), folder)
+    train(model, loss_of, Cosine(steps=steps, peak=8e-4), folder)
     save_vlm(model, folder / "model", size)
     return model
 
