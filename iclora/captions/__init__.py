@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from iclora.captions.desk import BESIDE, STAGE, Desk
-from iclora.captions.lint import lint_caption, lint_path, rule_names
+from iclora.captions.lint import lint_caption, rule_names
 from iclora.captions.text import parse
 from iclora.models.locate import locate
 from iclora.stages import result_of, run_stage
@@ -22,7 +22,7 @@ from schemas.captioning import CaptionerParams, CaptionParams
 from schemas.config import Config
 from schemas.stage import Captioned, StageRef, Stitched
 
-__all__ = ["BESIDE", "caption_source", "lint_caption", "lint_path", "parse", "rule_names"]
+__all__ = ["BESIDE", "caption_source", "lint_caption", "parse", "rule_names"]
 
 _PASSING: Final = frozenset({"unreachable", "busy", "server_error", "nonsense", "nothing"})
 """Failures of a captioner that may be gone the next time."""

@@ -9,9 +9,10 @@ import tarfile
 import pytest
 
 from iclora.captions.budget import token_bound, token_counter
-from iclora.captions.lint import LONGEST, lint_caption, lint_path, rule_names
+from iclora.captions.lint import LONGEST, lint_caption, rule_names
 from iclora.errors import BadConfig, BadInput
 from iclora.presets import load_config
+from iclora.shards.lint import lint_path
 from schemas.dataset import BuildConfig, DatasetManifest, ShardEntry
 
 CONFIG = load_config("movie-shots")
