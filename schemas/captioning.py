@@ -28,9 +28,17 @@ class CaptionerParams(Schema):
     """Environment variable that holds the server's key; the key itself is never a parameter."""
 
     batch: PositiveInt = 8
+    """Pictures a local model looks at together."""
+
     concurrency: PositiveInt = 8
+    """Requests on their way to a server at once."""
+
     max_new_tokens: PositiveInt = 768
+    """Longest answer."""
+
     timeout_seconds: PositiveFloat = 120.0
+    """Wait for one answer of a server."""
+
     max_side: PositiveInt = 768
     """Pictures are shrunk to this before they are sent."""
 
@@ -48,7 +56,11 @@ class CaptionParams(Schema):
     """What a caption must be and how it is made."""
 
     task: str = "movie-shots"
+    """Name of the task, as in ``iclora/presets``."""
+
     prefix: str = "[MOVIE-SHOTS]"
+    """What every caption begins with; empty for tasks without one."""
+
     way: Literal["panels", "canvas"] = "panels"
     """``panels``: one call per panel, then a merge; ``canvas``: one call on the canvas."""
 
@@ -60,7 +72,11 @@ class CaptionParams(Schema):
 
     captioner: CaptionerParams = CaptionerParams()
     max_words: Annotated[int, Field(ge=1, le=MAX_WORDS)] = MAX_WORDS
+    """A longer caption is broken."""
+
     max_tokens: PositiveInt = 512
+    """Likewise, by the target base's tokenizer."""
+
     tokenizer: str = ""
     """Folder or hub id of the target base's tokenizer; without it an upper bound is used."""
 

@@ -28,6 +28,8 @@ class Config(Schema):
     """One section a stage; the JSON beside every artifact."""
 
     preset: str = "miniature"
+    """The preset's name, for the record."""
+
     layout: Layout = Layout()
     ingest: IngestParams = IngestParams()
     sift: SiftParams = SiftParams()

@@ -18,10 +18,19 @@ class Margins(Schema):
     """
 
     adherence: NonNegativeFloat = 0.01
+    """Cosine, also for the own-versus-other margin."""
+
     variety: NonNegativeFloat = 0.05
+    """Share."""
+
     spread: NonNegativeFloat = 0.02
+    """Share."""
+
     structure: NonNegativeFloat = 0.05
+    """Share."""
+
     identity: NonNegativeFloat = 0.02
+    """Cosine."""
 
 
 class EvaluateParams(Schema):
@@ -32,6 +41,8 @@ class EvaluateParams(Schema):
     A caption of the train split is never a prompt."""
 
     max_prompts: PositiveInt = 48
+    """Prompts drawn, at most."""
+
     seeds: tuple[NonNegativeInt, ...] = (1001, 1002)
     """One render a prompt and seed; at least two, or the spread over seeds is missing."""
 
@@ -57,9 +68,15 @@ class EvaluateParams(Schema):
     20 of them an honest adapter exceeds 0.2 once in a hundred times, 0.1 once in eight."""
 
     memorised_tail: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.02
+    """Share of unseen real sets that may count as too near; sets the line for ``memorised``."""
+
     margins: Margins = Margins()
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    """Of the intervals."""
+
     resamples: Annotated[int, Field(ge=100)] = 2000
+    """Bootstrap draws."""
+
     seed: NonNegativeInt = 0
     """Of the bootstrap."""
 

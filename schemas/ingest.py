@@ -15,6 +15,8 @@ class ShotParams(Schema):
     """Where a film is cut (PySceneDetect's detectors and their own parameter names)."""
 
     detector: Literal["adaptive", "content", "histogram", "transnet"] = "adaptive"
+    """``transnet`` needs a model file; ``histogram`` is the one for fades."""
+
     threshold: NonNegativeFloat = 0.0
     """0 takes the detector's usual one: adaptive 3.5 (the best mean F1 over BBC, AutoShot and
     ClipShots, PySceneDetect's benchmarks), content 27, histogram 0.2, transnet 0.5."""
@@ -51,16 +53,26 @@ class IngestParams(Schema):
     """Well-spaced frames looked at in a shot; the sharpest is kept."""
 
     frames_per_shot: Annotated[int, Field(ge=1, le=8)] = 1
+    """Frames kept of a shot."""
+
     bars: bool = True
     """Crop letterbox and pillarbox bars that are constant over the film."""
 
     watermark: OverlayPolicy = "mask"
+    """Logos and watermarks: cropped away, kept out of the loss, a reason to reject, or ignored."""
+
     subtitles: OverlayPolicy = "crop"
+    """Burnt-in subtitles: likewise."""
+
     scene_pattern: str = ""
     """Regular expression with one group that names the scene of a picture file."""
 
     image_column: str = "image"
+    """Of Hugging Face datasets."""
+
     group_column: str = ""
+    """Of Hugging Face datasets: rows with the same value are one scene; empty is none."""
+
     allow_opt_out: bool = False
     """Ingest sources whose sidecar reserves them from training."""
 

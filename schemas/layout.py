@@ -40,9 +40,17 @@ class Layout(Schema):
     """Rows x columns of equal panels, filled row by row."""
 
     rows: Cells = 3
+    """Panels one below the other."""
+
     columns: Cells = 1
+    """Panels side by side."""
+
     panel_width: Side = 1024
+    """Pixels; a multiple of 32."""
+
     panel_height: Side = 512
+    """Pixels; a multiple of 32."""
+
     markers: Annotated[tuple[str, ...], Field(validate_default=True)] = ()
     """One per panel, in reading order; when left out, the usual ones of this grid."""
 

@@ -16,6 +16,8 @@ class SampleParams(Schema):
     """How renders are drawn."""
 
     steps: PositiveInt = 20
+    """Denoising steps."""
+
     guidance: NonNegativeFloat = 3.5
     """Of the guidance embedding (distilled models)."""
 
@@ -23,6 +25,8 @@ class SampleParams(Schema):
     """True classifier-free guidance; 1 is off."""
 
     seed: NonNegativeInt = 42
+    """Of the first render of a caption."""
+
     count: PositiveInt = 1
     """Renders a caption: seeds ``seed``, ``seed + 1``, ..."""
 

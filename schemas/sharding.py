@@ -13,12 +13,17 @@ class ShardParams(Schema):
     """How samples become shards."""
 
     samples_per_shard: PositiveInt = 1000
+    """A shard is closed at this many samples."""
+
     bytes_per_shard: PositiveInt = 256 * 1024 * 1024
+    """Or before it grows past this."""
 
 
 class SplitParams(Schema):
     """How samples are divided into train and val."""
 
     by: Literal["source", "scene"] = "source"
+    """``source``: no film in both; ``scene`` is allowed and flagged on the card."""
+
     val_share: Annotated[float, Field(ge=0.0, le=0.5)] = 0.1
     """Aimed-at share of the sources (or scenes) in val."""

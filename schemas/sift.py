@@ -97,6 +97,8 @@ class SetParams(Schema):
     """Perceptual hashes at most this many bits apart are near-duplicates."""
 
     max_sets_a_scene: PositiveInt = 4
+    """Sets taken from one scene at most."""
+
     max_gap: NonNegativeInt = 5
     """Shots (or pictures) that may lie between two neighbours of a set."""
 

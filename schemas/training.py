@@ -27,6 +27,8 @@ class LoraParams(Schema):
     """The adapter's shape; alpha always equals rank (scale 1)."""
 
     rank: PositiveInt = 16
+    """Rank of every changed layer."""
+
     start_from: str = ""
     """Adapter file to start from (ours, AI-Toolkit, kohya, diffusers); empty starts at zero."""
 
@@ -44,6 +46,8 @@ class DataParams(Schema):
     """Square roots of the areas of the buckets, in pixels; never upscaled."""
 
     caption_dropout: Unit = 0.05
+    """Probability that a sample is trained without its caption."""
+
     allow_preview: bool = False
     """Train a base other than the miniature on a dataset whose captions are a preview."""
 
@@ -52,7 +56,11 @@ class OptimizerParams(Schema):
     """AdamW and what surrounds it."""
 
     name: Literal["adamw", "adamw8bit"] = "adamw"
+    """``adamw8bit`` needs bitsandbytes."""
+
     lr: PositiveFloat = 1e-4
+    """Learning rate."""
+
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """After the warm-up: constant, or falling to zero at the last step."""
 
@@ -60,9 +68,17 @@ class OptimizerParams(Schema):
     """Steps in which the rate rises from zero."""
 
     betas: tuple[Unit, Unit] = (0.9, 0.999)
+    """AdamW's."""
+
     eps: PositiveFloat = 1e-6
+    """AdamW's."""
+
     weight_decay: NonNegativeFloat = 0.01
+    """AdamW's."""
+
     max_grad_norm: PositiveFloat = 1.0
+    """Gradients longer than this are shortened to it."""
+
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
     """0 switches the moving average off."""
 
@@ -74,6 +90,8 @@ class NoiseParams(Schema):
     """``shift``: uniform, then pushed towards noise by the number of tokens, as in drawing."""
 
     weighting: Literal["none", "bell"] = "none"
+    """``bell``: middle timesteps weigh more (AI-Toolkit's ``linear_timesteps``)."""
+
     guidance: NonNegativeFloat = 1.0
     """Value of the guidance embedding (AI-Toolkit's ``train.cfg_scale``)."""
 
@@ -92,6 +110,8 @@ class TrainParams(Schema):
     """One training run."""
 
     steps: PositiveInt = 5000
+    """Optimizer steps."""
+
     batch: PositiveInt = 4
     """Samples a step, over all processes."""
 
@@ -99,6 +119,8 @@ class TrainParams(Schema):
     """Samples a forward pass at most; 0 leaves it to the planner."""
 
     seed: NonNegativeInt = 42
+    """Of everything drawn by chance."""
+
     lora: LoraParams = LoraParams()
     optimizer: OptimizerParams = OptimizerParams()
     noise: NoiseParams = NoiseParams()
@@ -110,6 +132,8 @@ class TrainParams(Schema):
     """Probability that a random subset of panels is given clean."""
 
     precision: Literal["bf16", "fp32"] = "bf16"
+    """Type of the computation."""
+
     weights: Literal["auto", "dense", "fp8", "nf4"] = "auto"
     """How the frozen base is held; ``auto``: dense where it fits, else fp8 layer by layer."""
 
@@ -129,12 +153,20 @@ class TrainParams(Schema):
     """Attention backend of diffusers by name, such as ``_native_cudnn``; empty is its default."""
 
     save_every: PositiveInt = 250
+    """Steps between checkpoints."""
+
     keep_checkpoints: PositiveInt = 4
+    """The newest that stay."""
+
     sample_every: NonNegativeInt = 250
+    """Steps between sample sheets; 0 switches them off."""
+
     validate_every: NonNegativeInt = 250
     """0 switches validation off."""
 
     validate_samples: PositiveInt = 16
+    """Val samples measured, at most."""
+
     validate_times: tuple[Interior, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
     """Timesteps at which the validation loss is measured, with noise that never changes."""
 
