@@ -10,7 +10,7 @@ from schemas.dataset import DatasetRef
 from tasks import build, names, report
 
 
-@flow(name="build-dataset", flow_run_name="build {name}", task_runner=names.threads())
+@flow(name="build-dataset", flow_run_name="build {name}", task_runner=names.runner())
 def build_dataset(
     sources: list[str] | None = None,
     preset: str = "miniature",

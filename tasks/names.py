@@ -1,4 +1,4 @@
-"""The house decorator: library functions as Prefect tasks.
+"""The house decorator: library functions as Prefect tasks; and where the mapped ones run.
 
 Completion belongs to the artifact: a stage whose manifest is there is done, whoever asks. So no
 task keeps results or caches in Prefect; a retry or a rerun finds the stages and goes on.
@@ -7,21 +7,64 @@ task keeps results or caches in Prefect; a retry or a rerun finds the stages and
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import prefect
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from iclora.errors import BadConfig
+
 stage_task = partial(
     prefect.task, cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=5
 )
 
+RUNNER = "ICLORA_RUNNER"
+"""Environment variable: ``threads``, ``ray``, or the address of a Ray cluster such as
+``head:6379`` or ``ray://head:10001``."""
 
-def threads() -> Any:
-    """A thread a core: decoding, CLIP and encoding release the interpreter's lock.
+
+def runner() -> Any:
+    """Where the sources of a build are worked on: threads of this machine, or a Ray cluster.
+
+    Either way one task is one source and stage, so what is lost with a machine is the stage of
+    the sources that it had in work.
 
     Typed Any because ``flow`` asks for a runner of every kind of future, which none is.
+
+    Raises:
+        BadConfig: the setting means nothing, or Ray is asked for and not installed.
     """
-    return ThreadPoolTaskRunner(max_workers=os.cpu_count() or 1)
+    chosen = os.environ.get(RUNNER, "").strip() or "threads"
+    if chosen == "threads":
+        # Decoding, CLIP and encoding release the interpreter's lock.
+        return ThreadPoolTaskRunner(max_workers=os.cpu_count() or 1)
+    if chosen == "ray" or ":" in chosen:
+        return _ray("" if chosen == "ray" else chosen)
+    raise BadConfig(
+        f"{RUNNER}={chosen} means nothing: use threads, ray or the address of a Ray cluster "
+        "such as head:6379"
+    )
+
+
+def _ray(address: str) -> Any:
+    """Ray at an address; without one, where ``RAY_ADDRESS`` says or started on this machine."""
+    try:
+        from prefect_ray import RayTaskRunner
+    except ImportError as error:
+        raise BadConfig(f"{RUNNER} asks for Ray: pip install --editable '.[ray]'") from error
+    environment = {"worker_process_setup_hook": _standing_at(Path.cwd())}
+    return RayTaskRunner(address or None, {"runtime_env": environment})
+
+
+def _standing_at(folder: Path) -> Callable[[], None]:
+    """Ray's processes start wherever their node was started: relative paths would mean others."""
+
+    def stand() -> None:
+        if folder.is_dir():
+            os.chdir(folder)
+
+    return stand
