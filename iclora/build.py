@@ -1,8 +1,11 @@
 """Sources to a dataset version, in this process: the stages in their order, sources side by side.
 
-A thread per source takes it from stage to stage (decoding, CLIP, encoding and remote captioners
-release the interpreter's lock), so while one film is decoded another is captioned. Two stages need
-the whole build and are barriers: calibrating the bounds and choosing the sets. Between stages only
+A thread per source takes it from stage to stage (decoding, CLIP and encoding release the
+interpreter's lock), and captions have threads of their own, because a captioner is mostly waited
+for. Two stages need the whole build: calibrating the bounds and choosing the sets. So that nothing
+stands still until then, the sets of a source that will most likely be chosen are stitched and
+captioned ahead, as soon as the source is read; what was chosen in the end finds its canvases and
+captions done, and at most ``sift.max_sets`` captions were made in vain. Between stages only
 references are held, so memory grows with the number of threads and not of sources. Whether work is
 done is decided by the stages themselves; running this again is how a build resumes.
 """
@@ -10,12 +13,14 @@ done is decided by the stages themselves; running this again is how a build resu
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event, Lock
+from typing import NamedTuple, Protocol, TypeVar
 
-from iclora.captions import caption_source
+from iclora.ahead import stitch_ahead
+from iclora.captions import caption_source, was_let_down
 from iclora.ingest import ingest_source, resolve_sources
 from iclora.panels import stitch_source
 from iclora.shards.ledger import add_up, stop_if_failing
@@ -41,7 +46,10 @@ from schemas.verdict import Tally, Verdict, add_tallies
 MAX_THREADS = 8
 """Sources in work at a time, at most; no more than cores."""
 
-_RESULTS = {
+CAPTIONED_AT_ONCE = 4
+"""Sources whose captions are waited for at a time; they share the captioner's places."""
+
+RESULTS = {
     "ingest": Ingested,
     "quality": Scored,
     "sets": Formed,
@@ -99,7 +107,7 @@ class Watch:
 
     def done(self, ref: StageRef) -> StageRef:
         """Counts a finished part of a stage; returns it."""
-        result = result_of(self._store, ref, _RESULTS[ref.stage])
+        result = result_of(self._store, ref, RESULTS[ref.stage])
         self.count(ref.stage, result.verdicts, result.seen)
         return ref
 
@@ -151,37 +159,19 @@ def build_dataset(
     sources, judged = resolve_sources(locations, config.ingest, store.work)
     watch.expect(1, "sources", "choose")
     watch.count("sources", judged, len(judged))
-    with ThreadPoolExecutor(_threads(len(sources)), "iclora-build") as pool:
-
-        def each(work: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
-            return _all(pool, work, items)
-
-        watch.expect(len(sources), "ingest", "quality", "sets", "stitch", "caption")
-
-        def read(source: Source) -> tuple[StageRef, StageRef]:
-            ingested = watch.done(ingest_source(store, source, config))
-            return ingested, watch.done(score_frames(store, ingested, config))
-
-        read_ones = each(read, sources)
-        bounds = calibrate(store, [scored for _, scored in read_ones], config)
-        formed = each(
-            lambda scored: watch.done(form_sets(store, scored, bounds, config)),
-            [scored for _, scored in read_ones],
+    watch.expect(len(sources), "ingest", "quality", "sets", "stitch", "caption")
+    with (
+        _threads(CAPTIONED_AT_ONCE, "iclora-caption") as captions,
+        _threads(_workers(len(sources)), "iclora-build") as workers,
+    ):
+        site = _Site(store, config, watch, workers, captions)
+        read = _read_all(site, sources)
+        bounds = calibrate(store, [one.scored for one in read], config)
+        formed = _all(
+            workers, lambda one: watch.done(form_sets(store, one.scored, bounds, config)), read
         )
         chosen = watch.done(choose_sets(store, formed, config))
-
-        def finish(made: tuple[tuple[StageRef, StageRef], StageRef]) -> SourceStages:
-            (ingested, scored), sets = made
-            stitched = watch.done(stitch_source(store, ingested, chosen, config))
-            return SourceStages(
-                ingested=ingested,
-                scored=scored,
-                formed=sets,
-                stitched=stitched,
-                captioned=watch.done(caption_source(store, stitched, config)),
-            )
-
-        stages = each(finish, zip(read_ones, formed, strict=True))
+        stages = _finish_all(site, read, formed, chosen)
     return publish_dataset(
         store,
         name,
@@ -194,17 +184,86 @@ def build_dataset(
     )
 
 
-def _threads(sources: int) -> int:
+class _Site(NamedTuple):
+    """Where a build's work is done."""
+
+    store: Store
+    config: Config
+    watch: Watch
+    workers: ThreadPoolExecutor
+    captions: ThreadPoolExecutor
+
+
+class _Read(NamedTuple):
+    """One source, decoded and scored."""
+
+    ingested: StageRef
+    scored: StageRef
+    ahead: Future[None] | None
+    """Its captions that are being written already."""
+
+
+def _read_all(site: _Site, sources: Sequence[Source]) -> list[_Read]:
+    """Reads every source, and has the sets of each captioned that will most likely be chosen."""
+    store, config, watch = site.store, site.config, site.watch
+    silent = Event()
+
+    def caption(stitched: StageRef) -> None:
+        if not silent.is_set() and was_let_down(store, caption_source(store, stitched, config)):
+            silent.set()  # asked again when it is known what must be asked
+
+    def read(source: Source) -> _Read:
+        ingested = watch.done(ingest_source(store, source, config))
+        scored = watch.done(score_frames(store, ingested, config))
+        stitched = stitch_ahead(store, ingested, scored, config, len(sources))
+        ahead = site.captions.submit(caption, stitched) if stitched else None
+        return _Read(ingested, scored, ahead)
+
+    return _all(site.workers, read, sources)
+
+
+def _finish_all(
+    site: _Site, read: Sequence[_Read], formed: Sequence[StageRef], chosen: StageRef
+) -> list[SourceStages]:
+    """Stitches and captions what was chosen."""
+    store, config, watch = site.store, site.config, site.watch
+
+    def stitch(one: _Read) -> StageRef:
+        return watch.done(stitch_source(store, one.ingested, chosen, config))
+
+    def caption(work: tuple[_Read, StageRef, Future[StageRef]]) -> SourceStages:
+        one, sets, stitching = work
+        if one.ahead is not None:
+            one.ahead.result()  # what is being asked is not asked twice
+        stitched = stitching.result()
+        return SourceStages(
+            ingested=one.ingested,
+            scored=one.scored,
+            formed=sets,
+            stitched=stitched,
+            captioned=watch.done(caption_source(store, stitched, config)),
+        )
+
+    stitching = [site.workers.submit(stitch, one) for one in read]
+    return _all(site.captions, caption, zip(read, formed, stitching, strict=True))
+
+
+def _workers(sources: int) -> int:
     return max(1, min(sources, os.cpu_count() or 1, MAX_THREADS))
+
+
+@contextmanager
+def _threads(count: int, name: str) -> Generator[ThreadPoolExecutor]:
+    """Threads that begin nothing more once something went wrong."""
+    pool = ThreadPoolExecutor(count, name)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _all(
     pool: ThreadPoolExecutor, work: Callable[[Item], Made], items: Iterable[Item]
 ) -> list[Made]:
     """The results in the items' order; the first error ends the others before they begin."""
-    futures = [pool.submit(work, item) for item in items]
-    try:
-        return [future.result() for future in futures]
-    finally:
-        for future in futures:
-            future.cancel()
+    return list(pool.map(work, items))

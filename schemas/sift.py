@@ -33,6 +33,9 @@ class QualityParams(Schema):
     max_text: Unit = 0.35
     """Share of the picture's edges that lie in lines of text: title cards and credits."""
 
+    max_title: Unit = 0.01
+    """Share of the picture that lettering takes which was put over it, as titles are."""
+
 
 class CheckParams(Schema):
     """What happens to a frame in which a model finds something."""

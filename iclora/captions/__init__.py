@@ -22,7 +22,7 @@ from schemas.captioning import CaptionerParams, CaptionParams
 from schemas.config import Config
 from schemas.stage import Captioned, StageRef, Stitched
 
-__all__ = ["BESIDE", "caption_source", "lint_caption", "parse", "rule_names"]
+__all__ = ["BESIDE", "caption_source", "lint_caption", "parse", "rule_names", "was_let_down"]
 
 _PASSING: Final = frozenset({"unreachable", "busy", "server_error", "nonsense", "nothing"})
 """Failures of a captioner that may be gone the next time."""
@@ -65,7 +65,7 @@ def caption_source(store: Store, stitched: StageRef, config: Config) -> StageRef
     params, inputs = _what_counts(stitched, content, config)
     while True:
         ref = run_stage(store, STAGE, [params, config.layout], inputs, work)
-        if has_run or not _was_let_down(result_of(store, ref, Captioned)):
+        if has_run or not was_let_down(store, ref):
             return ref
         inputs.append("again")
 
@@ -90,10 +90,10 @@ def _what_counts(
     return params.model_copy(update={"captioner": captioner, "forbidden_names": ""}), inputs
 
 
-def _was_let_down(captioned: Captioned) -> bool:
+def was_let_down(store: Store, captioned: StageRef) -> bool:
     """Whether another try may give what the captioner failed to give."""
     return any(
         verdict.reason.removeprefix("captioner_") in _PASSING
-        for verdict in captioned.verdicts
+        for verdict in result_of(store, captioned, Captioned).verdicts
         if verdict.outcome == "failed"
     )

@@ -1,15 +1,26 @@
-"""A captioner on this machine."""
+"""A captioner on this machine.
+
+Sources are captioned beside each other, and a batch that one of them cannot fill is filled up by
+the others: everything that waits is asked together.
+"""
 
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from functools import lru_cache
 
 from PIL import Image
 
 from iclora.captions.ask import Reply, Request
-from iclora.models.vlm import Question, load_vlm
+from iclora.models.vlm import Question, VisionLanguageModel, load_vlm
+from schemas.caption import Answer
 from schemas.captioning import CaptionerParams
+
+_ROUND = 8
+"""Batches whose pictures are in memory at a time."""
 
 
 class LocalCaptioner:
@@ -18,6 +29,7 @@ class LocalCaptioner:
     def __init__(self, params: CaptionerParams) -> None:
         self._params = params
         self._model = load_vlm(params.model)
+        self._counter = _counter_of(self._model, params.max_new_tokens, params.batch)
 
     @property
     def label(self) -> str:
@@ -36,12 +48,61 @@ class LocalCaptioner:
 
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """Replies batch by batch; shapes of answers are left to the prompt."""
-        questions = [
-            Question(tuple(map(_open, request.pictures)), request.prompt) for request in requests
-        ]
-        return self._model.answers(
-            questions, max_new_tokens=self._params.max_new_tokens, batch=self._params.batch
-        )
+        waiting = self._counter.queue(requests)
+        places = {future: place for place, future in enumerate(waiting)}
+        try:
+            for future in as_completed(waiting):
+                yield places[future], future.result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class _Counter:
+    """Where the requests to one model are queued, from whatever thread they come."""
+
+    def __init__(self, model: VisionLanguageModel, max_new_tokens: int, batch: int) -> None:
+        self._model = model
+        self._most, self._batch = max_new_tokens, batch
+        self._lock = threading.Lock()
+        self._queued: list[tuple[Request, Future[Answer]]] = []
+        self._clerk = ThreadPoolExecutor(1, "iclora-local-captioner")
+
+    def queue(self, requests: Sequence[Request]) -> list[Future[Answer]]:
+        """Hands requests in."""
+        futures: list[Future[Answer]] = [Future() for _ in requests]
+        with self._lock:
+            self._queued += zip(requests, futures, strict=True)
+        self._clerk.submit(self._serve)
+        return futures
+
+    def _serve(self) -> None:
+        """Answers what is queued, as much as there is room for."""
+        with self._lock:
+            most = _ROUND * self._batch
+            queued, self._queued = self._queued[:most], self._queued[most:]
+            if self._queued:
+                self._clerk.submit(self._serve)
+        taken = [(request, one) for request, one in queued if one.set_running_or_notify_cancel()]
+        futures = [future for _, future in taken]
+        try:
+            questions = [
+                Question(tuple(map(_open, request.pictures)), request.prompt)
+                for request, _ in taken
+            ]
+            answers = self._model.answers(questions, max_new_tokens=self._most, batch=self._batch)
+            for place, answer in answers:
+                futures[place].set_result(answer)
+        except BaseException as error:  # noqa: BLE001 - it is raised where the answer is waited for
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)
+
+
+@lru_cache(maxsize=4)
+def _counter_of(model: VisionLanguageModel, max_new_tokens: int, batch: int) -> _Counter:
+    """One counter a model in this process, however many sources are in work."""
+    return _Counter(model, max_new_tokens, batch)
 
 
 def _open(picture: bytes) -> Image.Image:

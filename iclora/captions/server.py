@@ -27,6 +27,7 @@ import tenacity
 
 from iclora.captions.ask import Failure, Reply, Request
 from iclora.errors import BadConfig
+from iclora.models.usage import note_usage
 from schemas.caption import Answer
 from schemas.captioning import CaptionerParams
 
@@ -224,6 +225,7 @@ def _answer_in(response: httpx.Response) -> Answer:
         raise _TryAgainError(
             "nonsense", f"The captioning server's answer is no completion: {said!r}"
         ) from error
+    note_usage(response.json().get("usage"))
     if refusal:
         return Answer(text=str(refusal), finish="refused")
     end = cast("Any", _FINISHES.get(str(finish), "stop"))

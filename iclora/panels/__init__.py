@@ -22,7 +22,7 @@ from schemas.sample import PanelRecord
 from schemas.stage import Canvas, Chosen, Ingested, StageRef, Stitched
 from schemas.verdict import Verdict
 
-__all__ = ["stitch_source"]
+__all__ = ["stitch_sets", "stitch_source"]
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,20 @@ def stitch_source(store: Store, ingested: StageRef, chosen: StageRef, config: Co
     Raises:
         MissingModel: ``stitch.face_model`` names a file that is not there.
     """
+    name = result_of(store, ingested, Ingested).source.name
+    sets = [one for one in result_of(store, chosen, Chosen).sets if one.source == name]
+    return stitch_sets(store, ingested, sets, config)
+
+
+def stitch_sets(
+    store: Store, ingested: StageRef, sets: Sequence[ImageSet], config: Config
+) -> StageRef:
+    """Makes the canvases of these sets of one source (``Stitched``, stage ``stitch``).
+
+    Raises:
+        MissingModel: ``stitch.face_model`` names a file that is not there.
+    """
     source = result_of(store, ingested, Ingested).source
-    sets = [one for one in result_of(store, chosen, Chosen).sets if one.source == source.name]
     models = [_head_label(config), sorted(check_labels(config.sift.policy).items())]
 
     def work(folder: Path) -> Stitched:

@@ -19,6 +19,7 @@ from iclora.stages import Stage, result_of, run_stage
 from iclora.store import Store
 from schemas.base import digest_of
 from schemas.config import Config
+from schemas.frame import ImageSet
 from schemas.sift import BandParams
 from schemas.stage import Chosen, Formed, Scored, StageRef
 
@@ -27,6 +28,7 @@ __all__ = [
     "calibration_page",
     "choose_sets",
     "form_sets",
+    "likely_sets",
     "models_of",
     "score_frames",
 ]
@@ -80,6 +82,24 @@ def choose_sets(store: Store, formed: Sequence[StageRef], config: Config) -> Sta
         return Chosen(sets=outcome.kept, seen=len(outcome.verdicts), verdicts=outcome.verdicts)
 
     return run_stage(store, CHOOSE, [], [*sorted(ref.digest for ref in formed), targets], work)
+
+
+def likely_sets(
+    store: Store, formed: StageRef, config: Config, sources: int
+) -> tuple[ImageSet, ...]:
+    """The sets of one source that will most likely be chosen, before the others are known.
+
+    Args:
+        store: where stages are.
+        formed: the source's sets.
+        config: the build's.
+        sources: of the build; each has an equal share of ``sift.max_sets``, so that all together
+            never name more than that.
+    """
+    sift, share = config.sift, config.sift.max_sets // sources
+    if sift.max_sets and not share:
+        return ()
+    return choose(_entries(store, formed), sift.model_copy(update={"max_sets": share})).kept
 
 
 def models_of(config: Config) -> dict[str, str]:

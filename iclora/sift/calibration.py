@@ -127,6 +127,7 @@ def _qualities(
         "sharpness": [Bound("min_sharpness", params.min_sharpness, above=True)],
         "entropy": [Bound("min_entropy", params.min_entropy, above=True)],
         "text": [Bound("max_text", params.max_text, above=False)],
+        "title": [Bound("max_title", params.max_title, above=False)],
     }
     items: dict[str, list[Item]] = {name: [] for name in limits}
     for ref in scored:

@@ -22,6 +22,7 @@ _WORST = {
     "sharpness": min,
     "entropy": min,
     "text": max,
+    "title": max,
     "merit": min,
     "nsfw": max,
     "face": max,

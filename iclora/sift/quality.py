@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iclora.sift.picture import Look, Luma
-from iclora.sift.text import text_share
+from iclora.sift.text import read_text, text_share
+from iclora.sift.titles import title_share
 from schemas.frame import Frame
 from schemas.sift import QualityParams
 
@@ -45,15 +46,17 @@ def measure(look: Look, frame: Frame) -> Scores:
 
     Returns:
         ``side`` (pixels, shorter side of the crop), ``luma`` (0-1), ``sharpness`` (variance of
-        the Laplacian), ``entropy`` (0-8 bits), ``text`` (0-1) and ``merit`` (0-1).
+        the Laplacian), ``entropy`` (0-8 bits), ``text`` and ``title`` (0-1) and ``merit`` (0-1).
     """
+    reading = read_text(look.luma)
     x0, y0, x1, y1 = frame.crop
     scores = {
         "side": float(min(x1 - x0, y1 - y0)),
         "luma": round(float(look.luma.mean()) / 255, 4),
         "sharpness": sharpness(look.luma, look.masked),
         "entropy": entropy(look.luma),
-        "text": text_share(look.luma, look.masked),
+        "text": text_share(reading, look.masked),
+        "title": title_share(reading, look.masked),
     }
     return scores | {"merit": merit(scores)}
 
@@ -96,6 +99,7 @@ def find_fault(scores: Scores, params: QualityParams) -> Fault | None:
         ("blown", "luma", 0.0, params.max_luma),
         ("low_information", "entropy", params.min_entropy, math.inf),
         ("mostly_text", "text", 0.0, params.max_text),
+        ("title", "title", 0.0, params.max_title),
         ("blurred", "sharpness", params.min_sharpness, math.inf),
     ):
         value = scores[name]

@@ -92,42 +92,74 @@ class _Part(NamedTuple):
         return self.y1 - self.y0
 
 
-def text_share(luma: Luma, masked: NDArray[np.bool_] | None = None) -> float:
+class TextLine(NamedTuple):
+    """Lettering on one baseline."""
+
+    box: Box
+    """In pixels of the picture that was looked at."""
+
+    letters: int
+    uneven: float
+    """Spread of the letters' extreme tones (thin strokes are mixed with what is behind them, but
+    not all of a letter is thin), steps of 8-bit luma."""
+
+
+class Reading(NamedTuple):
+    """What lettering a picture holds; the picture has 512 pixels on its longer side."""
+
+    picture: Luma
+    lines: tuple[TextLine, ...]
+
+
+def read_text(luma: Luma) -> Reading:
+    """Finds the lines of text in a picture's luma [height, width] of any size."""
+    picture = resized(luma, _SIDE)
+    return Reading(picture, tuple(text_lines(picture)))
+
+
+def text_share(reading: Reading, masked: NDArray[np.bool_] | None = None) -> float:
     """Share (0-1) of a picture's edges that lie in lines of text.
 
     Args:
-        luma: [height, width], any size; it is looked at with 512 pixels on the longer side.
-        masked: where to look away: overlays that are dealt with elsewhere.
+        reading: of the picture.
+        masked: where to look away, at any size: overlays that are dealt with elsewhere.
     """
-    picture = _resized(luma, _SIDE)
+    picture = reading.picture
     across = cv2.Sobel(picture, cv2.CV_32F, 1, 0)
     drawn = np.hypot(across, cv2.Sobel(picture, cv2.CV_32F, 0, 1)) > _EDGE
-    if masked is not None and masked.any():
-        size = (picture.shape[1], picture.shape[0])
-        drawn &= cv2.resize(masked.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) == 0
+    drawn &= ~mask_like(picture, masked)
     total = int(drawn.sum())
     if total == 0:
         return 0.0
     inside = np.zeros(picture.shape, np.bool_)
-    for x0, y0, x1, y1 in text_lines(picture):
+    for (x0, y0, x1, y1), _, _ in reading.lines:
         inside[max(0, y0 - 2) : y1 + 2, max(0, x0 - 2) : x1 + 2] = True
     return round(int((drawn & inside).sum()) / total, 4)
 
 
-def text_lines(luma: Luma) -> list[Box]:
-    """The boxes of the lines of text in a picture's luma [height, width]."""
+def mask_like(picture: Luma, masked: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    """A mask at the size of a picture; empty for None."""
+    if masked is None or not masked.any():
+        return np.zeros(picture.shape, np.bool_)
+    size = (picture.shape[1], picture.shape[0])
+    return cv2.resize(masked.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+
+
+def text_lines(luma: Luma) -> list[TextLine]:
+    """The lines of text in a picture's luma [height, width], boxes in its pixels."""
     zoom = _ZOOM * _SIDE / max(luma.shape)
-    large = _resized(luma, _ZOOM * _SIDE)
+    large = resized(luma, _ZOOM * _SIDE)
     kernel = np.ones((_HAT, _HAT), np.uint8)
-    lines: list[Box] = []
-    for operation in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
+    lines: list[TextLine] = []
+    for operation, extreme in ((cv2.MORPH_TOPHAT, np.max), (cv2.MORPH_BLACKHAT, np.min)):
         stands_out = cv2.morphologyEx(large, operation, kernel).astype(np.uint8)
-        parts, spots = _letters(large, stands_out)
-        lines += _lines_of(parts, spots)
-    return [_box_at(box, 1 / zoom) for box in lines]
+        for line in _lines_of(*_letters(large, stands_out)):
+            tones = [float(extreme(large[one.y0 : one.y1, one.x0 : one.x1])) for one in line]
+            lines.append(TextLine(_box_at(_box(line), 1 / zoom), len(line), float(np.std(tones))))
+    return lines
 
 
-def _resized(luma: Luma, side: int) -> Luma:
+def resized(luma: Luma, side: int) -> Luma:
     """The picture with this many pixels on its longer side."""
     scale = side / max(luma.shape)
     size = (max(1, round(luma.shape[1] * scale)), max(1, round(luma.shape[0] * scale)))
@@ -171,7 +203,7 @@ def _letters(luma: Luma, stands_out: Luma) -> tuple[list[_Part], Points]:
     return parts, np.column_stack([middles.astype(np.float64), height])[1:]
 
 
-def _lines_of(parts: list[_Part], spots: Points) -> list[Box]:
+def _lines_of(parts: list[_Part], spots: Points) -> list[list[_Part]]:
     """Chains parts from left to right while the next one continues the line."""
     done: list[list[_Part]] = []
     open_lines: list[list[_Part]] = []
@@ -187,7 +219,7 @@ def _lines_of(parts: list[_Part], spots: Points) -> list[Box]:
     lines = [line for line in chains if _is_level(line) and _is_alone(line, spots)]
     sure = [line for line in lines if len(line) >= _LETTERS]
     short = [line for line in lines if len(line) < _LETTERS]
-    return [_box(line) for line in sure + [one for one in short if _is_companion(one, sure)]]
+    return sure + [one for one in short if _is_companion(one, sure)]
 
 
 def _continues(line: list[_Part], part: _Part) -> bool:

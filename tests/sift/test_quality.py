@@ -14,7 +14,15 @@ from schemas.frame import Frame
 from schemas.sift import QualityParams
 
 PARAMS = QualityParams()
-GOOD = {"side": 512.0, "luma": 0.5, "sharpness": 300.0, "entropy": 7.0, "text": 0.0, "merit": 0.8}
+GOOD = {
+    "side": 512.0,
+    "luma": 0.5,
+    "sharpness": 300.0,
+    "entropy": 7.0,
+    "text": 0.0,
+    "title": 0.0,
+    "merit": 0.8,
+}
 
 
 def scenery(width: int = 640, height: int = 360, seed: int = 0) -> Image.Image:
@@ -73,6 +81,7 @@ def test_a_good_frame_has_no_fault(tmp_path):
         ("blown", "luma", 0.94, 0.0001),
         ("low_information", "entropy", 3.0, -0.0001),
         ("mostly_text", "text", 0.35, 0.0001),
+        ("title", "title", 0.01, 0.0001),
         ("blurred", "sharpness", 20.0, -0.0001),
     ],
 )

@@ -213,7 +213,7 @@ def test_the_calibration_page_stands_alone(store, config):
     scored = [score_frames(store, ingest(store, "a<b", images), config)]
     page = calibration_page(store, scored, calibrate(store, scored, config), config)
     assert page == calibration_page(store, scored, calibrate(store, scored, config), config)
-    assert page.count("<svg") == 7  # two similarities, five measurements
+    assert page.count("<svg") == 8  # two similarities, six measurements
     assert "just inside floor = -0.99 (5 of 5)" in page
     assert "just outside min_luma = 0.06 (1 of 7)" in page
     assert "data:image/jpeg;base64," in page

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from iclora.sift.text import text_lines, text_share
+from iclora.sift.text import read_text, text_lines, text_share
 from schemas.sift import QualityParams
 
 LIMIT = QualityParams().max_text
@@ -30,7 +30,7 @@ def card(lines: list[str], size: int, ink: int, paper: int, scale: int = 512) ->
 def test_cards_and_credits_are_text(case, size, ink, paper):
     lines = [case("the winter city"), case("by ann and sam")]
     lines = lines * 4 if size == 22 else lines
-    assert text_share(card(lines, size, ink, paper)) > LIMIT
+    assert text_share(read_text(card(lines, size, ink, paper))) > LIMIT
 
 
 def rng_picture(kind: str, seed: int) -> np.ndarray:
@@ -59,17 +59,17 @@ def rng_picture(kind: str, seed: int) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["noise", "grass", "windows", "blobs"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_textures_are_not_text(kind, seed):
-    assert text_share(rng_picture(kind, seed)) < LIMIT
+    assert text_share(read_text(rng_picture(kind, seed))) < LIMIT
 
 
 def test_a_flat_picture_has_no_text():
-    assert text_share(np.full((288, 512), 77, np.uint8)) == 0.0
+    assert text_share(read_text(np.full((288, 512), 77, np.uint8))) == 0.0
 
 
 def test_a_line_is_found_where_it_is():
     luma = card(["WINTER CITY NIGHT"], 40, 240, 20)
     ys, xs = np.nonzero(luma > 120)
-    boxes = text_lines(luma)
+    boxes = [line.box for line in text_lines(luma)]
     assert boxes
     assert min(box[0] for box in boxes) <= xs.min() + 2
     assert max(box[2] for box in boxes) >= xs.max() - 2
@@ -87,6 +87,6 @@ def test_real_film_is_not_text(footage):
             for picture in film.decode(video=0):
                 image = picture.to_image().convert("L")
                 image.thumbnail((512, 512), Image.Resampling.BOX)
-                shares.append(text_share(np.asarray(image)))
+                shares.append(text_share(read_text(np.asarray(image))))
     assert len(shares) >= 6
     assert max(shares) < LIMIT
