@@ -3,7 +3,9 @@
 Decisions: files are addressed by their path below the root; a file or folder appears whole or not
 at all (written beside its place, then renamed; on an object store a folder is whole when its
 manifest exists, which is uploaded last); readers that need a real file get one through ``local``,
-which copies from an object store once.
+which copies from an object store once. Listings are never remembered: another machine may have
+finished a stage a moment ago. Waiting for a busy or broken network is left to the object store's
+client, which has its own settings for it; when it gives up, a sentence says what it was about.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import cast
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from iclora.errors import BadInput
+from iclora.errors import BadInput, IcloraError, UserError
 
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
@@ -69,7 +71,7 @@ class Store:
     """
 
     def __init__(self, url: str) -> None:
-        fs, root = fsspec.core.url_to_fs(url)
+        fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         self.fs: fsspec.AbstractFileSystem = fs
         self.root: str = root.rstrip("/")
         self.is_local = isinstance(fs, LocalFileSystem)
@@ -94,13 +96,15 @@ class Store:
 
     def exists(self, relative: str) -> bool:
         """Whether a file or folder is there."""
-        return bool(self.fs.exists(self.path(relative)))
+        with self._reaching(relative):
+            return bool(self.fs.exists(self.path(relative)))
 
     def names(self, relative: str) -> list[str]:
         """The sorted names in a folder; empty if there is none."""
         if not self.exists(relative):
             return []
-        paths = self.fs.ls(self.path(relative), detail=False, refresh=True)
+        with self._reaching(relative):
+            paths = self.fs.ls(self.path(relative), detail=False, refresh=True)
         names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths}
         return sorted(name for name in names if not name.startswith("."))
 
@@ -110,17 +114,19 @@ class Store:
         Raises:
             BadInput: there is no such file.
         """
-        try:
-            return cast("bytes", self.fs.cat_file(self.path(relative)))
-        except FileNotFoundError as error:
-            raise BadInput(f"{self.address(relative)} does not exist") from error
+        with self._reaching(relative):
+            try:
+                return cast("bytes", self.fs.cat_file(self.path(relative)))
+            except FileNotFoundError as error:
+                raise BadInput(f"{self.address(relative)} does not exist") from error
 
     def write(self, relative: str, data: bytes) -> None:
         """Writes one file, whole or not at all; an existing one is replaced."""
         if self.is_local:
             write_whole(Path(self.path(relative)), data)
         else:
-            self.fs.pipe_file(self.path(relative), data)
+            with self._reaching(relative):
+                self.fs.pipe_file(self.path(relative), data)
 
     def local(self, relative: str) -> Path:
         """A real file with these bytes; copied into the work folder if the store is remote."""
@@ -128,7 +134,7 @@ class Store:
             return Path(self.path(relative))
         copy = self.work / "copies" / relative
         if not copy.exists():
-            with whole(copy) as scratch:
+            with whole(copy) as scratch, self._reaching(relative):
                 self.fs.get_file(self.path(relative), str(scratch))
         return copy
 
@@ -155,10 +161,30 @@ class Store:
         if self.is_local:
             _rename_folder(scratch, Path(self.path(relative)))
             return
-        files = sorted(path for path in scratch.rglob("*") if path.is_file())
-        files.sort(key=lambda path: path.name == MANIFEST and path.parent == scratch)
-        for file in files:
-            self.fs.put_file(str(file), self.path(f"{relative}/{file.relative_to(scratch)}"))
+        files = [path for path in sorted(scratch.rglob("*")) if path.is_file()]
+        rest = [path for path in files if path != scratch / MANIFEST]
+        with self._reaching(relative):
+            for some in (rest, [scratch / MANIFEST]):  # the first side by side
+                places = [self.path(f"{relative}/{file.relative_to(scratch)}") for file in some]
+                self.fs.put([str(file) for file in some], places)
+
+    @contextmanager
+    def _reaching(self, relative: str) -> Generator[None]:
+        """Turns what an object store's client raises into a sentence.
+
+        Raises:
+            UserError: the client has no rights there, or the bucket does not exist.
+            IcloraError: the network or the server failed for longer than the client waits.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self.is_local or isinstance(error, IcloraError):
+                raise
+            refused = isinstance(error, (PermissionError, FileNotFoundError))
+            keyless = "Credentials" in type(error).__name__  # botocore's, which is not imported
+            kind = UserError if refused or keyless else IcloraError
+            raise kind(f"{self.address(relative)} cannot be reached: {error}") from error
 
 
 def _rename_folder(scratch: Path, place: Path) -> None:

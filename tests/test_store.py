@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from iclora.errors import BadInput
+from iclora.errors import BadInput, IcloraError, UserError
 from iclora.stages import Stage, file_of, result_of, run_stage
 from iclora.store import Store, whole
 from schemas.verdict import Tally
@@ -78,7 +78,7 @@ def test_a_store_on_an_object_store_uploads_the_manifest_last(tmp_path, monkeypa
     store = Store("memory://bucket/prefix")
     order = []
     put = store.fs.put_file
-    monkeypatch.setattr(store.fs, "put_file", lambda a, b: (order.append(b), put(a, b)))
+    monkeypatch.setattr(store.fs, "put_file", lambda a, b, **_: (order.append(b), put(a, b)))
     ref = run_stage(store, STAGE, [], ["a"], counting([]))
     assert order[-1].endswith("manifest.json")
     assert len(order) == 2
@@ -95,3 +95,26 @@ def test_replacing_a_file_is_visible_to_another_reader(tmp_path):
     Store(str(tmp_path)).write("adapters/a/LATEST", b"one")
     Store(str(tmp_path)).write("adapters/a/LATEST", b"two")
     assert Store(str(tmp_path)).read("adapters/a/LATEST") == b"two"
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "status"),
+    [(PermissionError("Access Denied"), UserError, 2), (TimeoutError("gave up"), IcloraError, 1)],
+)
+def test_what_an_object_store_refuses_is_a_sentence(tmp_path, monkeypatch, raised, kind, status):
+    monkeypatch.setenv("ICLORA_WORK", str(tmp_path / "work"))
+    store = Store("memory://bucket/refused")
+
+    def refuse(*_, **__):
+        raise raised
+
+    for action in ("pipe_file", "put", "exists", "cat_file"):
+        monkeypatch.setattr(store.fs, action, refuse)
+    for attempt in (
+        lambda: store.write("datasets/a/LATEST", b"1"),
+        lambda: store.read("datasets/a/LATEST"),
+        lambda: run_stage(store, STAGE, [], ["a"], counting([])),
+    ):
+        with pytest.raises(kind, match=r"memory://bucket/refused/.* cannot be reached") as caught:
+            attempt()
+        assert caught.value.exit_code == status
