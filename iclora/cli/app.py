@@ -119,5 +119,5 @@ def _sorry(sentence: str, status: int, arguments: Sequence[str]) -> int:
     line = " ".join(sentence.split())
     tell(f"iclora: {line}")
     if "--json" in arguments:
-        answer({"error": line}, "", as_json=True)
+        answer({"error": line, "status": status}, "", as_json=True)
     return status

@@ -26,6 +26,7 @@ from PIL import Image
 
 from iclora.errors import BadConfig
 from iclora.models.locate import MINIATURE, Located, locate
+from iclora.models.usage import note
 from schemas.caption import Answer
 
 log = logging.getLogger(__name__)
@@ -187,6 +188,9 @@ class VisionLanguageModel:
                 pad_token_id=self._processor.tokenizer.pad_token_id,
             )
         new = tokens[:, inputs["input_ids"].shape[1] :].cpu()
+        filler = self._processor.tokenizer.pad_token_id
+        written = new.numel() if filler is None else int((new != filler).sum())
+        note(len(questions), int(inputs["attention_mask"].sum()), written)
         return [self._answer(row.tolist(), max_new_tokens) for row in new]
 
     def _answer(self, tokens: list[int], most: int) -> Answer:

@@ -1,0 +1,38 @@
+"""How much captioners read and wrote in this process; what comes from a cache costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from threading import Lock
+from typing import Any, NamedTuple, cast
+
+
+class Spent(NamedTuple):
+    """Answers and tokens since the process began; a picture counts as the model counts it."""
+
+    asked: int = 0
+    read: int = 0
+    written: int = 0
+
+
+class _Meter:
+    spent = Spent()
+    lock = Lock()
+
+
+def spent() -> Spent:
+    """What was spent so far."""
+    return _Meter.spent
+
+
+def note(answers: int, read: int, written: int) -> None:
+    """Adds what some answers cost."""
+    with _Meter.lock:
+        before = _Meter.spent
+        _Meter.spent = Spent(before.asked + answers, before.read + read, before.written + written)
+
+
+def note_usage(usage: object) -> None:
+    """Adds one answer of a server, which may say what it cost (``usage`` of a completion)."""
+    counts = cast("Mapping[str, Any]", usage) if isinstance(usage, Mapping) else {}
+    note(1, int(counts.get("prompt_tokens") or 0), int(counts.get("completion_tokens") or 0))
