@@ -8,36 +8,49 @@ from prefect import flow, unmapped
 
 from schemas.dataset import DatasetRef
 from tasks import build, names, report
+from tasks.watch_build import watch_build
 
 
 @flow(name="build-dataset", flow_run_name="build {name}", task_runner=names.runner())
 def build_dataset(
-    sources: list[str] | None = None,
+    sources: list[str] = [],  # noqa: B006 - never changed, and the UI's form shows a list
     preset: str = "miniature",
     name: str = "demo",
-    store: str = "./store",
-    overrides: dict[str, Any] | None = None,
+    store: str = "",
+    overrides: dict[str, Any] = {},  # noqa: B006 - likewise
+    review: str = "",
 ) -> DatasetRef:
     """Turns films, folders, archives and datasets of pictures into captioned, verified shards.
 
     Args:
-        sources: files, folders, URLs or hub ids; empty renders and uses the demo's films.
-        preset: a preset's name, or a TOML file.
-        name: of the dataset; each build that finds something new adds a version.
-        store: folder or URL (such as s3://bucket/prefix) where everything is kept.
-        overrides: dotted keys and values over the preset, such as {"sift.max_sets": 50}.
+        sources: Films, folders of pictures, archives, URLs or hub ids, one an entry, any mix.
+            Empty renders the demo's films and uses them.
+        preset: What is built, and with which models: `miniature` (small models in the package, for
+            a first try), a base (`flux1-dev`, …), a task (`movie-shots`, …) or a TOML file.
+        name: Of the dataset. A build that finds something new adds a version to it.
+        store: Folder or URL (`s3://bucket/prefix`) where everything is kept. Empty is the
+            environment's ICLORA_STORE, else `./store`.
+        overrides: Settings over the preset by their dotted keys, such as `{"sift.max_sets": 50}`;
+            docs/config.md lists them all.
+        review: A `review.csv` that `iclora review` wrote and a person filled in; empty is none.
     """
-    job = build.plan_build(sources or [], preset, name, store, overrides or {})
-    ingested = build.ingest_source.map(list(job.sources), job=unmapped(job))
-    scored = build.score_frames.map(ingested, job=unmapped(job))
-    bounds = build.calibrate(scored.result(), job)
-    formed = build.form_sets.map(scored, bounds=unmapped(bounds), job=unmapped(job))
-    chosen = build.choose_sets(formed.result(), job)
-    stitched = build.stitch_sets.map(ingested, chosen=unmapped(chosen), job=unmapped(job))
-    captioned = build.caption_sets.map(stitched, job=unmapped(job))
-    stages = build.gather.map(ingested, scored, formed, stitched, captioned)
-    dataset = build.publish_dataset(stages.result(), chosen, job)
-    report.show_dataset(dataset, job)
+    job = build.plan_build(sources, preset, name, store, overrides, review)
+    setup, many = job.setup, len(job.sources)
+    with watch_build(job) as see:
+        ingested = see(build.ingest_source.map(list(job.sources), setup=unmapped(setup)))
+        scored = see(build.score_frames.map(ingested, setup=unmapped(setup)))
+        early = build.caption_ahead.map(ingested, scored, setup=unmapped(setup), sources=many)
+        bounds = build.calibrate(scored.result(), setup)
+        formed = see(build.form_sets.map(scored, bounds=unmapped(bounds), setup=unmapped(setup)))
+        chosen = see.whole(build.choose_sets(formed.result(), setup))
+        stitched = see(
+            build.stitch_sets.map(ingested, chosen=unmapped(chosen), setup=unmapped(setup))
+        )
+        early.wait()
+        captioned = see(build.caption_sets.map(stitched, setup=unmapped(setup)))
+        stages = build.gather.map(ingested, scored, formed, stitched, captioned)
+        dataset = build.publish_dataset(stages.result(), chosen, job)
+    report.show_dataset(dataset, scored.result(), bounds, job)
     return dataset
 
 

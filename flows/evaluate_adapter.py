@@ -5,7 +5,6 @@ from __future__ import annotations
 from prefect import flow
 
 from schemas.evaluation import ReportRef
-from schemas.job import EvaluateJob
 from tasks import evaluation, report
 
 
@@ -14,21 +13,21 @@ def evaluate_adapter(
     adapter: str = "demo",
     against: str = "",
     dataset: str = "",
-    store: str = "./store",
+    store: str = "",
     promote: bool = False,  # noqa: FBT001, FBT002 - a switch in the UI's form
 ) -> ReportRef:
     """Renders sample sets, scores them and decides whether the adapter is better.
 
     Args:
-        adapter: an adapter's name (latest), name@version, folder or URL.
-        against: what it must beat; empty is the champion, or the base when there is none.
-        dataset: whose val sets are compared with; empty is the one it was trained on.
-        store: folder or URL where everything is kept.
-        promote: make it the champion when the decision says so.
+        adapter: An adapter's name (its latest version), `name@version`, a folder or a URL.
+        against: What it must beat: another adapter, or `base` for the model without one. Empty is
+            the champion, or the base when there is none yet.
+        dataset: Whose held-out sets it is compared with. Empty is the one it was trained on.
+        store: Folder or URL (`s3://bucket/prefix`) where everything is kept. Empty is the
+            environment's ICLORA_STORE, else `./store`.
+        promote: Make it the champion if the decision says so. Off, the report is all that is made.
     """
-    job = EvaluateJob(
-        store=store, adapter=adapter, against=against, dataset=dataset, promote=promote
-    )
+    job = evaluation.plan_evaluation(adapter, against, dataset, store, promote=promote)
     result = evaluation.evaluate(job)
     report.show_report(result, job)
     return result

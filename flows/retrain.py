@@ -12,31 +12,36 @@ from tasks import approval, lineage
 
 @flow(name="retrain", flow_run_name="retrain {name}")
 def retrain(
-    sources: list[str] | None = None,
+    sources: list[str] = [],  # noqa: B006 - never changed, and the UI's form shows a list
     preset: str = "miniature",
     name: str = "demo",
-    store: str = "./store",
+    store: str = "",
     approve: bool = False,  # noqa: FBT001, FBT002 - a switch in the UI's form
 ) -> str:
     """Builds, trains, evaluates and promotes; ends in seconds when no footage is new.
 
     Args:
-        sources: files, folders, URLs or hub ids; empty renders and uses the demo's films.
-        preset: a preset's name, or a TOML file.
-        name: of the dataset and of the adapter.
-        store: folder or URL where everything is kept.
-        approve: wait for a person, with the sheets, before an adapter is promoted.
+        sources: What is watched: films, folders, buckets or hub ids, one an entry. Footage that
+            was added to a folder since the last run is found, and only it is processed. Empty
+            renders the demo's films and uses them.
+        preset: What is built and trained, and with which models: `miniature` (small models in the
+            package, for a first try), `flux1-dev`, … or a TOML file.
+        name: Of the dataset and of the adapter.
+        store: Folder or URL (`s3://bucket/prefix`) where everything is kept. Empty is the
+            environment's ICLORA_STORE, else `./store`.
+        approve: Wait for a person, who is shown the sheets, before a better adapter is promoted.
+            Off, it is promoted at once.
     """
     dataset = build_dataset(sources, preset, name, store)
     version = f"{name}@{dataset.version}"
     if lineage.is_settled(version, name, store):
-        return lineage.say_nothing_new(version)
+        return lineage.say_nothing_new(version, name, store)
     adapter = train_adapter(version, preset, name, store)
     trained = f"{name}@{adapter.version}"
     report = evaluate_adapter(trained, "", version, store, promote=not approve)
     if approve:
-        approval.ask_and_promote(trained, report, store)
-    return lineage.show_chain(dataset, adapter, report, store)
+        report = approval.ask_and_promote(trained, report, store)
+    return lineage.show_outcome(trained, report, store)
 
 
 if __name__ == "__main__":

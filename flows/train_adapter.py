@@ -15,19 +15,23 @@ def train_adapter(
     dataset: str = "demo",
     preset: str = "miniature",
     name: str = "demo",
-    store: str = "./store",
-    overrides: dict[str, Any] | None = None,
+    store: str = "",
+    overrides: dict[str, Any] = {},  # noqa: B006 - never changed, and the UI's form shows a table
 ) -> AdapterRef:
     """Trains an In-Context LoRA on a dataset version.
 
     Args:
-        dataset: a dataset's name (latest), name@version, folder or URL.
-        preset: a preset's name, or a TOML file.
-        name: of the adapter; each new combination of data and settings is a version.
-        store: folder or URL where everything is kept.
-        overrides: dotted keys and values over the preset, such as {"train.steps": 2000}.
+        dataset: A dataset's name (its latest version), `name@version`, a folder or a URL.
+        preset: The base model and how it is trained: `miniature` (a small model in the package, for
+            a first try), `flux1-dev`, … or a TOML file.
+        name: Of the adapter. Each new combination of data and settings is a version; the same one
+            again is found done, or goes on where it was stopped.
+        store: Folder or URL (`s3://bucket/prefix`) where everything is kept. Empty is the
+            environment's ICLORA_STORE, else `./store`.
+        overrides: Settings over the preset by their dotted keys, such as `{"train.steps": 2000}`;
+            docs/config.md lists them all.
     """
-    job = training.plan_training(dataset, preset, name, store, overrides or {})
+    job = training.plan_training(dataset, preset, name, store, overrides)
     adapter = training.train(job)
     report.show_adapter(adapter, job)
     return adapter

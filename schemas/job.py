@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from schemas.base import Key, Schema
 from schemas.config import Config
+from schemas.dataset import ReviewLine
 from schemas.source import Source
 from schemas.verdict import Verdict
+
+
+class BuildSetup(Schema):
+    """What is the same for every source of a build; small, because every task is given it."""
+
+    store: str
+    name: Key
+    config: Config
 
 
 class BuildJob(Schema):
     """A build, ready to run."""
 
-    store: str
-    name: Key
-    config: Config
+    setup: BuildSetup
     sources: tuple[Source, ...]
     refused: tuple[Verdict, ...]
     """The verdicts of sources that do not take part, and why."""
+
+    review: tuple[ReviewLine, ...] = ()
+    """A person's choices about samples."""
+
+    latest: str = ""
+    """The dataset's version before this build; empty if there is none."""
 
 
 class TrainJob(Schema):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
 from pydantic import Field
@@ -10,7 +12,10 @@ from iclora.store import Store
 from schemas.evaluation import ReportRef
 from tasks.evaluation import promote, read_report
 from tasks.events import announce
-from tasks.report import thumbnail
+from tasks.pictures import data_uri
+from tasks.places import home, link
+
+log = logging.getLogger("iclora.approval")
 
 WAIT_SECONDS = 7 * 24 * 3600
 """A week: the time between two scheduled retrainings."""
@@ -24,26 +29,33 @@ class Approval(RunInput):
     promote: bool = Field(default=False, description="Make this adapter the champion?")
 
 
-def ask_and_promote(adapter: str, report: ReportRef, store: str) -> None:
-    """Pauses the run with the sheets in the form; promotes when the answer is yes."""
+def ask_and_promote(adapter: str, report: ReportRef, store: str) -> ReportRef:
+    """Pauses the run with the sheets in the form; promotes when the answer is yes.
+
+    Returns:
+        The report, with the champion that there is now.
+    """
     if report.outcome != "promoted":
-        return
+        return report
     question = Approval.with_initial_data(description=question_of(adapter, report, store))
     answer = pause_flow_run(wait_for_input=question, timeout=WAIT_SECONDS)
-    if answer.promote:
-        promote(adapter, store)
-        announce("adapter.promoted", report.name, adapter=adapter)
-    else:
+    if not answer.promote:
+        log.info("a person refused %s", adapter)
         announce("adapter.refused", report.name, adapter=adapter, reason="refused by a person")
+        return report
+    promote(adapter, home(store))
+    announce("adapter.promoted", report.name, adapter=adapter, reason="a person agreed")
+    return report.model_copy(update={"champion": adapter.partition("@")[2]})
 
 
 def question_of(adapter: str, report: ReportRef, store: str) -> str:
-    """The decision's reasons and the sheets, as Markdown with pictures inside."""
-    found = read_report(report, store)
+    """The decision's reasons, the report's link and the sheets: Markdown with pictures inside."""
+    place, found = Store(home(store)), read_report(report, home(store))
     folder = f"reports/{report.name}/{report.version}"
     sheets = [
-        f"![sheet {number}]({thumbnail(Store(store).read(f'{folder}/{sheet}'))})"
+        f"![sheet {number}]({data_uri(place.read(f'{folder}/{sheet}'))})"
         for number, sheet in enumerate(found.sheets[:_SHEETS], 1)
     ]
-    reasons = [f"* {reason}" for reason in found.decision.reasons]
-    return "\n\n".join([f"# Promote {adapter}?", "\n".join(reasons), *sheets])
+    reasons = "\n".join(f"* {reason}" for reason in found.decision.reasons)
+    page = link(place, f"{folder}/report.html", "the report")
+    return "\n\n".join([f"# Promote {adapter}?", reasons, page, *sheets])

@@ -3,73 +3,108 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from iclora import captions, ingest, panels, shards, sift
+from iclora.ahead import stitch_ahead
+from iclora.build import Quiet, Watch
 from iclora.miniature.demo import render_demo
 from iclora.presets import load_config
+from iclora.shards.publish import check_name
+from iclora.shards.read import LATEST
+from iclora.shards.review import read_review
+from iclora.stages import result_of
 from iclora.store import Store
 from schemas.dataset import DatasetRef
-from schemas.job import BuildJob
+from schemas.job import BuildJob, BuildSetup
 from schemas.sift import BandParams
 from schemas.source import Source
-from schemas.stage import SourceStages, StageRef
+from schemas.stage import Scored, SourceStages, StageRef
+from tasks import places
 from tasks.names import stage_task
+from tasks.secrets import load_secrets
 
 
 @stage_task(name="plan build")
 def plan_build(
-    sources: Sequence[str], preset: str, name: str, store: str, overrides: dict[str, Any]
+    sources: Sequence[str],
+    preset: str,
+    name: str,
+    store: str,
+    overrides: dict[str, Any],
+    review: str,
 ) -> BuildJob:
     """Resolves the settings and the sources; without sources, renders the demo's films."""
+    check_name(name)
     config = load_config(preset, overrides)
-    work = Store(store).work
+    load_secrets(places.home(store), config)
+    place = Store(places.home(store))
+    choices = read_review(Path(review), config) if review else ()
     found, refused = ingest.resolve_sources(
-        sources or [str(render_demo(work / "demo-films"))], config.ingest, work
+        sources or [str(render_demo(place.work / "demo-films"))], config.ingest, place.work
     )
-    return BuildJob(store=store, name=name, config=config, sources=found, refused=refused)
+    return BuildJob(
+        setup=BuildSetup(store=place.url, name=name, config=config),
+        sources=found,
+        refused=refused,
+        review=choices,
+        latest=places.read_line(place, f"datasets/{name}/{LATEST}"),
+    )
 
 
 @stage_task(name="ingest", task_run_name="ingest {source.name}")
-def ingest_source(source: Source, job: BuildJob) -> StageRef:
+def ingest_source(source: Source, setup: BuildSetup) -> StageRef:
     """Cuts one source into shots and frames."""
-    return ingest.ingest_source(Store(job.store), source, job.config)
+    return ingest.ingest_source(Store(setup.store), source, setup.config)
 
 
 @stage_task(name="score frames")
-def score_frames(ingested: StageRef, job: BuildJob) -> StageRef:
+def score_frames(ingested: StageRef, setup: BuildSetup) -> StageRef:
     """Measures the quality and the CLIP embeddings of one source's frames."""
-    return sift.score_frames(Store(job.store), ingested, job.config)
+    return sift.score_frames(Store(setup.store), ingested, setup.config)
+
+
+@stage_task(name="caption ahead", tags=["captioner"])
+def caption_ahead(ingested: StageRef, scored: StageRef, setup: BuildSetup, sources: int) -> None:
+    """Captions the sets of one source that will most likely be chosen, while others are read."""
+    store = Store(setup.store)
+    stitched = stitch_ahead(store, ingested, scored, setup.config, sources)
+    if stitched is not None:
+        captions.caption_source(store, stitched, setup.config)
 
 
 @stage_task(name="calibrate")
-def calibrate(scored: Sequence[StageRef], job: BuildJob) -> BandParams:
+def calibrate(scored: Sequence[StageRef], setup: BuildSetup) -> BandParams:
     """Turns percentiles into this dataset's own similarity bounds."""
-    return sift.calibrate(Store(job.store), scored, job.config)
+    store = Store(setup.store)
+    ingested = [result_of(store, ref, Scored).ingested for ref in scored]
+    _stop_if_failing(setup, ingested, scored)
+    return sift.calibrate(store, scored, setup.config)
 
 
 @stage_task(name="form sets")
-def form_sets(scored: StageRef, bounds: BandParams, job: BuildJob) -> StageRef:
+def form_sets(scored: StageRef, bounds: BandParams, setup: BuildSetup) -> StageRef:
     """Groups one source's frames into sets."""
-    return sift.form_sets(Store(job.store), scored, bounds, job.config)
+    return sift.form_sets(Store(setup.store), scored, bounds, setup.config)
 
 
 @stage_task(name="choose sets")
-def choose_sets(formed: Sequence[StageRef], job: BuildJob) -> StageRef:
+def choose_sets(formed: Sequence[StageRef], setup: BuildSetup) -> StageRef:
     """Keeps the best sets that are most unlike each other."""
-    return sift.choose_sets(Store(job.store), formed, job.config)
+    return sift.choose_sets(Store(setup.store), formed, setup.config)
 
 
 @stage_task(name="stitch")
-def stitch_sets(ingested: StageRef, chosen: StageRef, job: BuildJob) -> StageRef:
+def stitch_sets(ingested: StageRef, chosen: StageRef, setup: BuildSetup) -> StageRef:
     """Stitches one source's chosen sets."""
-    return panels.stitch_source(Store(job.store), ingested, chosen, job.config)
+    return panels.stitch_source(Store(setup.store), ingested, chosen, setup.config)
 
 
 @stage_task(name="caption", tags=["captioner"])
-def caption_sets(stitched: StageRef, job: BuildJob) -> StageRef:
+def caption_sets(stitched: StageRef, setup: BuildSetup) -> StageRef:
     """Captions one source's canvases."""
-    return captions.caption_source(Store(job.store), stitched, job.config)
+    return captions.caption_source(Store(setup.store), stitched, setup.config)
 
 
 @stage_task(name="gather")
@@ -86,11 +121,26 @@ def gather(
 def publish_dataset(stages: Sequence[SourceStages], chosen: StageRef, job: BuildJob) -> DatasetRef:
     """Writes shards, tables and card; moves LATEST last."""
     return shards.publish_dataset(
-        Store(job.store),
-        job.name,
-        job.config,
+        Store(job.setup.store),
+        job.setup.name,
+        job.setup.config,
         sources=job.sources,
         refused=job.refused,
         stages=stages,
         chosen=chosen,
+        review=job.review,
     )
+
+
+def _stop_if_failing(setup: BuildSetup, *stages: Sequence[StageRef]) -> None:
+    """Ends a build in which too much failed before dearer stages begin.
+
+    Raises:
+        BuildStopped: more of a stage failed than ``ingest.max_failed`` allows.
+        BadInput: nothing could be read.
+    """
+    watch = Watch(Store(setup.store), setup.config.ingest.max_failed, Quiet())
+    for refs in stages:
+        watch.expect(len(refs), refs[0].stage)
+        for ref in refs:
+            watch.done(ref)

@@ -1,29 +1,37 @@
-"""Which report came from which adapter came from which dataset."""
+"""Which report came from which adapter came from which dataset; the self-hosted UI has no assets.
+
+Every run leaves the chain as one page of links and thumbnails, as far as it reaches: a build shows
+its dataset, a training also the adapter, an evaluation all three.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 
+from iclora.sampling.adapters import find_stored
+from iclora.shards.read import LATEST, open_dataset
 from iclora.store import Store
-from schemas.adapter import AdapterRef, RunRecord
-from schemas.dataset import DatasetRef
+from schemas.adapter import RunRecord
 from schemas.evaluation import ReportRef
-from tasks.report import thumbnail
+from tasks.evaluation import read_report
+from tasks.live import key_of
+from tasks.names import stage_task
+from tasks.pictures import data_uri
+from tasks.places import home, link, read_line
 
 log = logging.getLogger("iclora.lineage")
 
 
-@task(name="is there anything new", cache_policy=NO_CACHE)
+@stage_task(name="is there anything new")
 def is_settled(dataset: str, name: str, store: str) -> bool:
     """Whether the latest adapter was trained on this dataset version and has a report."""
-    place = Store(store)
-    if not place.exists(f"adapters/{name}/LATEST"):
+    place = Store(home(store))
+    version = read_line(place, f"adapters/{name}/{LATEST}")
+    if not version:
         return False
-    version = place.read(f"adapters/{name}/LATEST").decode().strip()
     run = RunRecord.from_text(place.read(f"adapters/{name}/{version}/run.json"))
     reported = any(
         f'"{name}@{version}"' in place.read(f"reports/{name}/{report}/report.json").decode()
@@ -32,29 +40,94 @@ def is_settled(dataset: str, name: str, store: str) -> bool:
     return run.dataset == dataset and reported
 
 
-def say_nothing_new(dataset: str) -> str:
+@stage_task(name="say that nothing is new")
+def say_nothing_new(dataset: str, name: str, store: str) -> str:
     """The outcome of a retraining without new footage."""
-    sentence = f"{dataset} is unchanged and its adapter has a report: nothing to train."
-    log.info(sentence)
+    place = Store(home(store))
+    version = read_line(place, f"adapters/{name}/{LATEST}")
+    sentence = f"Nothing new: {dataset} is unchanged and {name}@{version} has its report."
+    show_chain(sentence, store, dataset=dataset, adapter=f"{name}@{version}")
+    log.info("%s", sentence)
     return sentence
 
 
-@task(name="show lineage", cache_policy=NO_CACHE)
-def show_chain(dataset: DatasetRef, adapter: AdapterRef, report: ReportRef, store: str) -> str:
-    """The chain as one page, with the dataset's preview; the self-hosted UI shows no assets."""
-    place = Store(store)
-    preview = place.read(f"datasets/{dataset.name}/{dataset.version}/preview.jpg")
-    sentence = f"{adapter.name}@{adapter.version} was {report.outcome}"
+@stage_task(name="show lineage")
+def show_outcome(adapter: str, report: ReportRef, store: str) -> str:
+    """The whole chain, and what a retraining came to."""
+    became = adapter.partition("@")[2] == report.champion
+    sentence = f"{adapter} was {report.outcome}; it is {'' if became else 'not '}the champion"
+    show_chain(sentence, store, adapter=adapter, report=report)
+    log.info("%s", sentence)
+    return sentence
+
+
+def show_chain(
+    headline: str,
+    store: str,
+    *,
+    dataset: str = "",
+    adapter: str = "",
+    report: ReportRef | None = None,
+) -> None:
+    """Makes the page of a chain.
+
+    Args:
+        headline: what the run came to.
+        store: where everything is.
+        dataset: name@version; empty is the one that the adapter was trained on.
+        adapter: name@version, or empty: the chain ends with the dataset.
+        report: on the adapter, if there is one.
+    """
+    place = Store(home(store))
+    lines: list[str] = []
+    if adapter and (stored := find_stored(place, adapter)):
+        run = RunRecord.from_text(place.read(f"{stored.folder}/run.json"))
+        dataset = dataset or run.dataset
+        lines += _adapter(place, stored.folder, run)
+    if report is not None:
+        lines += _report(place, report)
+    about = [*_dataset(place, dataset), *lines]
     create_markdown_artifact(
-        key=f"lineage-{adapter.name}",
-        markdown=(
-            f"# {sentence}\n\n"
-            "| | version | where |\n|---|---|---|\n"
-            f"| dataset | {dataset.name}@{dataset.version} | `{dataset.url}` |\n"
-            f"| adapter | {adapter.name}@{adapter.version} | `{adapter.url}` |\n"
-            f"| report | {report.name}@{report.version} | `{report.url}/report.html` |\n\n"
-            f"![the dataset's preview]({thumbnail(preview)})\n"
-        ),
+        key=key_of(f"lineage-{(adapter or dataset).partition('@')[0]}"),
+        markdown="\n\n".join([f"# {headline}", *about]) + "\n",
+        description=headline,
     )
-    log.info("%s: %s/report.html", sentence, report.url)
-    return sentence
+
+
+def _dataset(store: Store, dataset: str) -> Iterator[str]:
+    try:
+        known = open_dataset(store, dataset)
+    except Exception:  # noqa: BLE001 - moved or elsewhere: the rest of the chain is still true
+        yield f"## 1. Dataset {dataset}"
+        return
+    name, version = known.manifest.name, known.manifest.version
+    yield f"## 1. Dataset {name}@{version}{' (a preview)' if known.manifest.preview else ''}"
+    yield f"{known.manifest.samples} samples; {link(store, known.folder, 'its files')}"
+    page = f"pages/{name}/{version}/calibration.html"
+    if store.exists(page):
+        yield link(store, page, "how its thresholds were calibrated")
+    yield link(store, f"{known.folder}/preview.jpg", "the preview in full")
+    yield f"![samples]({data_uri(known.store.read(known.place('preview.jpg')))})"
+
+
+def _adapter(store: Store, folder: str, run: RunRecord) -> Iterator[str]:
+    yield f"## 2. Adapter {run.name}@{run.version}"
+    yield (
+        f"trained on {run.dataset}: {run.steps} steps, loss {run.loss:.4f}, of {run.base}; "
+        f"{link(store, folder, 'its files')}"
+    )
+    sheets = store.names(f"{folder}/renders")
+    if sheets:
+        yield f"![base and adapter]({data_uri(store.read(f'{folder}/renders/{sheets[-1]}'))})"
+
+
+def _report(store: Store, report: ReportRef) -> Iterator[str]:
+    folder = f"reports/{report.name}/{report.version}"
+    found = read_report(report, store.url)
+    yield f"## 3. Report: {report.outcome}"
+    yield f"against {found.against}: {found.decision.reasons[0]}"
+    yield link(store, f"{folder}/report.html", "the report")
+    champion = f"{report.name}@{report.champion}" if report.champion else "none"
+    yield f"the champion after it: {champion}"
+    if found.sheets:
+        yield f"![renders]({data_uri(store.read(f'{folder}/{found.sheets[0]}'))})"

@@ -14,17 +14,59 @@ from typing import Any
 
 import prefect
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from iclora.errors import BadConfig
+from iclora.errors import BadConfig, BuildStopped, UserError
+from tasks.child import ChildTimeout
+
+
+def may_help(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """Whether another try may end better: not for a person's mistake, nor for too long a work."""
+    try:
+        state.result()
+    except (UserError, BuildStopped, ChildTimeout):
+        return False
+    except Exception:  # noqa: BLE001 - whatever else went wrong may be gone
+        return True
+    return True
+
 
 stage_task = partial(
-    prefect.task, cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=5
+    prefect.task,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=5,
+    retry_condition_fn=may_help,
 )
+
+LONGEST = "ICLORA_HOURS"
+"""Environment variable: the hours that a training or an evaluation may take at most; unset is any
+time. What is stopped has saved, and the next run goes on from there."""
 
 RUNNER = "ICLORA_RUNNER"
 """Environment variable: ``threads``, ``ray``, or the address of a Ray cluster such as
 ``head:6379`` or ``ray://head:10001``."""
+
+
+def longest() -> float:
+    """The seconds that a child may take; 0 is no limit.
+
+    Raises:
+        BadConfig: the setting is no number.
+    """
+    hours = os.environ.get(LONGEST, "").strip() or "0"
+    try:
+        return float(hours) * 3600
+    except ValueError as error:
+        raise BadConfig(f"{LONGEST}={hours} is no number of hours") from error
+
+
+def run_name() -> str:
+    """How a person finds this run in the UI."""
+    return f"run {flow_run.name or 'without a server'}"
 
 
 def runner() -> Any:

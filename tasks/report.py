@@ -1,98 +1,98 @@
-"""What a person sees of a run in the UI: tables, pictures and links, as artifacts."""
+"""What a person sees of a run in the UI when it is done: tables, pictures and links."""
 
 from __future__ import annotations
 
-import base64
-import io
+import logging
+from collections.abc import Sequence
 from typing import Any
 
-from PIL import Image
-from prefect import task
-from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
+from prefect.artifacts import create_image_artifact, create_table_artifact
 
+from iclora.shards.ledger import in_order
+from iclora.sift import calibration_page
 from iclora.store import Store
 from schemas.adapter import AdapterRef
 from schemas.dataset import DatasetManifest, DatasetRef
 from schemas.evaluation import ReportRef
 from schemas.job import BuildJob, EvaluateJob, TrainJob
+from schemas.sift import BandParams
+from schemas.stage import StageRef
 from schemas.verdict import Ledger
 from tasks.evaluation import read_report
 from tasks.events import announce
+from tasks.lineage import show_chain
+from tasks.live import key_of
+from tasks.names import stage_task
+from tasks.pictures import data_uri
+from tasks.places import link
 
-THUMBNAIL_SIDE = 640
-"""Longest side of a picture inside an artifact: artifacts live in the server's database."""
+log = logging.getLogger("iclora.report")
 
 
-@task(name="show dataset", cache_policy=NO_CACHE)
-def show_dataset(dataset: DatasetRef, job: BuildJob) -> None:
-    """The ledger, the preview and where the dataset lies."""
-    store = Store(job.store)
+@stage_task(name="show dataset")
+def show_dataset(
+    dataset: DatasetRef, scored: Sequence[StageRef], bounds: BandParams, job: BuildJob
+) -> None:
+    """The ledger, the preview, the calibration, and what came of the build in one sentence."""
+    store, label = Store(job.setup.store), f"{dataset.name}@{dataset.version}"
     folder = f"datasets/{dataset.name}/{dataset.version}"
     manifest = DatasetManifest.from_text(store.read(f"{folder}/manifest.json"))
+    page = f"pages/{dataset.name}/{dataset.version}/calibration.html"
+    if not store.exists(page):
+        text = calibration_page(store, scored, bounds, job.setup.config)
+        store.write(page, text.encode())
     create_table_artifact(
-        key=f"ledger-{dataset.name}",
-        table=ledger_rows(manifest.ledger),
-        description=f"What became of every item, {dataset.name}@{dataset.version}",
+        key=key_of(f"ledger-{dataset.name}"),
+        table=ledger_rows(in_order(manifest.ledger)),
+        description=f"What became of every item of {label}",
     )
     create_image_artifact(
-        image_url=thumbnail(store.read(f"{folder}/preview.jpg")),
-        key=f"preview-{dataset.name}",
-        description=f"{dataset.samples} samples at `{store.address(folder)}`",
+        image_url=data_uri(store.read(f"{folder}/preview.jpg")),
+        key=key_of(f"preview-{dataset.name}"),
+        description=f"{dataset.samples} samples; {link(store, folder, 'the files')}",
     )
-    announce("dataset.published", dataset.name, version=dataset.version, url=dataset.url)
+    if dataset.version == job.latest:
+        sentence = f"Nothing new: {label} is unchanged."
+    else:
+        sentence = f"{label} is new: {dataset.samples} samples."
+        announce("dataset.published", dataset.name, version=dataset.version, url=dataset.url)
+    show_chain(sentence, job.setup.store, dataset=label)
+    log.info("%s", sentence)
 
 
-@task(name="show adapter", cache_policy=NO_CACHE)
+@stage_task(name="show adapter")
 def show_adapter(adapter: AdapterRef, job: TrainJob) -> None:
-    """Which data it was trained on and where it lies."""
-    create_markdown_artifact(
-        key=f"adapter-{adapter.name}",
-        markdown=(
-            f"# {adapter.name}@{adapter.version}\n\n"
-            f"| dataset | steps | loss | resumed from |\n|---|---|---|---|\n"
-            f"| {job.dataset} | {adapter.steps} | {adapter.loss:.4f} | {adapter.resumed_from} |\n\n"
-            f"`{adapter.url}`\n"
-        ),
-    )
+    """Which data it was trained on, how, and where it lies."""
+    label = f"{adapter.name}@{adapter.version}"
+    show_chain(f"{label} is trained", job.store, adapter=label)
     announce("adapter.trained", adapter.name, version=adapter.version, url=adapter.url)
 
 
-@task(name="show report", cache_policy=NO_CACHE)
+@stage_task(name="show report")
 def show_report(report: ReportRef, job: EvaluateJob) -> None:
-    """The decision, the scores and the first sheet."""
-    found = read_report(report, job.store)
-    create_table_artifact(
-        key=f"scores-{report.name}",
-        table=[{"score": name, **score.to_json()} for name, score in found.scores.items()],
-        description=f"{found.adapter}: {found.decision.outcome}. {found.decision.reasons[0]}",
-    )
+    """The decision, the scores, a sheet and the report's link."""
+    store, found = Store(job.store), read_report(report, job.store)
     folder = f"reports/{report.name}/{report.version}"
+    decision, reason = found.decision.outcome, found.decision.reasons[0]
+    headline = f"{found.adapter}: {decision}"
+    create_table_artifact(
+        key=key_of(f"scores-{report.name}"),
+        table=[{"score": name, **score.to_json()} for name, score in found.scores.items()],
+        description=f"{headline}. {reason}",
+    )
     for sheet in found.sheets[:1]:
         create_image_artifact(
-            image_url=thumbnail(Store(job.store).read(f"{folder}/{sheet}")),
-            key=f"sheet-{report.name}",
-            description=f"The report is `{report.url}/report.html`",
+            image_url=data_uri(store.read(f"{folder}/{sheet}")),
+            key=key_of(f"sheet-{report.name}"),
+            description=f"{headline}. {link(store, f'{folder}/report.html', 'The report')}",
         )
-    promoted = found.decision.outcome == "promoted" and job.promote
-    announce(
-        "adapter.promoted" if promoted else "adapter.refused",
-        report.name,
-        adapter=found.adapter,
-        reason=found.decision.reasons[0],
-    )
+    show_chain(headline, job.store, dataset=found.dataset, adapter=found.adapter, report=report)
+    if decision == "promoted" and job.promote:
+        announce("adapter.promoted", report.name, adapter=found.adapter, reason=reason)
+    elif decision == "refused":
+        announce("adapter.refused", report.name, adapter=found.adapter, reason=reason)
 
 
 def ledger_rows(ledger: Ledger) -> list[dict[str, Any]]:
     """One row a stage, in the order of the stages."""
     return [{"stage": stage, **tally.to_json()} for stage, tally in ledger.items()]
-
-
-def thumbnail(picture: bytes) -> str:
-    """A picture as a small JPEG data URI, which the UI shows without any other server."""
-    with Image.open(io.BytesIO(picture)) as opened:
-        small = opened.convert("RGB")
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    out = io.BytesIO()
-    small.save(out, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"

@@ -7,15 +7,24 @@ child's log streams into the run, and cancelling the run lets the child save bef
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sys
 from typing import Any
 
 from iclora.presets import load_config
-from iclora.store import Store
+from iclora.store import Store, write_whole
 from schemas.adapter import AdapterRef
 from schemas.job import TrainJob
-from tasks.child import run_child
-from tasks.names import stage_task
+from tasks import devices, places
+from tasks.child import Work, log, run_child
+from tasks.names import longest, run_name, stage_task
+from tasks.secrets import load_secrets
+from tasks.watch_training import watch_training
+
+LAUNCH = "ICLORA_LAUNCH"
+"""Environment variable: options of ``accelerate launch`` in place of one process a GPU, such as
+``--config_file fsdp.yaml``."""
 
 
 @stage_task(name="plan training")
@@ -23,19 +32,23 @@ def plan_training(
     dataset: str, preset: str, name: str, store: str, overrides: dict[str, Any]
 ) -> TrainJob:
     """Resolves the settings."""
-    return TrainJob(store=store, name=name, config=load_config(preset, overrides), dataset=dataset)
+    home = places.home(store)
+    load_secrets(home)
+    config = load_config(preset, overrides)
+    return TrainJob(store=Store(home).url, name=name, config=config, dataset=dataset)
 
 
 @stage_task(name="train", task_run_name="train {job.name}", tags=["gpu"])
 def train(job: TrainJob) -> AdapterRef:
     """Trains in a child process; a retry resumes from the last checkpoint."""
-    relative = f"jobs/train-{job.fingerprint}.json"
     store = Store(job.store)
-    config = store.work / relative
-    config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(job.config.to_text(), encoding="utf-8")
-    command = [sys.executable, "-m", "iclora", "train", job.dataset, "--config", str(config)]
-    answer = run_child([*command, "--name", job.name, "--store", job.store, "--json"])
+    config = store.work / "jobs" / f"train-{job.name}-{job.fingerprint}.json"
+    write_whole(config, job.config.to_text().encode())
+    command = [*launcher(), "iclora", "train", job.dataset, "--config", str(config)]
+    command += ["--name", job.name, "--store", job.store, "--json"]
+    log.info("by hand: %s", shlex.join(command))
+    with devices.turn(f"the training of {job.name}", run_name()) as locks, watch_training(job):
+        answer = run_child(Work(command, config.with_suffix(".log"), locks, longest()))
     adapter = json.loads(answer)
     return AdapterRef(
         name=job.name,
@@ -45,3 +58,15 @@ def train(job: TrainJob) -> AdapterRef:
         loss=adapter["loss"],
         resumed_from=adapter["resumed_from"],
     )
+
+
+def launcher() -> list[str]:
+    """``accelerate launch`` with a process for every GPU, or as the environment says."""
+    start = [sys.executable, "-m", "accelerate.commands.launch", "--quiet"]
+    if given := os.environ.get(LAUNCH):
+        return [*start, *shlex.split(given), "-m"]
+    gpus = len(devices.gpus())
+    start += ["--num_processes", str(gpus or 1), "--num_machines", "1"]
+    start += ["--mixed_precision", "no", "--dynamo_backend", "no"]  # the configuration's to say
+    start += [] if gpus else ["--cpu"]
+    return [*start, *(["--multi_gpu"] if gpus > 1 else []), "-m"]

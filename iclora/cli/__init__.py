@@ -7,6 +7,7 @@ bugs show a traceback.
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from iclora.cli.app import run
@@ -16,4 +17,6 @@ __all__ = ["main"]
 
 def main() -> None:
     """The entry point of the ``iclora`` script."""
+    # Some libraries give the root logger a handler, which would say everything a second time.
+    logging.getLogger("iclora").propagate = False
     sys.exit(run(sys.argv[1:]))

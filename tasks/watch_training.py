@@ -1,0 +1,116 @@
+"""A training under way, as the UI shows it: how far, how well, the latest sheet.
+
+Read from what the child leaves in its folder of running work; nothing is asked of the child.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from iclora.store import Store
+from iclora.training.journal import Row, read_rows
+from schemas.adapter import CheckpointState
+from schemas.job import TrainJob
+from tasks.devices import gpu_hours
+from tasks.live import Live, updating
+from tasks.pictures import data_uri
+
+ROWS = 20
+"""Of the table of losses, spread over the steps so far."""
+
+
+class TrainingWatch:
+    """Shows one training.
+
+    Args:
+        job: the training.
+    """
+
+    def __init__(self, job: TrainJob) -> None:
+        self._job, self._store = job, Store(job.store)
+        self._began = time.monotonic()
+        self._first: tuple[float, int] | None = None
+        self._folder: Path | None = None
+        self._progress = Live("progress", f"train-{job.name}")
+        self._losses = Live("table", f"losses-{job.name}")
+        self._sheet = Live("image", f"sheet-{job.name}")
+
+    def show(self) -> None:
+        """Brings the artifacts up to date."""
+        self._folder = self._folder or find_running(self._store, self._job)
+        if self._folder is None or not self._folder.is_dir():
+            return
+        rows = read_rows(self._folder / "metrics.jsonl")
+        if rows:
+            steps = self._job.config.train.steps
+            self._progress.show(round(100 * rows[-1]["step"] / steps, 1), self.sentence(rows))
+            self._losses.show(loss_table(rows), "Loss and validation, mean since the row before")
+        if sheets := sorted((self._folder / "renders").glob("*.jpg")):
+            said = f"{sheets[-1].stem}: the base on the left, the adapter on the right"
+            self._sheet.show(data_uri(sheets[-1].read_bytes()), said)
+
+    def sentence(self, rows: list[Row]) -> str:
+        """Where the training stands, in a line."""
+        step, steps, now = rows[-1]["step"], self._job.config.train.steps, time.monotonic()
+        self._first = self._first or (now, step)
+        pieces = [f"step {step} of {steps}"]
+        losses = [row["loss"] for row in rows if row.get("loss") is not None]
+        if losses:
+            recent = losses[-ROWS:]
+            pieces.append(f"loss {sum(recent) / len(recent):.4f}")
+        found = [row["validation"]["all"] for row in rows if row.get("validation")]
+        pieces += [f"validation {found[-1]:.4f}"] if found else []
+        since, before = self._first
+        if before < step < steps:
+            left = (now - since) / (step - before) * (steps - step)
+            pieces.append(f"about {timedelta(seconds=round(left))} left")
+        return ", ".join([*pieces, gpu_hours(now - self._began)])
+
+
+@contextmanager
+def watch_training(job: TrainJob) -> Generator[None]:
+    """Shows a training while the block runs."""
+    with updating(TrainingWatch(job).show):
+        yield
+
+
+def find_running(store: Store, job: TrainJob) -> Path | None:
+    """The folder of running work of a training: the newest whose checkpoint is of this job."""
+    pattern = f"{job.name}-*/checkpoints/step-*/state.json"
+    for file in sorted((store.work / "training").glob(pattern), key=_age):
+        identity = CheckpointState.from_text(file.read_bytes()).identity
+        if identity.name == job.name and identity.config == job.config:
+            return file.parents[2]
+    return None
+
+
+def loss_table(rows: list[Row]) -> list[dict[str, Any]]:
+    """Some twenty rows: the step, the mean loss since the row before, the validation's loss."""
+    losses = [(row["step"], row["loss"]) for row in rows if row.get("loss") is not None]
+    checks = {row["step"]: row["validation"]["all"] for row in rows if row.get("validation")}
+    table: list[dict[str, Any]] = []
+    start = 0
+    for number in range(1, ROWS + 1):
+        end = len(losses) * number // ROWS
+        if end > start:
+            part = losses[start:end]
+            found = [checks[step] for step, _ in part if step in checks]
+            mean = sum(loss for _, loss in part) / len(part)
+            table.append(
+                {
+                    "step": part[-1][0],
+                    "loss": round(mean, 4),
+                    "validation": round(found[-1], 4) if found else "",
+                }
+            )
+            start = end
+    return table
+
+
+def _age(file: Path) -> float:
+    return -file.stat().st_mtime
