@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from iclora.cli.console import answer, note_miniature, tell
+from iclora.cli.console import answer, note_miniature
 from iclora.cli.options import (
     DEFAULT_PRESET,
     DEFAULT_STORE,
@@ -24,7 +24,7 @@ from iclora.errors import BadConfig
 if TYPE_CHECKING:
     from schemas.adapter import AdapterRef
     from schemas.config import Config
-    from schemas.training import StepReport, TrainPlan
+    from schemas.training import TrainPlan
 
 ConfigFile = Annotated[
     Path | None,
@@ -37,9 +37,6 @@ Resume = Annotated[
     str, typer.Option("--resume", metavar="VERSION", help="The run that this must continue.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
-
-_TOLD = 20
-"""Lines of progress in a run."""
 
 
 def train(  # noqa: PLR0913 - an option is a parameter
@@ -58,6 +55,7 @@ def train(  # noqa: PLR0913 - an option is a parameter
     """Trains an adapter, or goes on where it was stopped."""
     resolved, called = _resolve(preset, config, ai_toolkit, overrides)
     note_miniature(resolved, base=True)
+    from iclora.cli.train_progress import train_progress
     from iclora.shards import open_dataset
     from iclora.training import plan_training, train_adapter
 
@@ -67,7 +65,8 @@ def train(  # noqa: PLR0913 - an option is a parameter
         answer(plan.to_json(), _plan_text(plan), as_json=as_json)
         return
     called = name or called or open_dataset(there, dataset).manifest.name
-    made = train_adapter(there, dataset, resolved, called, progress=_tell_step, resume=resume)
+    with train_progress() as watch:
+        made = train_adapter(there, dataset, resolved, called, progress=watch, resume=resume)
     answer(
         {
             "adapter": made.name,
@@ -113,13 +112,3 @@ def _plan_text(plan: TrainPlan) -> str:
         for b in plan.buckets
     ]
     return "\n".join(lines)
-
-
-def _tell_step(report: StepReport) -> None:
-    """A line now and then; the first step's shows that it runs."""
-    every = max(1, report.steps // _TOLD)
-    if report.step == 1 or report.step % every == 0 or report.step == report.steps:
-        tell(
-            f"step {report.step}/{report.steps}  loss {report.loss:.4f}  "
-            f"{report.tokens_per_second:.0f} tokens/s  {report.seconds_left:.0f} s left"
-        )

@@ -1,4 +1,11 @@
-"""``metrics.jsonl``: one line a step, and nothing in it that differs between equal runs."""
+"""``metrics.jsonl``: one line a step, and nothing in it that differs between equal runs.
+
+A step's row is ``{"step": 1.., "loss", "norm", "lr", "panels": [loss of each panel]}``; ``norm`` is
+the gradient's before it is clipped, a panel without a measured token says -1. A step that was
+skipped has ``"loss": null`` and nothing else. After a validation comes a row ``{"step",
+"validation": {"all", "t=0.5", …, "panel-1", …}}``. ``tensorboard/`` beside it holds the same
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +14,12 @@ import os
 from pathlib import Path
 from typing import Any, cast
 
+from iclora.training.board import Board
+
 Row = dict[str, Any]
+
+BOARD = "tensorboard"
+"""The folder of TensorBoard's copy, beside the journal."""
 
 
 class Journal:
@@ -17,19 +29,23 @@ class Journal:
         kept = [row for row in read_rows(path) if row["step"] <= step]
         path.write_text("".join(map(_line, kept)), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8")
+        self._board = Board(path.with_name(BOARD), kept)
 
     def write(self, row: Row) -> None:
         """Adds a row; floats are rounded to six digits."""
-        self._file.write(_line({key: _rounded(value) for key, value in row.items()}))
+        rounded: Row = _rounded(row)
+        self._file.write(_line(rounded))
         self._file.flush()
+        self._board.write(rounded)
 
     def sync(self) -> None:
         """Makes everything so far survive a power cut."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the files."""
         self._file.close()
+        self._board.close()
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -56,4 +72,6 @@ def _rounded(value: Any) -> Any:
         return float(f"{value:.6g}")
     if isinstance(value, list):
         return [_rounded(part) for part in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in cast("Row", value).items()}
     return value

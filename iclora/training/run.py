@@ -29,7 +29,7 @@ from iclora.training.job import (
     read_material,
     tokens_of,
 )
-from iclora.training.journal import final_loss
+from iclora.training.journal import BOARD, final_loss
 from iclora.training.learner import Learner
 from iclora.training.loop import Loop, Parts, Watch
 from iclora.training.lora import add_lora, load_start, lora_header, save_lora
@@ -174,6 +174,7 @@ def _publish(job: Job, loop: Loop, parts: Parts, seconds: float, counts: dict[st
         save_lora(folder / f"{name}.safetensors", parts.machine.learner.average, header, dtype)
         save_lora(folder / f"{name}-raw.safetensors", parts.machine.learner.tensors, header, dtype)
         shutil.copy2(job.work / "metrics.jsonl", folder / "metrics.jsonl")
+        shutil.copytree(job.work / BOARD, folder / BOARD)
         shutil.copytree(
             job.work / "checkpoints", folder / "checkpoints", copy_function=_link_or_copy
         )
