@@ -1,9 +1,13 @@
 """Brings the orchestrator up on one machine, and down, without losing anything.
 
-``up`` starts what is not running yet (server with UI, one worker a pool), creates pools,
-automations and deployments, and writes ``prefect.toml`` so that every command in this checkout
-finds the server. ``down`` stops what ``up`` started and removes ``prefect.toml``; the database and
-the store stay. Both may be repeated.
+``up`` starts what is not running yet (server with UI, the store's pages, one worker a pool),
+creates pools, automations and deployments, and writes ``prefect.toml`` so that every command in
+this checkout finds the server. ``down`` stops what ``up`` started and removes ``prefect.toml``; the
+database and the store stay. Both may be repeated.
+
+Everything started inherits the environment: Prefect's own variables decide where the server keeps
+its data (``PREFECT_SERVER_DATABASE_CONNECTION_URL=postgresql+asyncpg://user@host/name``) and
+listens (``PREFECT_SERVER_API_PORT``), ``ICLORA_STORE`` names the default store.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from pathlib import Path
 import httpx
 
 from iclora.errors import IcloraError
+from tasks.places import PAGES
 from tasks.pools import POOLS
 
 log = logging.getLogger("iclora.operate")
@@ -45,12 +50,13 @@ def up() -> None:
         _start("server", ["prefect", "server", "start"], environment)
         _await_server()
     SETTINGS.write_text(f'[api]\nurl = "{api_url()}"\n', encoding="utf-8")
+    _start("pages", ["python", "-m", "tasks.pages", *_pages_arguments()], environment)
     # In a process of its own: this one's Prefect read its settings before the server was up.
-    _run(["python", "-m", "tasks.pools"], environment)
-    _run(["prefect", "--no-prompt", "deploy", "--all"], environment)
+    _run(["python", "-m", "tasks.deploy", str(STATE / "deployed")], environment)
     for pool in POOLS:
         _start(f"worker-{pool}", ["prefect", "worker", "start", "--pool", pool], environment)
     log.info("The UI is at %s", api_url().removesuffix("/api"))
+    log.info("Reports and pages are at %s", pages_url())
 
 
 def down() -> None:
@@ -58,6 +64,16 @@ def down() -> None:
     for file in sorted(STATE.glob("*.pid"), reverse=True):
         _stop(file)
     SETTINGS.unlink(missing_ok=True)
+
+
+def pages_url() -> str:
+    """The address of the store's pages: the environment's, else the port after the server's."""
+    port = (httpx.URL(api_url()).port or 4200) + 1
+    return os.environ.get(PAGES, f"http://127.0.0.1:{port}")
+
+
+def _pages_arguments() -> list[str]:
+    return [str(httpx.URL(pages_url()).port), str(STATE / "notices.jsonl")]
 
 
 def _environment() -> dict[str, str]:
@@ -69,11 +85,11 @@ def _environment() -> dict[str, str]:
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
             "prefect.server.concurrency.lease_storage.filesystem"
         ),
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "DO_NOT_TRACK": "1",
         "ICLORA_HOME": str(Path.cwd()),
+        PAGES: pages_url(),
     }
     return {**os.environ, **own}
 
@@ -134,11 +150,12 @@ def _alive(file: Path) -> bool:
 
 
 def _is_ours(pid: int) -> bool:
-    """Whether the process lives and is Prefect: ids are reused after a reboot."""
+    """Whether the process lives and is one of these: ids are reused after a reboot."""
     try:
-        return "prefect" in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
+        command = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
     except FileNotFoundError:
         return False
+    return "prefect" in command or "tasks.pages" in command
 
 
 def _stop(file: Path) -> None:

@@ -55,7 +55,7 @@ def show_dataset(
         sentence = f"Nothing new: {label} is unchanged."
     else:
         sentence = f"{label} is new: {dataset.samples} samples."
-        announce("dataset.published", dataset.name, version=dataset.version, url=dataset.url)
+        announce("dataset.published", dataset.name, dataset=label, store=job.setup.store)
     show_chain(sentence, job.setup.store, dataset=label)
     log.info("%s", sentence)
 
@@ -65,7 +65,7 @@ def show_adapter(adapter: AdapterRef, job: TrainJob) -> None:
     """Which data it was trained on, how, and where it lies."""
     label = f"{adapter.name}@{adapter.version}"
     show_chain(f"{label} is trained", job.store, adapter=label)
-    announce("adapter.trained", adapter.name, version=adapter.version, url=adapter.url)
+    announce("adapter.trained", adapter.name, adapter=label, store=job.store)
 
 
 @stage_task(name="show report")
@@ -88,7 +88,7 @@ def show_report(report: ReportRef, job: EvaluateJob) -> None:
         )
     show_chain(headline, job.store, dataset=found.dataset, adapter=found.adapter, report=report)
     if decision == "promoted" and job.promote:
-        announce("adapter.promoted", report.name, adapter=found.adapter, reason=reason)
+        announce("adapter.promoted", report.name, adapter=found.adapter, store=job.store)
     elif decision == "refused":
         announce("adapter.refused", report.name, adapter=found.adapter, reason=reason)
 
