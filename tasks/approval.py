@@ -44,7 +44,7 @@ def ask_and_promote(adapter: str, report: ReportRef, store: str) -> ReportRef:
         announce("adapter.refused", report.name, adapter=adapter, reason="refused by a person")
         return report
     promote(adapter, home(store))
-    announce("adapter.promoted", report.name, adapter=adapter, reason="a person agreed")
+    announce("adapter.promoted", report.name, adapter=adapter, store=home(store))
     return report.model_copy(update={"champion": adapter.partition("@")[2]})
 
 

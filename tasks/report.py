@@ -83,7 +83,7 @@ def show_report(report: ReportRef, job: EvaluateJob) -> None:
     for sheet in found.sheets[:1]:
         create_image_artifact(
             image_url=data_uri(store.read(f"{folder}/{sheet}")),
-            key=key_of(f"sheet-{report.name}"),
+            key=key_of(f"renders-{report.name}"),
             description=f"{headline}. {link(store, f'{folder}/report.html', 'The report')}",
         )
     show_chain(headline, job.store, dataset=found.dataset, adapter=found.adapter, report=report)

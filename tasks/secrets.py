@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import Any
 
 from prefect.blocks.system import Secret
 
@@ -43,7 +44,7 @@ def block_of(variable: str) -> str:
 def _load(variable: str) -> None:
     name = block_of(variable)
     try:
-        block = Secret[str].load(name, _sync=True)  # pyright: ignore[reportCallIssue] - dispatched
+        block: Any = Secret.load(name)
     except ValueError:  # there is no such block
         return
     os.environ[variable] = str(block.get())

@@ -66,7 +66,9 @@ def launcher() -> list[str]:
     if given := os.environ.get(LAUNCH):
         return [*start, *shlex.split(given), "-m"]
     gpus = len(devices.gpus())
+    threads = os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // (gpus or 1))
     start += ["--num_processes", str(gpus or 1), "--num_machines", "1"]
+    start += ["--num_cpu_threads_per_process", str(threads)]
     start += ["--mixed_precision", "no", "--dynamo_backend", "no"]  # the configuration's to say
     start += [] if gpus else ["--cpu"]
     return [*start, *(["--multi_gpu"] if gpus > 1 else []), "-m"]

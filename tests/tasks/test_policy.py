@@ -1,0 +1,121 @@
+"""Retries that help, devices taken in turns, secrets that stay out of parameters."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+
+import pytest
+from prefect import flow
+from prefect.blocks.system import Secret
+
+from iclora.errors import BadConfig, BadInput
+from iclora.locks import is_held, only_one
+from iclora.presets import load_config
+from tasks import devices, names
+from tasks.child import ChildTimeout
+from tasks.secrets import load_secrets
+from tasks.training import LAUNCH, launcher
+
+
+@pytest.mark.usefixtures("prefect")
+@pytest.mark.parametrize(
+    ("error", "tries"), [(OSError("the disk"), 3), (BadInput("no film"), 1), (ChildTimeout("x"), 1)]
+)
+def test_a_persons_mistake_is_not_tried_again(error, tries):
+    count = 0
+
+    @names.stage_task(retry_delay_seconds=0)
+    def fails():
+        nonlocal count
+        count += 1
+        raise error
+
+    @flow
+    def run():
+        fails()
+
+    with pytest.raises(type(error)):
+        run()
+    assert count == tries
+
+
+@pytest.fixture
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+@pytest.mark.usefixtures("_own_folder")
+@pytest.mark.parametrize(
+    ("visible", "held"),
+    [("0,2", ["gpu-0.lock", "gpu-2.lock"]), ("", ["cpu.lock"]), ("-1", ["cpu.lock"])],
+)
+def test_a_lock_for_every_device_that_is_visible(monkeypatch, tmp_path, visible, held):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with devices.turn("a test", "run a") as locks:
+        files = sorted(tmp_path.rglob("*.lock"))
+        assert [file.name for file in files] == held
+        assert all(map(is_held, files))
+        assert len(locks) == len(held)
+    assert not any(map(is_held, files))
+
+
+def test_who_comes_second_waits_and_says_for_whom(tmp_path, caplog):
+    order = []
+
+    def second():
+        with only_one(tmp_path / "lock", "the second"):
+            order.append("second")
+
+    with only_one(tmp_path / "lock", "the first", "run first"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        while not caplog.records:
+            time.sleep(0.01)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    assert "the second waits for run first" in caplog.text
+
+
+def test_gpu_hours_count_every_gpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert devices.gpu_hours(1800) == "1.00 GPU hours"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert devices.gpu_hours(1800) == "0.00 GPU hours"
+
+
+def test_a_process_for_every_gpu_or_what_the_environment_says(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert "--num_processes 2" in " ".join(launcher())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "--cpu" in launcher()
+    monkeypatch.setenv(LAUNCH, "--config_file 'my fsdp.yaml'")
+    assert launcher()[-3:] == ["--config_file", "my fsdp.yaml", "-m"]
+
+
+def test_the_longest_time_is_hours(monkeypatch):
+    assert names.longest() == 0
+    monkeypatch.setenv(names.LONGEST, "1.5")
+    assert names.longest() == 5400
+    monkeypatch.setenv(names.LONGEST, "long")
+    with pytest.raises(BadConfig, match="no number of hours"):
+        names.longest()
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_secret_comes_from_the_environment_or_else_from_its_block(monkeypatch, caplog):
+    config = load_config(
+        "miniature",
+        {"caption.captioner.kind": "server", "caption.captioner.key_variable": "MY_VLM_KEY"},
+    )
+    Secret(value="from the block").save("my-vlm-key")
+    monkeypatch.setenv("MY_VLM_KEY", "from the environment")
+    load_secrets("./store", config)
+    assert os.environ["MY_VLM_KEY"] == "from the environment"
+    monkeypatch.delenv("MY_VLM_KEY")
+    load_secrets("./store", config)
+    assert os.environ.pop("MY_VLM_KEY") == "from the block"
+    assert "from the block" not in caplog.text

@@ -1,0 +1,113 @@
+"""What the UI shows of a running build or training."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from prefect import flow
+
+from iclora.presets import load_config
+from iclora.store import Store
+from schemas.adapter import CheckpointState, Progress, RunIdentity
+from schemas.job import TrainJob
+from schemas.verdict import Tally
+from tasks.live import LONGEST, SHORTEST, Live, key_of, pause, updating
+from tasks.watch_build import ROWS, Part, rows
+from tasks.watch_training import TrainingWatch, find_running, loss_table
+
+
+def tally(seen, kept, rejected=0):
+    counts = {"in": seen, "kept": kept, "rejected": rejected, "failed": seen - kept - rejected}
+    return Tally.model_validate(counts)
+
+
+def test_updates_are_rare_in_a_long_run():
+    assert pause(0) == SHORTEST
+    assert pause(500) == 10
+    assert pause(100_000) == LONGEST
+
+
+def test_a_datasets_name_becomes_a_key_that_prefect_takes():
+    assert key_of("caption-My_films") == "caption-my-films"
+
+
+def test_a_stages_table_begins_with_the_sum_and_the_sources_that_lost_most():
+    parts = [
+        Part("a", tally(5, 5), {}),
+        Part("b", tally(5, 1, 3), {"blurred": 3, "unreadable": 1}),
+    ]
+    first, second, third = rows(parts)
+    assert first == {
+        "source": "all", "in": 10, "kept": 6, "rejected": 3, "failed": 1,
+        "reasons": "blurred 3, unreadable 1",
+    }  # fmt: skip
+    assert [second["source"], third["source"]] == ["b", "a"]
+    many = [Part(str(number), tally(1, 1), {}) for number in range(ROWS + 5)]
+    assert len(rows(many)) == ROWS + 1
+    assert rows(many)[0]["in"] == ROWS + 5
+
+
+def test_losses_are_means_between_rows_with_the_validation_where_it_was_made():
+    journal = [{"step": step, "loss": float(step)} for step in range(1, 41)]
+    journal.insert(20, {"step": 20, "validation": {"all": 0.5}})
+    journal[4] = {"step": 5, "loss": None}
+    table = loss_table(journal)
+    assert len(table) == 20
+    assert table[-1] == {"step": 40, "loss": 39.5, "validation": ""}
+    assert [row["step"] for row in table if row["validation"] == 0.5] == [20]
+    assert loss_table([]) == []
+
+
+def test_the_running_work_of_a_job_is_found_by_what_it_is(store: Store):
+    config = load_config("miniature")
+    job = TrainJob(store=store.url, name="films", config=config, dataset="films")
+    other = load_config("miniature", {"train.steps": 7})
+    for version, known in (("aa", other), ("bb", config)):
+        identity = RunIdentity(name="films", version=version, dataset="d@1", base="b", config=known)
+        folder = store.work / "training" / f"films-{version}" / "checkpoints" / "step-00000000"
+        folder.mkdir(parents=True)
+        state = CheckpointState(identity=identity, progress=Progress(step=0))
+        (folder / "state.json").write_text(state.to_text())
+    found = find_running(store, job)
+    assert found == store.work / "training" / "films-bb"
+    watch = TrainingWatch(job)
+    journal = [{"step": 1, "loss": 0.25}, {"step": 1, "validation": {"all": 0.5}}]
+    assert "step 1 of 300, loss 0.2500, validation 0.5000" in watch.sentence(journal)
+    assert find_running(store, job.model_copy(update={"name": "others"})) is None
+
+
+@pytest.mark.usefixtures("prefect")
+def test_an_artifact_is_made_once_and_then_updated():
+    from prefect.client.orchestration import get_client
+
+    table = Live("table", "stage_of-films")
+
+    @flow
+    def shows():
+        table.show([{"kept": 1}], "one")
+        table.show([{"kept": 1}], "one")
+        table.show([{"kept": 2}], "two")
+
+    shows()
+    with get_client(sync_client=True) as client:
+        answer = client.request("POST", "/artifacts/filter", json={}).json()
+    (found,) = [one for one in answer if one["key"] == "stage-of-films"]
+    assert json.loads(found["data"]) == [{"kept": 2}]
+    assert found["description"] == "two"
+    assert found["flow_run_id"]
+
+
+def test_what_cannot_be_shown_never_fails_the_work():
+    called = []
+
+    def update():
+        called.append(1)
+        raise OSError("the server is away")
+
+    with updating(update):
+        pass
+    assert called == [1]
+    with pytest.raises(KeyError), updating(update):
+        raise KeyError
+    assert called == [1, 1]
