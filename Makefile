@@ -32,6 +32,9 @@ check: $(READY)  ## lint, types and import contracts
 test: check  ## what CI runs: checks and tests
 	$(BIN)/python -m pytest -m 'not slow'
 
+docs: $(READY)  ## write the generated pages anew
+	$(BIN)/python docs/generate.py
+
 demo: $(READY)  ## the whole chain on the miniature
 	$(BIN)/iclora demo
 
@@ -41,4 +44,4 @@ up: $(READY)  ## server with UI, pools, deployments and workers on this machine
 down: $(READY)  ## take all of it down; nothing is lost
 	$(BIN)/python -m tasks.operate down
 
-.PHONY: help setup format check test demo up down
+.PHONY: help setup format check test docs demo up down

@@ -1,0 +1,133 @@
+"""The pages on writing a source, a captioner and a family: what they say to do works."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE, CAPTIONER, FAMILY = (
+    f"docs/write-a-{what}.md" for what in ("source", "captioner", "model-family")
+)
+SHOTS = 12
+
+
+@pytest.fixture
+def tree(tmp_path, seed_place, blocks):
+    """Gives a copy of the packages with a page's files and changes in it."""
+
+    def make(page: str) -> Path:
+        here = tmp_path / "tree"
+        for package in ("schemas", "iclora"):
+            shutil.copytree(ROOT / package, here / package)
+        shutil.copytree(seed_place, here, dirs_exist_ok=True)
+        np.save(here / "frames.npy", scenes())
+        for block in blocks(page):
+            if block.language == "diff":
+                apply = ["git", "apply", "-C1", "-"]
+                subprocess.run(apply, cwd=here, input=block.text, text=True, check=True)
+            elif block.word not in ("", "slow", "elsewhere"):
+                (here / block.word).write_text(block.text, encoding="utf-8")
+        return here
+
+    return make
+
+
+def scenes() -> np.ndarray:
+    """A frame of each of a film's first shots."""
+    from iclora.miniature.film import film_frame
+    from iclora.miniature.script import film_script
+
+    film = film_script(1)
+    return np.stack([np.asarray(film_frame(film, shot, 3)) for shot in film.shots[:SHOTS]])
+
+
+def python(here: Path, code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=here, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("page", [SOURCE, CAPTIONER, FAMILY])
+def test_its_files_and_changes_fit_the_code(page, tree, blocks):
+    here = tree(page)
+    ours = [b.word for b in blocks(page) if b.language == "python" and "/" in b.word]
+    lint = ["ruff", "check", "--quiet", "--config", str(ROOT / "pyproject.toml")]
+    ignored = ["--ignore", "D100,PLR2004,S603"]  # a page is read beside its text
+    subprocess.run([Path(sys.executable).parent / lint[0], *lint[1:], *ignored, *ours],
+                   cwd=here, check=True)  # fmt: skip
+
+
+def test_the_source_is_read(tree):
+    said = python(
+        tree(SOURCE),
+        "from iclora.ingest import ingest_source, resolve_sources\n"
+        "from iclora.presets import load_config\n"
+        "from iclora.stages import result_of\n"
+        "from iclora.store import Store\n"
+        "from schemas.stage import Ingested\n"
+        "store, config = Store('store'), load_config('miniature')\n"
+        "open('bad.npy', 'wb').write(b'no array')\n"
+        "sources, _ = resolve_sources(['frames.npy', 'bad.npy'], config.ingest)\n"
+        "for source in sources:\n"
+        "    found = result_of(store, ingest_source(store, source, config), Ingested)\n"
+        "    print(len(found.frames), [v.reason for v in found.verdicts])\n",
+    )
+    assert said.splitlines() == [f"{SHOTS} {[''] * SHOTS}", "0 ['bad_stack']"]
+
+
+def test_the_captioner_answers(tree):
+    here = tree(CAPTIONER)
+    said = python(
+        here,
+        "import io\n"
+        "from PIL import Image\n"
+        "from iclora.captions.ask import Request, ask_all\n"
+        "from iclora.captions.desk import _captioner\n"
+        "from schemas.captioning import CaptionerParams\n"
+        "file = io.BytesIO()\n"
+        "Image.new('RGB', (8, 8), (250, 200, 90)).save(file, 'JPEG')\n"
+        "one = Request((file.getvalue(),), 'Describe the picture.')\n"
+        f"good, bad = {sys.executable + ' describe.py'!r}, {sys.executable + ' missing.py'!r}\n"
+        "for model in (good, bad):\n"
+        "    params = CaptionerParams(kind='program', model=model)\n"
+        "    print(ask_all(_captioner(params), [one])[0])\n",
+    )
+    good, bad = said.splitlines()
+    assert "a warm picture of a person in bright light" in good
+    assert bad.startswith("Failure(why='nonsense'")
+
+
+def test_the_family_changes_the_attention(tree):
+    said = python(
+        tree(FAMILY),
+        "import re, torch\n"
+        "from iclora.models.families import load_family\n"
+        "from iclora.presets import load_config\n"
+        "family = load_family(load_config('attention-only').base.family)\n"
+        "model = family.full_size()\n"
+        "linears = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]\n"
+        "print(sum(bool(re.fullmatch(family.lora_targets, name)) for name in linears))\n",
+    )
+    assert int(said) == 19 * 8 + 38 * 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [SOURCE, CAPTIONER, FAMILY])
+def test_its_commands_work(page, tree, blocks):
+    here = tree(page)
+    for block in blocks(page):
+        if block.word == "slow":
+            text = re.sub(
+                r"^iclora ", f"{sys.executable} -m iclora ", block.text, flags=re.MULTILINE
+            )
+            text = text.replace("model=python ", f"model={sys.executable} ")
+            subprocess.run(["bash", "-euo", "pipefail", "-c", text], cwd=here, check=True)
