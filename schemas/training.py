@@ -109,6 +109,10 @@ class FaultParams(Schema):
 class TrainParams(Schema):
     """One training run."""
 
+    trainer: Literal["iclora", "ai-toolkit"] = "iclora"
+    """``ai-toolkit``: hands dataset and settings to the checkout that the environment's
+    ``ICLORA_AI_TOOLKIT`` names, and collects what it made."""
+
     steps: PositiveInt = 5000
     """Optimizer steps."""
 
@@ -172,7 +176,8 @@ class TrainParams(Schema):
 
 
 KeyStatus = Literal["honoured", "approximated", "ignored upstream", "refused", "unknown"]
-"""``refused``: AI-Toolkit would do something that iclora does not; training stops with the note."""
+"""``refused``: AI-Toolkit knows the key or value and iclora does not, so none of the other words
+would be true; training stops with the note."""
 
 
 class Explained(Schema):

@@ -40,8 +40,7 @@ pipe.load_lora_weights(".", weight_name="{name}.safetensors")
 picture = pipe("{example}", width={width}, height={height}).images[0]
 ```
 
-`{name}.safetensors` holds the moving average of the weights, `{name}-raw.safetensors` the last
-ones; both have alpha = rank. `run.json` says how they were made.
+{files} `run.json` says how they were made.
 """
 
 
@@ -69,15 +68,26 @@ def write_card(path: Path, record: RunRecord, dataset: DatasetManifest) -> None:
             loss=record.loss,
             validation=_validation(record),
             warnings=_warnings(record),
+            files=_files(record),
             example=" ".join([prefix, *(f"{marker} …" for marker in layout.markers)]).strip(),
         ),
         encoding="utf-8",
     )
 
 
+def _files(record: RunRecord) -> str:
+    name = record.name
+    if record.config.train.trainer == "ai-toolkit":
+        return f"`{name}.safetensors` is what AI-Toolkit saved last; alpha = rank."
+    return (
+        f"`{name}.safetensors` holds the moving average of the weights, `{name}-raw.safetensors` "
+        f"the last\nones; both have alpha = rank."
+    )
+
+
 def _validation(record: RunRecord) -> str:
     if not record.validation:
-        return "none: the dataset has no val split"
+        return "none"
     return ", ".join(f"{name} {value:.4f}" for name, value in record.validation.items())
 
 

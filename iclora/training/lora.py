@@ -39,12 +39,7 @@ def add_lora(transformer: Any, family: Family, *, rank: int, seed: int) -> dict[
     Returns:
         The trainable tensors by peft's names, float32, in a fixed order.
     """
-    from peft import LoraConfig
-
-    config = LoraConfig(
-        r=rank, lora_alpha=rank, target_modules=family.lora_targets, init_lora_weights=True
-    )
-    transformer.add_adapter(config)
+    transformer.add_adapter(lora_config(family, rank))
     tensors = lora_tensors(transformer)
     for name, tensor in tensors.items():
         tensor.data = tensor.data.float()
@@ -54,6 +49,15 @@ def add_lora(transformer: Any, family: Family, *, rank: int, seed: int) -> dict[
             start = torch.empty(tensor.shape).uniform_(-bound, bound, generator=generator)
             tensor.data.copy_(start)
     return tensors
+
+
+def lora_config(family: Family, rank: int) -> Any:
+    """Peft's settings of an adapter: every layer that the family names, alpha = rank."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=rank, lora_alpha=rank, target_modules=family.lora_targets, init_lora_weights=True
+    )
 
 
 def lora_tensors(transformer: Any) -> dict[str, Tensor]:
@@ -66,12 +70,11 @@ def lora_tensors(transformer: Any) -> dict[str, Tensor]:
     return dict(sorted(named.items()))
 
 
-def lora_header(transformer: Any, extra: Mapping[str, str]) -> dict[str, str]:
-    """The header's metadata: diffusers' key with peft's settings, and ours."""
-    settings = transformer.peft_config["default"].to_dict()
+def lora_header(settings: Any, extra: Mapping[str, str]) -> dict[str, str]:
+    """The header's metadata: diffusers' key with peft's settings (``LoraConfig``), and ours."""
     flat = {
         f"{PREFIX}{key}": sorted(value) if isinstance(value, set) else value
-        for key, value in settings.items()
+        for key, value in settings.to_dict().items()
     }
     return {
         "format": "pt",
@@ -113,9 +116,7 @@ def load_start(tensors: Mapping[str, Tensor], path: Path, family: Family) -> Non
     """
     if not path.is_file():
         raise BadInput(f"train.lora.start_from: {path} does not exist")
-    found = {
-        name.removeprefix(PREFIX): value for name, value in _diffusers_names(path, family).items()
-    }
+    found = read_lora(path, family)
     unknown = sorted(set(found) - set(tensors))
     if unknown or not found:
         odd = unknown[0] if unknown else "nothing in it"
@@ -127,8 +128,11 @@ def load_start(tensors: Mapping[str, Tensor], path: Path, family: Family) -> Non
     log.info("%d of %d tensors start from %s", len(found), len(tensors), path.name)
 
 
-def _diffusers_names(path: Path, family: Family) -> dict[str, Tensor]:
-    """The file's tensors by diffusers' names, at scale 1."""
+def read_lora(path: Path, family: Family) -> dict[str, Tensor]:
+    """A file's tensors (ours, AI-Toolkit's, kohya's, diffusers') by diffusers' names, at scale 1.
+
+    The names carry no ``transformer.`` in front.
+    """
     import diffusers
 
     state = safetensors.torch.load_file(path)
@@ -137,7 +141,8 @@ def _diffusers_names(path: Path, family: Family) -> dict[str, Tensor]:
     if not any(".lora_down." in name for name in state):  # kohya's converter folds its own alphas
         state = _folded(state, settings)
     pipeline: Any = getattr(diffusers, family.pipeline)
-    return cast("dict[str, Tensor]", pipeline.lora_state_dict(state))
+    found = cast("dict[str, Tensor]", pipeline.lora_state_dict(state))
+    return {name.removeprefix(PREFIX): value for name, value in found.items()}
 
 
 def _folded(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import importlib.metadata
 import logging
-import os
-import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 from iclora.errors import BadInput
-from iclora.store import Store, file_sha256
+from iclora.store import Store
+from iclora.training.ai_toolkit.hand_over import train_there
 from iclora.training.base import load_base, prepare_speed
 from iclora.training.blocks import Recompute
-from iclora.training.card import write_card
 from iclora.training.checkpoint import checkpoints, read_state, refuse_other_run
 from iclora.training.engine import Machine
 from iclora.training.feed import Feed
@@ -29,21 +26,20 @@ from iclora.training.job import (
     read_material,
     tokens_of,
 )
-from iclora.training.journal import BOARD, final_loss
+from iclora.training.journal import final_loss
 from iclora.training.learner import Learner
 from iclora.training.loop import Loop, Parts, Watch
-from iclora.training.lora import add_lora, load_start, lora_header, save_lora
+from iclora.training.lora import add_lora, load_start
+from iclora.training.publish import publish, versions
 from iclora.training.sheets import Sheets, sheet_captions
 from iclora.training.speed import peak_memory
-from iclora.training.stop import stop_requests
+from iclora.training.stop import StopRequest, stop_requests
 from iclora.training.team import Team
 from iclora.training.validate import Validator
-from schemas.adapter import AdapterManifest, AdapterRef, RunRecord
+from schemas.adapter import AdapterRef, RunRecord
 from schemas.config import Config
 
 log = logging.getLogger(__name__)
-
-LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "iclora")
 
 
 def train(
@@ -56,15 +52,22 @@ def train(
     team = Team()
     with _only_one(job, team), stop_requests() as request:
         if not store.exists(f"{job.place}/manifest.json"):
-            material = _prepare(job, team)
-            loop, parts = assemble(job, material, team)
-            seconds = loop.run(request, watch)
-            if team.leads:
-                _publish(job, loop, parts, seconds, material.counts)
-            team.wait()
+            if config.train.trainer == "ai-toolkit":
+                train_there(job, team, request)
+            else:
+                _train_here(job, team, request, watch)
         elif team.leads:
             log.info("%s is trained already", job.place)
     return adapter_ref(store, job.place)
+
+
+def _train_here(job: Job, team: Team, request: StopRequest, watch: Watch) -> None:
+    material = _prepare(job, team)
+    loop, parts = assemble(job, material, team)
+    seconds = loop.run(request, watch)
+    if team.leads:
+        publish(job, _record(job, loop, parts, seconds, material.counts), parts)
+    team.wait()
 
 
 def adapter_ref(store: Store, place: str) -> AdapterRef:
@@ -164,48 +167,9 @@ def assemble(job: Job, material: Material, team: Team) -> tuple[Loop, Parts]:
     return Loop(parts), parts
 
 
-def _publish(job: Job, loop: Loop, parts: Parts, seconds: float, counts: dict[str, int]) -> None:
-    identity, name = job.identity, job.identity.name
-    header = lora_header(parts.machine.transformer, _facts(job, loop.progress.step))
-    record = _record(job, loop, seconds, parts)
-    record = record.model_copy(update={"counts": dict(sorted({**record.counts, **counts}.items()))})
-    with job.store.folder(job.place) as folder:
-        dtype = job.config.train.lora.save_as
-        save_lora(folder / f"{name}.safetensors", parts.machine.learner.average, header, dtype)
-        save_lora(folder / f"{name}-raw.safetensors", parts.machine.learner.tensors, header, dtype)
-        shutil.copy2(job.work / "metrics.jsonl", folder / "metrics.jsonl")
-        shutil.copytree(job.work / BOARD, folder / BOARD)
-        shutil.copytree(
-            job.work / "checkpoints", folder / "checkpoints", copy_function=_link_or_copy
-        )
-        if (job.work / "renders").is_dir():
-            shutil.copytree(job.work / "renders", folder / "renders")
-        (folder / "run.json").write_text(record.to_text(), encoding="utf-8")
-        write_card(folder / "README.md", record, job.dataset.manifest)
-        digests = {
-            str(path.relative_to(folder)): file_sha256(path)
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        }
-        manifest = AdapterManifest(name=name, version=identity.version, digests=digests)
-        (folder / "manifest.json").write_text(manifest.to_text(), encoding="utf-8")
-    job.store.write(f"adapters/{name}/LATEST", f"{identity.version}\n".encode())
-    shutil.rmtree(job.work)
-
-
-def _facts(job: Job, step: int) -> dict[str, str]:
-    return {
-        **job.config.train.lora.notes,
-        "iclora_version": job.identity.version,
-        "iclora_dataset": job.identity.dataset,
-        "iclora_base": job.identity.base,
-        "iclora_step": str(step),
-    }
-
-
-def _record(job: Job, loop: Loop, seconds: float, parts: Parts) -> RunRecord:
+def _record(job: Job, loop: Loop, parts: Parts, seconds: float, more: dict[str, int]) -> RunRecord:
     done = max(1, loop.progress.step - loop.resumed_from)
-    counts = dict(sorted(loop.engine.counts.items()))
+    counts: dict[str, int] = {**loop.engine.counts, **more}
     counts["parameters"] = sum(tensor.numel() for tensor in parts.machine.learner.tensors.values())
     counts["steps_this_stretch"] = done
     return RunRecord(
@@ -228,14 +192,6 @@ def _record(job: Job, loop: Loop, seconds: float, parts: Parts) -> RunRecord:
         peak_memory=round(peak_memory(parts.machine.team.device), 2),
         plan=parts.machine.ladders.describe(),
         waiting=round(loop.engine.waited / max(seconds, 1e-9), 4),
-        counts=counts,
-        versions={library: importlib.metadata.version(library) for library in LIBRARIES},
+        counts=dict(sorted(counts.items())),
+        versions=versions(),
     )
-
-
-def _link_or_copy(source: str, target: str) -> str:
-    try:
-        os.link(source, target)
-    except OSError:  # another disk
-        shutil.copy2(source, target)
-    return target

@@ -9,9 +9,11 @@ import pytest
 import yaml
 
 from iclora.errors import BadConfig, BadInput
+from iclora.presets import load_config
 from iclora.shards.read import open_dataset
 from iclora.training import train_adapter
 from iclora.training.ai_toolkit import explain, export_ai_toolkit, read_ai_toolkit
+from iclora.training.ai_toolkit.keys import SECTIONS, upstream_keys
 from iclora.training.journal import read_rows
 
 FILE = """
@@ -92,7 +94,7 @@ def test_every_key_is_explained(tmp_path):
     assert said[at + "train.gradient_accumulation_steps"].status == "refused"
     assert said[at + "train.batchsize"].status == "unknown"
     assert "train.batch_size" in said[at + "train.batchsize"].note
-    assert said[at + "train.ema_config.ema_decay"].status == "honoured"
+    assert said[at + "train.ema_config.ema_decay"].status == "approximated"
     assert said["meta.version"].status == "honoured"
     assert all(explained.note for explained in said.values())
 
@@ -165,6 +167,67 @@ def test_export_is_a_folder_that_the_reader_honours(store, publish, paint, tmp_p
     assert back.base.model == plain.base.model
     with pytest.raises(BadInput, match="not empty"):
         export_ai_toolkit(open_dataset(store, name), tmp_path / "out", plain)
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes"),
+    [
+        ("movie-shots-flux1-dev", {"train.optimizer.schedule": "linear"}),
+        ("movie-shots-flux1-dev", {"train.noise.sampler": "uniform", "train.weights": "fp8"}),
+        ("movie-shots-flux2-klein-4b", {"train.optimizer.warmup": 10}),
+        ("flux1-schnell", {"train.training_adapter": "a.safetensors"}),
+        ("flux1-dev", {"train.lora.start_from": "b.safetensors"}),
+    ],
+)
+def test_ai_toolkit_reads_every_key_that_is_exported(
+    store, publish, paint, tmp_path, preset, changes
+):
+    """Against the keys that its own config classes read; they were also run on such a file."""
+    known = upstream_keys()
+    name = publish(store, [paint(0, masks=[(0, 0, 8, 4)])])
+    config = load_config(preset, changes)
+    file = export_ai_toolkit(open_dataset(store, name), tmp_path / "out", config, name="mine")
+    tree = yaml.safe_load(file.read_text())
+    assert (file.name, tree["config"]["name"]) == ("mine.yml", "mine")
+    (process,) = tree["config"]["process"]
+    sections = {"": process, "train.ema_config": process["train"]["ema_config"]}
+    sections |= {name: part for name, part in process.items() if isinstance(part, dict)}
+    sections["datasets"] = process["datasets"][0]
+    assert len(sections) == 9
+    for section, part in sections.items():
+        assert set(part) <= set(known[section]), section
+    back = read_ai_toolkit(file).config
+    assert back.train.optimizer == config.train.optimizer
+    assert back.train.noise == config.train.noise
+    assert back.train.training_adapter == config.train.training_adapter
+
+
+def test_upstreams_linear_schedule_rises_and_is_refused(tmp_path):
+    text = FILE.replace("batch_size: 2", "batch_size: 2\n        lr_scheduler: linear")
+    with pytest.raises(BadConfig, match="rises from a third"):
+        read_ai_toolkit(write(tmp_path, text))
+    falling = "lr_scheduler_params: {start_factor: 1.0, end_factor: 0.0}"
+    text = text.replace("lr_scheduler: linear", f"lr_scheduler: linear\n        {falling}")
+    assert read_ai_toolkit(write(tmp_path, text)).config.train.optimizer.schedule == "linear"
+    text = text.replace("end_factor: 0.0", "end_factor: 0.1")
+    with pytest.raises(BadConfig, match="rises from a third"):
+        read_ai_toolkit(write(tmp_path, text))
+
+
+def test_a_key_that_only_ai_toolkit_has_is_not_called_a_typo(tmp_path):
+    text = FILE.replace("batch_size: 2", "batch_size: 2\n        noise_multiplier: 1.1")
+    said = explain(write(tmp_path, text))["config.process.0.train.noise_multiplier"]
+    assert said.status == "refused"
+    assert "AI-Toolkit reads it" in said.note
+    with pytest.raises(BadConfig, match=r"train\.noise_multiplier"):
+        read_ai_toolkit(write(tmp_path, text))
+
+
+def test_every_rule_is_about_a_key_that_ai_toolkit_reads():
+    for section, rules in SECTIONS.items():
+        read = {key for key, rule in rules.items() if rule.status != "ignored upstream"}
+        elsewhere = {"sqlite_db_path"} if section == "" else set()  # read by the UI's trainer
+        assert read <= set(upstream_keys()[section]) | elsewhere, section
 
 
 def test_no_masks_no_mask_folder(store, publish, paint, tmp_path):

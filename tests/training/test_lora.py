@@ -36,7 +36,7 @@ LAYER = "transformer_blocks.0.attn.to_q"
 def test_ours_comes_back_and_equal_content_is_equal_bytes(fresh, tmp_path):
     transformer, tensors = fresh(2)
     weights = trained(tensors)
-    header = lora_header(transformer, {"b": "1", "a": "2"})
+    header = lora_header(transformer.peft_config["default"], {"b": "1", "a": "2"})
     for name in ("one", "two"):
         save_lora(tmp_path / name, weights, header, "fp32")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
@@ -56,7 +56,9 @@ def test_alphas_of_others_are_folded_in(fresh, tmp_path):
 
     transformer, tensors = fresh(2)
     transformer.peft_config["default"].lora_alpha = 6
-    save_lora(tmp_path / "header", weights, lora_header(transformer, {}), "fp32")
+    save_lora(
+        tmp_path / "header", weights, lora_header(transformer.peft_config["default"], {}), "fp32"
+    )
     load_start(tensors, tmp_path / "header", FAMILY)
     torch.testing.assert_close(change(tensors, LAYER), change(weights, LAYER) * 3)
 
@@ -84,12 +86,19 @@ def test_kohya_is_converted(tmp_path):
 def test_smaller_ranks_fit_larger_do_not(fresh, tmp_path):
     transformer, small = fresh(1)
     weights = trained(small)
-    save_lora(tmp_path / "small", weights, lora_header(transformer, {}), "fp32")
+    save_lora(
+        tmp_path / "small", weights, lora_header(transformer.peft_config["default"], {}), "fp32"
+    )
     _, tensors = fresh(2)
     load_start(tensors, tmp_path / "small", FAMILY)
     torch.testing.assert_close(change(tensors, LAYER), change(weights, LAYER))
     _, tensors = fresh(2)
-    save_lora(tmp_path / "large", trained(tensors), lora_header(transformer, {}), "fp32")
+    save_lora(
+        tmp_path / "large",
+        trained(tensors),
+        lora_header(transformer.peft_config["default"], {}),
+        "fp32",
+    )
     with pytest.raises(BadInput, match=r"train\.lora\.rank"):
         load_start(small, tmp_path / "large", FAMILY)
 

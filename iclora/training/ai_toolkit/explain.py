@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from iclora.errors import BadConfig
-from iclora.training.ai_toolkit.keys import SECTIONS, Rule
+from iclora.training.ai_toolkit.keys import SECTIONS, Rule, upstream_keys
 from iclora.training.ai_toolkit.load import Tree, load_tree
 from schemas.training import Explained, KeyStatus
 
@@ -26,6 +26,8 @@ class Leaf(NamedTuple):
 
     key: str
     value: Any
+    beside: Tree = {}
+    """The section that it is in."""
 
 
 def explain(path: Path | str) -> dict[str, Explained]:
@@ -48,11 +50,13 @@ def explain_leaf(leaf: Leaf) -> Explained:
     if leaf.section == "top":
         return _TOP[leaf.key]
     rule = SECTIONS.get(leaf.section, {}).get(leaf.key)
+    if rule is None and leaf.key in upstream_keys().get(leaf.section, ()):
+        return Explained(status="refused", note="AI-Toolkit reads it, iclora has no such setting")
     if rule is None:
         return Explained(status="unknown", note=_nearest(leaf))
     if rule.inert is not None and not any(_same(leaf.value, value) for value in rule.inert):
         return Explained(status="refused", note=f"{leaf.value!r} is not supported: {rule.note}")
-    if fault := _fault(rule, leaf.value):
+    if fault := _fault(rule, leaf.value) or _rising(leaf):
         return Explained(status="refused", note=fault)
     return Explained(status=cast("KeyStatus", rule.status), note=rule.note)
 
@@ -77,6 +81,19 @@ def _fault(rule: Rule, value: Any) -> str:
     except BadConfig as error:
         return str(error)
     return ""
+
+
+def _rising(leaf: Leaf) -> str:
+    """``linear`` is torch's LinearLR upstream, which rises unless its factors say otherwise."""
+    if (leaf.section, leaf.key, leaf.value) != ("train", "lr_scheduler", "linear"):
+        return ""
+    factors = cast("Tree", leaf.beside.get("lr_scheduler_params") or {})
+    if factors.get("start_factor") == 1 and factors.get("end_factor") == 0:
+        return ""
+    return (
+        "AI-Toolkit's linear rises from a third of the rate: add lr_scheduler_params "
+        "{start_factor: 1, end_factor: 0} for a falling one"
+    )
 
 
 def _nearest(leaf: Leaf) -> str:
@@ -131,4 +148,4 @@ def _section(path: str, section: str, tree: Tree) -> Iterator[Leaf]:
         if isinstance(value, dict) and inner in SECTIONS:
             yield from _section(f"{path}.{key}", inner, cast("Tree", value))
         else:
-            yield Leaf(f"{path}.{key}", section, key, value)
+            yield Leaf(f"{path}.{key}", section, key, value, tree)

@@ -14,9 +14,13 @@ from iclora.presets import load_config
 from iclora.shards.read import Dataset
 from iclora.shards.write import Sample
 from schemas.config import Config
+from schemas.training import LoraParams, OptimizerParams
 
 READS = ("jpg", "png")
 """Picture files that AI-Toolkit looks for."""
+
+OUTPUT, LOGS = "output", "logs"
+"""Folders that AI-Toolkit makes beside the YAML: what it trained, and TensorBoard's events."""
 
 _OPTIMIZERS = {"adamw": "adamw", "adamw8bit": "adamw8bit"}
 _SAMPLERS = {"sigmoid": "sigmoid", "uniform": "linear", "shift": "flux_shift"}
@@ -24,7 +28,9 @@ _SAVE = {"fp16": "float16", "bf16": "bf16", "fp32": "float32"}
 _ARCHES = {"flux1": "flux", "flux2-klein": "flux2_klein_4b"}
 
 
-def export_ai_toolkit(dataset: Dataset, folder: Path | str, config: Config | None = None) -> Path:
+def export_ai_toolkit(
+    dataset: Dataset, folder: Path | str, config: Config | None = None, *, name: str = ""
+) -> Path:
     """Writes the train split as pictures and captions, and the configuration as YAML.
 
     Masks become white-on-learn pictures in ``masks/``. The YAML's paths are relative to ``folder``,
@@ -33,26 +39,49 @@ def export_ai_toolkit(dataset: Dataset, folder: Path | str, config: Config | Non
     Args:
         dataset: a dataset version.
         folder: made if it is not there; must be empty.
-        config: what to train; the ``movie-shots`` preset's without one.
+        config: what to train; the ``movie-shots-flux1-dev`` preset's without one.
+        name: of the adapter; the dataset's without one.
 
     Returns:
         The YAML file.
 
     Raises:
         BadInput: the folder has files in it.
-        BadConfig: AI-Toolkit has no such base family.
+        BadConfig: AI-Toolkit cannot do what is asked; the text names the setting.
     """
     place = Path(folder)
     if place.exists() and any(place.iterdir()):
         raise BadInput(f"{place} is not empty; name a new folder")
-    chosen = config or load_config("movie-shots")
+    chosen = config or load_config("movie-shots-flux1-dev")
+    refuse_ours_alone(chosen)
     pictures = place / "data"
     pictures.mkdir(parents=True)
     samples = list(_write(dataset, pictures, place / "masks"))
-    file = place / f"{dataset.manifest.name}.yml"
-    tree = _tree(dataset.manifest.name, chosen, dataset, masked=any(samples))
+    called = name or dataset.manifest.name
+    file = place / f"{called}.yml"
+    tree = _tree(called, chosen, dataset, masked=any(samples))
     file.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return file
+
+
+def refuse_ours_alone(config: Config) -> None:
+    """Refuses what AI-Toolkit has no key for and would silently leave out.
+
+    Raises:
+        BadConfig: the text names the setting.
+    """
+    train = config.train
+    if config.base.family not in _ARCHES:
+        raise BadConfig(f"AI-Toolkit does not train base.family = {config.base.family!r}")
+    if train.conditional:
+        raise BadConfig("AI-Toolkit cannot train with given panels: set train.conditional=0")
+    if train.panel_weights:
+        raise BadConfig("AI-Toolkit knows no panels: set train.panel_weights=[]")
+    if train.optimizer.warmup and train.optimizer.schedule != "constant":
+        raise BadConfig(
+            f"AI-Toolkit has no warm-up before a {train.optimizer.schedule} schedule: set "
+            f"train.optimizer.warmup=0"
+        )
 
 
 def _write(dataset: Dataset, pictures: Path, masks: Path) -> list[bool]:
@@ -111,9 +140,11 @@ def _process(config: Config, dataset: Dataset, *, masked: bool) -> dict[str, Any
         folder["mask_path"] = "masks"
     return {
         "type": "sd_trainer",
-        "training_folder": "output",
+        "training_folder": OUTPUT,
         "training_seed": train.seed,
-        "network": {"type": "lora", "linear": train.lora.rank, "linear_alpha": train.lora.rank},
+        "log_dir": LOGS,
+        "logging": {"log_every": 1},
+        "network": _network(train.lora),
         "save": {
             "dtype": _SAVE[train.lora.save_as],
             "save_every": train.save_every,
@@ -138,9 +169,6 @@ def _process(config: Config, dataset: Dataset, *, masked: bool) -> dict[str, Any
 
 def _train(config: Config) -> dict[str, Any]:
     train, optimizer = config.train, config.train.optimizer
-    scheduler = optimizer.schedule
-    if scheduler == "constant" and optimizer.warmup:
-        scheduler = "constant_with_warmup"
     settings: dict[str, Any] = {
         "batch_size": train.batch,
         "steps": train.steps,
@@ -149,9 +177,13 @@ def _train(config: Config) -> dict[str, Any]:
         "gradient_checkpointing": train.checkpoint_blocks > 0,
         "noise_scheduler": "flowmatch",
         "optimizer": _OPTIMIZERS[optimizer.name],
-        "optimizer_params": {"weight_decay": optimizer.weight_decay, "eps": optimizer.eps},
+        "optimizer_params": {
+            "betas": list(optimizer.betas),
+            "weight_decay": optimizer.weight_decay,
+            "eps": optimizer.eps,
+        },
         "lr": optimizer.lr,
-        "lr_scheduler": scheduler,
+        **_schedule(optimizer),
         "max_grad_norm": optimizer.max_grad_norm,
         "timestep_type": _SAMPLERS[train.noise.sampler],
         "cfg_scale": train.noise.guidance,
@@ -159,18 +191,35 @@ def _train(config: Config) -> dict[str, Any]:
         "ema_config": {"use_ema": optimizer.ema_decay > 0, "ema_decay": optimizer.ema_decay},
         "dtype": train.precision,
     }
-    if scheduler == "constant_with_warmup":
-        settings["lr_scheduler_params"] = {"num_warmup_steps": optimizer.warmup}
     if train.noise.weighting == "bell":
         settings["linear_timesteps"] = True
     return settings
 
 
+def _schedule(optimizer: OptimizerParams) -> dict[str, Any]:
+    name = optimizer.schedule
+    if optimizer.warmup:
+        warm = {"num_warmup_steps": optimizer.warmup}
+        return {"lr_scheduler": "constant_with_warmup", "lr_scheduler_params": warm}
+    if name == "linear":  # torch's LinearLR, which rises unless it is told to fall
+        factors = {"start_factor": 1.0, "end_factor": 0.0}
+        return {"lr_scheduler": name, "lr_scheduler_params": factors}
+    return {"lr_scheduler": name}
+
+
 def _model(config: Config) -> dict[str, Any]:
-    if config.base.family not in _ARCHES:
-        raise BadConfig(f"AI-Toolkit does not train base.family = {config.base.family!r}")
-    return {
+    settings: dict[str, Any] = {
         "name_or_path": config.base.model,
         "arch": _ARCHES[config.base.family],
         "quantize": config.train.weights == "fp8",
     }
+    if config.train.training_adapter:
+        settings["assistant_lora_path"] = config.train.training_adapter
+    return settings
+
+
+def _network(lora: LoraParams) -> dict[str, Any]:
+    settings: dict[str, Any] = {"type": "lora", "linear": lora.rank, "linear_alpha": lora.rank}
+    if lora.start_from:
+        settings["pretrained_lora_path"] = lora.start_from
+    return settings

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 from iclora.errors import BadConfig
 
@@ -94,10 +97,16 @@ def _optimizer_params(value: Any) -> Settings:
     return {f"train.optimizer.{key}": setting for key, setting in value.items()}
 
 
+_INERT_SCHEDULE = {"factor", "total_iters", "start_factor", "end_factor"}
+
+
 def _schedule_params(value: Any) -> Settings:
     known = {"num_warmup_steps": "train.optimizer.warmup"}
+    for key, falling in (("start_factor", 1), ("end_factor", 0)):
+        if value.get(key, falling) != falling:
+            raise BadConfig(f"train.lr_scheduler_params.{key} must be {falling}")
     settings = {known[key]: setting for key, setting in value.items() if key in known}
-    if odd := sorted(set(value) - set(known) - {"factor", "total_iters"}):
+    if odd := sorted(set(value) - set(known) - _INERT_SCHEDULE):
         raise BadConfig(f"train.lr_scheduler_params.{odd[0]} is not supported")
     return settings
 
@@ -117,7 +126,7 @@ PROCESS: dict[str, Rule] = {
     "type": Rule(note="the trainer"),
     "training_folder": near("adapters go to the store, under adapters/<name>/"),
     "performance_log_every": near("throughput is always measured: run.json"),
-    "device": near("accelerate picks the device"),
+    "device": dead("accelerate picks the device, upstream too"),
     "training_seed": to("train.seed"),
     "trigger_word": only(*_OFF, note="captions are never altered: write the word into them"),
     "log_dir": near("TensorBoard's files lie in the running work's folder"),
@@ -126,7 +135,7 @@ PROCESS: dict[str, Rule] = {
     "adapter": only(*_OFF, note="no image adapters"),
     "embedding": only(*_OFF, note="no embeddings"),
     "decorator": only(*_OFF, note="no decorators"),
-    "slider": only(*_OFF, note="no sliders"),
+    "slider": dead("of another process type"),
     "guidance": only(*_OFF, note="no guidance training"),
     "torch_profiler": only(*_OFF, note="no profiler"),
 }
@@ -148,7 +157,7 @@ NETWORK: dict[str, Rule] = {
 
 SAVE: dict[str, Rule] = {
     "dtype": by(choose("save.dtype", **_SAVE), "train.lora.save_as"),
-    "save_every": to("train.save_every"),
+    "save_every": to("train.save_every", "train.save_every; resuming repeats and loses nothing"),
     "max_step_saves_to_keep": to("train.keep_checkpoints"),
     "save_format": only("safetensors", "diffusers", note="diffusers' layout, as on FLUX upstream"),
     "push_to_hub": near("run `iclora push` afterwards"),
@@ -169,7 +178,7 @@ DATASET: dict[str, Rule] = {
     "cache_latents": near("always cached, outside the dataset, and redrawn at every step"),
     "cache_latents_to_disk": near("always cached, outside the dataset, and redrawn at every step"),
     "cache_text_embeddings": near("always cached; dropout still works"),
-    "resolution": by(_resolutions, "data.resolutions; one is drawn for every step"),
+    "resolution": by(_resolutions, "data.resolutions; one a step, and every sample counts alike"),
     "buckets": only(True, note="buckets by aspect, but every sample counts alike"),
     "bucket_tolerance": dead("overwritten by the model's divisibility"),
     "scale": only(1, 1.0, note="sizes come from data.resolutions"),
@@ -282,7 +291,7 @@ TRAIN: dict[str, Rule] = {
 
 EMA: dict[str, Rule] = {
     "use_ema": Rule(note="off: train.optimizer.ema_decay = 0"),
-    "ema_decay": Rule(note="train.optimizer.ema_decay, with a warm-up; raw weights are kept too"),
+    "ema_decay": near("train.optimizer.ema_decay, with a warm-up; raw weights are kept too"),
     "use_feedback": only(*_OFF, note="no feedback"),
     "param_multiplier": only(1, 1.0, note="no multiplier"),
 }
@@ -304,7 +313,8 @@ MODEL: dict[str, Rule] = {
     "assistant_lora_path": to("train.training_adapter"),
     "lora_path": to("train.training_adapter", "train.training_adapter: fused into the base"),
     "layer_offloading": near("the memory planner decides"),
-    "layer_offloading_percent": near("the memory planner decides"),
+    "layer_offloading_transformer_percent": near("the memory planner decides"),
+    "layer_offloading_text_encoder_percent": near("the memory planner decides"),
     "compile": to("train.compile"),
     "block_compile": to("train.compile"),
     "compile_mode": near("torch's default mode"),
@@ -348,6 +358,17 @@ SECTIONS: dict[str, dict[str, Rule]] = {
     "sample": SAMPLE,
     "logging": LOGGING,
 }
+
+_UPSTREAM = {"": "process", "train.ema_config": "ema"}
+
+
+@lru_cache(maxsize=1)
+def upstream_keys() -> dict[str, frozenset[str]]:
+    """Of each section, every key that AI-Toolkit reads, with or without a rule here."""
+    file = Path(__file__).with_name("upstream_keys.json")
+    found = cast("dict[str, list[str]]", json.loads(file.read_text(encoding="utf-8"))["keys"])
+    return {name: frozenset(found[_UPSTREAM.get(name, name)]) for name in SECTIONS}
+
 
 DEFAULTS: Settings = {
     "train.lora.rank": 4,
