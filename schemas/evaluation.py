@@ -14,13 +14,15 @@ Outcome = Literal["promoted", "refused"]
 class Margins(Schema):
     """How much worse than the rival a score may be, in the score's own unit.
 
-    An adapter passes when the lower bound of its paired difference is above minus the margin.
+    An adapter passes when the lower bound of its paired difference is above minus the margin. The
+    defaults are about as wide as the half of an interval on twenty prompts: narrower ones would
+    refuse an adapter that is exactly as good as its rival.
     """
 
     adherence: NonNegativeFloat = 0.01
     """Cosine, also for the own-versus-other margin."""
 
-    variety: NonNegativeFloat = 0.05
+    variety: NonNegativeFloat = 0.1
     """Share."""
 
     spread: NonNegativeFloat = 0.02
@@ -41,7 +43,8 @@ class EvaluateParams(Schema):
     A caption of the train split is never a prompt."""
 
     max_prompts: PositiveInt = 48
-    """Prompts drawn, at most."""
+    """Prompts drawn, at most; of more val captions the same ones are taken every time, in no
+    film's order."""
 
     seeds: tuple[NonNegativeInt, ...] = (1001, 1002)
     """One render a prompt and seed; at least two, or the spread over seeds is missing."""
@@ -66,6 +69,9 @@ class EvaluateParams(Schema):
     """Largest share of renders that may lie closer to a training set than ``1 - memorised_tail`` of
     the real unseen sets do. Far above the tail, because the tail is estimated from few sets: with
     20 of them an honest adapter exceeds 0.2 once in a hundred times, 0.1 once in eight."""
+
+    missing: Unit = 0.1
+    """Largest share of prompts that may be unmeasured in a figure that decides."""
 
     memorised_tail: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.02
     """Share of unseen real sets that may count as too near; sets the line for ``memorised``."""

@@ -63,7 +63,7 @@ def sample(  # noqa: PLR0913 - an option is a parameter
     out: Out = _RENDERS,
     as_json: AsJson = False,
 ) -> None:
-    """Draws sets with an adapter; given panels are kept."""
+    """Draws sets with an adapter (or with `base` alone); given panels are kept."""
     there = open_store(store)
     drawn = {"sample.seed": seed, "sample.count": count}
     chosen = [f"{key}={value}" for key, value in drawn.items() if value is not None]
@@ -74,9 +74,11 @@ def sample(  # noqa: PLR0913 - an option is a parameter
     from iclora.sampling.given import open_panels
     from iclora.sampling.prompts import read_captions
 
-    lines = [*(captions or ()), *(read_captions(file) if file else ())]
+    lines = [*(captions or ()), *(read_captions(file) if file else ())] or _examples(task)
     if not lines:
-        raise BadInput("give a CAPTION, or a file of them with --captions")
+        raise BadInput(
+            "give a CAPTION, a file of them with --captions, or a --task to draw its own"
+        )
     worn = [text for text in (adapter, *(adapters or ())) if text != BASE]
     given = open_panels(_given(panels or []), config.layout, config.ingest.max_pixels)
     records = sample_sets(
@@ -106,6 +108,11 @@ def _config(store: Store, adapter: str, preset: str, task: str, overrides: list[
     else:
         base = _of_adapter(store, adapter) or config_from(DEFAULT_PRESET, ())
     return config_over(with_task(base, task), overrides)
+
+
+def _examples(task: str) -> list[str]:
+    """The example captions of a task's preset."""
+    return list(config_from(task, ()).sample.prompts) if task else []
 
 
 def _of_adapter(store: Store, adapter: str) -> Config | None:

@@ -29,7 +29,7 @@ from schemas.evaluation import EvaluationReport, ReportManifest, ReportRef
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Of everything that is measured and decided; raised when the same pictures give other figures."""
 
 Progress = Callable[[str, int, int], None]
@@ -113,14 +113,19 @@ def _report_of(store: Store, contest: Contest, progress: Progress) -> ReportMani
 def _version(contest: Contest, ground: _Ground) -> str:
     """The digest of everything that can change the report."""
     config = contest.config
-    sides = [[side.arm, [[use.content, use.weight] for use in side.uses]] for side in contest.sides]
-    base = locate(config.base.model).revision
+    sides = [
+        [
+            side.arm,
+            [[use.content, use.weight] for use in side.uses],
+            locate((side.base or config.base).model).revision,
+        ]
+        for side in contest.sides
+    ]
     parts = [config.evaluate, config.sample, config.base, config.layout, config.caption]
     return digest_of(
         [
             VERSION,
             sides,
-            base,
             ground.data.manifest.version,
             ground.judges.labels(),
             [part.to_json() for part in parts],

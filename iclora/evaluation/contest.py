@@ -10,7 +10,7 @@ from iclora.evaluation.promote import champion_of
 from iclora.sampling.adapters import StoredAdapter, find_stored, locate_adapter
 from iclora.store import Store
 from schemas.adapter import RunRecord
-from schemas.config import Config
+from schemas.config import BaseParams, Config
 from schemas.sampling import AdapterUse
 
 
@@ -22,6 +22,8 @@ class Side(NamedTuple):
 
     label: str
     uses: tuple[AdapterUse, ...]
+    base: BaseParams | None = None
+    """The base it was trained on, where that is not the contest's."""
 
 
 class Contest(NamedTuple):
@@ -114,7 +116,8 @@ def _rival(
     other = locate_adapter(store, against)
     if other.content == use.content and other.weight == use.weight:
         raise BadInput(f"{use.name} and {other.name} are the same adapter: nothing to compare")
-    return Side(RIVAL, other.name, (other,))
+    theirs = _run_record(store, find_stored(store, other.name) if "@" in other.name else None)
+    return Side(RIVAL, other.name, (other,), theirs.config.base if theirs else None)
 
 
 def _as_key(name: str) -> str:

@@ -12,13 +12,21 @@ from collections.abc import Mapping
 import numpy as np
 
 from iclora.evaluation.metrics import Array
-from schemas.evaluation import ArmReport, Remark
+from schemas.evaluation import ArmReport, Remark, Score
 
 ADAPTER, BASE, RIVAL = "adapter", "base", "rival"
 REPEATED, SHUFFLED, REAL = "repeated", "shuffled", "real"
 
 TOLD = ("adherence", "own_margin", "variety", "spread", "structure")
 """Scores of which the report says in words when a control beats the adapter."""
+
+
+_BEATS = {
+    BASE: "The base beats",
+    REPEATED: "One panel repeated beats",
+    SHUFFLED: "Panels shuffled between sets beat",
+    REAL: "Real sets beat",
+}
 
 
 def repeated(panels: Array) -> Array:
@@ -52,7 +60,8 @@ def broken_metrics(arms: Mapping[str, ArmReport]) -> tuple[Remark, ...]:
 
     The repeated panel must be best in consistency and worst in variety: no arm may lie beyond it,
     and the shuffled panels must lie strictly on the other side of it, or the score cannot tell the
-    one extreme from the other.
+    one extreme from the other. An adapter that draws one picture whatever it is asked has no
+    panels to shuffle: that is its own fault as long as the score tells another arm from it.
     """
     extremes = (("consistency", 1.0, "best"), ("variety", -1.0, "worst"))
     found = [_extreme(arms, score, sign=sign, word=word) for score, sign, word in extremes]
@@ -68,13 +77,22 @@ def _extreme(arms: Mapping[str, ArmReport], score: str, *, sign: float, word: st
         if other is None or arm.arm == REPEATED:
             continue
         beyond = sign * (other.value - control.value)
-        if beyond > 0 or (beyond == 0 and arm.arm == SHUFFLED):
+        blind = beyond == 0 and arm.arm == SHUFFLED and not _collapsed(arms, score, control.value)
+        if beyond > 0 or blind:
             return _broken(
                 score,
                 f"one panel repeated should come out {word} in {score} ({control.value:.3f}), but "
                 f"{arm.label} has {other.value:.3f}.",
             )
     return None
+
+
+def _collapsed(arms: Mapping[str, ArmReport], score: str, extreme: float) -> bool:
+    """Whether the adapter lies at the extreme by itself, where the base or real sets do not."""
+    others = [arms[name].scores.get(score) for name in (BASE, REAL) if name in arms]
+    own = arms[ADAPTER].scores.get(score)
+    apart = any(other is not None and other.value != extreme for other in others)
+    return own is not None and own.value == extreme and apart
 
 
 def _broken(score: str, why: str) -> Remark:
@@ -92,12 +110,14 @@ def remarks(arms: Mapping[str, ArmReport]) -> tuple[Remark, ...]:
         for score in TOLD if control != BASE else ("consistency", *TOLD):
             theirs, ours = arms[control].scores.get(score), own.get(score)
             if theirs is not None and ours is not None and theirs.value > ours.value:
-                told.append(_beaten(arms[control], score, theirs.value, ours.value))
+                told.append(_beaten(control, score, theirs, ours))
     return (*broken_metrics(arms), *told)
 
 
-def _beaten(arm: ArmReport, score: str, theirs: float, ours: float) -> Remark:
+def _beaten(control: str, score: str, theirs: Score, ours: Score) -> Remark:
+    close = "; their intervals overlap" if theirs.low <= ours.high else ""
     text = (
-        f"In {score.replace('_', ' ')}, {arm.label}: {theirs:.3f}, above the adapter's {ours:.3f}."
+        f"{_BEATS[control]} the adapter in {score.replace('_', ' ')}: {theirs.value:.3f} against "
+        f"{ours.value:.3f}{close}."
     )
-    return Remark(control=arm.arm, score=score, text=text)
+    return Remark(control=control, score=score, text=text)

@@ -113,15 +113,15 @@ def find_out(contest: Contest, shown: Evidences, judges: Judges) -> Findings:
 def _ceilings(real: ArmReport | None, limits: Limits) -> dict[str, float]:
     """What counts for nothing: everything above these.
 
-    Consistency at the real sets' upper bound; variety at their lower one, so that nobody who is as
-    various as real sets may be is called worse.
+    Consistency at the real sets' upper bound; variety at their mean; spread, which real sets do not
+    have because each caption has one, at ``Limits.spread``.
     """
     found = {} if limits.spread is None else {"spread": limits.spread}
     scores = real.scores if real else {}
     if "consistency" in scores:
         found["consistency"] = scores["consistency"].high
     if "variety" in scores:
-        found["variety"] = scores["variety"].low
+        found["variety"] = scores["variety"].value
     return found
 
 
@@ -221,12 +221,12 @@ def _decide(
     evidence = Evidence(
         rival=contest.rival.label,
         paired={**plain, **cut},
+        uncut={name: plain[name] for name in cut},
         memorised=memorised.value if memorised else None,
         untouched=float(conditional["untouched"].mean()) if conditional else None,
         broken=tuple(remark.text for remark in told if remark.broken),
     )
-    params = contest.config.evaluate
-    return decide(evidence, params.margins, params.memorised)
+    return decide(evidence, contest.config.evaluate)
 
 
 def _said_limits(limits: Limits, ceilings: Mapping[str, float]) -> dict[str, float]:

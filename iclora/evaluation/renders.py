@@ -76,7 +76,7 @@ def draw_side(
     from iclora.sampling.drawing import draw_wishes
     from iclora.sampling.painter import Wish
 
-    config = contest.config
+    config = contest.config.model_copy(update={"base": side.base or contest.config.base})
     params = config.evaluate
     folder = store.work / "renders"
     wishes = [Wish(prompt, seed) for prompt in suite.prompts for seed in params.seeds]

@@ -6,8 +6,10 @@ trained on: an adapter that knows its prompts by heart would look obedient.
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Collection, Iterator
+from heapq import nsmallest
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -90,7 +92,7 @@ def choose_suite(dataset: Dataset, config: Config) -> Suite:
     layout = config.layout
     trained = {flatten(sample.text) for sample in dataset.samples("train")}
     unseen = (found for found in real_sets(dataset, "val", layout) if found.caption not in trained)
-    val = tuple(islice(unseen, MAX_REAL))
+    val = tuple(nsmallest(MAX_REAL, unseen, key=lambda found: _by_chance(found.caption)))
     wanted = config.evaluate.prompts or tuple(found.caption for found in val)
     wanted = wanted or config.sample.prompts
     fresh = [text for text in dict.fromkeys(map(flatten, wanted)) if text not in trained]
@@ -108,6 +110,11 @@ def choose_suite(dataset: Dataset, config: Config) -> Suite:
         real_seen=not val,
         withheld=len(set(map(flatten, wanted)) & trained),
     )
+
+
+def _by_chance(caption: str) -> str:
+    """An order that no film has a part in, and that other captions do not change."""
+    return hashlib.sha256(caption.encode()).hexdigest()
 
 
 def real_sets(dataset: Dataset, split: Split, layout: Layout) -> Iterator[RealSet]:

@@ -197,7 +197,7 @@ def make_world(store: Store, config: Config, tiny_flux: Path) -> World:
 
     def publish_scenes(*, val: bool = True, caption: str = "") -> None:
         unseen = [
-            sample_of(50 + n, "val", text=caption and caption + " x" * n) for n in range(4 * val)
+            sample_of(50 + n, "val", text=caption and caption + " x" * n) for n in range(8 * val)
         ]
         publish(store, config, samples + unseen)
 
@@ -206,7 +206,7 @@ def make_world(store: Store, config: Config, tiny_flux: Path) -> World:
 
 @pytest.fixture
 def world(store, config, tiny_flux) -> World:
-    """Six training scenes, four unseen ones, and a way to add adapters."""
+    """Six training scenes, eight unseen ones, and a way to add adapters."""
     made = make_world(store, config, tiny_flux)
     made.publish()
     return made

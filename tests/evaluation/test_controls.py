@@ -87,7 +87,25 @@ def test_an_unmeasured_control_vouches_for_nothing():
 def test_a_control_above_the_adapter_is_told_in_words():
     told = remarks(arms(real=arm("real", adherence=0.5, variety=0.1)))
     assert [(remark.control, remark.score) for remark in told] == [("real", "adherence")]
-    assert told[0].text == "In adherence, the real: 0.500, above the adapter's 0.300."
+    assert told[0].text == "Real sets beat the adapter in adherence: 0.500 against 0.300."
+
+
+def test_a_control_that_is_above_by_noise_is_told_as_such():
+    near = {"adherence": Score(value=0.31, low=0.28, high=0.34, prompts=9)}
+    base = ArmReport(arm="base", label="the base", renders=9, scores=near)
+    told = remarks(arms(base=base))
+    assert told[0].text.endswith("0.310 against 0.300; their intervals overlap.")
+
+
+def test_an_adapter_that_always_draws_one_picture_does_not_break_the_metric():
+    """Its shuffled panels are its repeated ones; the base shows that the score can tell."""
+    one = {
+        name: arm(name, consistency=1.0, variety=0.0)
+        for name in ("adapter", "repeated", "shuffled")
+    }
+    assert broken_metrics(arms(**one)) == ()
+    blind = {"base": arm("base", consistency=1.0, variety=0.0)}
+    assert len(broken_metrics(arms(**one, **blind))) == 2
 
 
 def test_the_base_above_the_adapter_in_consistency_is_told_and_equality_is_not():

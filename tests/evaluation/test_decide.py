@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from iclora.evaluation.decide import OPTIONAL, REQUIRED, Evidence, decide
-from schemas.evaluation import Margins, Score
+from iclora.evaluation.decide import MIN_PROMPTS, OPTIONAL, REQUIRED, Evidence, decide
+from schemas.evaluation import EvaluateParams, Margins, Score
 
 MARGINS = Margins(adherence=0.01, variety=0.05, spread=0.02, structure=0.04, identity=0.03)
-BOUND = 0.1
+PARAMS = EvaluateParams(margins=MARGINS, memorised=0.1, missing=0.1)
 
 
-def score(value, low, high):
-    return Score(value=value, low=low, high=high, prompts=10)
+def score(value, low, high, prompts=10, missing=0):
+    return Score(value=value, low=low, high=high, prompts=prompts, missing=missing)
 
 
 def evidence(**changes):
@@ -19,15 +19,16 @@ def evidence(**changes):
     paired["consistency"] = score(0.1, 0.05, 0.15)
     paired.update(changes.pop("paired", {}))
     paired = {name: value for name, value in paired.items() if value is not None}
-    return Evidence(**{"rival": "the base", "paired": paired, "memorised": 0.02, **changes})
+    usual = {"rival": "the base", "paired": paired, "uncut": {}, "memorised": 0.02}
+    return Evidence(**{**usual, **changes})
 
 
 def outcome(**changes):
-    return decide(evidence(**changes), MARGINS, BOUND).outcome
+    return decide(evidence(**changes), PARAMS).outcome
 
 
 def test_better_in_consistency_and_not_worse_in_anything_is_promoted():
-    decision = decide(evidence(), MARGINS, BOUND)
+    decision = decide(evidence(), PARAMS)
     assert decision.outcome == "promoted"
     assert all(check.passed for check in decision.checks)
     assert decision.reasons == (
@@ -46,15 +47,15 @@ def test_each_score_may_be_worse_by_its_margin_and_no_more(name):
 
 
 def test_a_refusal_says_whether_it_is_worse_or_may_be():
-    surely = decide(evidence(paired={"variety": score(-0.3, -0.4, -0.2)}), MARGINS, BOUND)
-    perhaps = decide(evidence(paired={"variety": score(0.0, -0.4, 0.4)}), MARGINS, BOUND)
+    surely = decide(evidence(paired={"variety": score(-0.3, -0.4, -0.2)}), PARAMS)
+    perhaps = decide(evidence(paired={"variety": score(0.0, -0.4, 0.4)}), PARAMS)
     assert surely.reasons[0].startswith("Variety is worse than that of the base by more than 0.05")
     assert perhaps.reasons[0].startswith("Variety may be worse than")
 
 
 @pytest.mark.parametrize("name", REQUIRED)
 def test_what_must_be_measured_and_was_not_refuses(name):
-    decision = decide(evidence(paired={name: None}), MARGINS, BOUND)
+    decision = decide(evidence(paired={name: None}), PARAMS)
     assert decision.outcome == "refused"
     assert "was not measured" in decision.reasons[0]
 
@@ -70,7 +71,7 @@ def test_memorisation_has_a_bound(share, expected):
 
 
 def test_unmeasured_memorisation_refuses():
-    decision = decide(evidence(memorised=None), MARGINS, BOUND)
+    decision = decide(evidence(memorised=None), PARAMS)
     assert decision.outcome == "refused"
     assert "Memorisation was not measured" in decision.reasons[0]
 
@@ -91,7 +92,7 @@ def test_better_means_that_the_interval_excludes_zero(name, low, expected):
 
 def test_a_tie_keeps_the_rival_and_says_so():
     tie = evidence(rival="film@v1", paired={"consistency": score(0.0, 0.0, 0.0)})
-    decision = decide(tie, MARGINS, BOUND)
+    decision = decide(tie, PARAMS)
     assert decision.outcome == "refused"
     assert decision.reasons[0].startswith("No evidence of improvement over film@v1")
     assert decision.reasons[0].endswith("film@v1 stays.")
@@ -103,14 +104,44 @@ def test_better_variety_alone_is_no_improvement():
 
 
 def test_a_broken_metric_refuses_whatever_the_scores():
-    decision = decide(evidence(broken=("The metric variety is broken here.",)), MARGINS, BOUND)
+    decision = decide(evidence(broken=("The metric variety is broken here.",)), PARAMS)
     assert decision.outcome == "refused"
     assert decision.reasons == ("The metric variety is broken here.",)
 
 
 def test_all_reasons_are_told_memorisation_before_scores():
     decision = decide(
-        evidence(memorised=0.9, paired={"adherence": score(-0.2, -0.3, -0.1)}), MARGINS, BOUND
+        evidence(memorised=0.9, paired={"adherence": score(-0.2, -0.3, -0.1)}), PARAMS
     )
     assert decision.reasons[0].startswith("90.0% of the renders")
     assert decision.reasons[1].startswith("Adherence is worse")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "expected"), [(MIN_PROMPTS, "promoted"), (MIN_PROMPTS - 1, "refused")]
+)
+@pytest.mark.parametrize("name", ["consistency", "spread"])
+def test_few_prompts_decide_nothing(name, prompts, expected):
+    few = {name: score(0.2, 0.1, 0.3, prompts=prompts)}
+    assert outcome(paired={"consistency": score(0.1, 0.05, 0.15), **few}) == expected
+
+
+def test_a_refusal_for_few_prompts_says_how_many_it_takes():
+    decision = decide(evidence(paired={"variety": score(0.0, 0.0, 0.0, prompts=3)}), PARAMS)
+    assert decision.reasons == ("3 prompts were measured on both sides; it takes 8 to decide.",)
+
+
+@pytest.mark.parametrize(("missing", "expected"), [(2, "promoted"), (3, "refused")])
+def test_what_could_not_be_measured_has_a_bound(missing, expected):
+    """Two of twenty are a tenth."""
+    holes = {"adherence": score(0.0, -0.001, 0.001, prompts=20 - missing, missing=missing)}
+    assert outcome(paired=holes) == expected
+
+
+def test_what_was_lost_beyond_the_cut_is_told():
+    decision = decide(evidence(uncut={"spread": score(-0.1, -0.2, -0.05)}), PARAMS)
+    assert decision.outcome == "promoted"
+    (spread,) = [check for check in decision.checks if check.name == "spread"]
+    assert spread.text.endswith(
+        "+0.000 [-0.001, +0.001], counted as far as real sets go (in full -0.100 [-0.200, -0.050])."
+    )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from iclora.errors import BadInput, MissingModel
 from iclora.evaluation import evaluate_adapter, read_report
 from iclora.evaluation.contest import arrange
 from iclora.evaluation.promote import champion_of, promote
+from iclora.evaluation.renders import draw_side
 from iclora.evaluation.report import read_losses
 from iclora.evaluation.suite import choose_suite, load_gallery, real_sets
 from iclora.models.clip import load_clip
@@ -41,7 +43,7 @@ def test_the_report_is_whole_and_says_what_was_measured_with_what(evaluated):
     assert set(manifest.digests) == names - {"manifest.json"}
     report = EvaluationReport.from_text((folder / "report.json").read_text())
     assert report.adapter == "film@v1"
-    assert report.prompts == tuple(r.caption for r in real_sets_of(world, "val"))
+    assert set(report.prompts) == {r.caption for r in real_sets_of(world, "val")}
     assert re.fullmatch(r"clip@\w+", report.judges["clip"])
     assert report.judges["dino"].startswith("missing: ")
     assert report.judges["reader"].startswith("missing: ")
@@ -160,7 +162,7 @@ def test_markup_in_a_caption_stays_text(hostile):
     assert not any(tag == "b" for tag, _ in page.tags)
     assert any("<script>alert('x')</script>" in words for words in page.words)
     assert "49 a wide shot" not in text
-    assert read_report(hostile[0].store, hostile[1]).prompts[0] == EVIL
+    assert read_report(hostile[0].store, hostile[1]).prompts.count(EVIL) == 1
 
 
 def html_of(world, ref):
@@ -292,7 +294,27 @@ def test_prompts_of_the_user_are_linted_and_counted(world):
     with pytest.raises(BadInput, match=r"\[SCENE-1\] is missing"):
         suite_of(world, prompts=("[MOVIE-SHOTS] nothing more",))
     assert len(suite_of(world, max_prompts=2).prompts) == 2
-    assert len(suite_of(world).prompts) == 4
+    assert len(suite_of(world).prompts) == 8
+
+
+def test_the_suite_is_in_no_films_order_and_adding_a_set_shuffles_nothing(world):
+    keys = [found.key for found in suite_of(world).real]
+    assert keys != sorted(keys)
+    first = suite_of(world, max_prompts=3).prompts
+    assert first == suite_of(world).prompts[:3]
+
+
+def test_a_champion_of_another_base_draws_with_its_own(world, tiny_flux, tmp_path):
+    world.add_adapter("v1", scale=0.1)
+    world.add_adapter("v2", scale=0.2)
+    run = Path(world.store.root) / "adapters/film/v1/run.json"
+    other = shutil.copytree(tiny_flux, tmp_path / "other-flux")
+    run.write_text(run.read_text().replace(str(tiny_flux), str(other)))
+    contest = arrange(world.store, "film@v2", None, against="film@v1", dataset="")
+    assert contest.rival.base.model == str(other)
+    suite = suite_of(world, max_prompts=1)
+    drawn = draw_side(world.store, contest, contest.rival, suite, lambda *_: None)
+    assert drawn.free[0][0].base.startswith("other-flux@")
 
 
 def test_without_val_the_training_sets_show_what_is_normal(world, config):

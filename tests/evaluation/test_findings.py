@@ -199,7 +199,15 @@ def test_an_adapter_that_obeys_and_is_consistent_is_promoted(good):
 def test_variety_of_an_incoherent_base_is_no_merit(good):
     """The base's unrelated panels are more various; beyond what real sets have it is nothing."""
     assert good.paired["base"]["variety"].high < 0
-    assert good.paired["base"]["variety_capped"].low > -0.05
+    assert good.paired["base"]["variety_capped"].value > -0.05
+
+
+def test_a_real_set_is_no_worse_than_the_most_various_base(judge):
+    """Without the cap it would be: everything right is less various than everything wrong."""
+    found = judge("real", obeying(1.0))
+    for score in ("variety", "spread"):
+        assert found.paired["base"][score].high < -0.05
+        assert found.paired["base"][f"{score}_capped"].value > -0.05
 
 
 def test_the_controls_are_where_they_must_be(good):

@@ -9,6 +9,7 @@ TASKS = (
     "couple-profile",
     "font-design",
     "home-decoration",
+    "movie-shots",
     "portrait-illustration",
     "portrait-photography",
     "ppt-templates",
