@@ -13,6 +13,7 @@ from iclora.training.checkpoint import checkpoints, prune, restore, save_checkpo
 from iclora.training.engine import Engine, Machine
 from iclora.training.journal import Journal
 from iclora.training.learner import learning_rate
+from iclora.training.mirror import Mirror
 from iclora.training.speed import peak_flops, peak_memory
 from iclora.training.stop import StopRequest, TrainingBroken, TrainingInterrupted
 from schemas.adapter import Progress, RunIdentity
@@ -37,6 +38,9 @@ class Parts(NamedTuple):
 
     draw: Callable[[int], None]
     """Writes the sheet of a step."""
+
+    mirror: Mirror
+    """Where checkpoints go besides."""
 
 
 class Loop:
@@ -85,6 +89,9 @@ class Loop:
         return time.perf_counter() - began
 
     def _resume(self) -> Progress:
+        if self._team.leads:
+            self._parts.mirror.pull()
+        self._team.wait()
         found = checkpoints(self._checkpoints)
         if not found:
             start = Progress(step=0)
@@ -170,6 +177,7 @@ class Loop:
                     self._checkpoints, self._learner, self._parts.identity, self.progress
                 )
                 prune(self._checkpoints, train.keep_checkpoints, train.save_every)
+                self._parts.mirror.push()
             team.wait()
         if stopping:
             raise TrainingInterrupted(

@@ -30,6 +30,7 @@ from iclora.training.journal import final_loss
 from iclora.training.learner import Learner
 from iclora.training.loop import Loop, Parts, Watch
 from iclora.training.lora import add_lora, load_start
+from iclora.training.mirror import Mirror
 from iclora.training.publish import publish, versions
 from iclora.training.sheets import Sheets, sheet_captions
 from iclora.training.speed import peak_memory
@@ -84,12 +85,12 @@ def adapter_ref(store: Store, place: str) -> AdapterRef:
 
 
 def _refuse_other(job: Job, version: str) -> None:
-    folder = job.work.with_name(f"{job.identity.name}-{version}") / "checkpoints"
-    found = checkpoints(folder)
+    name = job.identity.name
+    work = job.work.with_name(f"{name}-{version}")
+    Mirror(job.store, f"adapters/{name}/{version}", work).pull()
+    found = checkpoints(work / "checkpoints")
     if not found:
-        raise BadInput(
-            f"there is no checkpoint of {job.identity.name}@{version} in {folder.parent.parent}"
-        )
+        raise BadInput(f"there is no checkpoint of {name}@{version} in {work}")
     refuse_other_run(read_state(found[-1]).identity, job.identity)
 
 
@@ -163,6 +164,7 @@ def assemble(job: Job, material: Material, team: Team) -> tuple[Loop, Parts]:
         folder=job.work,
         validate=lambda: check(learner.average, learner.tensors),
         draw=draw,
+        mirror=Mirror(job.store, job.place, job.work),
     )
     return Loop(parts), parts
 
