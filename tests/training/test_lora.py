@@ -7,6 +7,7 @@ import safetensors.torch
 import torch
 
 from iclora.errors import BadInput
+from iclora.models.families import load_family
 from iclora.models.families.flux1 import FAMILY
 from iclora.training.lora import add_lora, load_start, lora_header, save_lora
 
@@ -111,3 +112,40 @@ def test_other_bases_and_missing_files_are_refused(fresh, tmp_path):
     safetensors.torch.save_file(other, tmp_path / "other")
     with pytest.raises(BadInput, match="elsewhere"):
         load_start(tensors, tmp_path / "other", FAMILY)
+
+
+COMFY_DOUBLE = {
+    "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.add_q_proj", "attn.add_k_proj",
+    "attn.add_v_proj", "attn.to_add_out", "norm1.linear", "norm1_context.linear",
+    "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2",
+    "ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out",
+}  # fmt: skip
+COMFY_SINGLE = {
+    "attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp", "norm.linear", "proj_out",
+    "attn.to_qkv_mlp_proj", "attn.to_out",
+}  # fmt: skip
+"""The layers that ComfyUI's ``flux_to_diffusers`` (comfy/utils.py) maps; its comfy/lora.py puts
+``transformer.`` before them and takes ``lora_A.weight`` and ``lora_B.weight`` after them."""
+
+
+@pytest.mark.parametrize(
+    ("name", "double", "single", "count"),
+    [("flux1", 19, 38, 988), ("flux1-fill", 19, 38, 988), ("flux2-klein", 5, 20, 200)],
+)
+def test_comfyui_maps_every_key_that_we_write(name, double, single, count):
+    family = load_family(name)
+    transformer = family.full_size()
+    with torch.device("meta"):
+        tensors = add_lora(transformer, family, rank=2, seed=0)
+    known = {
+        f"{blocks}.{number}.{layer}.lora_{part}.weight"
+        for blocks, depth, layers in (
+            ("transformer_blocks", double, COMFY_DOUBLE),
+            ("single_transformer_blocks", single, COMFY_SINGLE),
+        )
+        for number in range(depth)
+        for layer in layers
+        for part in "AB"
+    }
+    assert len(tensors) == count
+    assert set(tensors) <= known
