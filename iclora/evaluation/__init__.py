@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
+from iclora.errors import BadInput
 from iclora.evaluation.contest import Contest, arrange, refuse_hopeless_promotion
 from iclora.evaluation.findings import Evidences, find_out
 from iclora.evaluation.judges import Judges, load_judges
@@ -92,13 +93,15 @@ class _Ground(NamedTuple):
     """What every side of a contest is measured on and by."""
 
     data: Dataset
+    trained: Dataset | None
+    """What the adapter was trained on; None if it is no longer there."""
+
     suite: Suite
     judges: Judges
 
 
 def _report_of(store: Store, contest: Contest, progress: Progress) -> ReportManifest:
-    data = open_dataset(store, contest.dataset)
-    ground = _Ground(data, choose_suite(data, contest.config), load_judges(contest.config))
+    ground = _settle_ground(store, contest)
     version = _version(contest, ground)
     place = _folder(contest.name, version)
     if not store.exists(f"{place}/{MANIFEST}"):
@@ -108,6 +111,19 @@ def _report_of(store: Store, contest: Contest, progress: Progress) -> ReportMani
             (folder / MANIFEST).write_text(manifest.to_text(), encoding="utf-8")
         log.info("%s: %s", contest.adapter.label, material.findings.decision.reasons[0])
     return ReportManifest.from_text(store.read(f"{place}/{MANIFEST}"))
+
+
+def _settle_ground(store: Store, contest: Contest) -> _Ground:
+    data = open_dataset(store, contest.dataset)
+    trained: Dataset | None = data
+    if contest.trained_on != contest.dataset:
+        try:
+            trained = open_dataset(store, contest.trained_on)
+        except BadInput as error:
+            log.warning("memorisation cannot be measured: %s", error)
+            trained = None
+    suite = choose_suite(data, contest.config, trained)
+    return _Ground(data, trained, suite, load_judges(contest.config))
 
 
 def _version(contest: Contest, ground: _Ground) -> str:
@@ -127,6 +143,7 @@ def _version(contest: Contest, ground: _Ground) -> str:
             VERSION,
             sides,
             ground.data.manifest.version,
+            ground.trained.manifest.version if ground.trained else "",
             ground.judges.labels(),
             [part.to_json() for part in parts],
         ]
@@ -138,7 +155,7 @@ def _gather(store: Store, contest: Contest, ground: _Ground, progress: Progress)
     suite, judges = ground.suite, ground.judges
     renders = {s.arm: draw_side(store, contest, s, suite, progress) for s in contest.sides}
     progress("measure", 0, 1)
-    gallery = load_gallery(store, ground.data, contest.config.layout, judges.clip)
+    gallery = load_gallery(store, ground.trained, contest.config.layout, judges.clip)
     findings = find_out(contest, Evidences(renders, suite, gallery), judges)
     progress("measure", 1, 1)
     keys = [key for _, _, _, key in findings.nearest]
@@ -148,7 +165,7 @@ def _gather(store: Store, contest: Contest, ground: _Ground, progress: Progress)
         renders=renders,
         findings=findings,
         judges=judges,
-        training=training_canvases(ground.data, keys, contest.config.layout),
+        training=training_canvases(ground.trained, keys, contest.config.layout),
         losses=_losses(store, contest),
     )
 

@@ -43,6 +43,10 @@ class Contest(NamedTuple):
 
     config: Config
     dataset: str
+    """Whose val sets are compared with."""
+
+    trained_on: str
+    """Whose train split may be known by heart."""
 
     @property
     def sides(self) -> tuple[Side, ...]:
@@ -84,6 +88,7 @@ def arrange(
         rival=_rival(store, use, stored, against) or base,
         config=settled,
         dataset=dataset,
+        trained_on=run.dataset if run else dataset,
     )
 
 

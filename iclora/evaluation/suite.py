@@ -82,15 +82,21 @@ def structured(caption: str, config: Config) -> Caption:
     return parse(caption, config.layout.markers, config.caption.prefix)
 
 
-def choose_suite(dataset: Dataset, config: Config) -> Suite:
+def choose_suite(dataset: Dataset, config: Config, trained_on: Dataset | None = None) -> Suite:
     """The prompts and the real sets of an evaluation.
+
+    Args:
+        dataset: whose val sets are asked for.
+        config: layout, caption format and ``evaluate``.
+        trained_on: whose captions are known by heart as well, where that is another one.
 
     Raises:
         BadInput: the dataset has another layout, no prompt is left, or a prompt breaks its format.
     """
     _check_layout(dataset, config.layout)
     layout = config.layout
-    trained = {flatten(sample.text) for sample in dataset.samples("train")}
+    known = {data.url: data for data in (dataset, trained_on) if data}
+    trained = {flatten(s.text) for data in known.values() for s in data.samples("train")}
     unseen = (found for found in real_sets(dataset, "val", layout) if found.caption not in trained)
     val = tuple(nsmallest(MAX_REAL, unseen, key=lambda found: _by_chance(found.caption)))
     wanted = config.evaluate.prompts or tuple(found.caption for found in val)
@@ -134,8 +140,10 @@ def _check_layout(dataset: Dataset, layout: Layout) -> None:
         )
 
 
-def load_gallery(store: Store, dataset: Dataset, layout: Layout, clip: Encoder) -> Gallery:
+def load_gallery(store: Store, dataset: Dataset | None, layout: Layout, clip: Encoder) -> Gallery:
     """The training sets' embeddings; measured once per dataset version and encoder."""
+    if dataset is None:
+        return Gallery((), np.zeros((0, 1, 1)))
     keys = tuple(found.key for found in real_sets(dataset, "train", layout))
     size = f"{layout.panel_width}x{layout.panel_height}"
     file = store.work / "galleries" / f"{dataset.manifest.version}-{clip.revision}-{size}.npy"
@@ -163,11 +171,8 @@ def _embed_all(sets: Iterator[RealSet], clip: Encoder) -> Array:
 
 
 def training_canvases(
-    dataset: Dataset, keys: Collection[str], layout: Layout
+    dataset: Dataset | None, keys: Collection[str], layout: Layout
 ) -> dict[str, Image.Image]:
     """The canvases of some training sets."""
-    return {
-        found.key: found.open()
-        for found in real_sets(dataset, "train", layout)
-        if found.key in keys
-    }
+    sets = real_sets(dataset, "train", layout) if dataset else ()
+    return {found.key: found.open() for found in sets if found.key in keys}

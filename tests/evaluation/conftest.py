@@ -6,7 +6,7 @@ import hashlib
 import io
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +36,8 @@ class World(NamedTuple):
     config: Config
     add_adapter: Callable[..., str]
     publish: Callable[..., None]
-    """Publishes the scenes; ``val=False`` without unseen ones, ``caption`` with another text."""
+    """Publishes scenes by their seeds (``train``, ``val``), all val captions ``caption`` if one is
+    given."""
 
 
 @pytest.fixture(scope="session")
@@ -172,7 +173,6 @@ def write_lora(file: Path, base: Path, *, seed: int, scale: float) -> None:
 
 def make_world(store: Store, config: Config, tiny_flux: Path) -> World:
     """The world in a store; what is in the store already stays."""
-    samples = [sample_of(seed, "train") for seed in range(6)]
 
     def add(version: str, *, scale: float, conditional: float = 0.0, name: str = "film") -> str:
         folder = Path(store.root) / "adapters" / name / version
@@ -195,11 +195,18 @@ def make_world(store: Store, config: Config, tiny_flux: Path) -> World:
         store.write(f"adapters/{name}/LATEST", f"{version}\n".encode())
         return f"{name}@{version}"
 
-    def publish_scenes(*, val: bool = True, caption: str = "") -> None:
-        unseen = [
-            sample_of(50 + n, "val", text=caption and caption + " x" * n) for n in range(8 * val)
-        ]
-        publish(store, config, samples + unseen)
+    def publish_scenes(
+        name: str = "scenes",
+        *,
+        train: Sequence[int] = range(6),
+        val: Sequence[int] = range(50, 58),
+        caption: str = "",
+    ) -> None:
+        samples = [sample_of(seed, "train") for seed in train]
+        for number, seed in enumerate(val):
+            text = caption and caption + " x" * number
+            samples.append(sample_of(seed, "val", text=text))
+        publish(store, config, sorted(samples, key=lambda s: s.record.key), name)
 
     return World(store, config, add, publish_scenes)
 

@@ -297,6 +297,28 @@ def test_prompts_of_the_user_are_linted_and_counted(world):
     assert len(suite_of(world).prompts) == 8
 
 
+def test_memory_is_tested_on_what_the_adapter_was_trained_on(world):
+    """Naming another dataset chooses the prompts; it does not hide the training sets."""
+    world.add_adapter("v1", scale=0.1)
+    known = real_sets_of(world, "train")[0].caption
+    world.publish("others", train=range(200, 203), val=[0, *range(300, 308)])
+    ref = evaluate_adapter(world.store, "film", dataset="others")
+    report = read_report(world.store, ref)
+    assert known not in report.prompts
+    trained = {found.key for found in real_sets_of(world, "train")}
+    assert {found.nearest for found in report.nearest} <= trained
+
+
+def test_without_the_training_sets_memory_is_not_measured_and_nobody_promoted(world):
+    world.add_adapter("v1", scale=0.1)
+    world.publish("others", train=[200], val=range(300, 308))
+    world.store.fs.rm(world.store.path("datasets/scenes"), recursive=True)
+    ref = evaluate_adapter(world.store, "film", dataset="others")
+    report = read_report(world.store, ref)
+    assert report.nearest == ()
+    assert any(r.startswith("Memorisation was not measured") for r in report.decision.reasons)
+
+
 def test_the_suite_is_in_no_films_order_and_adding_a_set_shuffles_nothing(world):
     keys = [found.key for found in suite_of(world).real]
     assert keys != sorted(keys)
@@ -323,7 +345,7 @@ def test_without_val_the_training_sets_show_what_is_normal(world, config):
     trained = real_sets_of(world, "train")
     prompts = (trained[0].caption.replace("story of", "day of"),)
     world.store.fs.rm(world.store.path("datasets"), recursive=True)
-    world.publish(val=False)
+    world.publish(val=())
     suite = suite_of(world, sample_prompts=prompts)
     assert suite.prompts == prompts
     assert suite.real_seen

@@ -177,7 +177,7 @@ def judge(config, ground, base, draw_all):
 
     def find(name, way):
         sides = Side("adapter", name, ()), Side("base", "the base", ())
-        contest = Contest("film", None, None, *sides, sides[1], config, "scenes")
+        contest = Contest("film", None, None, *sides, sides[1], config, "scenes", "scenes")
         suite, gallery, judges = ground
         renders = {"adapter": draw_all(name, way), "base": base}
         return find_out(contest, Evidences(renders, suite, gallery), judges)
@@ -254,7 +254,7 @@ def test_a_damaged_canvas_is_missing_and_the_rest_is_measured(config, ground, dr
     renders = draw_all("damaged", obeying(0.9))
     (renders.folder / renders.free[3][1].canvas).write_bytes(b"")
     sides = Side("adapter", "damaged", ()), Side("base", "the base", ())
-    contest = Contest("film", None, None, *sides, sides[1], config, "scenes")
+    contest = Contest("film", None, None, *sides, sides[1], config, "scenes", "scenes")
     both = {"adapter": renders, "base": renders}
     found = find_out(contest, Evidences(both, suite, gallery), judges)
     assert found.arms["adapter"].renders == PROMPTS * len(SEEDS) - 1
