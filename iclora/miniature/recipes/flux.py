@@ -54,12 +54,13 @@ from iclora.store import whole
 
 log = logging.getLogger(__name__)
 
-STEPS: Final = 20_000
+STEPS: Final = 3300
 SINGLES: Final = 64
 MOSAICS: Final = 32
 """Samples a step; steps alternate between singles and three-panel canvases."""
 
 _PEAK: Final = 4e-3
+_FALL: Final = 0.25
 _OTHERS_SHARE: Final = 0.5
 _AVERAGE_DECAY: Final = 0.999
 _UNTOLD: Final = 0.1
@@ -235,7 +236,7 @@ def main() -> None:
     vae = train_jointly(order.folder / "vae", JOINT_STEPS, pool)
     encoders = train_text(order.folder / "text")
     gallery = hang(pool, vae, order.folder)
-    schedule = Plateau(steps=order.steps, peak=_PEAK)
+    schedule = Plateau(steps=order.steps, peak=_PEAK, fall=_FALL)
     base = train_base(order.folder / "base", schedule, gallery, encoders)
     train_decoder(vae, order.folder / "vae", DECODER_STEPS, pool)
     save_flux(assemble(vae, encoders, base.average), order.folder / "model")

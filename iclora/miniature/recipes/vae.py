@@ -29,12 +29,12 @@ from iclora.store import whole
 log = logging.getLogger(__name__)
 
 CHANNELS: Final = (16, 32, 64, 64)
-LATENTS: Final = 32
+LATENTS: Final = 16
 """Channels of a latent: a token of the transformer holds four times as many numbers."""
 
-JOINT_STEPS: Final = 1200
+JOINT_STEPS: Final = 2000
 DECODER_STEPS: Final = 3000
-BATCH: Final = 4
+BATCH: Final = 8
 TRAINING_SIZE: Final = 20_000
 MEASURING_SIZE: Final = 1000
 
