@@ -113,11 +113,55 @@ def _text(said: str) -> str:
 
 
 def packaged() -> str:
-    """A table of all presets, then what each changes."""
-    names = sorted(preset_names(), key=lambda name: (bool(_tree(name).get("base")), name))
-    lines = [_line(name) for name in names]
-    head = "| preset | canvas | grid | prefix | markers | base |\n|---|---|---|---|---|---|\n"
-    return head + "\n".join(lines) + "\n\n" + "\n".join(_section(name) for name in names)
+    """Tables of the presets by kind, then what each changes."""
+    kinds: dict[str, list[str]] = {"task": [], "base": [], "chain": []}
+    for name in preset_names():
+        tree = _tree(name)
+        kinds["task" if "layout" in tree and "base" not in tree else _base_or_chain(tree)].append(
+            name
+        )
+    tables = [
+        "| task | canvas | grid | prefix | markers |\n|---|---|---|---|---|",
+        *map(_task_line, kinds["task"]),
+        "\n| base model | weights | family | steps drawn |\n|---|---|---|---|",
+        *map(_base_line, kinds["base"]),
+        "\n| whole chain, and parts of it | built on | base |\n|---|---|---|",
+        *map(_chain_line, kinds["chain"]),
+    ]
+    sections = [_section(name) for names in kinds.values() for name in names]
+    return "\n".join(tables) + "\n\n" + "\n".join(sections)
+
+
+def _base_or_chain(tree: Json) -> str:
+    return "base" if "base" in tree and "layout" not in tree else "chain"
+
+
+def _task_line(name: str) -> str:
+    config = load_config(name)
+    layout = config.layout
+    markers = " ".join(f"`{marker}`" for marker in layout.markers)
+    prefix = f"`{config.caption.prefix}`" if config.caption.prefix else ""
+    return (
+        f"| [{name}](#{name}) | {layout.width}x{layout.height} | {layout.name} | {prefix} "
+        f"| {markers} |"
+    )
+
+
+def _base_line(name: str) -> str:
+    config = load_config(name)
+    base = config.base
+    return f"| [{name}](#{name}) | `{base.model}` | {base.family} | {config.sample.steps} |"
+
+
+def _chain_line(name: str) -> str:
+    built = ", ".join(_tree(name).get("extends", []))
+    base = load_config(name).base.model if _names_a_base(name) else ""
+    return f"| [{name}](#{name}) | {built} | {f'`{base}`' if base else ''} |"
+
+
+def _names_a_base(name: str) -> bool:
+    tree = _tree(name)
+    return "base" in tree or any(_names_a_base(one) for one in tree.get("extends", []))
 
 
 def _tree(name: str) -> Json:
@@ -126,17 +170,6 @@ def _tree(name: str) -> Json:
 
 def _source(name: str) -> str:
     return (Path(presets.__file__).parent / f"{name}.toml").read_text(encoding="utf-8")
-
-
-def _line(name: str) -> str:
-    config = load_config(name)
-    layout = config.layout
-    markers = " ".join(f"`{marker}`" for marker in layout.markers)
-    prefix = f"`{config.caption.prefix}`" if config.caption.prefix else ""
-    return (
-        f"| [{name}](#{name}) | {layout.width}x{layout.height} | {layout.name} | {prefix} "
-        f"| {markers} | `{config.base.model}` |"
-    )
 
 
 def _section(name: str) -> str:
