@@ -32,13 +32,16 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 STAND_INS = {
     "black-forest-labs/FLUX.1-dev": "miniature/flux",
-    "width=1024, height=1536": "width=64, height=192",
+    "width=1024": "width=64",
+    "height=1536": "height=192",
+    "num_inference_steps=20": "num_inference_steps=2",
+    "torch.bfloat16": "torch.float32",
 }
 """What a page's Python is run with here in place of released weights."""
 
 
 def lines_of(text: str) -> list[str]:
-    joined = text.replace("\\\n", " ")
+    joined = text.replace("\\\n", "")
     stripped = (re.sub(r"\s+#.*", "", line).strip() for line in joined.splitlines())
     return [line for line in stripped if line and not line.startswith("#")]
 
