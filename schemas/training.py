@@ -150,6 +150,10 @@ class TrainParams(Schema):
     plan: Literal["auto", "fixed"] = "auto"
     """``auto``: on a GPU, raise recomputation and cut micro-batches until the step fits."""
 
+    offload: bool = False
+    """Keep what is idle in host memory: the moving average between updates, and the base while a
+    sheet is decoded. Encoders never stay on the device, whatever this says."""
+
     compile: bool = False
     """Compile the repeated blocks."""
 

@@ -11,6 +11,7 @@ from iclora.models.families import Family, Geometry
 from iclora.training.fit import available_weights, free_bytes
 from iclora.training.fitting import Shape, choose_weights
 from iclora.training.job import Job
+from iclora.training.sharding import refuse_unshardable
 from iclora.training.team import Team
 from schemas.training import TrainParams
 
@@ -44,12 +45,16 @@ def load_base(job: Job, team: Team, tokens: int) -> Base:
     train = job.config.train
     shape = expected_shape(job)
     weights = "dense" if train.weights == "auto" else train.weights
+    if team.shards:
+        refuse_unshardable(train, team)
+        shape = shape._replace(parameters=shape.parameters // team.size)
     if team.device.type == "cuda" and train.plan == "auto":
-        weights = choose_weights(shape, train, tokens, free_bytes(team.device), available_weights())
+        ways = ("dense",) if team.shards else available_weights()
+        weights = choose_weights(shape, train, tokens, free_bytes(team.device), ways)
     transformer: Any = job.family.load_transformer(
         job.base.folder,
         dtype=job.dtype,
-        device=team.device,
+        device="cpu" if team.shards else team.device,
         weights="" if weights == "dense" else weights,
     )
     if train.training_adapter:

@@ -14,6 +14,7 @@ from iclora.training.feed import Feed, to_device
 from iclora.training.fit import Ladders
 from iclora.training.learner import Learner
 from iclora.training.objective import MicroBatch, autocast, losses_of, panel_losses
+from iclora.training.sharding import padded
 from iclora.training.speed import count_flops, peak_flops
 from iclora.training.team import Team
 from schemas.training import TrainParams
@@ -83,12 +84,15 @@ class Engine:
             self._machine.learner.zero()
             sums = torch.zeros(2 + 2 * self._machine.panels, dtype=torch.float64)
             try:
-                for micro in batches:
+                for micro, counts in padded(batches, self._machine.team):
                     running = micro.grid
-                    sums += self._pass(micro)
+                    sums += self._pass(micro) if counts else self._idle_pass(micro)
                 return self._gather(sums)
             except torch.OutOfMemoryError:
-                if running is None or not self._machine.ladders.step_down(running):
+                # With a sharded base the others wait in the middle of this pass.
+                if running is None or self._machine.team.shards:
+                    raise
+                if not self._machine.ladders.step_down(running):
                     raise
             self.counts, self.flops = before, flops
             self.counts["retries"] += 1
@@ -103,8 +107,7 @@ class Engine:
     def _make_room(self, grid: Grid) -> None:
         rung = self._machine.ladders.rung(grid)
         self._machine.feed.divide(grid, rung.micro_batch)
-        for tensor in self._machine.learner.tensors.values():
-            tensor.grad = None
+        self._machine.learner.zero()
         if self._machine.team.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -130,6 +133,13 @@ class Engine:
         facts = torch.tensor([float(total), float(tokens)])
         return torch.cat([facts, *panel_losses(batch, errors, machine.panels)]).double()
 
+    def _idle_pass(self, micro: MicroBatch) -> float:
+        """A pass that only keeps the others company."""
+        before, flops = self.counts.copy(), self.flops
+        self._pass(micro)
+        self.counts, self.flops = before, flops
+        return 0.0
+
     def _counting(self, micro: MicroBatch, work: Any) -> Any:
         """Counts the operations the first time a shape comes, and remembers them."""
         rung = self._machine.ladders.rung(micro.grid)
@@ -143,7 +153,7 @@ class Engine:
 
     def _gather(self, sums: Tensor) -> StepResult:
         machine = self._machine
-        machine.team.add(machine.learner.gradients)
+        machine.team.add(machine.learner.gradients())
         machine.team.add([sums])
         values, panels = sums.tolist(), machine.panels
         pairs = zip(values[2 : 2 + panels], values[2 + panels :], strict=True)

@@ -40,6 +40,13 @@ class Ladders:
         for grid, count in tokens.items():
             self._rungs[grid] = list(rungs_that_fit(shape, weights, rungs, count, free))
 
+    def level(self) -> None:
+        """Makes all buckets recompute alike: processes that share a base must run alike."""
+        if self._rungs:
+            share = max(rungs[0].share for rungs in self._rungs.values())
+            for rungs in self._rungs.values():
+                rungs[0] = rungs[0]._replace(share=share)
+
     def rung(self, grid: Grid) -> Rung:
         """How a bucket is run now."""
         if grid not in self._rungs:

@@ -20,24 +20,37 @@ class Learner:
 
     Attributes:
         tensors: the adapter, by name, sorted; float32.
-        average: its exponential moving average, the weights that are published.
+        average: its exponential moving average, the weights that are published; in host memory
+            when it is offloaded.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], params: OptimizerParams, steps: int) -> None:
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        params: OptimizerParams,
+        steps: int,
+        *,
+        offload: bool = False,
+    ) -> None:
         self.tensors = dict(tensors)
-        self.average = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        self._home = torch.device("cpu") if offload else next(iter(tensors.values())).device
+        self.average = {
+            name: tensor.detach().clone().to(self._home) for name, tensor in tensors.items()
+        }
         self._params = params
         self._steps = steps
         self._optimizer = _build(list(self.tensors.values()), params)
 
     def zero(self) -> None:
-        """Makes every gradient an explicit zero, for a step without samples adds zeros too."""
+        """Forgets the gradients."""
         for tensor in self.tensors.values():
-            tensor.grad = torch.zeros_like(tensor)
+            tensor.grad = None
 
-    @property
     def gradients(self) -> list[Tensor]:
-        """In the order of the names."""
+        """In the order of the names; zeros where a step had no samples, for others add theirs."""
+        for tensor in self.tensors.values():
+            if tensor.grad is None:
+                tensor.grad = torch.zeros_like(tensor)
         return [tensor.grad for tensor in self.tensors.values() if tensor.grad is not None]
 
     def gradient_norm(self) -> float:
@@ -55,7 +68,8 @@ class Learner:
         decay = average_decay(self._params.ema_decay, step)
         blend: Any = torch._foreach_lerp_  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage] - has no public name
         with torch.no_grad():
-            blend(list(self.average.values()), list(self.tensors.values()), 1.0 - decay)
+            now = [tensor.to(self._home) for tensor in self.tensors.values()]
+            blend(list(self.average.values()), now, 1.0 - decay)
 
     def optimizer_state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
         """The optimizer's memory as named tensors and named numbers."""

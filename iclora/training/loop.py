@@ -167,7 +167,8 @@ class Loop:
             self.validation = self._parts.validate()
             if journal and self.validation:
                 journal.write({"step": step, "validation": self.validation})
-        if train.sample_every and team.leads and (last or step % train.sample_every == 0):
+        draws = train.sample_every and (team.leads or team.shards)
+        if draws and (last or step % train.sample_every == 0):
             self._parts.draw(step)
         stopping = team.any(asked=request.asked) and not last
         if stopping or last or step % train.save_every == 0:

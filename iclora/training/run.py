@@ -12,7 +12,7 @@ from iclora.errors import BadInput
 from iclora.store import Store
 from iclora.training.ai_toolkit.hand_over import train_there
 from iclora.training.base import load_base, prepare_speed
-from iclora.training.blocks import Recompute
+from iclora.training.blocks import Recompute, repeated_blocks
 from iclora.training.checkpoint import checkpoints, read_state, refuse_other_run
 from iclora.training.engine import Machine
 from iclora.training.feed import Feed
@@ -32,6 +32,7 @@ from iclora.training.loop import Loop, Parts, Watch
 from iclora.training.lora import add_lora, load_start
 from iclora.training.mirror import Mirror
 from iclora.training.publish import publish, versions
+from iclora.training.sharding import shard
 from iclora.training.sheets import Sheets, sheet_captions
 from iclora.training.speed import peak_memory
 from iclora.training.stop import StopRequest, stop_requests
@@ -125,25 +126,9 @@ def _prepare(job: Job, team: Team) -> Material:
 
 def assemble(job: Job, material: Material, team: Team) -> tuple[Loop, Parts]:
     """Brings in the base and puts everything together that the steps need."""
-    train = job.config.train
-    tokens = tokens_of(material, job.family.text_length(job.base.folder))
-    transformer, weights, shape = load_base(job, team, max(tokens.values()))
-    tensors = add_lora(transformer, job.family, rank=train.lora.rank, seed=train.seed)
-    if train.lora.start_from:
-        load_start(tensors, Path(train.lora.start_from), job.family)
-    learner = Learner(tensors, train.optimizer, train.steps)
-    share = -(-train.batch // team.size)
-    ladders = Ladders(train, Recompute(transformer), share)
-    feed = Feed(material.train, job.cache, job.family, job.config, team)
-    if team.device.type == "cuda":
-        free = free_bytes(team.device) + taken_bytes(shape, weights)
-        ladders.plan(shape, weights, tokens, free)
-        for grid in tokens:
-            feed.divide(grid, ladders.rung(grid).micro_batch)
-        log.info("%s weights; %s", weights, ladders.describe())
-    prepare_speed(transformer, train)
+    machine = _machine(job, material, team)
+    transformer, learner = machine.transformer, machine.learner
     check = Validator(material.val, job.cache, job.family, transformer, job.config, team.device)
-    panels = max(item.panels for item in [*material.train.values(), *material.val])
     views = [view for item in material.train.values() for view in item.views.values()]
     sheets = Sheets(
         job,
@@ -151,7 +136,7 @@ def assemble(job: Job, material: Material, team: Team) -> tuple[Loop, Parts]:
         transformer,
         max(views, key=lambda view: view.grid),
         sheet_captions(job, material.train, material.val),
-        team.device,
+        team,
     )
     renders = job.work / "renders"
 
@@ -159,7 +144,7 @@ def assemble(job: Job, material: Material, team: Team) -> tuple[Loop, Parts]:
         sheets.draw(renders / f"step-{step:08d}.jpg", learner.average, learner.tensors)
 
     parts = Parts(
-        machine=Machine(job.family, transformer, learner, feed, ladders, team, panels),
+        machine=machine,
         identity=job.identity,
         folder=job.work,
         validate=lambda: check(learner.average, learner.tensors),
@@ -167,6 +152,32 @@ def assemble(job: Job, material: Material, team: Team) -> tuple[Loop, Parts]:
         mirror=Mirror(job.store, job.place, job.work),
     )
     return Loop(parts), parts
+
+
+def _machine(job: Job, material: Material, team: Team) -> Machine:
+    """Base, adapter, optimizer and feed, with a step made to fit."""
+    train = job.config.train
+    tokens = tokens_of(material, job.family.text_length(job.base.folder))
+    base = load_base(job, team, max(tokens.values()))
+    tensors = add_lora(base.transformer, job.family, rank=train.lora.rank, seed=train.seed)
+    if train.lora.start_from:
+        load_start(tensors, Path(train.lora.start_from), job.family)
+    ladders = Ladders(train, Recompute(base.transformer), -(-train.batch // team.size))
+    prepare_speed(base.transformer, train)
+    if team.shards:
+        shard(base.transformer, repeated_blocks(base.transformer), tensors, team)
+    learner = Learner(tensors, train.optimizer, train.steps, offload=train.offload)
+    feed = Feed(material.train, job.cache, job.family, job.config, team)
+    if team.device.type == "cuda":
+        free = free_bytes(team.device) + taken_bytes(base.shape, base.weights)
+        ladders.plan(base.shape, base.weights, tokens, free)
+        if team.shards:
+            ladders.level()
+        for grid in tokens:
+            feed.divide(grid, ladders.rung(grid).micro_batch)
+        log.info("%s weights; %s", base.weights, ladders.describe())
+    panels = max(item.panels for item in [*material.train.values(), *material.val])
+    return Machine(job.family, base.transformer, learner, feed, ladders, team, panels)
 
 
 def _record(job: Job, loop: Loop, parts: Parts, seconds: float, more: dict[str, int]) -> RunRecord:

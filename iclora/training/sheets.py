@@ -20,6 +20,7 @@ from iclora.training.job import Job, free_memory
 from iclora.training.objective import autocast
 from iclora.training.order import seed_of
 from iclora.training.samples import Item, View
+from iclora.training.team import Team
 
 ROWS = 4
 """Captions on a sheet."""
@@ -45,7 +46,13 @@ class Sheets(NamedTuple):
     """The canvas that is drawn: the largest that is trained."""
 
     captions: Sequence[str]
-    device: torch.device
+    team: Team
+    """All processes draw where they share a base; the first writes."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the transformer is."""
+        return self.team.device
 
     @torch.no_grad()
     def draw(self, path: Path, weights: Mapping[str, Tensor], live: Mapping[str, Tensor]) -> None:
@@ -62,7 +69,8 @@ class Sheets(NamedTuple):
             self.transformer.enable_adapters()
             for name, tensor in live.items():
                 tensor.data.copy_(before[name])
-        self._write(path, bare, adapted)
+        if self.team.leads:
+            self._write(path, bare, adapted)
 
     def _tokens(self, caption: str) -> Tensor:
         """Draws one canvas; the noise depends on the sampling seed and the caption."""
@@ -107,6 +115,10 @@ class Sheets(NamedTuple):
     def _write(self, path: Path, *columns: Sequence[Tensor]) -> None:
         """The VAE comes in for the sheet alone and goes again."""
         job = self.job
+        rests = job.config.train.offload and not self.team.shards
+        if rests:
+            self.transformer.to("cpu")
+            free_memory()
         vae = job.family.load_vae(job.base.folder, dtype=job.dtype, device=self.device)
         pictures = [
             [_picture(job.family.decode(vae, tokens, self.view.grid)[0]) for tokens in column]
@@ -114,6 +126,8 @@ class Sheets(NamedTuple):
         ]
         del vae
         free_memory()
+        if rests:
+            self.transformer.to(self.device)
         width, height = pictures[0][0].size
         sheet = Image.new("RGB", (width * len(columns), height * len(self.captions)))
         for x, column in enumerate(pictures):

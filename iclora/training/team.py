@@ -33,6 +33,9 @@ class Team:
         self.size: int = state.num_processes
         self.rank: int = state.process_index
         self.device: torch.device = state.device
+        asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+        self.shards: bool = asked and self.size > 1
+        """Whether the frozen base is divided among the processes."""
 
     @property
     def leads(self) -> bool:
@@ -59,6 +62,14 @@ class Team:
         flag = torch.tensor([float(asked)], device=self.device)
         self.add([flag])
         return bool(flag.item() > 0)
+
+    def most(self, number: int) -> int:
+        """The largest of the processes' numbers."""
+        if self.size == 1:
+            return number
+        found = torch.tensor([number], device=self.device)
+        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+        return int(found.item())
 
     def wait(self) -> None:
         """Until all processes are here."""

@@ -130,3 +130,27 @@ def test_the_published_file_plans(store, publish, paint, reference):
     assert {b.resolution for b in plan.buckets} == {512, 768, 1024, 1280, 1536}
     assert max(b.width for b in plan.buckets) <= 1080
     assert plan.batch == 4
+
+
+@pytest.mark.parametrize(
+    ("share", "tera"), [(0.0, 45.09), pytest.param(1.0, 66.72, marks=pytest.mark.slow)]
+)
+def test_operations_are_counted_as_on_flux(share, tera):
+    """At 512x512 with rank 16, on the meta device: what HFU is divided by."""
+    from iclora.models.families.flux1 import FAMILY
+    from iclora.training.lora import add_lora
+    from iclora.training.speed import count_flops
+
+    transformer = FAMILY.full_size().requires_grad_(False)
+    with torch.device("meta"):
+        add_lora(transformer, FAMILY, rank=16, seed=0)
+        text = {"embeds": torch.ones(1, 512, 4096), "pooled": torch.ones(1, 768)}
+        tokens, t = torch.ones(1, 1024, 64), torch.ones(1)
+    Recompute(transformer).use(share)
+
+    def step():
+        out = FAMILY.predict(transformer, tokens, t, text, grid=Grid(32, 32), guidance=1.0)
+        out.sum().backward()
+
+    flops, _ = count_flops(step)
+    assert flops / 1e12 == pytest.approx(tera, rel=0.01)

@@ -14,9 +14,13 @@ import pytest
 import safetensors.torch
 import torch
 
+from iclora.errors import BadConfig
 from iclora.store import Store
 from iclora.training import train_adapter
 from iclora.training.journal import read_rows
+from iclora.training.sharding import refuse_unshardable
+from iclora.training.team import Team
+from schemas.training import TrainParams
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the processes that import their work by name
 from training_child import FORKS, work_together
@@ -28,11 +32,13 @@ def free_port():
         return found.getsockname()[1]
 
 
-def together(url, config, count):
+def together(url, config, count, **environment):
     """Trains with so many processes, as ``accelerate launch`` would start them."""
     port = str(free_port())
     processes = [
-        FORKS.Process(target=work_together, args=(rank, count, port, url, config.to_text()))
+        FORKS.Process(
+            target=work_together, args=(rank, count, port, url, config.to_text(), environment)
+        )
         for rank in range(count)
     ]
     for process in processes:
@@ -68,6 +74,46 @@ def test_two_processes_follow_one(tmp_path, store, dataset, config):
         torch.testing.assert_close(two[name], one[name], atol=2e-5, rtol=1e-3)
     (record,) = Path(store.root).glob("adapters/mine/*/run.json")
     assert json.loads(record.read_text())["processes"] == 2
+
+
+def test_a_sharded_base_follows_a_whole_one(tmp_path, store, publish, paint, config):
+    """Shapes are mixed, so the two processes have different numbers of micro-batches."""
+    samples = [paint(n) for n in range(3)] + [paint(n, heights=(32, 32)) for n in (3, 4)]
+    publish(store, [*samples, paint(9, split="val")])
+    lora = config.train.lora.model_copy(update={"save_as": "fp32"})
+    changes = {"batch": 3, "lora": lora, "steps": 6, "checkpoint_blocks": 0.5, "sample_every": 6}
+    config = config.model_copy(update={"train": config.train.model_copy(update=changes)})
+    alone = Store(str(tmp_path / "alone"))
+    Path(alone.root).mkdir()
+    (Path(alone.root) / "datasets").symlink_to(Path(store.root) / "datasets")
+    train_adapter(alone, "demo", config, "mine")
+    together(store.url, config, 2, ACCELERATE_USE_FSDP="true")
+    assert losses(store) == pytest.approx(losses(alone), rel=1e-4)
+    one, two = weights(alone), weights(store)
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], atol=2e-5, rtol=1e-3)
+    sheets = [Path(place.root).glob("adapters/mine/*/renders/*.jpg") for place in (store, alone)]
+    assert len([*sheets[0]]) == len([*sheets[1]]) == 1
+
+
+def test_what_a_sharded_base_cannot_serve_is_refused():
+    four = Team()
+    four.size, four.shards = 4, True
+    refuse_unshardable(TrainParams(batch=4), four)
+    with pytest.raises(BadConfig, match=r"train\.batch = 3 is less than the 4 processes"):
+        refuse_unshardable(TrainParams(batch=3), four)
+    with pytest.raises(BadConfig, match="set it to 'dense'"):
+        refuse_unshardable(TrainParams(batch=4, weights="fp8"), four)
+
+
+def test_the_documented_configuration_is_one_that_accelerate_reads():
+    from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
+
+    file = Path(__file__).parents[2] / "docs" / "examples" / "fsdp.yaml"
+    read = load_config_from_file(str(file))
+    assert isinstance(read, ClusterConfig)
+    assert (read.distributed_type.value, read.fsdp_config["fsdp_version"]) == ("FSDP", 2)
 
 
 @pytest.mark.slow

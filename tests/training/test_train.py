@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import safetensors
+import safetensors.torch
 import torch
 
 from iclora.errors import BadConfig
@@ -104,3 +105,17 @@ def test_sheets_show_base_and_adapter_and_leave_the_run_alone(store, dataset, co
     with safetensors.safe_open(one, "pt") as a, safetensors.safe_open(two, "pt") as b:
         names = list(a.keys())
         assert all(torch.equal(a.get_tensor(name), b.get_tensor(name)) for name in names)
+
+
+def test_offloading_what_is_idle_changes_no_byte(store, dataset, config):
+    changes = {"sample_every": 4, "weights": "fp8", "precision": "bf16"}
+    quick = config.sample.model_copy(update={"steps": 2})
+    train = config.train.model_copy(update=changes)
+    plain = config.model_copy(update={"train": train, "sample": quick})
+    saving = plain.model_copy(update={"train": plain.train.model_copy(update={"offload": True})})
+    one, two = (Path(train_adapter(store, dataset, c, "mine").url) for c in (plain, saving))
+    assert one != two
+    for name in ("metrics.jsonl", "renders/step-00000004.jpg"):
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+    weights = [safetensors.torch.load_file(place / "mine.safetensors") for place in (one, two)]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())

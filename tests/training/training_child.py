@@ -42,14 +42,16 @@ def work(url: str, config: str, delay: float, options: dict[str, Any]) -> None:
     os._exit(0)
 
 
-def work_together(rank: int, count: int, port: str, url: str, config: str) -> None:
+def work_together(
+    rank: int, count: int, port: str, url: str, config: str, environment: dict[str, str]
+) -> None:
     """One of ``count`` processes of a training, as ``accelerate launch`` would start it."""
     import torch
 
     torch.set_num_threads(1)
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), LOCAL_WORLD_SIZE=str(count),
-        MASTER_ADDR="127.0.0.1", MASTER_PORT=port, ACCELERATE_USE_CPU="true",
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=port, ACCELERATE_USE_CPU="true", **environment,
     )  # fmt: skip
     train_adapter(Store(url), "demo", Config.from_text(config), "mine")
     torch.distributed.destroy_process_group()

@@ -1,0 +1,176 @@
+"""What a training step costs over the bare arithmetic, and beside diffusers' own example loop.
+
+Run: ``python benchmarks/bench_training.py [base] [blocks] [batch]``; prints one table. The real
+loop runs with everything it does (data, clipping, moving average, journal, report). Every ten of
+its steps it is held while ten bare steps and ten of the example loop run on copies of the same
+model with the same batch size, samples and adapter, so that a busy machine slows all three alike;
+the first step after each hold is left out, because its data was prepared meanwhile.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.training_utils import (
+    compute_density_for_timestep_sampling,
+    compute_loss_weighting_for_sd3,
+)
+from torch.utils.data import DataLoader
+
+from iclora.build import build_dataset
+from iclora.miniature.film import render_film
+from iclora.models.families.flux1 import position_ids
+from iclora.presets import load_config
+from iclora.store import Store
+from iclora.training.feed import Feed, latents_path
+from iclora.training.job import fill_caches, open_job, read_material
+from iclora.training.objective import losses_of
+from iclora.training.run import assemble
+from iclora.training.stop import StopRequest
+from iclora.training.team import Team
+
+BLOCK = 10
+"""Steps in a row of each kind."""
+
+
+def bare_steps(job, material, transformer):
+    """Forward, backward and optimizer step on batches that are ready; a generator of nothing."""
+    config = job.config
+    feed = Feed(material.train, job.cache, job.family, config, Team())
+    batches = [batch for step in range(BLOCK) for batch in feed.batch(step)]
+    feed.close()
+    trained = [tensor for tensor in transformer.parameters() if tensor.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=config.train.optimizer.lr, foreach=True)
+    while True:
+        for batch in batches:
+            losses_of(job.family, transformer, batch, guidance=1.0).samples.mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            yield
+
+
+def example_steps(job, material, transformer):
+    """The loop of diffusers' LoRA example for FLUX with latents cached, in its documented parts."""
+    samples = []
+    for item in material.train.values():
+        (view,) = item.views.values()
+        posterior = job.cache.posterior(latents_path(job.cache, item, view))
+        text = job.cache.load(job.cache.text_path(item.caption))
+        samples.append((posterior.mean, posterior.deviation, text["embeds"][0], text["pooled"][0]))
+    data = DataLoader(samples, batch_size=job.config.train.batch, shuffle=True, drop_last=True)
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    trained = [tensor for tensor in transformer.parameters() if tensor.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=job.config.train.optimizer.lr)
+    rates = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    transformer, optimizer, data, rates = accelerator.prepare(transformer, optimizer, data, rates)
+    ids = position_ids(view.grid, accelerator.device)
+    while True:
+        for mean, deviation, embeds, pooled in data:
+            with accelerator.accumulate(transformer):
+                latents = mean + deviation * torch.randn_like(mean)
+                noise = torch.randn_like(latents)
+                u = compute_density_for_timestep_sampling(
+                    "none", batch_size=len(mean), logit_mean=0.0, logit_std=1.0, mode_scale=1.29
+                )
+                chosen = (u * scheduler.config.num_train_timesteps).long()
+                timesteps, sigmas = scheduler.timesteps[chosen], scheduler.sigmas[chosen]
+                sigmas = sigmas[:, None, None]
+                predicted = transformer(
+                    hidden_states=(1.0 - sigmas) * latents + sigmas * noise,
+                    timestep=timesteps / 1000,
+                    guidance=torch.ones(len(mean)),
+                    pooled_projections=pooled,
+                    encoder_hidden_states=embeds,
+                    txt_ids=torch.zeros(embeds.shape[1], 3),
+                    img_ids=ids,
+                    return_dict=False,
+                )[0]
+                weighting = compute_loss_weighting_for_sd3("none", sigmas=sigmas)
+                errors = weighting.float() * (predicted.float() - (noise - latents).float()) ** 2
+                loss = errors.reshape(len(mean), -1).mean(1).mean()
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    accelerator.clip_grad_norm_(transformer.parameters(), 1.0)
+                optimizer.step()
+                rates.step()
+                optimizer.zero_grad()
+            loss.detach().item()  # it is logged
+            yield
+
+
+def timed(steps, times) -> None:
+    for _ in range(BLOCK):
+        start = time.perf_counter()
+        next(steps)
+        times.append(time.perf_counter() - start)
+
+
+def main() -> None:
+    base = sys.argv[1] if len(sys.argv) > 1 else "miniature/flux"
+    blocks = int(sys.argv[2]) if len(sys.argv) > 2 else 6
+    batch = int(sys.argv[3]) if len(sys.argv) > 3 else 8
+    threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or torch.get_num_threads()
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        store, films = Store(f"{folder}/store"), [Path(folder) / f"film-{n}.mp4" for n in (1, 2)]
+        for seed, film in enumerate(films, start=1):
+            render_film(seed, film)
+        changes = {
+            "base.model": base, "train.steps": BLOCK * blocks, "train.validate_every": 0,
+            "train.save_every": BLOCK * blocks, "train.batch": batch,
+        }  # fmt: skip
+        config = load_config("miniature", changes)
+        build_dataset(store, [str(film) for film in films], config, "films")
+        job, team = open_job(store, "films", config, "bench"), Team()
+        material = read_material(job.dataset, config, job.family.token_pixels(job.base.folder))
+        fill_caches(job, material, team.device)
+        job.work.mkdir(parents=True)
+        loop, parts = assemble(job, material, team)
+        copies = [copy.deepcopy(parts.machine.transformer) for _ in range(2)]
+        rivals = {
+            "bare forward, backward, optimizer": bare_steps(job, material, copies[0]),
+            "diffusers' example loop": example_steps(job, material, copies[1]),
+        }
+        times = {name: [] for name in ("iclora", *rivals)}
+        for steps in rivals.values():
+            next(steps)  # warm
+        waits: list[float] = []
+        last = [time.perf_counter(), 0.0]
+
+        def watch(report) -> None:
+            now, waited = time.perf_counter(), loop.engine.waited
+            if report.step % BLOCK != 1:
+                times["iclora"].append(now - last[0])
+                waits.append(waited - last[1])
+            if report.step % BLOCK == 0:
+                for name, steps in rivals.items():
+                    timed(steps, times[name])
+            last[:] = time.perf_counter(), waited
+
+        loop.run(StopRequest(), watch)
+        waited = sum(waits) / sum(times["iclora"])
+    report_table(times, waited, f"{base}, batch {config.train.batch}, {threads} threads")
+
+
+def report_table(times, waited, setting) -> None:
+    bare = statistics.median(times["bare forward, backward, optimizer"])
+    print(f"{setting}; median of {len(times['iclora'])} steps\n")
+    print("| step | ms | over bare |\n|---|---|---|")
+    for name, seconds in times.items():
+        middle = statistics.median(seconds)
+        print(f"| {name} | {1000 * middle:.1f} | {middle / bare:.3f} |")
+    print(f"\nwaiting for data: {waited:.2%} of our steps")
+
+
+if __name__ == "__main__":
+    main()

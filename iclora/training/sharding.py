@@ -1,0 +1,72 @@
+"""A base that is too large for one device, divided among the processes (FSDP).
+
+``accelerate launch`` with an FSDP configuration asks for it (``docs/examples/fsdp.yaml``). Only the
+frozen base is divided, block by block; the adapter lies whole on every process and its gradients
+are added up as ever, so checkpoints and files do not differ from a run on one process. Rejected:
+accelerate's own ``prepare``, which would divide the adapter too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from iclora.errors import BadConfig
+from iclora.training.team import Team
+from schemas.training import TrainParams
+
+
+def refuse_unshardable(train: TrainParams, team: Team) -> None:
+    """Keeps settings away that a divided base cannot serve.
+
+    Raises:
+        BadConfig: quantised weights, or fewer samples in a batch than processes.
+    """
+    if train.weights not in {"auto", "dense"}:
+        raise BadConfig(f"train.weights = {train.weights!r} cannot be sharded: set it to 'dense'")
+    if train.batch < team.size:
+        raise BadConfig(
+            f"train.batch = {train.batch} is less than the {team.size} processes among which the "
+            f"base is sharded: every process needs a sample"
+        )
+
+
+def shard(
+    transformer: Any, blocks: Iterable[Any], tensors: Mapping[str, Tensor], team: Team
+) -> None:
+    """Divides the frozen base; the adapter's tensors go whole to the device.
+
+    Args:
+        transformer: on the CPU.
+        blocks: its repeated blocks, each of which is gathered when it runs.
+        tensors: the adapter's.
+        team: whose processes hold a part each.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    for tensor in tensors.values():
+        tensor.data = tensor.data.to(team.device)
+    divide: Any = fully_shard
+    how = {
+        "mesh": init_device_mesh(team.device.type, (team.size,)),
+        "ignored_params": set(tensors.values()),
+    }
+    for block in blocks:
+        divide(block, **how)
+    divide(transformer, **how)
+
+
+def padded(batches: Sequence[Any], team: Team) -> list[tuple[Any, bool]]:
+    """A process's micro-batches, and whether each counts.
+
+    A divided base needs all processes to run it equally often: one with fewer micro-batches repeats
+    its last with all weights zero.
+    """
+    passes = [(batch, True) for batch in batches]
+    if team.shards:
+        empty = batches[-1]._replace(weight=batches[-1].weight * 0)
+        passes += [(empty, False)] * (team.most(len(batches)) - len(batches))
+    return passes
