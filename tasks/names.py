@@ -95,7 +95,9 @@ def runner() -> Any:
 def _ray(address: str) -> Any:
     """Ray at an address; without one, where ``RAY_ADDRESS`` says or started on this machine."""
     try:
-        from prefect_ray import RayTaskRunner
+        from prefect_ray import (  # pyright: ignore[reportMissingImports] - the extra `ray`
+            RayTaskRunner,
+        )
     except ImportError as error:
         raise BadConfig(f"{RUNNER} asks for Ray: pip install --editable '.[ray]'") from error
     environment = {"worker_process_setup_hook": _standing_at(Path.cwd())}
