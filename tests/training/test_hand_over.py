@@ -22,7 +22,7 @@ from iclora.training.stop import StopRequest, TrainingInterrupted
 from schemas.adapter import AdapterManifest, RunRecord
 
 STAND_IN = """
-import json, os, sys, time
+import json, os, signal, sys, time
 from pathlib import Path
 import safetensors.torch, torch, yaml
 from torch.utils.tensorboard import SummaryWriter
@@ -36,6 +36,8 @@ assert Path(job["model"]["name_or_path"]).is_dir()
 root = Path(job["training_folder"]) / name
 (root / "samples").mkdir(parents=True, exist_ok=True)
 (root / "config.yaml").write_text(yaml.safe_dump(tree))
+if behaviour == "deaf":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 if behaviour == "breaks":
     raise SystemExit(3)
 tensors = safetensors.torch.load_file(Path(__file__).with_name("tensors.safetensors"))
@@ -53,7 +55,7 @@ for step in range(start, steps):
     writer.add_scalar("lr", job["train"]["lr"], step)
     writer.flush()
     save(step, f"{name}_{step:09d}.safetensors")
-    while behaviour == "hangs" and step == 1:
+    while behaviour in ("hangs", "deaf") and step == 1:
         try:
             time.sleep(60)
         except KeyboardInterrupt:  # run.py exits with 0 and saves nothing
@@ -124,8 +126,12 @@ def test_what_it_trains_becomes_an_adapter_like_any_other(store, dataset, theirs
     assert train_adapter(store, dataset, theirs, "mine") == ref
 
 
-def test_stopped_it_goes_on_from_its_last_save(store, dataset, theirs, toolkit, monkeypatch):
-    toolkit("hangs")
+@pytest.mark.parametrize("behaviour", ["hangs", "deaf"])
+def test_stopped_it_goes_on_from_its_last_save(
+    store, dataset, theirs, toolkit, monkeypatch, behaviour
+):
+    toolkit(behaviour)
+    monkeypatch.setattr(hand_over, "_GRACE_SECONDS", 2.0)
     request = StopRequest()
 
     def stop_soon():

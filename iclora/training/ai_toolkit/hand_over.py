@@ -36,6 +36,8 @@ CHECKOUT = "ICLORA_AI_TOOLKIT"
 
 _PYTHONS = ("venv/bin/python", ".venv/bin/python")
 _NAP_SECONDS = 0.2
+_GRACE_SECONDS = 15.0
+"""Between asking, asking again and killing; it saves nothing when it is stopped."""
 
 log = logging.getLogger(__name__)
 
@@ -103,13 +105,23 @@ def _run(command: list[str], place: Path, request: StopRequest) -> None:
                 break
             except subprocess.TimeoutExpired:
                 if request.asked:
-                    child.send_signal(signal.SIGINT)
-                    child.wait()
+                    _end(child)
                     raise TrainingInterrupted(
                         "stopped; AI-Toolkit goes on from what it saved last"
                     ) from None
     if code != 0:
         raise IcloraError(f"AI-Toolkit ended with code {code}; what it said is above")
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Interrupts the trainer, then insists: what a shell put in the background ignores SIGINT."""
+    for asked in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        child.send_signal(asked)
+        try:
+            child.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+        return
 
 
 def _journal(logs: Path, file: Path) -> None:
