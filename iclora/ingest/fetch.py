@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import fsspec
@@ -146,11 +146,29 @@ def digest_file(file: Path) -> str:
         raise Unreadable("unreadable", f"{file.name} cannot be read: {error.strerror}") from error
 
 
-def digest_files(folder: Path, names: Iterable[str]) -> str:
+def digest_if_readable(file: Path) -> str:
+    """The digest of a file's bytes, or a word for one that cannot be read.
+
+    It gets its own verdict when it is ingested, and the others go on.
+    """
+    try:
+        return digest_file(file)
+    except Unreadable:
+        return "unreadable"
+
+
+def digest_files(
+    folder: Path, names: Iterable[str], digest: Callable[[Path], str] = digest_file
+) -> str:
     """The digest over the sorted relative names and the bytes of files.
 
+    Args:
+        folder: holds the files.
+        names: relative to it.
+        digest: of one file.
+
     Raises:
-        Unreadable: one cannot be read.
+        Unreadable: one cannot be read, and ``digest`` minds.
     """
-    lines = sorted(f"{name}\0{digest_file(folder / name)}" for name in names)
+    lines = sorted(f"{name}\0{digest(folder / name)}" for name in names)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:DIGEST_LENGTH]

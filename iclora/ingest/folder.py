@@ -5,8 +5,11 @@ Only some pictures are looked at, spread over the folder: what stays put shows i
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +85,8 @@ def marks_on(reading: Reading, frames: Sequence[Frame]) -> tuple[Mark, ...]:
     shrink = 1
     while largest > _MARK_PIXELS * shrink * shrink:
         shrink *= 2
-    found = find_marks([_grey(reading, frame, shrink) for frame in looked_at])
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = find_marks(list(pool.map(partial(_grey, reading, shrink=shrink), looked_at)))
     return tuple(
         mark._replace(
             x0=mark.x0 * shrink, y0=mark.y0 * shrink, x1=mark.x1 * shrink, y1=mark.y1 * shrink

@@ -19,6 +19,7 @@ from iclora.ingest.fetch import (
     default_work,
     digest_file,
     digest_files,
+    digest_if_readable,
     files_at,
     is_folder,
     is_url,
@@ -128,7 +129,10 @@ def _content_of(candidate: Candidate, work: Path) -> str:
     if is_pattern(candidate.url):
         return digest_of([digest_file(local_copy(shard, work)) for shard in candidate.files])
     local = local_copy(candidate.url, work)
-    return digest_files(local, candidate.files) if candidate.files else digest_file(local)
+    if not candidate.files:
+        return digest_file(local)
+    single = candidate.kind in ("pictures", "captioned")  # each picture has a verdict of its own
+    return digest_files(local, candidate.files, digest_if_readable if single else digest_file)
 
 
 def _rights_of(candidate: Candidate) -> Licence:

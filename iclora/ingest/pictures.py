@@ -11,7 +11,9 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -34,6 +36,9 @@ _CHECK_SIDE = 256
 bytes are read, but few of its pixels made."""
 
 _ORIENTATION = 0x0112
+
+_AT_ONCE = 64
+"""Pictures read beside each other; few of them are in memory at a time."""
 
 
 class Picture(NamedTuple):
@@ -191,34 +196,69 @@ def read_pictures(reading: Reading, files: Iterable[tuple[str, str, Path]]) -> F
 
     Args:
         reading: what to do, and where the pictures go.
-        files: (name relative to the source, scene, file), in order; a file may be gone as soon as
-            the next is asked for.
+        files: (name relative to the source, scene, file), in order. Those of a sequence are read
+            beside each other; of anything else a file may be gone when the next is asked for.
 
     Returns:
         Frames in order, and one verdict a picture; a picture that was there before is rejected.
     """
+    threads = os.cpu_count() or 1 if isinstance(files, Sequence) else 1
+    at_once = _AT_ONCE if threads > 1 else 1
+    waiting = iter(files)
     frames: list[Frame] = []
     verdicts: list[Verdict] = []
-    for name, scene, file in files:
-        try:
-            content = file_sha256(file)
-        except OSError as error:
-            why = Unreadable("unreadable", f"{name} cannot be read: {error.strerror}")
-            verdicts.append(reading.failed(reading.own_id(f"{reading.source.content}-file"), why))
-            continue
-        first = f"{reading.source.content}-{content[:DIGEST_LENGTH]}"
-        item = reading.own_id(first)
-        if item != first:
-            detail = f"{name} was there before"
-            verdicts.append(reading.rejected(item, "duplicate_picture", detail))
-            continue
-        try:
-            frames.append(_frame_of(reading, item, scene, file, content))
-        except Unreadable as why:
-            verdicts.append(reading.failed(item, why))
-        else:
-            verdicts.append(reading.kept(item))
+    with ThreadPoolExecutor(threads, "iclora-pictures") as pool:
+        while some := list(islice(waiting, at_once)):
+            for read in _read_some(reading, some, pool):
+                if isinstance(read, Frame):
+                    frames.append(read)
+                    verdicts.append(reading.kept(read.id))
+                else:
+                    verdicts.append(read)
     return Found(tuple(frames), (), tuple(verdicts))
+
+
+def _read_some(
+    reading: Reading, files: Sequence[tuple[str, str, Path]], pool: ThreadPoolExecutor
+) -> Iterator[Frame | Verdict]:
+    """What becomes of each picture, in order; whether one was there before depends on that."""
+    contents = list(pool.map(_content_of, (file for _, _, file in files)))
+    items = [
+        _item_of(reading, name, content)
+        for (name, _, _), content in zip(files, contents, strict=True)
+    ]
+
+    def store(number: int) -> Frame | Verdict:
+        item, content = items[number], contents[number]
+        if isinstance(item, Verdict):
+            return item
+        assert isinstance(content, str), "what cannot be read has its verdict"
+        _, scene, file = files[number]
+        try:
+            return _frame_of(reading, item, scene, file, content)
+        except Unreadable as why:
+            return reading.failed(item, why)
+
+    yield from pool.map(store, range(len(files)))
+
+
+def _content_of(file: Path) -> str | OSError:
+    try:
+        return file_sha256(file)
+    except OSError as error:
+        return error
+
+
+def _item_of(reading: Reading, name: str, content: str | OSError) -> str | Verdict:
+    """The id of a picture, or why it is none."""
+    if isinstance(content, OSError):
+        why = Unreadable("unreadable", f"{name} cannot be read: {content.strerror}")
+        return reading.failed(reading.own_id(f"{reading.source.content}-file"), why)
+    first = f"{reading.source.content}-{content[:DIGEST_LENGTH]}"
+    item = reading.own_id(first)
+    if item != first:
+        return reading.rejected(item, "duplicate_picture", f"{name} was there before")
+    return item
 
 
 def _frame_of(reading: Reading, item: str, scene: str, file: Path, content: str) -> Frame:

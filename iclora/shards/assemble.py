@@ -79,7 +79,7 @@ def _previewed(store: Store, plan: Plan) -> Iterator[tuple[str, bytes]]:
 def _manifest(plan: Plan, shards: tuple[ShardEntry, ...], folder: Path) -> DatasetManifest:
     """Everything but the version and the card's digest."""
     contents, config = plan.contents, plan.config
-    captioners = {entry.captioned.caption.captioner for entry in contents.entries}
+    captioners = {portable(entry.captioned.caption.captioner) for entry in contents.entries}
     counts = Counter(plan.splits.values())
     models = models_of(config, contents.encoders, captioners)
     return DatasetManifest(

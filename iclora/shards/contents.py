@@ -35,7 +35,7 @@ from schemas.verdict import Ledger, Tally, Verdict, add_tallies
 BY_HAND = "by hand"
 """The captioner of a caption that a person edited."""
 
-_ABSOLUTE = re.compile(r"/|~[\\/]|[A-Za-z]:[\\/]|file:")
+_LOCAL = re.compile(r"/|\.{1,2}[\\/]|~[\\/]|[A-Za-z]:[\\/]|file:")
 
 
 class Entry(NamedTuple):
@@ -217,7 +217,7 @@ def portable(value: Any) -> Any:
         return {key: "" if key == "url" else portable(item) for key, item in items}
     if isinstance(value, list):
         return [portable(item) for item in cast("list[Any]", value)]
-    if isinstance(value, str) and _ABSOLUTE.match(value):
+    if isinstance(value, str) and _LOCAL.match(value):
         return re.split(r"[\\/]", value.rstrip("\\/"))[-1]
     return value
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 import tarfile
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -71,13 +71,15 @@ def header(name: str, size: int) -> bytes:
 class ShardFile:
     """One tar being written, hashed on its way to the disk.
 
-    The md5 (which the wids index asks for) is taken on a second thread while the sha256 is taken
-    and the block is written on this one: all three release the interpreter's lock.
+    The md5 (which the wids index asks for) is taken on a second thread, one sample behind, while
+    the sha256 is taken and the block is written on this one: all three release the interpreter's
+    lock.
     """
 
     def __init__(self, file: BinaryIO, helper: ThreadPoolExecutor) -> None:
         self._file, self._helper = file, helper
         self._sha256, self._md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        self._behind: Future[None] | None = None
         self.size = 0
         self.samples = 0
 
@@ -93,6 +95,7 @@ class ShardFile:
         """Ends the tar (two empty blocks, filled up to a record) and says what it is."""
         end = 2 * tarfile.BLOCKSIZE
         self._put(bytes(end + -(self.size + end) % tarfile.RECORDSIZE))
+        self._catch_up()
         return ShardEntry(
             file=file,
             split=split,
@@ -103,11 +106,16 @@ class ShardFile:
         )
 
     def _put(self, block: bytes) -> None:
-        md5 = self._helper.submit(self._md5.update, block)
+        self._catch_up()
+        self._behind = self._helper.submit(self._md5.update, block)
         self._sha256.update(block)
         self._file.write(block)
         self.size += len(block)
-        md5.result()
+
+    def _catch_up(self) -> None:
+        """Waits for the last block's md5, so that only one block is held for it."""
+        if self._behind is not None:
+            self._behind.result()
 
 
 def members_of(sample: Sample) -> list[tuple[str, bytes]]:

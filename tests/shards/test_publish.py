@@ -193,6 +193,7 @@ def test_nothing_of_this_machine_is_written(make_build, tmp_path: Path):
         assert b"gpu7" not in data, name
     assert open_dataset(Store(ref.url), ref.url).manifest.config.sift.clip == "my-vlm"
     assert portable("C:\\models\\x") == portable("~/models/x/") == "x"
+    assert portable("../models/x") == portable("./x") == "x"
     assert portable("org/name") == "org/name"
 
 
