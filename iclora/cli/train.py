@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,6 +55,7 @@ def train(  # noqa: PLR0913 - an option is a parameter
     as_json: AsJson = False,
 ) -> None:
     """Trains an adapter, or goes on where it was stopped."""
+    _say_what_happens()
     resolved, called = _resolve(preset, config, ai_toolkit, overrides)
     note_miniature(resolved, base=True)
     from iclora.cli.train_progress import train_progress
@@ -81,6 +84,14 @@ def train(  # noqa: PLR0913 - an option is a parameter
     )
 
 
+def _say_what_happens() -> None:
+    """Shows what training logs (the plan, checkpoints), which other commands keep to themselves."""
+    if "ICLORA_LOG" not in os.environ:
+        logging.getLogger("iclora.training").setLevel(logging.INFO)
+        for handler in logging.getLogger("iclora").handlers:
+            handler.setLevel(logging.INFO)
+
+
 def _resolve(
     preset: str, config: Path | None, ai_toolkit: Path | None, overrides: list[str] | None
 ) -> tuple[Config, str]:
@@ -107,8 +118,9 @@ def _plan_text(plan: TrainPlan) -> str:
         f"{plan.samples} samples, {plan.steps} steps of {plan.batch}: {plan.epochs:.1f} epochs",
     ]
     lines += [
-        f"{b.width}x{b.height}: {b.samples} samples of {b.tokens} tokens, "
+        f"at {b.resolution}: {b.width}x{b.height}, {b.samples} samples of {b.tokens} tokens, "
         f"{b.micro_batch} at a time, {b.checkpoint_blocks:.0%} of the blocks recomputed"
         for b in plan.buckets
     ]
+    lines.append(f"checkpoints at the end: {', '.join(map(str, plan.checkpoints))}")
     return "\n".join(lines)

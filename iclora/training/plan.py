@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 
 import torch
 
-from iclora.errors import MissingModel
+from iclora.errors import BadConfig, MissingModel
 from iclora.models.families import Family, Geometry, Grid, load_family
 from iclora.models.locate import locate
 from iclora.shards.read import open_dataset
@@ -18,13 +19,18 @@ from iclora.training.job import Material, read_material, refuse_preview, tokens_
 from schemas.config import Config
 from schemas.training import Bucket, TrainPlan
 
+log = logging.getLogger(__name__)
+
 _GIB = 2**30
 
 
 def plan(store: Store, dataset: str, config: Config, memory: float) -> TrainPlan:
     """See ``iclora.training.plan_training``."""
     data = open_dataset(store, dataset)
-    refuse_preview(data, config)
+    try:
+        refuse_preview(data, config)
+    except BadConfig as refusal:  # a plan does no harm, but the run would be refused
+        log.warning("training would be refused: %s", refusal)
     base, geometry = _base(load_family(config.base.family), config)
     material = read_material(data, config, geometry.token_pixels)
     tokens = tokens_of(material, geometry.text_tokens)

@@ -154,3 +154,10 @@ def test_operations_are_counted_as_on_flux(share, tera):
 
     flops, _ = count_flops(step)
     assert flops / 1e12 == pytest.approx(tera, rel=0.01)
+
+
+def test_a_plan_of_a_preview_warns_and_is_given(store, publish, paint, caplog):
+    name = publish(store, [paint(0)], preview=True)
+    plan = plan_training(store, name, load_config("flux1-dev"))
+    assert plan.samples == 1
+    assert "training would be refused" in caplog.text
