@@ -156,6 +156,7 @@ class Agreement(Schema):
     low: float
     high: float
     renders: PositiveInt
+    """Of the adapter, the base and the rival together."""
 
 
 class SetReport(Schema):

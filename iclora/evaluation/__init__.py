@@ -13,13 +13,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from iclora.errors import BadInput
+from iclora.evaluation.cards import Material
 from iclora.evaluation.contest import Contest, arrange, refuse_hopeless_promotion
 from iclora.evaluation.findings import Evidences, find_out
 from iclora.evaluation.judges import Judges, load_judges
 from iclora.evaluation.promote import champion_of
 from iclora.evaluation.promote import promote as make_champion
 from iclora.evaluation.renders import draw_side
-from iclora.evaluation.report import Material, read_losses, write_report
+from iclora.evaluation.report import read_losses, write_report
 from iclora.evaluation.suite import Suite, choose_suite, load_gallery, training_canvases
 from iclora.models.locate import locate
 from iclora.shards.read import Dataset, open_dataset

@@ -20,6 +20,9 @@ REPEATED, SHUFFLED, REAL = "repeated", "shuffled", "real"
 TOLD = ("adherence", "own_margin", "variety", "spread", "structure")
 """Scores of which the report says in words when a control beats the adapter."""
 
+_OWN_PANELS = ("adherence", "own_margin", "variety")
+"""The same for the controls that are made of the adapter's panels: their spread is its own."""
+
 
 _BEATS = {
     BASE: "The base beats",
@@ -107,11 +110,17 @@ def remarks(arms: Mapping[str, ArmReport]) -> tuple[Remark, ...]:
     for control in (BASE, REPEATED, SHUFFLED, REAL):
         if control not in arms:
             continue
-        for score in TOLD if control != BASE else ("consistency", *TOLD):
+        for score in _told_of(control):
             theirs, ours = arms[control].scores.get(score), own.get(score)
-            if theirs is not None and ours is not None and theirs.value > ours.value:
+            if theirs and ours and round(theirs.value, 3) > round(ours.value, 3):
                 told.append(_beaten(control, score, theirs, ours))
     return (*broken_metrics(arms), *told)
+
+
+def _told_of(control: str) -> tuple[str, ...]:
+    if control == BASE:
+        return ("consistency", *TOLD)
+    return TOLD if control == REAL else _OWN_PANELS
 
 
 def _beaten(control: str, score: str, theirs: Score, ours: Score) -> Remark:

@@ -103,7 +103,7 @@ def find_out(contest: Contest, shown: Evidences, judges: Judges) -> Findings:
         paired=differences,
         decision=_decide(contest, arms, differences, told, conditional[ADAPTER]),
         remarks=told,
-        agreement=agreements(scores[ADAPTER], how),
+        agreement=agreements(list(scores.values()), how),
         limits=_said_limits(limits, ceilings),
         worst=worst_renders(scores[ADAPTER]),
         nearest=nearest_renders(measured[ADAPTER], shown.gallery),

@@ -13,6 +13,8 @@ from schemas.evaluation import ArmReport, Margins, Score
 ROW = 26
 """Height of a plot's row, in SVG units."""
 
+_NARROWEST = 0.1
+
 TITLES = {
     "consistency": (
         "Consistency",
@@ -91,13 +93,23 @@ def score_plots(arms: Mapping[str, ArmReport]) -> list[Plot]:
 def _plot(name: str, about: tuple[str, str], rows: Sequence[tuple[str, str, Score]]) -> Plot:
     low = min(score.low for _, _, score in rows)
     high = max(score.high for _, _, score in rows)
-    start, end, ticks = axis(low, high)
+    start, end, ticks = axis(*_room(low, high))
     marks = [
         Mark(label, arm, said(score), ROW * number + ROW // 2, *_places(score, start, end))
         for number, (label, arm, score) in enumerate(rows)
     ]
     summary = "; ".join(f"{label} {said(score)}" for label, _, score in rows)
     return Plot(name, *about, tuple(marks), ROW * len(rows), ticks, summary)
+
+
+def _room(low: float, high: float) -> tuple[float, float]:
+    """At least a tenth, so that differences nobody would see look like none; shares end at 1."""
+    lacking = max(0.0, _NARROWEST - (high - low))
+    top = high + lacking / 2
+    if high <= 1 < top:
+        top = 1.0
+    bottom = top - max(high - low, _NARROWEST)
+    return (0.0, max(high, _NARROWEST)) if low >= 0 > bottom else (bottom, top)
 
 
 def _places(score: Score, start: float, end: float) -> tuple[float, float, float]:
@@ -132,6 +144,48 @@ def axis(low: float, high: float) -> tuple[float, float, tuple[tuple[float, str]
 def said(score: Score) -> str:
     """``0.812 [0.790, 0.834]``."""
     return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
+
+
+class Tile(NamedTuple):
+    """A score at a glance."""
+
+    title: str
+    value: str
+    difference: str
+    verdict: str
+
+
+_TILES = ("consistency", "true_consistency", "adherence", "true_adherence", "variety", "structure")
+
+
+def tiles(arms: Mapping[str, ArmReport], paired: Mapping[str, Score]) -> list[Tile]:
+    """The headline scores of the adapter, with what they are over the rival's."""
+    own = arms[ADAPTER].scores
+    return [
+        Tile(
+            TITLES[name][0],
+            f"{own[name].value:.2f}",
+            signed(paired[name]),
+            _verdict(name, paired[name]),
+        )
+        for name in _TILES
+        if name in own and name in paired
+    ]
+
+
+def absent(arms: Mapping[str, ArmReport]) -> list[str]:
+    """Why an arm lacks a score, in sentences; scores that lack for one reason share one."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for arm in arms.values():
+        for name, why in arm.unmeasured.items():
+            title = TITLES[name][0].lower() if name in TITLES else name
+            found.setdefault((arm.label, why), []).append(title)
+    shared: dict[tuple[str, str], list[str]] = {}
+    for (label, why), names in found.items():
+        shared.setdefault((", ".join(names), why), []).append(label)
+    return [
+        f"{' and '.join(labels)} without {names}: {why}." for (names, why), labels in shared.items()
+    ]
 
 
 class Difference(NamedTuple):

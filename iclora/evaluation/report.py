@@ -7,50 +7,29 @@ the template engine.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from iclora.evaluation.contest import Contest
+from iclora.evaluation.cards import QUALITY, Material, completed, data_uri, extremes, rows
 from iclora.evaluation.controls import ADAPTER
-from iclora.evaluation.findings import Findings, resampling
-from iclora.evaluation.judges import MINIATURE, Judges
-from iclora.evaluation.plots import TITLES, differences, loss_curve, score_plots
+from iclora.evaluation.judges import MINIATURE
+from iclora.evaluation.plots import TITLES, absent, differences, loss_curve, score_plots, tiles
 from iclora.evaluation.renders import Renders, open_picture
-from iclora.evaluation.suite import Suite, structured
+from iclora.evaluation.truth import PAIRS
 from iclora.sampling.sheet import contact_sheet
 from iclora.store import file_sha256
 from schemas.evaluation import EvaluationReport, ReportManifest, SetReport
 from schemas.sampling import RenderRecord
 
 TEMPLATE = "report.html.j2"
+_SHORT = 8
 _ROWS_A_SHEET = 12
-_COMPLETED = 8
-"""Conditional renders shown."""
-
-_QUALITY = 85
-
-
-class Material(NamedTuple):
-    """What a report is made of."""
-
-    contest: Contest
-    suite: Suite
-    renders: Mapping[str, Renders]
-    findings: Findings
-    judges: Judges
-    training: Mapping[str, Image.Image]
-    """Canvases of the training sets that renders lie nearest to, by key."""
-
-    losses: Sequence[tuple[int, float]]
-    """Step and loss of the adapter's training; empty without a run record."""
 
 
 def write_report(folder: Path, version: str, material: Material) -> ReportManifest:
@@ -130,7 +109,7 @@ def _write_sheets(folder: Path, material: Material) -> list[str]:
         ]
         sheet = contact_sheet(rows, prompts, heads=[s.label for s in sides], side=side)
         name = f"sheet-{start // _ROWS_A_SHEET + 1:02}.jpg"
-        sheet.save(folder / name, "JPEG", quality=_QUALITY, subsampling=0)
+        sheet.save(folder / name, "JPEG", quality=QUALITY, subsampling=0)
         names.append(f"sheets/{name}")
     return names
 
@@ -150,6 +129,7 @@ def render_html(report: EvaluationReport, material: Material) -> str:
         lstrip_blocks=True,
     )
     environment.filters["pretty"] = _pretty
+    environment.filters["short"] = short
     return environment.get_template(TEMPLATE).render(**_context(report, material))
 
 
@@ -165,70 +145,33 @@ def _context(report: EvaluationReport, material: Material) -> dict[str, Any]:
             for side in contest.sides
             if side.arm in findings.paired
         },
-        "rows": _rows(material),
-        "conditional": _conditional(material),
-        "worst": _extremes(material, [(n, k) for n, k, _ in findings.worst]),
-        "nearest": _extremes(material, [(n, k) for n, k, _, _ in findings.nearest]),
-        "training": {key: _data_uri(image, material) for key, image in material.training.items()},
+        "rows": rows(material),
+        "conditional": completed(material),
+        "worst": extremes(material, [(n, k) for n, k, _ in findings.worst]),
+        "nearest": extremes(material, [(n, k) for n, k, _, _ in findings.nearest]),
+        "training": {key: data_uri(image, material) for key, image in material.training.items()},
         "curve": loss_curve(material.losses),
         "withheld": material.suite.withheld,
-        "resampling": resampling(report.params),
+        "tiles": tiles(findings.arms, findings.paired[contest.rival.arm]),
+        "absent": absent(findings.arms),
+        "unranked": _unranked(report),
     }
 
 
-class Card(NamedTuple):
-    """A render as the page shows it."""
-
-    label: str
-    uri: str
-    caption: str
-    parts: tuple[tuple[str, str], ...]
-    """Marker and text of every panel."""
-
-    seed: int
-
-
-def _card(material: Material, arm: str, record: RenderRecord) -> Card:
-    label = next(side.label for side in material.contest.sides if side.arm == arm)
-    config = material.contest.config
-    parts = structured(record.caption, config).parts
-    picture = open_picture(material.renders[arm].folder / record.canvas)
-    pairs = tuple(zip(config.layout.markers, parts, strict=True))
-    return Card(label, _data_uri(picture, material), record.caption, pairs, record.seed)
-
-
-def _rows(material: Material) -> list[list[Card]]:
-    """Per prompt one card a side, the first seed."""
-    arms = [side.arm for side in material.contest.sides]
-    count = len(material.suite.prompts)
+def _unranked(report: EvaluationReport) -> list[str]:
+    """Metrics of which nothing can be said, because the truth is the same everywhere."""
+    ranked = {row.metric for row in report.agreement}
     return [
-        [_card(material, arm, material.renders[arm].free[prompt][0]) for arm in arms]
-        for prompt in range(count)
+        TITLES[metric][0]
+        for metric, truth in PAIRS
+        if truth in report.scores and metric not in ranked
     ]
 
 
-def _conditional(material: Material) -> list[list[Card]]:
-    """Per completed set one card a side."""
-    arms = [side.arm for side in material.contest.sides]
-    count = min(_COMPLETED, len(material.renders[ADAPTER].conditional))
-    return [
-        [_card(material, arm, material.renders[arm].conditional[number]) for arm in arms]
-        for number in range(count)
-    ]
-
-
-def _extremes(material: Material, places: Sequence[tuple[int, int]]) -> list[Card]:
-    free = material.renders[ADAPTER].free
-    return [_card(material, ADAPTER, free[prompt][seed]) for prompt, seed in places]
-
-
-def _data_uri(picture: Image.Image, material: Material) -> str:
-    side = material.contest.config.evaluate.sheet_side
-    small = picture.convert("RGB")
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
-    out = io.BytesIO()
-    small.save(out, "JPEG", quality=_QUALITY, subsampling=0)
-    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+def short(label: str) -> str:
+    """A version cut to what people compare: ``demo@ed600e47``."""
+    name, at, version = label.partition("@")
+    return f"{name}@{version[:_SHORT]}" if at else label
 
 
 def _pretty(value: object) -> str:

@@ -8,7 +8,7 @@ obedience is counted, not judged.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -70,16 +70,27 @@ def _obeyed(panels: Sequence[Attributes] | None, wanted: Sequence[Attributes]) -
     return float(np.mean(right)) if right else np.nan
 
 
-def agreements(scores: dict[str, Array], how: Resampling) -> tuple[Agreement, ...]:
-    """How well each metric ranks the renders as the truth does, where both were measured."""
+def agreements(arms: Sequence[Mapping[str, Array]], how: Resampling) -> tuple[Agreement, ...]:
+    """How well each metric ranks the renders of all models as the truth does.
+
+    Args:
+        arms: the scores of each model, over the same prompts. Together, because the renders of one
+            good model hardly differ in what the truth tells apart.
+        how: confidence, number of resamples and their seed.
+
+    Returns:
+        One entry a metric; none where the metric or the truth is the same everywhere.
+    """
     found: list[Agreement] = []
     for metric, truth in PAIRS:
-        if metric not in scores or truth not in scores:
+        both = [(arm[metric], arm[truth]) for arm in arms if metric in arm and truth in arm]
+        if not both:
             continue
-        result = spearman(scores[metric], scores[truth], how)
+        measured, true = (np.concatenate(side, axis=1) for side in zip(*both, strict=True))
+        result = spearman(measured, true, how)
         if result:
             value, low, high = result
-            renders = int((~np.isnan(scores[metric] + scores[truth])).sum())
+            renders = int((~np.isnan(measured + true)).sum())
             found.append(
                 Agreement(
                     metric=metric,

@@ -81,9 +81,12 @@ def scene(seed: int, *, side: int = 32) -> tuple[list[Image.Image], str]:
     return pictures, set_caption(panels, NAMES[seed % len(NAMES)])
 
 
-def sample_of(seed: int, split: str, *, side: int = 32, text: str = "") -> Sample:
-    """A scene as a sample."""
+def sample_of(
+    seed: int, split: str, *, side: int = 32, text: str = "", repeat: bool = False
+) -> Sample:
+    """A scene as a sample; ``repeat`` puts its first panel in every place."""
     pictures, caption = scene(seed, side=side)
+    pictures = pictures[:1] * 3 if repeat else pictures
     caption = text or caption
     canvas = Image.new("RGB", (side, 3 * side))
     for number, picture in enumerate(pictures):
@@ -124,6 +127,7 @@ def sample_of(seed: int, split: str, *, side: int = 32, text: str = "") -> Sampl
 
 def publish(store: Store, config: Config, samples: list[Sample], name: str = "scenes") -> None:
     """Writes samples as a dataset version."""
+    samples = sorted(samples, key=lambda sample: sample.record.key)
     draft = Path(store.root) / "draft"
     draft.mkdir(parents=True, exist_ok=True)
     shards = tuple(
@@ -152,6 +156,25 @@ def publish(store: Store, config: Config, samples: list[Sample], name: str = "sc
             (draft / entry.file).rename(folder / entry.file)
         (folder / "manifest.json").write_text(manifest.to_text())
     store.write(f"datasets/{name}/LATEST", f"{version}\n".encode())
+
+
+@pytest.fixture(scope="session")
+def publish_scenes() -> Callable[..., None]:
+    """Publishes scenes of the film world at its own size."""
+
+    def publish_them(
+        store: Store,
+        config: Config,
+        name: str,
+        *,
+        train: Sequence[int],
+        val: Sequence[int],
+        repeat: bool = False,
+    ) -> None:
+        samples = [sample_of(seed, "train", side=64, repeat=repeat) for seed in train]
+        publish(store, config, samples + [sample_of(seed, "val", side=64) for seed in val], name)
+
+    return publish_them
 
 
 def write_lora(file: Path, base: Path, *, seed: int, scale: float) -> None:
@@ -195,7 +218,7 @@ def make_world(store: Store, config: Config, tiny_flux: Path) -> World:
         store.write(f"adapters/{name}/LATEST", f"{version}\n".encode())
         return f"{name}@{version}"
 
-    def publish_scenes(
+    def publish_some(
         name: str = "scenes",
         *,
         train: Sequence[int] = range(6),
@@ -206,9 +229,9 @@ def make_world(store: Store, config: Config, tiny_flux: Path) -> World:
         for number, seed in enumerate(val):
             text = caption and caption + " x" * number
             samples.append(sample_of(seed, "val", text=text))
-        publish(store, config, sorted(samples, key=lambda s: s.record.key), name)
+        publish(store, config, samples, name)
 
-    return World(store, config, add, publish_scenes)
+    return World(store, config, add, publish_some)
 
 
 @pytest.fixture

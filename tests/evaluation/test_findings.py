@@ -325,10 +325,13 @@ def test_true_scores_count_attributes_and_agree_with_the_metrics(config, ground)
         "true_consistency": consistency,
         "true_adherence": adherence,
     }
-    found = agreements(scores, Resampling(resamples=100))
+    found = agreements([scores], Resampling(resamples=100))
     assert [row.metric for row in found] == ["consistency", "adherence"]
     assert all(row.low > 0.5 for row in found)
     assert all(row.renders == PROMPTS * len(shares) for row in found)
+    both = agreements([scores, scores], Resampling(resamples=100))
+    assert all(row.renders == 2 * PROMPTS * len(shares) for row in both)
+    assert [r.rank_correlation for r in both] == [r.rank_correlation for r in found]
 
 
 def test_a_caption_that_names_nothing_has_no_true_adherence():
