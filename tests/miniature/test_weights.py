@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
 
 import iclora.miniature
 from iclora.miniature.film import film_frame
-from iclora.miniature.reader import WEIGHTS, Reader
+from iclora.miniature.reader import Reader, load_reader
 from iclora.miniature.recipes.clip_eval import measure_clip
+from iclora.miniature.recipes.flux_eval import draw_mosaics, draw_singles, obedience
+from iclora.miniature.recipes.flux_pool import open_pool
 from iclora.miniature.recipes.heldout import FIRST_SEED, HeldOut
 from iclora.miniature.recipes.reader import measure_reader
+from iclora.miniature.recipes.vae import measure_autoencoder
 from iclora.miniature.recipes.vlm import measure_vlm
 from iclora.miniature.script import HEIGHT, WIDTH, film_script
 
@@ -33,15 +37,9 @@ def frames() -> list[HeldOut]:
     return drawn
 
 
-def weights(part: str, file: str) -> Path:
-    if not (FOLDER / part / file).is_file():
-        pytest.skip(f"the weights of {part} are not in the package yet")
-    return FOLDER / part
-
-
 def test_clip_tells_scenes_apart_and_finds_captions(frames) -> None:
     copies = [frame._replace(copy_of=frame.shot, shot=-9) for frame in frames[:5]]
-    scores = measure_clip(weights("clip", "open_clip_config.json"), [*frames, *copies])
+    scores = measure_clip(FOLDER / "clip", [*frames, *copies])
     assert scores.scene_auc >= 0.97
     assert scores.retrieval >= 0.9
     assert scores.copies[0] > 0.97 > scores.same_scene[2]
@@ -49,18 +47,40 @@ def test_clip_tells_scenes_apart_and_finds_captions(frames) -> None:
 
 
 def test_the_reader_reads_every_attribute(frames) -> None:
-    scores = measure_reader(Reader(weights("reader", WEIGHTS)), frames)
+    scores = measure_reader(Reader(FOLDER / "reader"), frames)
     assert min(scores.values()) >= 0.97, scores
 
 
 def test_the_vlm_tells_every_attribute_and_invents_no_role(frames) -> None:
-    scores = measure_vlm(weights("vlm", "config.json"), frames[:64])
+    scores = measure_vlm(FOLDER / "vlm", frames[:64])
     assert scores.pop("invented role") == 0
     assert min(scores.values()) >= 0.95, scores
 
 
+@pytest.fixture(scope="module")
+def flux() -> FluxPipeline:
+    """Loaded by diffusers alone."""
+    pipeline = FluxPipeline.from_pretrained(FOLDER / "flux")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def test_flux_draws_what_singles_and_clauses_name(flux) -> None:
+    reader = load_reader()
+    singles = draw_singles(flux, 16, steps=16, true_cfg=2.5)
+    assert min(share.value for share in obedience(singles, reader).values()) >= 0.85
+    mosaics = draw_mosaics(flux, 8, steps=16, true_cfg=2.5)
+    assert min(share.value for share in obedience(mosaics, reader).values()) >= 0.75
+
+
+def test_flux_sees_panels_as_they_are(flux, tmp_path) -> None:
+    unseen = open_pool(tmp_path, 100, measuring=True)
+    assert measure_autoencoder(flux.vae, unseen.pictures) >= 30
+
+
 def test_every_model_has_its_card_and_all_fit_the_package() -> None:
-    folders = [path for path in FOLDER.iterdir() if path.is_dir()] if FOLDER.is_dir() else []
+    folders = [path for path in FOLDER.iterdir() if path.is_dir()]
+    assert {folder.name for folder in folders} == {"clip", "flux", "reader", "vlm"}
     for folder in folders:
         assert "license: apache-2.0" in (folder / "README.md").read_text(encoding="utf-8")
     size = sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file())
