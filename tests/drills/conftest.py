@@ -14,7 +14,7 @@ from iclora.presets import load_config
 from iclora.store import Store
 
 sys.path.insert(0, str(Path(__file__).parent))
-from drilling import Captioner, files_of
+from drilling import Captioner, Operations, adapter_files, files_of
 
 SHOTS = 11
 
@@ -63,7 +63,7 @@ def overrides(_server, family) -> dict[str, Any]:
         "sift.max_set_similarity": 1.0,
         "caption.way": "canvas",
         "caption.captioner.kind": "server",
-        "caption._server.url": _server.url,
+        "caption.captioner.url": _server.url,
         "caption.captioner.model": "stub",
         "caption.captioner.json_output": False,
     }
@@ -76,3 +76,63 @@ def calm(tmp_path_factory, films, overrides) -> dict[str, bytes]:
     config = load_config("miniature", overrides)
     build_dataset(store, [str(film) for film in films], config, "films")
     return files_of(store)
+
+
+@pytest.fixture(scope="session")
+def _operations(tmp_path_factory) -> Iterator[Operations]:
+    here = Operations(tmp_path_factory.mktemp("operations"))
+    yield here
+    here.down()
+
+
+@pytest.fixture
+def operations(_operations) -> Operations:
+    """Server, pools, deployments and workers; whatever a drill before this one killed is up."""
+    _operations.up()
+    return _operations
+
+
+@pytest.fixture(scope="session")
+def steps(tmp_path_factory):
+    """A training of some seconds on a tiny base."""
+    import torch
+
+    from iclora.miniature.flux_folder import build_flux, save_flux
+    from iclora.miniature.sizes import TINY
+
+    folder = tmp_path_factory.mktemp("tiny") / "flux"
+    torch.manual_seed(0)
+    save_flux(build_flux(TINY), folder)
+    return {
+        "base.model": str(folder),
+        "data.resolutions": [64],
+        "train.steps": 60,
+        "train.batch": 2,
+        "train.lora.rank": 2,
+        "train.save_every": 5,
+        "train.validate_every": 30,
+        "train.validate_times": [0.5],
+    }
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, _server, films, overrides, steps):
+    """A store with a dataset, and the files of a training that nothing disturbed."""
+    _server.start()
+    place = Store(str(tmp_path_factory.mktemp("trained")))
+    build_dataset(
+        place, [str(film) for film in films], load_config("miniature", overrides), "films"
+    )
+    _server.stop()
+    from iclora.training import train_adapter
+
+    ref = train_adapter(place, "films", load_config("miniature", steps), "mine")
+    return place, adapter_files(Path(ref.url))
+
+
+@pytest.fixture
+def untrained(store, trained):
+    """A store with the same dataset and no adapter."""
+    Path(store.root).mkdir()
+    (Path(store.root) / "datasets").symlink_to(Path(trained[0].root) / "datasets")
+    return store

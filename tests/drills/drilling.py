@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -15,9 +16,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from iclora.shards import open_dataset
-from iclora.store import Store
+import httpx
+import psutil
 
+from iclora.shards import open_dataset
+from iclora.store import Store, file_sha256
+
+ROOT = Path(__file__).parents[2]
+ENDS = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 CAPTION = (
     "[MOVIE-SHOTS] a day by the sea with <Ann>, [SCENE-1] <Ann> wakes up early, "
     "[SCENE-2] <Ann> walks to the beach, [SCENE-3] <Ann> swims far out."
@@ -38,6 +44,9 @@ class Captioner:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def start(self) -> None:
+        """Answers, unless it does already."""
+        if self._server is not None:
+            return
         captioner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -86,15 +95,30 @@ def files_of(store: Store, name: str = "films") -> dict[str, bytes]:
     return {file: store.read(f"{folder}/{file}") for file in store.names(folder)}
 
 
-def start_build(
-    store: str, films: Sequence[Path], overrides: Mapping[str, Any], **options: Any
-) -> subprocess.Popen[str]:
-    """``iclora build`` as a person starts it."""
+def adapter_files(folder: Path) -> dict[str, str]:
+    """What must not depend on kills, by its sha256; the others tell of this very run."""
+    told = {"run.json", "README.md", "manifest.json"}
+    return {
+        str(path.relative_to(folder)): file_sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in told
+    }
+
+
+def build_command(store: str, films: Sequence[Path], overrides: Mapping[str, Any]) -> list[str]:
+    """``iclora build`` as a person types it."""
     command = [sys.executable, "-m", "iclora", "build", *map(str, films), "--name", "films"]
     for key, value in overrides.items():
         command += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    return [*command, "--store", store, "--json"]
+
+
+def start_build(
+    store: str, films: Sequence[Path], overrides: Mapping[str, Any], **options: Any
+) -> subprocess.Popen[str]:
+    """Starts it; what it says comes through pipes."""
     return subprocess.Popen(
-        [*command, "--store", store, "--json"],
+        build_command(store, films, overrides),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -102,5 +126,72 @@ def start_build(
     )
 
 
-def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, **more}
+class Operations:
+    """An orchestrator of its own, brought up as a person does, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("pyproject.toml", "prefect.yaml"):
+            (folder / name).symlink_to(ROOT / name)
+        api = f"http://127.0.0.1:{free_port()}/api"
+        self.environment = {
+            **os.environ,
+            "PREFECT_API_URL": api,
+            "PREFECT_HOME": str(folder / "home"),
+            "DO_NOT_TRACK": "1",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        }
+        self._api = httpx.Client(base_url=api, trust_env=False, timeout=30.0)
+
+    def up(self) -> None:
+        self._operate("up")
+
+    def down(self) -> None:
+        self._operate("down")
+
+    def _operate(self, action: str) -> None:
+        subprocess.run(
+            [sys.executable, "-m", "tasks.operate", action],
+            cwd=self.folder,
+            env=self.environment,
+            check=True,
+        )
+
+    def process(self, name: str) -> psutil.Process:
+        """``server``, ``worker-iclora-cpu`` or ``worker-iclora-gpu``."""
+        return psutil.Process(int((self.folder / f".operate/{name}.pid").read_text()))
+
+    def start(self, deployment: str, **parameters: Any) -> str:
+        """Asks for a run, as the UI's form does; gives its id."""
+        found = self._api.get(f"/deployments/name/{deployment}/{deployment}").raise_for_status()
+        made = self._api.post(
+            f"/deployments/{found.json()['id']}/create_flow_run", json={"parameters": parameters}
+        )
+        return str(made.raise_for_status().json()["id"])
+
+    def state(self, run: str) -> str:
+        """Such as ``RUNNING`` or ``COMPLETED``."""
+        return str(self._read(run)["type"])
+
+    def message(self, run: str) -> str:
+        return str(self._read(run)["message"])
+
+    def _read(self, run: str) -> dict[str, Any]:
+        state: dict[str, Any] = (
+            self._api.get(f"/flow_runs/{run}").raise_for_status().json()["state"]
+        )
+        return state
+
+    def ended(self, run: str, seconds: float = 240.0) -> str:
+        """The state in which a run ends."""
+        until(lambda: self.state(run) in ENDS, seconds, f"run {run} did not end")
+        return self.state(run)
+
+
+def kill_all(*processes: psutil.Process) -> None:
+    """Kills processes and all that they started, as a power cut does."""
+    doomed = [one for process in processes for one in (*process.children(recursive=True), process)]
+    for one in doomed:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(doomed, timeout=20)

@@ -1,0 +1,59 @@
+"""The server that captions goes away in the middle of a build."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from drilling import files_of, start_build, until
+
+from iclora.shards import open_dataset
+from iclora.store import Store
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+SHORTENED = {"caption.captioner.backoff_seconds": 0.05, "caption.captioner.concurrency": 1}
+"""A minute of waits in a twentieth of it, and one question at a time: some find nobody there."""
+
+MINUTE = 60 * 0.05
+
+
+def test_a_minute_without_a_captioner_is_waited_out(store, films, overrides, calm, captioner):
+    captioner.delay = 0.05
+    child = start_build(store.url, films, overrides | SHORTENED)
+    until(lambda: captioner.asked, what="nothing was captioned")
+    captioner.stop()
+    time.sleep(MINUTE)
+    captioner.start()
+    heard = child.communicate(timeout=250)[1]
+    assert child.returncode == 0, heard
+    ledger = open_dataset(store, "films").manifest.ledger["caption"]
+    assert ledger.failed == 0
+    assert samples(files_of(store)) == samples(calm)
+
+
+def test_a_captioner_that_stays_away_is_told_and_the_next_run_completes(
+    store, films, overrides, calm, captioner
+):
+    captioner.delay = 0.05
+    child = start_build(store.url, films, overrides | SHORTENED | {"ingest.max_failed": 1.0})
+    until(lambda: captioner.asked, what="nothing was captioned")
+    captioner.stop()
+    said, heard = child.communicate(timeout=250)
+    if child.returncode == 0:  # a part was captioned before
+        told = json.loads(said)["ledger"]["caption"]
+        assert told["failed"] > 0
+        assert told["kept"] + told["rejected"] + told["failed"] == told["in"]
+    else:  # nothing was
+        assert "unreachable" in heard
+    captioner.start()
+    child = start_build(store.url, films, overrides)
+    heard = child.communicate(timeout=250)[1]
+    assert child.returncode == 0, heard
+    assert files_of(Store(store.url)) == calm
+
+
+def samples(files):
+    """Without the settings of the waits, which manifest and card tell."""
+    return {name: data for name, data in files.items() if name.endswith((".tar", ".parquet"))}
