@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
@@ -36,15 +37,21 @@ _BODY = "{{ flow.name }}: {{ flow_run.state.message or 'see the run' }} {{ flow_
 def prepare_automations(client: SyncPrefectClient) -> None:
     """Makes the automations that are missing and brings the others up to date.
 
-    Whether one is switched on is a person's choice and stays as it is.
+    Whether one is switched on is a person's choice and stays as it is. What is up to date is left
+    alone: an update makes the server forget the runs that it listens to, and those that a reboot
+    ended would stay Running for ever.
     """
     for wanted in (zombie_automation(), notice_automation(_notice_block())):
         found = client.read_automations_by_name(wanted.name)
-        if found:
+        if not found:
+            client.create_automation(wanted)
+        elif _says(found[0]) != _says(wanted):
             kept = wanted.model_copy(update={"enabled": found[0].enabled})
             client.update_automation(found[0].id, kept)
-        else:
-            client.create_automation(wanted)
+
+
+def _says(automation: AutomationCore) -> dict[str, Any]:
+    return automation.model_dump(include={"trigger", "actions"})
 
 
 def zombie_automation() -> AutomationCore:
@@ -57,7 +64,8 @@ def zombie_automation() -> AutomationCore:
     )
     trigger = EventTrigger.model_validate(
         {
-            "after": ["prefect.flow-run.heartbeat"],
+            # Its first heartbeat may never come: the server itself sees that it began.
+            "after": [f"prefect.flow-run.{event}" for event in ("Running", "heartbeat")],
             "expect": [f"prefect.flow-run.{event}" for event in _ALIVE],
             "match": {"prefect.resource.id": "prefect.flow-run.*"},
             "for_each": ["prefect.resource.id"],
