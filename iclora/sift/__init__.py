@@ -35,7 +35,7 @@ __all__ = [
 
 QUALITY = Stage("quality", 1)
 SETS = Stage("sets", 1)
-CHOOSE = Stage("choose", 1)
+CHOOSE = Stage("choose", 2)
 
 
 def score_frames(store: Store, ingested: StageRef, config: Config) -> StageRef:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iclora.sift.similarity import DECIMALS, Rows
+from iclora.sift.twins import find_twins
 from schemas.frame import ImageSet
 from schemas.sift import SiftParams
 from schemas.verdict import Verdict
@@ -66,47 +67,18 @@ def _in_story_order(one: ImageSet) -> tuple[str, int, int, float, str]:
 
 def drop_twins(ordered: Sequence[Entry], ceiling: float) -> tuple[list[Entry], dict[str, Verdict]]:
     """Keeps the first of sets that show the same, in the order given."""
-    kept: list[Entry] = []
-    shelf = _Shelf(ordered)
-    verdicts: dict[str, Verdict] = {}
-    for entry in ordered:
-        values = shelf.likeness(entry.rows)
-        value = float(values.max()) if kept else -1.0
-        if value > ceiling:
-            twin = kept[int(values.argmax())].set.key
-            verdicts[entry.set.key] = _verdict(entry, "same_set", value, ceiling, f"as {twin}")
-        else:
-            kept.append(entry)
-            shelf.add(entry.rows)
-    return kept, verdicts
-
-
-class _Shelf:
-    """The vectors of the sets kept so far, one set after the other."""
-
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        width = entries[0].rows.shape[1] if entries else 0
-        self._rows = np.empty((sum(len(entry.rows) for entry in entries), width), np.float32)
-        self._starts: list[int] = []
-        self._used = 0
-
-    def add(self, rows: Rows) -> None:
-        self._starts.append(self._used)
-        self._rows[self._used : self._used + len(rows)] = rows
-        self._used += len(rows)
-
-    def likeness(self, rows: Rows) -> NDArray[np.float64]:
-        """How much each set on the shelf shows the same pictures: its least matched panel.
-
-        For each panel of either set its best match in the other is taken, and the worst of those
-        (the Hausdorff distance, in cosines): 1.0 means the same pictures in any order.
-        """
-        if not self._starts:
-            return np.empty(0)
-        table = rows @ self._rows[: self._used].T
-        one_way = np.maximum.reduceat(table, self._starts, axis=1).min(axis=0)
-        other_way = np.minimum.reduceat(table.max(axis=0), self._starts)
-        return np.round(np.minimum(one_way, other_way).astype(np.float64), DECIMALS)
+    twins = find_twins([entry.rows for entry in ordered], ceiling)
+    verdicts = {
+        ordered[twin.number].set.key: _verdict(
+            ordered[twin.number],
+            "same_set",
+            twin.likeness,
+            ceiling,
+            f"as {ordered[twin.other].set.key}",
+        )
+        for twin in twins
+    }
+    return [entry for entry in ordered if entry.set.key not in verdicts], verdicts
 
 
 def spread(distinct: Sequence[Entry], target: int) -> tuple[list[Entry], dict[str, Verdict]]:
