@@ -42,8 +42,9 @@ class CaptionerParams(Schema):
     max_side: PositiveInt = 768
     """Pictures are shrunk to this before they are sent."""
 
-    retries: NonNegativeInt = 5
-    """More tries of one request when the server is busy, broken or silent."""
+    retries: NonNegativeInt = 7
+    """More tries of one request when the server is busy, broken or silent: seven wait two minutes,
+    in which a server that was restarted is back."""
 
     backoff_seconds: PositiveFloat = 1.0
     """Wait before the first of them; doubled each time, unless the server says how long."""
