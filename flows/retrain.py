@@ -34,7 +34,7 @@ def retrain(
     """
     dataset = build_dataset(sources, preset, name, store)
     version = f"{name}@{dataset.version}"
-    if lineage.is_settled(version, name, store):
+    if lineage.is_settled(version, name, store, approve=approve):
         return lineage.say_nothing_new(version, name, store)
     adapter = train_adapter(version, preset, name, store)
     trained = f"{name}@{adapter.version}"

@@ -12,6 +12,7 @@ from iclora.store import Store
 from schemas.evaluation import ReportRef
 from tasks.evaluation import promote, read_report
 from tasks.events import announce
+from tasks.lineage import ANSWER
 from tasks.pictures import data_uri
 from tasks.places import home, link
 
@@ -40,12 +41,20 @@ def ask_and_promote(adapter: str, report: ReportRef, store: str) -> ReportRef:
     question = Approval.with_initial_data(description=question_of(adapter, report, store))
     answer = pause_flow_run(wait_for_input=question, timeout=WAIT_SECONDS)
     if not answer.promote:
+        _note(report, store, "refuse")
         log.info("a person refused %s", adapter)
         announce("adapter.refused", report.name, adapter=adapter, reason="refused by a person")
         return report
     promote(adapter, home(store))
+    _note(report, store, "promote")
     announce("adapter.promoted", report.name, adapter=adapter, store=home(store))
     return report.model_copy(update={"champion": adapter.partition("@")[2]})
+
+
+def _note(report: ReportRef, store: str, said: str) -> None:
+    """Last of all: what ends before it is asked again."""
+    place = f"reports/{report.name}/{report.version}/{ANSWER}"
+    Store(home(store)).write(place, f"{said}\n".encode())
 
 
 def question_of(adapter: str, report: ReportRef, store: str) -> str:

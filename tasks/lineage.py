@@ -6,14 +6,16 @@ its dataset, a training also the adapter, an evaluation all three.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
 
 from iclora.sampling.adapters import find_stored
 from iclora.shards.read import LATEST, open_dataset
-from iclora.store import Store
+from iclora.store import MANIFEST, Store
 from schemas.adapter import RunRecord
 from schemas.evaluation import ReportRef
 from tasks.evaluation import read_report
@@ -24,20 +26,42 @@ from tasks.places import home, link, read_line
 
 log = logging.getLogger("iclora.lineage")
 
+CHAMPION, ANSWER = "CHAMPION", "ANSWER"
+"""Lines in the store: the version that production uses; and, beside a report, what a person said
+of it. A run that ended while it waited has no answer, and the next one asks again."""
+
 
 @stage_task(name="is there anything new")
-def is_settled(dataset: str, name: str, store: str) -> bool:
-    """Whether the latest adapter was trained on this dataset version and has a report."""
+def is_settled(dataset: str, name: str, store: str, *, approve: bool) -> bool:
+    """Whether the latest adapter was trained on this dataset version and has a report.
+
+    With ``approve`` also whether a person has said what a better one waits for.
+    """
     place = Store(home(store))
     version = read_line(place, f"adapters/{name}/{LATEST}")
     if not version:
         return False
     run = RunRecord.from_text(place.read(f"adapters/{name}/{version}/run.json"))
-    reported = any(
-        f'"{name}@{version}"' in place.read(f"reports/{name}/{report}/report.json").decode()
-        for report in place.names(f"reports/{name}")
+    reports = list(_reports_on(f"{name}@{version}", place))
+    champion = read_line(place, f"adapters/{name}/{CHAMPION}")
+    rival = f"{name}@{champion}" if champion else "base"
+    awaited = champion != version and any(
+        found["decision"]["outcome"] == "promoted"
+        and found["against"] == rival
+        and not place.exists(f"{folder}/{ANSWER}")
+        for folder, found in reports
     )
-    return run.dataset == dataset and reported
+    return run.dataset == dataset and bool(reports) and not (approve and awaited)
+
+
+def _reports_on(adapter: str, store: Store) -> Iterator[tuple[str, dict[str, Any]]]:
+    """As plain JSON: reports of an earlier version of this code are among them."""
+    name = adapter.partition("@")[0]
+    for folder in (f"reports/{name}/{version}" for version in store.names(f"reports/{name}")):
+        if store.exists(f"{folder}/{MANIFEST}"):  # on an object store, else it is not whole yet
+            found = json.loads(store.read(f"{folder}/report.json"))
+            if found["adapter"] == adapter:
+                yield folder, found
 
 
 @stage_task(name="say that nothing is new")
