@@ -29,3 +29,7 @@ class MissingModel(UserError):
 
 class BuildStopped(IcloraError):
     """Too large a share of a stage failed, or a ledger does not add up."""
+
+
+class DiskFull(IcloraError):
+    """There is no room to write; the text says where, and what to do."""

@@ -22,6 +22,7 @@ from typing import cast
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from iclora.disk import with_room
 from iclora.errors import BadInput, IcloraError, UserError
 
 MANIFEST = "manifest.json"
@@ -43,14 +44,18 @@ def whole(path: Path) -> Generator[Path]:
 
     The file is synced to disk before the rename, so a power cut leaves the old file or the new
     one. If the block raises, the scratch file is removed and ``path`` is untouched.
+
+    Raises:
+        DiskFull: there is no room for it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(3).hex()}.tmp")
     try:
-        yield scratch
-        with scratch.open("rb") as file:
-            os.fsync(file.fileno())
-        scratch.replace(path)
+        with with_room(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield scratch
+            with scratch.open("rb") as file:
+                os.fsync(file.fileno())
+            scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -144,22 +149,36 @@ class Store:
 
         The block must leave a ``manifest.json``. If the place is taken by then (another process
         did the same work) the result is dropped: equal digests mean equal content.
+
+        Raises:
+            DiskFull: there is no room for it.
         """
-        self.work.mkdir(parents=True, exist_ok=True)
-        name = relative.replace("/", "-")
-        scratch = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=self.work))
-        try:
+        with self.scratch(relative.replace("/", "-")) as scratch:
             yield scratch
             assert (scratch / MANIFEST).exists(), f"{relative} was left without a manifest"
             self._publish(scratch, relative)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+
+    @contextmanager
+    def scratch(self, name: str) -> Generator[Path]:
+        """Gives an empty folder in the work folder, which is gone when the block ends.
+
+        Raises:
+            DiskFull: there is no room in it.
+        """
+        with with_room(self.work):
+            self.work.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=self.work))
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _publish(self, scratch: Path, relative: str) -> None:
         if self.exists(f"{relative}/{MANIFEST}"):
             return
         if self.is_local:
-            _rename_folder(scratch, Path(self.path(relative)))
+            with with_room(Path(self.path(relative))):
+                _rename_folder(scratch, Path(self.path(relative)))
             return
         files = [path for path in sorted(scratch.rglob("*")) if path.is_file()]
         rest = [path for path in files if path != scratch / MANIFEST]
@@ -200,5 +219,9 @@ def _rename_folder(scratch: Path, place: Path) -> None:
         scratch.rename(place)
     except OSError:
         if not place.is_dir():  # ICLORA_WORK on another disk
-            shutil.copytree(scratch, place.with_name(f".{place.name}.{os.getpid()}"))
-            place.with_name(f".{place.name}.{os.getpid()}").rename(place)
+            beside = place.with_name(f".{place.name}.{os.getpid()}")
+            try:
+                shutil.copytree(scratch, beside)
+                beside.rename(place)
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)

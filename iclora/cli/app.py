@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 
@@ -26,6 +27,7 @@ from iclora.cli.sample import sample
 from iclora.cli.shots import shots
 from iclora.cli.train import train
 from iclora.cli.verify import verify
+from iclora.disk import full_sentence, is_full
 from iclora.errors import IcloraError
 
 OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -102,6 +104,8 @@ def run(arguments: Sequence[str]) -> int:
         return FAILED
     except OSError as error:
         sentence = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        if is_full(error):
+            sentence = full_sentence(Path(str(error.filename or ".")))
         return _sorry(sentence, MISTAKE if error.errno in _THEIRS else FAILED, arguments)
     except KeyboardInterrupt:
         tell("interrupted; the same command goes on from here")

@@ -12,6 +12,7 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from iclora.disk import with_room
 from iclora.errors import BadInput
 from iclora.ingest import names
 from iclora.ingest.found import Unreadable
@@ -110,18 +111,19 @@ def _copy_folder(fs: fsspec.AbstractFileSystem, path: str, work: Path) -> Path:
     place = work / "fetched" / tag / path.rsplit("/", 1)[-1]
     if place.exists():
         return place
-    place.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=place.parent))
-    try:
-        for file in files:
-            target = scratch / file.removeprefix(path).lstrip("/")
-            if not target.resolve().is_relative_to(scratch.resolve()):
-                raise BadInput(f"{file} would be written outside its folder")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            fs.get_file(file, str(target))
-        scratch.rename(place)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with with_room(work):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=place.parent))
+        try:
+            for file in files:
+                target = scratch / file.removeprefix(path).lstrip("/")
+                if not target.resolve().is_relative_to(scratch.resolve()):
+                    raise BadInput(f"{file} would be written outside its folder")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                fs.get_file(file, str(target))
+            scratch.rename(place)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
     return place
 
 

@@ -108,7 +108,9 @@ def store_picture(
             upright = upright_rgb(image)
             width, height = upright.size
             place = folder / f"{stem}.png"
-            upright.save(place, compress_level=1)
+            packed = io.BytesIO()
+            upright.save(packed, "PNG", compress_level=1)
+            place.write_bytes(packed.getbuffer())  # which, unlike Pillow, says why it cannot
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # a full disk is not the picture's fault

@@ -116,8 +116,8 @@ def _store_frame(
     time = round(float(surveyed.timeline.seconds[pick.number]), 4)
     name = f"{shot_id(surveyed.prefix, pick.shot)}-{round(time * 1000):08d}"
     file = reading.frames_folder / f"{name}.png"
-    if not cv2.imwrite(str(file), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), _FAST_PNG):
-        raise OSError(f"{file.name} could not be written; is the disk full?")
+    _, packed = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), _FAST_PNG)
+    file.write_bytes(packed.tobytes())  # which, unlike OpenCV, says why it cannot
     return Frame(
         id=name,
         source=reading.source.name,

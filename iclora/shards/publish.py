@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -118,16 +116,12 @@ def folder_of_version(name: str, version: str) -> str:
 
 def _write_version(store: Store, plan: Plan) -> tuple[str, int]:
     """Assembles the folder and puts it in its place; gives its version and its samples."""
-    store.work.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f"dataset-{plan.name}.", dir=store.work))
-    try:
+    with store.scratch(f"dataset-{plan.name}") as scratch:
         manifest = assemble(store, plan, scratch)
         with store.folder(folder_of_version(plan.name, manifest.version)) as folder:
             for file in sorted(scratch.iterdir()):
                 file.rename(folder / file.name)
             (folder / MANIFEST).write_text(manifest.to_text(), encoding="utf-8")
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     log.info("%s@%s: %d samples", plan.name, manifest.version, manifest.samples)
     return manifest.version, manifest.samples
 
