@@ -87,7 +87,13 @@ class NoiseParams(Schema):
     """Which timesteps are trained and how they are weighted."""
 
     sampler: Literal["sigmoid", "uniform", "shift"] = "sigmoid"
-    """``shift``: uniform, then pushed towards noise by the number of tokens, as in drawing."""
+    """``shift``: uniform, then pushed towards noise by ``shift``."""
+
+    shift: NonNegativeFloat = 0.0
+    """Factor of the push, ``s t / (1 + (s - 1) t)``; 0: FLUX.1's by number of tokens.
+
+    What panels have in common is decided near noise: a larger factor teaches it in fewer steps.
+    """
 
     weighting: Literal["none", "bell"] = "none"
     """``bell``: middle timesteps weigh more (AI-Toolkit's ``linear_timesteps``)."""

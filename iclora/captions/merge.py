@@ -2,8 +2,9 @@
 
 For captioners that only describe pictures (the miniature's, BLIP and the like). Persons who may be
 the same get the same name; what is said of a person's looks, and of the place and light where
-every panel says the same, is told once, in the summary; the panels keep what differs. So the text
-has the shape of the format: a summary that says something and one clause a panel.
+every panel says the same, is told once, in the summary, or left to the pictures; the panels keep
+what differs. So the text has the shape of the format: a summary that says something and one clause
+a panel.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from iclora.captions.people import Person, likeness, may_be_same, opposite, peop
 from iclora.captions.rules_format import sentence_ends
 from iclora.captions.text import flatten, roles_in, word_set
 from schemas.caption import Caption
+from schemas.captioning import CaptionParams
 
 _LEAD = re.compile(
     r"^(?:(?:the|this|that) (?:image|picture|photo|photograph|frame|panel|scene|shot)"
@@ -56,14 +58,14 @@ class Role(NamedTuple):
 
 
 def merge_plain(
-    parts: Sequence[str], names: Sequence[FirstName], *, prefix: str, captioner: str
+    parts: Sequence[str], names: Sequence[FirstName], params: CaptionParams, *, captioner: str
 ) -> Caption:
     """Makes a caption of the panels' descriptions.
 
     Args:
         parts: one description a panel, without markers and names.
         names: the names for roles, in the order in which they are given out.
-        prefix: the task's.
+        params: the task's prefix, and what the summary tells.
         captioner: who described the panels.
 
     Returns:
@@ -72,10 +74,11 @@ def merge_plain(
     cleaned = [clean(part) for part in parts]
     clauses, roles = name_people(cleaned, names)
     clauses, common = take_common(clauses)
-    summary = _summary(roles, common, cleaned[0])
+    tells_looks = params.summary == "looks"
+    summary = _summary(roles, common, cleaned[0]) if tells_looks else _story(roles, clauses)
     closed = [f"{clause}," for clause in clauses[:-1]] + [f"{clauses[-1]}."]
     return Caption(
-        prefix=prefix,
+        prefix=params.prefix,
         summary=f"{summary};",
         parts=tuple(closed),
         roles=tuple(role for role in roles_in(" ".join([summary, *closed]))),
@@ -182,8 +185,32 @@ def _summary(roles: Sequence[Role], common: Sequence[str], first: str) -> str:
     who = " and ".join(_introduced(role) for role in roles)
     if who:
         return f"a story of {' '.join([who, *common])}".rstrip(_TRIM)
-    theme = " ".join(first.partition(",")[0].split()[:_LONGEST_THEME])
-    return f"pictures {' '.join(common)}" if common else f"pictures that begin with {theme}"
+    return f"pictures {' '.join(common)}" if common else f"pictures that begin with {_theme(first)}"
+
+
+def _story(roles: Sequence[Role], clauses: Sequence[str]) -> str:
+    """``a story of <Ann> waving and reading a book``: nothing of looks, place or light."""
+    told = [f"<{role.name}> {deeds}" for role in roles if (deeds := _deeds(role, clauses))]
+    if told:
+        return f"a story of {' and '.join(told)}"
+    theme = _theme(clauses[0])
+    who = " and ".join(f"<{role.name}>" for role in roles)
+    return (
+        f"a story of {who} that begins with {theme}" if who else f"pictures that begin with {theme}"
+    )
+
+
+def _deeds(role: Role, clauses: Sequence[str]) -> str:
+    """What a role is told to be doing, each once: ``waving, running and reading a book``."""
+    doing = re.compile(
+        rf"<{re.escape(role.name)}> (\w+ing\b[^,;.<]*?)(?:\s+(?:and|while|as))?\s*(?=[,;.<]|$)"
+    )
+    found = [match.group(1) for clause in clauses for match in doing.finditer(clause)]
+    return " and ".join(", ".join(dict.fromkeys(found)).rsplit(", ", 1))
+
+
+def _theme(clause: str) -> str:
+    return " ".join(clause.partition(",")[0].split()[:_LONGEST_THEME])
 
 
 def _introduced(role: Role) -> str:

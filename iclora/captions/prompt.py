@@ -9,6 +9,7 @@ summaries that say nothing, persons left unnamed, markers inside a clause, names
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from schemas.caption import Fault
 from schemas.captioning import CaptionParams
@@ -23,6 +24,18 @@ PANEL_PROMPT = (
 """For one panel alone; the answer is a description without markers or names."""
 
 NAMES_OFFERED = 6
+
+_SUMMARIES: Final = {
+    "looks": "what the whole set shows: subject, place and style",
+    "story": "who does what in the whole set",
+}
+_SEEN: Final = {
+    "looks": "who, what they do, where, light, shot size, colours",
+    "story": (
+        "who, what they do and the shot size. What all panels have in common (faces, hair, "
+        "clothes, place, light, style) is left to the pictures: do not tell it anywhere"
+    ),
+}
 
 
 def canvas_prompt(params: CaptionParams, layout: Layout, names: Sequence[str]) -> str:
@@ -114,9 +127,8 @@ def _rules(params: CaptionParams, layout: Layout, names: Sequence[str]) -> list[
     start = f"with {params.prefix}, then " if params.prefix else "with "
     return [
         (
-            f"- Begin {start}a short summary that says what the whole set shows: subject, place "
-            "and style. Words that fit any set, such as 'in a captivating sequence', are not a "
-            "summary."
+            f"- Begin {start}a short summary that says {_SUMMARIES[params.summary]}. "
+            "Words that fit any set, such as 'in a captivating sequence', are not a summary."
         ),
         (
             f"- Then describe each panel behind its marker: {' '.join(layout.markers)}. Every "
@@ -127,7 +139,7 @@ def _rules(params: CaptionParams, layout: Layout, names: Sequence[str]) -> list[
             "name in every panel where that person is seen instead of 'he', 'she' or 'the man'. "
             "Never use names of real people or of film roles."
         ),
-        "- Say only what can be seen: who, what they do, where, light, shot size, colours.",
+        f"- Say only what can be seen: {_SEEN[params.summary]}.",
         (
             f"- It is one flowing English sentence on one line, at most {params.max_words} words, "
             "without headings, lists or remarks about the task."

@@ -199,9 +199,7 @@ class CaptionWriter:
 
     def _merged(self, pending: _Pending) -> str:
         names = names_for(pending.job.key, self._params)
-        caption = merge_plain(
-            pending.said, names, prefix=self._params.prefix, captioner=self._captioner.label
-        )
+        caption = merge_plain(pending.said, names, self._params, captioner=self._captioner.label)
         return caption.text(self._layout.markers)
 
     def _text_in(self, reply: Answer) -> str:

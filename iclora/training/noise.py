@@ -77,23 +77,25 @@ def draw_timestep(params: NoiseParams, tokens: int, generator: torch.Generator) 
     """One timestep in 0..1.
 
     ``sigmoid`` is the logit-normal(0, 1) of Esser et al. 2024 (arXiv 2403.03206) and AI-Toolkit's
-    default; ``shift`` pushes uniform ones by FLUX.1's resolution rule.
+    default; ``shift`` pushes uniform ones by FLUX.1's resolution rule or by the given factor.
     """
     if params.sampler == "sigmoid":
         return float(torch.sigmoid(torch.randn((), generator=generator)))
     t = float(torch.rand((), generator=generator))
-    return shifted(t, tokens) if params.sampler == "shift" else t
+    return shifted(t, params.shift or flux_shift(tokens)) if params.sampler == "shift" else t
 
 
-def shifted(t: float, tokens: int) -> float:
-    """FLUX.1's shift towards noise: ``e^mu / (e^mu + 1/t - 1)``.
+def shifted(t: float, factor: float) -> float:
+    """A timestep pushed towards noise (Esser et al. 2024, arXiv 2403.03206, section 5.3.2)."""
+    return factor * t / (1.0 + (factor - 1.0) * t)
+
+
+def flux_shift(tokens: int) -> float:
+    """FLUX.1's factor for a number of picture tokens: ``e^mu``.
 
     mu runs from 0.5 at 256 tokens to 1.15 at 4096 (black-forest-labs/flux, ``get_schedule``).
     """
-    if t <= 0.0:
-        return 0.0
-    mu = 0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256)
-    return math.exp(mu) / (math.exp(mu) + 1.0 / t - 1.0)
+    return math.exp(0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256))
 
 
 _BELL = [math.exp(-2.0 * ((i - 500) / 1000) ** 2) for i in range(1000)]

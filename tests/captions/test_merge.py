@@ -17,11 +17,12 @@ from iclora.presets import load_config
 
 MINIATURE = load_config("miniature")
 SHOTS = load_config("movie-shots")
+STORIES = load_config("miniature", overrides={"caption.summary": "story"})
 
 
 def merged(parts, key="set-1", config=SHOTS):
     names = names_for(key, config.caption)
-    caption = merge_plain(parts, names, prefix=config.caption.prefix, captioner="x")
+    caption = merge_plain(parts, names, config.caption, captioner="x")
     text = caption.text(config.layout.markers)
     return text, caption, [f.rule for f in lint_caption(text, config.layout, config.caption)]
 
@@ -42,6 +43,43 @@ def test_what_the_miniature_sees_becomes_a_good_caption():
         for panel, part in zip(panels, caption.parts, strict=True):
             assert attributes_in(part) == {k: getattr(panel, k) for k in STAGING}
             assert part.count(f"<{caption.roles[0]}>") == 1
+
+
+def test_a_story_leaves_to_the_pictures_what_the_panels_share():
+    rng = random.Random(6)
+    for number in range(200):
+        scene = random_attributes(rng)
+        staged = rng.sample([(s, a) for s in ("wide", "close") for a in ("wave", "read")], 3)
+        panels = [scene.model_copy(update={"shot": s, "action": a}) for s, a in staged]
+        text, caption, faults = merged([panel_caption(p) for p in panels], str(number), STORIES)
+        assert faults == [], text
+        assert caption.summary.startswith(f"a story of <{caption.roles[0]}> ")
+        assert not (IDENTITY | SETTING) & set(attributes_in(text))
+        for panel, part in zip(panels, caption.parts, strict=True):
+            assert attributes_in(part) == {k: getattr(panel, k) for k in STAGING}
+
+
+@pytest.mark.parametrize(
+    ("said", "summary"),
+    [
+        (
+            ["a boy in a red hat running home", "a boy in a red hat waving, at dusk", "a boy"],
+            "a story of <{0}> running home and waving;",
+        ),
+        (
+            ["a man waving", "a man waving", "a woman reading a map and a man waving"],
+            "a story of <{0}> waving and <{1}> reading a map;",
+        ),
+        (
+            ["a boy runs", "a boy sits", "a boy sleeps"],
+            "a story of <{0}> that begins with <{0}> runs;",
+        ),
+        (["a hill, far away", "a lake", "a tree"], "pictures that begin with a hill;"),
+    ],
+)
+def test_a_story_of_what_other_captioners_say(said, summary):
+    _, caption, _ = merged(said, config=STORIES)
+    assert caption.summary == summary.format(*caption.roles)
 
 
 def test_the_same_person_has_the_same_name_and_others_have_others():

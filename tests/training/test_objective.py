@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from iclora.models.families import Given, Grid, Posterior
-from iclora.training.noise import Odds, draw_chance, draw_timestep, shifted, weight_of
+from iclora.training.noise import Odds, draw_chance, draw_timestep, flux_shift, shifted, weight_of
 from iclora.training.objective import MicroBatch, losses_of, noisy, panel_losses, token_weights
 from iclora.training.order import Draw
 from schemas.training import NoiseParams
@@ -112,15 +112,18 @@ def test_uniform_and_shift():
     assert uniform.mean() == pytest.approx(0.5, abs=0.02)
     far = draws(NoiseParams(sampler="shift"), tokens=4096)
     assert far.mean() > draws(NoiseParams(sampler="shift"), tokens=256).mean() > 0.55
-    assert shifted(0.0, 999) == 0.0
-    assert shifted(1.0, 999) == pytest.approx(1.0)
+    given = draws(NoiseParams(sampler="shift", shift=6.0), tokens=256)
+    assert given.median() == pytest.approx(6 / 7, abs=0.01)
+    assert shifted(0.0, flux_shift(999)) == 0.0
+    assert shifted(1.0, flux_shift(999)) == pytest.approx(1.0)
 
 
 def test_shift_is_the_schedulers(tiny_flux):
     from iclora.models.families.flux1 import FAMILY
 
     sigmas = FAMILY.sigmas(tiny_flux, 4, 1000)
-    assert [shifted(t, 1000) for t in (1.0, 0.75, 0.5, 0.25)] == pytest.approx(sigmas[:4])
+    factor = flux_shift(1000)
+    assert [shifted(t, factor) for t in (1.0, 0.75, 0.5, 0.25)] == pytest.approx(sigmas[:4])
 
 
 def test_bell_has_mean_one_and_no_negative():
