@@ -32,6 +32,15 @@ check: $(READY)  ## lint, types and import contracts
 test: check  ## what CI runs: checks and tests
 	$(BIN)/python -m pytest -m 'not slow'
 
+DRILLS := docs/lab/drills.log
+
+drills: $(READY)  ## what takes minutes: kills, full disk, S3, Ray, a browser, the docs' long commands
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[s3,ray,kubernetes,dev]'
+	@mkdir -p .operate
+	@{ ICLORA_CACHE=$(CURDIR)/.operate/cache $(BIN)/python -m pytest -m slow --no-header --verbose \
+	  --color=no --disable-warnings --durations=0 --durations-min=1; echo $$? > .operate/drills; \
+	} | tee $(DRILLS); exit $$(cat .operate/drills)
+
 docs: $(READY)  ## write the generated pages anew
 	$(BIN)/python docs/generate.py
 
@@ -44,4 +53,4 @@ up: $(READY)  ## server with UI, pools, deployments and workers on this machine
 down: $(READY)  ## take all of it down; nothing is lost
 	$(BIN)/python -m tasks.operate down
 
-.PHONY: help setup format check test docs demo up down
+.PHONY: help setup format check test drills docs demo up down

@@ -1,4 +1,8 @@
-"""The stages of a build, as Prefect runs them: one task a source and stage."""
+"""The stages of a build, as Prefect runs them: one task a source and stage.
+
+A task enters its room of the library when it runs: who only starts, serves or schedules a flow
+does not wait for decoders and arrays to be imported.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from iclora import captions, ingest, panels, shards, sift
-from iclora.ahead import stitch_ahead
-from iclora.build import Quiet, Watch
-from iclora.miniature.demo import render_demo
 from iclora.presets import load_config
-from iclora.shards.publish import check_name
 from iclora.shards.read import LATEST
-from iclora.shards.review import read_review
 from iclora.stages import result_of
 from iclora.store import Store
+from iclora.watch import Quiet, Watch
 from schemas.dataset import DatasetRef
 from schemas.job import BuildJob, BuildSetup
 from schemas.sift import BandParams
@@ -23,7 +22,7 @@ from schemas.source import Source
 from schemas.stage import Scored, SourceStages, StageRef
 from tasks import places
 from tasks.names import stage_task
-from tasks.secrets import load_secrets
+from tasks.secrets import load_secrets, load_secrets_once
 
 
 @stage_task(name="plan build")
@@ -36,12 +35,17 @@ def plan_build(
     review: str,
 ) -> BuildJob:
     """Resolves the settings and the sources; without sources, renders the demo's films."""
+    from iclora.ingest import resolve_sources
+    from iclora.miniature.demo import render_demo
+    from iclora.shards.publish import check_name
+    from iclora.shards.review import read_review
+
     check_name(name)
     config = load_config(preset, overrides)
     load_secrets(places.home(store), config)
     place = Store(places.home(store))
     choices = read_review(Path(review), config) if review else ()
-    found, refused = ingest.resolve_sources(
+    found, refused = resolve_sources(
         sources or [str(render_demo(place.work / "demo-films"))], config.ingest, place.work
     )
     return BuildJob(
@@ -56,27 +60,36 @@ def plan_build(
 @stage_task(name="ingest", task_run_name="ingest {source.name}")
 def ingest_source(source: Source, setup: BuildSetup) -> StageRef:
     """Cuts one source into shots and frames."""
-    return ingest.ingest_source(Store(setup.store), source, setup.config)
+    from iclora import ingest
+
+    return ingest.ingest_source(_store(setup), source, setup.config)
 
 
 @stage_task(name="score frames")
 def score_frames(ingested: StageRef, setup: BuildSetup) -> StageRef:
     """Measures the quality and the CLIP embeddings of one source's frames."""
-    return sift.score_frames(Store(setup.store), ingested, setup.config)
+    from iclora import sift
+
+    return sift.score_frames(_store(setup), ingested, setup.config)
 
 
 @stage_task(name="caption ahead", tags=["captioner"])
 def caption_ahead(ingested: StageRef, scored: StageRef, setup: BuildSetup, sources: int) -> None:
     """Captions the sets of one source that will most likely be chosen, while others are read."""
-    store = Store(setup.store)
+    from iclora.ahead import stitch_ahead
+    from iclora.captions import caption_source
+
+    store = _store(setup)
     stitched = stitch_ahead(store, ingested, scored, setup.config, sources)
     if stitched is not None:
-        captions.caption_source(store, stitched, setup.config)
+        caption_source(store, stitched, setup.config)
 
 
 @stage_task(name="calibrate")
 def calibrate(scored: Sequence[StageRef], setup: BuildSetup) -> BandParams:
     """Turns percentiles into this dataset's own similarity bounds."""
+    from iclora import sift
+
     store = Store(setup.store)
     ingested = [result_of(store, ref, Scored).ingested for ref in scored]
     _stop_if_failing(setup, ingested, scored)
@@ -86,25 +99,33 @@ def calibrate(scored: Sequence[StageRef], setup: BuildSetup) -> BandParams:
 @stage_task(name="form sets")
 def form_sets(scored: StageRef, bounds: BandParams, setup: BuildSetup) -> StageRef:
     """Groups one source's frames into sets."""
-    return sift.form_sets(Store(setup.store), scored, bounds, setup.config)
+    from iclora import sift
+
+    return sift.form_sets(_store(setup), scored, bounds, setup.config)
 
 
 @stage_task(name="choose sets")
 def choose_sets(formed: Sequence[StageRef], setup: BuildSetup) -> StageRef:
     """Keeps the best sets that are most unlike each other."""
+    from iclora import sift
+
     return sift.choose_sets(Store(setup.store), formed, setup.config)
 
 
 @stage_task(name="stitch")
 def stitch_sets(ingested: StageRef, chosen: StageRef, setup: BuildSetup) -> StageRef:
     """Stitches one source's chosen sets."""
-    return panels.stitch_source(Store(setup.store), ingested, chosen, setup.config)
+    from iclora import panels
+
+    return panels.stitch_source(_store(setup), ingested, chosen, setup.config)
 
 
 @stage_task(name="caption", tags=["captioner"])
 def caption_sets(stitched: StageRef, setup: BuildSetup) -> StageRef:
     """Captions one source's canvases."""
-    return captions.caption_source(Store(setup.store), stitched, setup.config)
+    from iclora import captions
+
+    return captions.caption_source(_store(setup), stitched, setup.config)
 
 
 @stage_task(name="gather")
@@ -120,7 +141,9 @@ def gather(
 @stage_task(name="publish dataset")
 def publish_dataset(stages: Sequence[SourceStages], chosen: StageRef, job: BuildJob) -> DatasetRef:
     """Writes shards, tables and card; moves LATEST last."""
-    return shards.publish_dataset(
+    from iclora.shards import publish
+
+    return publish.publish_dataset(
         Store(job.setup.store),
         job.setup.name,
         job.setup.config,
@@ -130,6 +153,12 @@ def publish_dataset(stages: Sequence[SourceStages], chosen: StageRef, job: Build
         chosen=chosen,
         review=job.review,
     )
+
+
+def _store(setup: BuildSetup) -> Store:
+    """The store, for a task that may be on another machine."""
+    load_secrets_once(setup)
+    return Store(setup.store)
 
 
 def _stop_if_failing(setup: BuildSetup, *stages: Sequence[StageRef]) -> None:

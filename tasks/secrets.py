@@ -13,6 +13,7 @@ from typing import Any
 from prefect.blocks.system import Secret
 
 from schemas.config import Config
+from schemas.job import BuildSetup
 
 log = logging.getLogger("iclora.secrets")
 
@@ -34,6 +35,17 @@ def load_secrets(store: str, config: Config | None = None) -> None:
     for variable in wanted:
         if variable not in os.environ:
             _load(variable)
+
+
+_ready: set[str] = set()
+
+
+def load_secrets_once(setup: BuildSetup) -> None:
+    """``load_secrets`` for the tasks of a build, once a process: on a cluster each has its own."""
+    kind = f"{setup.store} {setup.config.caption.captioner.to_text()}"
+    if kind not in _ready:
+        load_secrets(setup.store, setup.config)
+        _ready.add(kind)
 
 
 def block_of(variable: str) -> str:

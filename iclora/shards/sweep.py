@@ -93,7 +93,10 @@ def _measures(store: Store, ref: StageRef, frames: set[str]) -> bool:
 
 
 def _leftovers(store: Store) -> Iterator[Path]:
-    """Scratch folders and files of processes that were killed."""
+    """Scratch folders and files of processes that were killed; copies from an object store."""
+    copies = store.work / "copies"  # where ``Store.local`` keeps them
+    if copies.is_dir():
+        yield copies
     if store.work.is_dir():
         yield from (path for path in sorted(store.work.iterdir()) if _SCRATCH.fullmatch(path.name))
     if store.is_local:

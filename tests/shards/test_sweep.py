@@ -8,6 +8,7 @@ from pathlib import Path
 from iclora.shards import open_dataset
 from iclora.shards.sweep import sweep
 from iclora.shards.verify import verify_dataset
+from iclora.store import Store
 
 
 def stages_of(store) -> set[str]:
@@ -52,3 +53,14 @@ def test_what_nothing_refers_to_goes(make_build):
     sweep(store, caches=True)
     assert store.exists("cache/captions/one.json")
     assert not store.exists("cache/latents")
+
+
+def test_copies_from_an_object_store_go(tmp_path, monkeypatch):
+    monkeypatch.setenv("ICLORA_WORK", str(tmp_path))
+    store = Store("memory://swept")
+    store.write("datasets/mine/1/train-000000.tar", b"x" * 100)
+    copy = store.local("datasets/mine/1/train-000000.tar")
+    assert sweep(store, dry_run=True) == ((str(tmp_path / "copies"),), 100)
+    assert sweep(store).size == 100
+    assert not copy.exists()
+    assert store.local("datasets/mine/1/train-000000.tar").read_bytes() == b"x" * 100
