@@ -46,6 +46,7 @@ def captioner(_server) -> Iterator[Captioner]:
     """A running captioner that has been asked nothing; the same address in every drill."""
     _server.stop()
     _server.asked.clear()
+    _server.keys.clear()
     _server.delay = 0.0
     _server.start()
     yield _server

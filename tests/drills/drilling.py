@@ -35,6 +35,7 @@ class Captioner:
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
+        self.keys: set[str] = set()
         self.delay = 0.0
         self.port = free_port()
         self._server: ThreadingHTTPServer | None = None
@@ -53,6 +54,7 @@ class Captioner:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 captioner.asked[body.decode()] += 1
+                captioner.keys.add(self.headers.get("Authorization", ""))
                 time.sleep(captioner.delay)
                 choice = {"message": {"content": CAPTION}, "finish_reason": "stop"}
                 answer = json.dumps({"choices": [choice]}).encode()

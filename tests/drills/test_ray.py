@@ -16,12 +16,28 @@ Cluster = pytest.importorskip("ray.cluster_utils", reason="needs the extra ray")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+KEEP = """
+from prefect.blocks.system import Secret
+Secret(value="word").save("iclora-captioner-key", overwrite=True)
+"""
 FLOW = """
 import json, sys
 from flows.build_dataset import build_dataset
 if __name__ == "__main__":
     build_dataset(**json.loads(sys.argv[1]))
 """
+
+
+@pytest.fixture
+def secret(operations):
+    """The captioner's key as a Secret block, which no node has in its environment."""
+    subprocess.run(
+        [sys.executable, "-c", KEEP],
+        cwd=operations.folder,
+        env=operations.environment,
+        check=True,
+    )
+    return "word"
 
 
 @pytest.fixture
@@ -53,7 +69,7 @@ def build(cluster, operations, store, films, overrides):
 
 
 def test_a_node_dies_in_a_build_and_costs_only_what_it_had_in_work(
-    cluster, operations, store, films, overrides, calm, captioner
+    cluster, operations, store, films, overrides, calm, captioner, secret
 ):
     nodes = [cluster.add_node(num_cpus=1, object_store_memory=80 << 20) for _ in range(2)]
     captioner.delay = 0.5
@@ -65,6 +81,7 @@ def test_a_node_dies_in_a_build_and_costs_only_what_it_had_in_work(
     assert child.returncode == 0, said
     assert files_of(store) == calm
     assert finished.items() <= {str(p): p.stat().st_mtime_ns for p in manifests(store)}.items()
+    assert captioner.keys == {f"Bearer {secret}"}, "every node has it"
     asked = sum(captioner.asked.values())
     assert asked <= len(captioner.asked) * 2, "no question more often than by node and successor"
 

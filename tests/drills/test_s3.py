@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import boto3
 import pytest
@@ -14,7 +15,7 @@ from iclora.shards import open_dataset
 from iclora.shards.verify import verify_dataset
 from iclora.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("captioner")]
 
 URL = "s3://bucket/somewhere"
 
@@ -109,6 +110,29 @@ def test_what_another_machine_finished_is_seen_at_once(network):
         (folder / "manifest.json").write_text("{}")
     assert here.exists("stages/x/1/manifest.json")
     assert here.names("stages/x/1") == ["data.bin", "manifest.json"]
+
+
+def test_two_machines_that_build_one_name_at_once_leave_two_whole_versions(
+    network, films, overrides, calm, tmp_path
+):
+    """No lock is between machines: what they share is made twice, and equal."""
+    machines = [
+        start_build(
+            URL, given, overrides, env={**os.environ, "ICLORA_WORK": str(tmp_path / f"machine-{n}")}
+        )
+        for n, given in enumerate((films, films[:2]))
+    ]
+    heard = [machine.communicate(timeout=500) for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], heard
+    store = Store(URL)
+    versions = {json.loads(said)["version"] for said, _ in heard}
+    assert {*store.names("datasets/films")} == {"LATEST", *versions}
+    assert len(versions) == 2
+    assert store.read("datasets/films/LATEST").decode().strip() in versions
+    for version in versions:
+        assert verify_dataset(open_dataset(store, f"films@{version}")).ok
+    large = json.loads(heard[0][0])["version"]
+    assert {file: store.read(f"datasets/films/{large}/{file}") for file in calm} == calm
 
 
 def test_a_bucket_that_is_not_there_and_a_missing_key_are_one_sentence(
