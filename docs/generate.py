@@ -7,14 +7,19 @@ the committed pages against this.
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import inspect
 import io
 import json
 import os
 import tomllib
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from iclora import presets
 from iclora.cli.app import COMMANDS, make_app
@@ -41,6 +46,7 @@ def page(name: str) -> str:
 def settings() -> str:
     """One table a section of the configuration, from its schema and docstrings."""
     schema = Config.model_json_schema()
+    _describe(schema, Config)
     parts: list[str] = []
     for name, field in schema["properties"].items():
         section = _resolved(field, schema)
@@ -52,6 +58,25 @@ def settings() -> str:
             f"| key | value | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows)
         )
     return "\n\n".join(parts) + "\n"
+
+
+def _describe(schema: Json, model: type[BaseModel]) -> None:
+    """Puts the docstrings below the settings into their schema."""
+    definition = schema["$defs"].get(model.__name__, schema)
+    for name, text in _docstrings(model):
+        definition["properties"][name]["description"] = text
+    for field in model.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            _describe(schema, field.annotation)
+
+
+def _docstrings(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    body = ast.parse(inspect.getsource(model)).body[0]
+    assert isinstance(body, ast.ClassDef), "a class statement"
+    for field, said in pairwise(body.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(said, ast.Expr):
+            assert isinstance(field.target, ast.Name), "a field"
+            yield field.target.id, inspect.cleandoc(ast.literal_eval(said.value))
 
 
 def _rows(section: Json, schema: Json, above: str) -> Iterator[str]:

@@ -38,13 +38,16 @@ def digest_of(value: object) -> str:
 
 
 class Schema(BaseModel):
-    """A frozen, strict value; unknown keys are refused."""
+    """A frozen, strict value; unknown keys are refused.
+
+    What a field means stands in the docstring below it. Pydantic is not asked to read those: that
+    would be half the time it takes to import the schemas; docs/generate.py reads them instead.
+    """
 
     model_config = ConfigDict(
         frozen=True,
         strict=True,
         extra="forbid",
-        use_attribute_docstrings=True,
         ser_json_inf_nan="strings",
         serialize_by_alias=True,
         validate_by_name=True,

@@ -13,7 +13,6 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
 
-from iclora.sampling.adapters import find_stored
 from iclora.shards.read import LATEST, open_dataset
 from iclora.store import MANIFEST, Store
 from schemas.adapter import RunRecord
@@ -102,6 +101,8 @@ def show_chain(
         adapter: name@version, or empty: the chain ends with the dataset.
         report: on the adapter, if there is one.
     """
+    from iclora.sampling.adapters import find_stored  # late: a flow is imported sooner
+
     place = Store(home(store))
     lines: list[str] = []
     if adapter and (stored := find_stored(place, adapter)):

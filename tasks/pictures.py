@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import io
 
-from PIL import Image
-
 WIDTH, HEIGHT = 640, 960
 """Of a picture inside an artifact, at most: artifacts live in the server's database."""
 
@@ -16,6 +14,8 @@ def data_uri(picture: bytes) -> str:
 
     A sheet that is much higher than wide shows its beginning: as a whole it could not be read.
     """
+    from PIL import Image  # late: a flow is imported sooner
+
     with Image.open(io.BytesIO(picture)) as opened:
         small = opened.convert("RGB")
     small.thumbnail((WIDTH, small.height))

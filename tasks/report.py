@@ -9,7 +9,6 @@ from typing import Any
 from prefect.artifacts import create_image_artifact, create_table_artifact
 
 from iclora.shards.ledger import in_order
-from iclora.sift import calibration_page
 from iclora.store import Store
 from schemas.adapter import AdapterRef
 from schemas.dataset import DatasetManifest, DatasetRef
@@ -39,6 +38,8 @@ def show_dataset(
     manifest = DatasetManifest.from_text(store.read(f"{folder}/manifest.json"))
     page = f"pages/{dataset.name}/{dataset.version}/calibration.html"
     if not store.exists(page):
+        from iclora.sift import calibration_page  # late: it brings the arrays
+
         text = calibration_page(store, scored, bounds, job.setup.config)
         store.write(page, text.encode())
     create_table_artifact(

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple, TypeVar
 
 from prefect.futures import PrefectFuture
 
-from iclora.build import RESULTS
 from iclora.locks import only_one
 from iclora.models.usage import spent
 from iclora.shards.ledger import STAGES, add_up
 from iclora.stages import result_of
 from iclora.store import Store
+from iclora.watch import RESULTS
 from schemas.job import BuildJob
 from schemas.stage import StageRef
 from schemas.verdict import Tally, Verdict, add_tallies

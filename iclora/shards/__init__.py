@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from iclora.shards.publish import publish_dataset
 from iclora.shards.read import Dataset, open_dataset
 
-__all__ = ["Dataset", "open_dataset", "publish_dataset"]
+__all__ = ["Dataset", "open_dataset"]

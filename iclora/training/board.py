@@ -11,13 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tensorboard.compat.proto import event_pb2, summary_pb2
-from tensorboard.summary.writer.record_writer import RecordWriter
-
-# Generated modules: their classes are made at run time.
-Event: Any = vars(event_pb2)["Event"]
-Summary: Any = vars(summary_pb2)["Summary"]
-
 FILE = "events.out.tfevents.0"
 """TensorBoard looks for ``tfevents`` in the name."""
 
@@ -26,18 +19,24 @@ class Board:
     """Appends rows of the journal to ``folder/events.out.tfevents.0``."""
 
     def __init__(self, folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+        # Late: TensorBoard takes half a second, which reading a journal need not wait for.
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / FILE).open("wb")
-        self._records = RecordWriter(self._file)
-        self._append(Event(wall_time=0, file_version="brain.Event:2"))
+        self._records = RecordWriter((folder / FILE).open("wb"))
+        # Generated modules: their classes are made at run time.
+        self._event: Any = vars(event_pb2)["Event"]
+        self._summary: Any = vars(summary_pb2)["Summary"]
+        self._append(self._event(wall_time=0, file_version="brain.Event:2"))
         for row in rows:
             self.write(row)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Adds a row's numbers."""
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars(row)]
+        values = [self._summary.Value(tag=tag, simple_value=value) for tag, value in scalars(row)]
         step = int(row["step"])
-        self._append(Event(wall_time=step, step=step, summary=Summary(value=values)))
+        self._append(self._event(wall_time=step, step=step, summary=self._summary(value=values)))
 
     def _append(self, event: Any) -> None:
         self._records.write(event.SerializeToString(deterministic=True))

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from iclora.presets import load_config
-from iclora.shards import publish_dataset
+from iclora.shards.publish import publish_dataset
 from iclora.stages import Stage, run_stage
 from iclora.store import Store
 from schemas.base import digest_of
