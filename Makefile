@@ -32,14 +32,17 @@ check: $(READY)  ## lint, types and import contracts
 test: check  ## what CI runs: checks and tests
 	$(BIN)/python -m pytest -m 'not slow'
 
+# ONLY names files or folders of tests; the log is of what was run last.
+ONLY ?= tests
 DRILLS := docs/lab/drills.log
 
 drills: $(READY)  ## what takes minutes: kills, full disk, S3, Ray, a browser, the docs' long commands
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[s3,ray,kubernetes,dev]'
 	@mkdir -p .operate
-	@{ ICLORA_CACHE=$(CURDIR)/.operate/cache $(BIN)/python -m pytest -m slow --no-header --verbose \
-	  --color=no --disable-warnings --durations=0 --durations-min=1; echo $$? > .operate/drills; \
-	} | tee $(DRILLS); exit $$(cat .operate/drills)
+	@{ date -u '+make drills ONLY="$(ONLY)", %F %R'; \
+	  ICLORA_CACHE=$(CURDIR)/.operate/cache $(BIN)/python -m pytest -m slow --no-header --verbose \
+	  --color=no --disable-warnings --durations=0 --durations-min=1 $(ONLY); \
+	  echo $$? > .operate/drills; } | tee $(DRILLS); exit $$(cat .operate/drills)
 
 docs: $(READY)  ## write the generated pages anew
 	$(BIN)/python docs/generate.py

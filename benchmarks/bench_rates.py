@@ -1,11 +1,12 @@
 """What each stage of a build costs, so that the cost of a large one can be worked out.
 
-Run: ``python benchmarks/bench_rates.py [--requests] [FILM ...]``; prints one table. Without films
-four of the film world's are rendered. Sources are worked on one after another by one thread, so
-rates are those of one core, without the loading of models. With ``--requests`` the store is a local
-S3 server (moto) whose requests are counted, in a first run and in one that finds all done; its
-times mean nothing. Models are the preset's, ``miniature``: a larger CLIP or captioner has a rate of
-its own.
+Run: ``python benchmarks/bench_rates.py [--requests | --flow N] [FILM ...]``; prints one table.
+Without films four of the film world's are rendered. Sources are worked on one after another by one
+thread, so rates are those of one core, without the loading of models. With ``--requests`` the store
+is a local S3 server (moto) whose requests are counted, in a first run and in one that finds all
+done; its times mean nothing. ``--flow N`` builds N short films and then finds them done, by the
+library and by the flow: the difference is what Prefect takes. Models are the preset's,
+``miniature``: a larger CLIP or captioner has a rate of its own.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ import av
 import numpy as np
 from PIL import Image
 
+from iclora.build import build_dataset
 from iclora.captions import caption_source
 from iclora.ingest import ingest_source, resolve_sources
-from iclora.miniature.film import render_film
+from iclora.miniature.film import encode_film, render_film
+from iclora.miniature.script import film_script
 from iclora.models.clip import load_clip
 from iclora.panels import stitch_source
 from iclora.presets import load_config
@@ -40,9 +43,12 @@ from schemas.config import Config
 from schemas.stage import Captioned, Chosen, Formed, Ingested, Scored, SourceStages, Stitched
 
 FILMS = 4
+SHOTS = 6
 SHAPES = {"ingest": Ingested, "quality": Scored, "sets": Formed, "choose": Chosen,
           "stitch": Stitched, "caption": Captioned}  # fmt: skip
 SETTINGS = {"sift.max_sets": 0, "sift.max_set_similarity": 1.0}
+LARGE = {"layout.panel_width": 1024, "layout.panel_height": 512}
+"""For films that are given: panels as the published recipe has them."""
 
 
 class Clock:
@@ -171,9 +177,42 @@ def show_requests(films: Sequence[Path], config: Config) -> None:
     server.stop()
 
 
+def show_flow(folder: Path, count: int, config: Config) -> None:
+    from prefect.testing.utilities import prefect_test_harness
+
+    for seed in range(count):
+        film = film_script(seed)
+        short = film.model_copy(update={"shots": film.shots[:SHOTS]})
+        encode_film(short, folder / "films" / f"{seed:04d}.mp4")
+    store, films = f"{folder}/store", [str(folder / "films")]
+
+    def library() -> None:
+        build_dataset(Store(store), films, config, "flow")
+
+    def flow() -> None:
+        from flows import build_dataset as flows
+
+        flows.build_dataset(films, "miniature", "flow", store, SETTINGS)
+
+    with prefect_test_harness(server_startup_timeout=120):
+        print(f"{count} films of {SHOTS} shots, of which later runs find all done")
+        for title, work in (("first, library", library), ("again, library", library),
+                            ("again, flow", flow), ("again, flow", flow)):  # fmt: skip
+            wall, cpu = time.perf_counter(), time.process_time()
+            work()
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            print(f"{title:>16}{wall:8.1f} s{1000 * wall / count:8.0f} ms a film"
+                  f"{cpu:8.1f} CPU s here")  # fmt: skip
+
+
 def main() -> None:
     arguments = [word for word in sys.argv[1:] if word != "--requests"]
-    config = load_config("miniature", SETTINGS)
+    if "--flow" in arguments:
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["PREFECT_HOME"] = folder
+            show_flow(Path(folder), int(arguments[-1]), load_config("miniature", SETTINGS))
+        return
+    config = load_config("miniature", SETTINGS | (LARGE if arguments else {}))
     with tempfile.TemporaryDirectory() as folder:
         films = [Path(word) for word in arguments]
         for seed in range(0 if films else FILMS):
