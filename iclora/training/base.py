@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from iclora.errors import BadConfig, BadInput
 from iclora.models.families import Family, Geometry
+from iclora.models.families.flux1 import cast_to_fp8
 from iclora.training.fit import available_weights, free_bytes
 from iclora.training.fitting import Shape, choose_weights
 from iclora.training.job import Job
@@ -51,15 +52,25 @@ def load_base(job: Job, team: Team, tokens: int) -> Base:
     if team.device.type == "cuda" and train.plan == "auto":
         ways = ("dense",) if team.shards else available_weights()
         weights = choose_weights(shape, train, tokens, free_bytes(team.device), ways)
+    return Base(_load(job, team, weights), weights, shape)
+
+
+def _load(job: Job, team: Team, weights: str) -> Any:
+    """The transformer; a training adapter is fused in before fp8 casting, for float8 cannot add."""
+    adapter = job.config.train.training_adapter
+    late = bool(adapter) and weights == "fp8"
     transformer: Any = job.family.load_transformer(
         job.base.folder,
         dtype=job.dtype,
-        device="cpu" if team.shards else team.device,
-        weights="" if weights == "dense" else weights,
+        device="cpu" if team.shards or late else team.device,
+        weights="" if weights == "dense" or late else weights,
     )
-    if train.training_adapter:
-        _fuse(job, transformer, Path(train.training_adapter))
-    return Base(transformer, weights, shape)
+    if adapter:
+        _fuse(job, transformer, Path(adapter))
+    if late:
+        cast_to_fp8(transformer, job.dtype)
+        transformer.to(team.device)
+    return transformer
 
 
 def expected_shape(job: Job) -> Shape:
@@ -97,8 +108,8 @@ def _fuse(job: Job, transformer: Any, path: Path) -> None:
         raise BadInput(f"train.training_adapter: {path} does not exist")
     pipeline = getattr(diffusers, job.family.pipeline)
     state = pipeline.lora_state_dict(str(path.resolve()), use_safetensors=True)
-    transformer.load_lora_adapter(state, prefix="transformer", adapter_name="training")
-    transformer.fuse_lora(adapter_names=["training"])
+    transformer.load_lora_adapter(state, prefix="transformer", adapter_name="under")
+    transformer.fuse_lora(adapter_names=["under"])
     transformer.unload_lora()
     log.info("fused %s", path.name)
 

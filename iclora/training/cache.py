@@ -21,9 +21,6 @@ from schemas.base import digest_of
 
 log = logging.getLogger(__name__)
 
-TEXT_BATCH = 8
-"""Captions encoded together; fixed, so that equal captions give equal bytes."""
-
 _CUT = ".cut"
 """Ending of the note beside embeddings of a caption that did not fit."""
 
@@ -111,14 +108,13 @@ def fill_text(
 
 
 def _encode_text(cache: Cache, captions: Sequence[str], family: Family, encoders: Any) -> None:
+    """One by one: in a batch, a caption's last bits would depend on what else is missing."""
     fits = family.whole(encoders, captions)
-    for start in range(0, len(captions), TEXT_BATCH):
-        text = family.encode_text(encoders, captions[start : start + TEXT_BATCH])
-        for row, caption in enumerate(captions[start : start + TEXT_BATCH]):
-            path = cache.text_path(caption)
-            if not fits[start + row]:  # noted first: where the embeddings are, the note is too
-                cache.note(path + _CUT)
-            cache.save(path, {name: value[row : row + 1] for name, value in text.items()})
+    for caption, fit in zip(captions, fits, strict=True):
+        path = cache.text_path(caption)
+        if not fit:  # noted first: where the embeddings are, the note is too
+            cache.note(path + _CUT)
+        cache.save(path, family.encode_text(encoders, [caption]))
 
 
 def stack_text(rows: Sequence[Mapping[str, Tensor]]) -> Text:

@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 from typing import Any, cast
 
+from iclora.store import write_whole
 from iclora.training.board import Board
 
 Row = dict[str, Any]
@@ -27,7 +28,7 @@ class Journal:
 
     def __init__(self, path: Path, step: int) -> None:
         kept = [row for row in read_rows(path) if row["step"] <= step]
-        path.write_text("".join(map(_line, kept)), encoding="utf-8")
+        write_whole(path, "".join(map(_line, kept)).encode())
         self._file = path.open("a", encoding="utf-8")
         self._board = Board(path.with_name(BOARD), kept)
 

@@ -94,13 +94,14 @@ class Learner:
             for name, tensor in self.tensors.items():
                 tensor.copy_(raw[name])
                 self.average[name].copy_(average[name])
+        memories, numbers = optimizer
+        # bitsandbytes counts its steps in an int and takes nothing else back.
+        whole = {place: int(n) if n.is_integer() else n for place, n in numbers.items()}
         saved: dict[str, dict[str, Any]] = {}
-        for source in optimizer:
-            for place, value in source.items():
-                name, _, key = place.rpartition("|")
-                saved.setdefault(name, {})[key] = value
-        numbers = {name: index for index, name in enumerate(self.tensors)}
-        state = {numbers[name]: memory for name, memory in saved.items()}
+        for place, value in {**memories, **whole}.items():
+            name, _, key = place.rpartition("|")
+            saved.setdefault(name, {})[key] = value
+        state = {index: saved[name] for index, name in enumerate(self.tensors) if name in saved}
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": state, "param_groups": groups})
 

@@ -26,15 +26,12 @@ class Team:
     def __init__(self) -> None:
         from accelerate import PartialState
 
-        # accelerate joins processes without a GPU only when it is told that there is none.
-        cpu = "ACCELERATE_USE_CPU" in os.environ or not torch.accelerator.is_available()
-        state: Any = PartialState(cpu=cpu, timeout=_PATIENCE)
+        state: Any = PartialState(cpu=on_cpu(), timeout=_PATIENCE)
         self._state = state
         self.size: int = state.num_processes
         self.rank: int = state.process_index
         self.device: torch.device = state.device
-        asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-        self.shards: bool = asked and self.size > 1
+        self.shards: bool = _says("ACCELERATE_USE_FSDP") and self.size > 1
         """Whether the frozen base is divided among the processes."""
 
     @property
@@ -74,3 +71,16 @@ class Team:
     def wait(self) -> None:
         """Until all processes are here."""
         self._state.wait_for_everyone()
+
+
+def on_cpu() -> bool:
+    """Whether a run stays off the GPU: there is none, or ``accelerate launch`` was told so.
+
+    accelerate joins processes without a GPU only when it is told that there is none.
+    """
+    return _says("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+
+
+def _says(variable: str) -> bool:
+    """Whether ``accelerate launch`` switched something on: it writes ``False`` for off."""
+    return os.environ.get(variable, "").lower() in {"1", "true"}

@@ -41,7 +41,7 @@ def tiny_flux(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def config(tiny_flux) -> Config:
-    """Four quick steps on the tiny base."""
+    """Four quick steps on the tiny base, whatever the preset's recipe is."""
     return load_config(
         "miniature",
         {
@@ -55,6 +55,10 @@ def config(tiny_flux) -> Config:
             "train.save_every": 2,
             "train.validate_every": 4,
             "train.validate_times": [0.5],
+            "train.conditional": 0.0,
+            "train.noise.sampler": "sigmoid",
+            "train.optimizer.lr": 1e-3,
+            "train.optimizer.schedule": "constant",
         },
     )
 

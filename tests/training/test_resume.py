@@ -26,9 +26,13 @@ from training_child import FORKS, work
 @pytest.fixture
 def longer(config):
     train = config.train.model_copy(
-        update={"steps": 9, "save_every": 3, "keep_checkpoints": 2, "validate_every": 5}
-    )
-    return config.model_copy(update={"train": train})
+        update={
+            "steps": 9, "save_every": 3, "keep_checkpoints": 2, "validate_every": 5,
+            "conditional": 0.5,
+        }
+    )  # fmt: skip
+    data = config.data.model_copy(update={"caption_dropout": 0.3})
+    return config.model_copy(update={"train": train, "data": data})
 
 
 def child(store, config, delay=0.0, **options):

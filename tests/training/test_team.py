@@ -19,11 +19,13 @@ from iclora.store import Store
 from iclora.training import train_adapter
 from iclora.training.journal import read_rows
 from iclora.training.sharding import refuse_unshardable
-from iclora.training.team import Team
+from iclora.training.team import Team, on_cpu
 from schemas.training import TrainParams
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the processes that import their work by name
 from training_child import FORKS, work_together
+
+FSDP = Path(__file__).parents[2] / "docs" / "examples" / "fsdp.yaml"
 
 
 def free_port():
@@ -58,6 +60,24 @@ def losses(store):
     return [row["loss"] for row in read_rows(file) if "loss" in row]
 
 
+def record(store):
+    (file,) = Path(store.root).glob("adapters/mine/*/run.json")
+    return json.loads(file.read_text())
+
+
+def follows(store, alone, processes):
+    """So many processes shared every batch of the run that was alone, within rounding."""
+    many, one = record(store), record(alone)
+    assert (many["processes"], one["processes"]) == (processes, 1)
+    # Tokens are summed over the processes: each doing the whole batch would double them.
+    assert many["counts"]["tokens"] == one["counts"]["tokens"] > 0
+    assert losses(store) == pytest.approx(losses(alone), rel=1e-4)
+    ours, theirs = weights(store), weights(alone)
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, atol=2e-5, rtol=1e-3)
+
+
 def test_two_processes_follow_one(tmp_path, store, dataset, config):
     lora = config.train.lora.model_copy(update={"save_as": "fp32"})
     train = config.train.model_copy(update={"batch": 3, "lora": lora, "steps": 6})
@@ -67,13 +87,7 @@ def test_two_processes_follow_one(tmp_path, store, dataset, config):
     (Path(alone.root) / "datasets").symlink_to(Path(store.root) / "datasets")
     train_adapter(alone, "demo", config, "mine")
     together(store.url, config, 2)
-    assert losses(store) == pytest.approx(losses(alone), rel=1e-4)
-    one, two = weights(alone), weights(store)
-    assert one.keys() == two.keys()
-    for name in one:
-        torch.testing.assert_close(two[name], one[name], atol=2e-5, rtol=1e-3)
-    (record,) = Path(store.root).glob("adapters/mine/*/run.json")
-    assert json.loads(record.read_text())["processes"] == 2
+    follows(store, alone, 2)
 
 
 def test_a_sharded_base_follows_a_whole_one(tmp_path, store, publish, paint, config):
@@ -88,11 +102,7 @@ def test_a_sharded_base_follows_a_whole_one(tmp_path, store, publish, paint, con
     (Path(alone.root) / "datasets").symlink_to(Path(store.root) / "datasets")
     train_adapter(alone, "demo", config, "mine")
     together(store.url, config, 2, ACCELERATE_USE_FSDP="true")
-    assert losses(store) == pytest.approx(losses(alone), rel=1e-4)
-    one, two = weights(alone), weights(store)
-    assert one.keys() == two.keys()
-    for name in one:
-        torch.testing.assert_close(two[name], one[name], atol=2e-5, rtol=1e-3)
+    follows(store, alone, 2)
     sheets = [Path(place.root).glob("adapters/mine/*/renders/*.jpg") for place in (store, alone)]
     assert len([*sheets[0]]) == len([*sheets[1]]) == 1
 
@@ -110,23 +120,50 @@ def test_what_a_sharded_base_cannot_serve_is_refused():
 def test_the_documented_configuration_is_one_that_accelerate_reads():
     from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 
-    file = Path(__file__).parents[2] / "docs" / "examples" / "fsdp.yaml"
-    read = load_config_from_file(str(file))
+    read = load_config_from_file(str(FSDP))
     assert isinstance(read, ClusterConfig)
     assert (read.distributed_type.value, read.fsdp_config["fsdp_version"]) == ("FSDP", 2)
 
 
+@pytest.mark.parametrize(("said", "stays"), [("False", False), ("false", False), ("True", True)])
+def test_only_a_switched_on_cpu_keeps_a_run_off_the_gpu(monkeypatch, said, stays):
+    """``accelerate launch`` on one GPU writes ACCELERATE_USE_CPU=False."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", said)
+    assert on_cpu() is stays
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    assert on_cpu()
+
+
 @pytest.mark.slow
-def test_accelerate_launch_runs_the_command(store, dataset, config, tmp_path):
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("how", "processes"),
+    [
+        (("--multi_gpu", "--num_processes", "2"), 2),
+        (("--config_file", str(FSDP)), 2),
+        (("--cpu", "--num_processes", "2"), 1),  # what accelerate makes of --cpu: one process
+    ],
+)
+def test_accelerate_launch_starts_a_team_with_one_batch(
+    tmp_path, store, dataset, config, how, processes
+):
+    lora = config.train.lora.model_copy(update={"save_as": "fp32"})
+    train = config.train.model_copy(update={"batch": 3, "lora": lora})
+    config = config.model_copy(update={"train": train})
     file = tmp_path / "config.json"
     file.write_text(config.to_text())
     subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
+        [sys.executable, "-m", "accelerate.commands.launch", *how,
          "--main_process_port", str(free_port()), "-m", "iclora", "train", "demo",
          "--config", str(file), "--name", "mine", "--store", store.url],
         check=True,
     )  # fmt: skip
-    assert len(losses(store)) == config.train.steps
+    alone = Store(str(tmp_path / "alone"))
+    Path(alone.root).mkdir()
+    (Path(alone.root) / "datasets").symlink_to(Path(store.root) / "datasets")
+    train_adapter(alone, "demo", config, "mine")
+    follows(store, alone, processes)
 
 
 @pytest.mark.slow

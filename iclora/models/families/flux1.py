@@ -293,8 +293,13 @@ def load_weights(
         options["quantization_config"] = _nf4(dtype)
     model = kind.from_pretrained(folder, **options)
     if weights == "fp8":
-        model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
+        cast_to_fp8(model, dtype)
     return freeze(model, device)
+
+
+def cast_to_fp8(model: Any, dtype: torch.dtype) -> None:
+    """Stores the weights in 8 bits; every layer casts its own to ``dtype`` while it runs."""
+    model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
 
 
 def _nf4(dtype: torch.dtype) -> Any:
