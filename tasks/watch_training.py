@@ -10,15 +10,17 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from iclora.store import Store
-from iclora.training.journal import Row, read_rows
 from schemas.adapter import CheckpointState
 from schemas.job import TrainJob
 from tasks.devices import gpu_hours
 from tasks.live import Live, updating
 from tasks.pictures import data_uri
+
+if TYPE_CHECKING:
+    from iclora.training.journal import Row
 
 ROWS = 20
 """Of the table of losses, spread over the steps so far."""
@@ -45,6 +47,8 @@ class TrainingWatch:
         self._folder = self._folder or find_running(self._store, self._job)
         if self._folder is None or not self._folder.is_dir():
             return
+        from iclora.training.journal import read_rows  # late: a flow is imported sooner
+
         rows = read_rows(self._folder / "metrics.jsonl")
         if rows:
             steps = self._job.config.train.steps
