@@ -22,6 +22,7 @@ from iclora.errors import IcloraError
 from iclora.models.families import Grid, load_family
 from iclora.models.families.flux1 import read_config
 from iclora.training.blocks import Recompute
+from iclora.training.job import free_memory
 from iclora.training.learner import Learner
 from iclora.training.lora import add_lora
 from iclora.training.objective import MicroBatch, autocast, losses_of
@@ -185,6 +186,8 @@ def main() -> None:
 
 
 def run_mode(args: argparse.Namespace, mode: str, rows: list[Row]) -> None:
+    free_memory()  # of the mode before, whose parts refer to each other
+    torch.compiler.reset()
     try:
         bench = Bench(args, mode)
     except (IcloraError, torch.OutOfMemoryError) as error:

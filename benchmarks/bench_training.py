@@ -1,6 +1,6 @@
 """What a training step costs over the bare arithmetic, and beside diffusers' own example loop.
 
-Run: ``python benchmarks/bench_training.py [base] [blocks] [batch]``; prints one table. The real
+Run: ``python benchmarks/bench_training.py [--store S --dataset D]``; prints one table. The real
 loop runs with everything it does (data, clipping, moving average, journal, report). Every ten of
 its steps it is held while ten bare steps and ten of the example loop run on copies of the same
 model with the same batch size, samples and adapter, so that a busy machine slows all three alike;
@@ -9,10 +9,10 @@ the first step after each hold is left out, because its data was prepared meanwh
 
 from __future__ import annotations
 
+import argparse
 import copy
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -41,6 +41,8 @@ from iclora.training.team import Team
 BLOCK = 10
 """Steps in a row of each kind."""
 
+BARE = "bare forward, backward, optimizer"
+
 
 def bare_steps(job, material, transformer):
     """Forward, backward and optimizer step on batches that are ready; a generator of nothing."""
@@ -49,7 +51,7 @@ def bare_steps(job, material, transformer):
     batches = [batch for step in range(BLOCK) for batch in feed.batch(step)]
     feed.close()
     trained = [tensor for tensor in transformer.parameters() if tensor.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=config.train.optimizer.lr, foreach=True)
+    optimizer = torch.optim.AdamW(trained, lr=config.train.optimizer.lr, fused=True)
     while True:
         for batch in batches:
             losses_of(job.family, transformer, batch, guidance=1.0).samples.mean().backward()
@@ -115,55 +117,88 @@ def timed(steps, times) -> None:
         times.append(time.perf_counter() - start)
 
 
+def arguments() -> argparse.Namespace:
+    asks = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asks.add_argument("--store", help="one that holds the dataset; without it two films are made")
+    asks.add_argument("--dataset", default="demo")
+    asks.add_argument("--base", default="miniature/flux")
+    asks.add_argument("--blocks", type=int, default=6, help="times ten steps of each kind")
+    asks.add_argument("--batch", type=int, default=8)
+    return asks.parse_args()
+
+
+def build_films(folder: Path, name: str) -> str:
+    """A store with a dataset of two films of the miniature; takes minutes."""
+    films = [folder / f"film-{seed}.mp4" for seed in (1, 2)]
+    for seed, film in enumerate(films, start=1):
+        render_film(seed, film)
+    store = Store(str(folder / "store"))
+    build_dataset(store, [str(film) for film in films], load_config("miniature"), name)
+    return store.url
+
+
+def borrow(folder: Path, url: str) -> Store:
+    """A store with another's datasets, so that nothing is written into that one."""
+    store = Store(str(folder / "bench"))
+    Path(store.root).mkdir()
+    (Path(store.root) / "datasets").symlink_to(Path(Store(url).root) / "datasets")
+    return store
+
+
+def measure(asked: argparse.Namespace, store: Store) -> tuple[dict[str, list[float]], float]:
+    """Seconds of each kind of step, and the share of ours spent waiting for data."""
+    steps = BLOCK * asked.blocks
+    changes = {
+        "base.model": asked.base, "train.steps": steps, "train.validate_every": 0,
+        "train.save_every": steps, "train.batch": asked.batch,
+    }  # fmt: skip
+    config = load_config("miniature", changes)
+    job, team = open_job(store, asked.dataset, config, "bench"), Team()
+    material = read_material(job.dataset, config, job.family.token_pixels(job.base.folder))
+    fill_caches(job, material, team.device)
+    job.work.mkdir(parents=True)
+    loop, parts = assemble(job, material, team)
+    copies = [copy.deepcopy(parts.machine.transformer) for _ in range(2)]
+    rivals = {
+        BARE: bare_steps(job, material, copies[0]),
+        "diffusers' example loop": example_steps(job, material, copies[1]),
+    }
+    for rival in rivals.values():
+        next(rival)  # warm
+    return interleave(loop, rivals)
+
+
+def interleave(loop, rivals) -> tuple[dict[str, list[float]], float]:
+    times: dict[str, list[float]] = {name: [] for name in ("iclora", *rivals)}
+    waits: list[float] = []
+    last = [time.perf_counter(), 0.0]
+
+    def watch(report) -> None:
+        now, waited = time.perf_counter(), loop.engine.waited
+        if report.step % BLOCK != 1:
+            times["iclora"].append(now - last[0])
+            waits.append(waited - last[1])
+        if report.step % BLOCK == 0:
+            for name, steps in rivals.items():
+                timed(steps, times[name])
+        last[:] = time.perf_counter(), waited
+
+    loop.run(StopRequest(), watch)
+    return times, sum(waits) / sum(times["iclora"])
+
+
 def main() -> None:
-    base = sys.argv[1] if len(sys.argv) > 1 else "miniature/flux"
-    blocks = int(sys.argv[2]) if len(sys.argv) > 2 else 6
-    batch = int(sys.argv[3]) if len(sys.argv) > 3 else 8
+    asked = arguments()
     threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or torch.get_num_threads()
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
-        store, films = Store(f"{folder}/store"), [Path(folder) / f"film-{n}.mp4" for n in (1, 2)]
-        for seed, film in enumerate(films, start=1):
-            render_film(seed, film)
-        changes = {
-            "base.model": base, "train.steps": BLOCK * blocks, "train.validate_every": 0,
-            "train.save_every": BLOCK * blocks, "train.batch": batch,
-        }  # fmt: skip
-        config = load_config("miniature", changes)
-        build_dataset(store, [str(film) for film in films], config, "films")
-        job, team = open_job(store, "films", config, "bench"), Team()
-        material = read_material(job.dataset, config, job.family.token_pixels(job.base.folder))
-        fill_caches(job, material, team.device)
-        job.work.mkdir(parents=True)
-        loop, parts = assemble(job, material, team)
-        copies = [copy.deepcopy(parts.machine.transformer) for _ in range(2)]
-        rivals = {
-            "bare forward, backward, optimizer": bare_steps(job, material, copies[0]),
-            "diffusers' example loop": example_steps(job, material, copies[1]),
-        }
-        times = {name: [] for name in ("iclora", *rivals)}
-        for steps in rivals.values():
-            next(steps)  # warm
-        waits: list[float] = []
-        last = [time.perf_counter(), 0.0]
-
-        def watch(report) -> None:
-            now, waited = time.perf_counter(), loop.engine.waited
-            if report.step % BLOCK != 1:
-                times["iclora"].append(now - last[0])
-                waits.append(waited - last[1])
-            if report.step % BLOCK == 0:
-                for name, steps in rivals.items():
-                    timed(steps, times[name])
-            last[:] = time.perf_counter(), waited
-
-        loop.run(StopRequest(), watch)
-        waited = sum(waits) / sum(times["iclora"])
-    report_table(times, waited, f"{base}, batch {config.train.batch}, {threads} threads")
+        url = asked.store or build_films(Path(folder), asked.dataset)
+        times, waited = measure(asked, borrow(Path(folder), url))
+    report_table(times, waited, f"{asked.base}, batch {asked.batch}, {threads} threads")
 
 
 def report_table(times, waited, setting) -> None:
-    bare = statistics.median(times["bare forward, backward, optimizer"])
+    bare = statistics.median(times[BARE])
     print(f"{setting}; median of {len(times['iclora'])} steps\n")
     print("| step | ms | over bare |\n|---|---|---|")
     for name, seconds in times.items():

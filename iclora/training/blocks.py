@@ -20,11 +20,15 @@ class Recompute:
         self._blocks = repeated_blocks(transformer)
         self._chosen: set[int] = set()
         self._transformer = transformer
+        self._share = -1.0
 
     def use(self, share: float) -> int:
         """Sets the share, 0-1; returns how many blocks recompute."""
         total = len(self._blocks)
         count = round(share * total)
+        if share == self._share:
+            return count
+        self._share = share
         self._chosen = {
             id(block)
             for number, block in enumerate(self._blocks)

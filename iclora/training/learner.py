@@ -135,8 +135,7 @@ def _build(tensors: list[Tensor], params: OptimizerParams) -> torch.optim.Optimi
         "weight_decay": params.weight_decay,
     }
     if params.name == "adamw":
-        fused = tensors[0].device.type == "cuda"
-        return torch.optim.AdamW(tensors, fused=fused or None, foreach=not fused, **settings)
+        return torch.optim.AdamW(tensors, fused=True, **settings)
     if importlib.util.find_spec("bitsandbytes") is None:
         raise BadConfig(
             "train.optimizer.name = 'adamw8bit' needs bitsandbytes: pip install bitsandbytes, "

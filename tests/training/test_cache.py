@@ -9,6 +9,7 @@ import torch
 
 from iclora.errors import BadConfig, BadInput
 from iclora.models.families.flux1 import Flux1
+from iclora.store import Store
 from iclora.training.feed import latents_path
 from iclora.training.job import fill_caches, open_job, read_material
 
@@ -51,6 +52,23 @@ def test_everything_is_encoded_once(store, dataset, config):
     sizes = config.data.model_copy(update={"resolutions": (40, 64)})
     _, _, _, more = filled(store, dataset, config.model_copy(update={"data": sizes}))
     assert more == ["load vae", *["encode"] * 6]
+
+
+def test_what_is_encoded_does_not_depend_on_what_else_is_missing(
+    tmp_path, store, publish, paint, config
+):
+    """A run that was killed while it filled the cache finds others missing than a fresh one."""
+    name = publish(store, [paint(n, caption="house " * (n + 1)) for n in range(5)])
+    job, _, _, _ = filled(store, name, config)
+    (tmp_path / "other").mkdir()
+    other = Store(str(tmp_path / "other"))
+    filled(other, publish(other, [paint(3, caption="house " * 4)]), config)
+    for kind in ("text", "latents"):
+        alone = {file.name: file for file in Path(other.root, "cache", kind).rglob("*.safetensors")}
+        assert len(alone) == {"text": 2, "latents": 1}[kind]  # the empty caption is there too
+        for file in alone.values():
+            same = Path(job.store.root) / file.relative_to(other.root)
+            assert same.read_bytes() == file.read_bytes()
 
 
 def test_sizes_that_collapse_share_an_entry(store, publish, paint, config):
