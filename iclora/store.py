@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -27,6 +28,8 @@ from iclora.errors import BadInput, IcloraError, UserError
 
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
+_SYNCS = 8
+"""Files synced beside each other: a disk's journal takes many at once as fast as one."""
 
 
 def file_sha256(path: Path) -> str:
@@ -206,11 +209,15 @@ class Store:
             raise kind(f"{self.address(relative)} cannot be reached: {error}") from error
 
 
+def _sync(file: Path) -> None:
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
 def _rename_folder(scratch: Path, place: Path) -> None:
-    for file in scratch.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
+    files = [path for path in scratch.rglob("*") if path.is_file()]
+    with ThreadPoolExecutor(_SYNCS) as pool:
+        list(pool.map(_sync, files))
     scratch.chmod(0o755)
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.exists():  # leftovers without a manifest: never made by a rename

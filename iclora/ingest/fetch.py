@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import fsspec
@@ -136,6 +137,23 @@ def _tag(parts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGEST_LENGTH]
 
 
+def known_sha256(file: Path) -> str:
+    """The sha256 of a file's bytes; taken once while the system says that it is unchanged.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    now = file.stat()
+    stamp = (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+    return _sha256_at(str(file), stamp)
+
+
+@lru_cache(maxsize=1 << 15)
+def _sha256_at(file: str, _stamp: tuple[int, ...]) -> str:
+    """A folder's pictures are digested to tell the folder, and again to tell each of them."""
+    return file_sha256(Path(file))
+
+
 def digest_file(file: Path) -> str:
     """The digest of a file's bytes, as sources carry it.
 
@@ -143,7 +161,7 @@ def digest_file(file: Path) -> str:
         Unreadable: it cannot be read.
     """
     try:
-        return file_sha256(file)[:DIGEST_LENGTH]
+        return known_sha256(file)[:DIGEST_LENGTH]
     except OSError as error:
         raise Unreadable("unreadable", f"{file.name} cannot be read: {error.strerror}") from error
 

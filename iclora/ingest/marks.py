@@ -26,7 +26,7 @@ from iclora.ingest.film import Pixels
 from schemas.base import Box
 
 Field = NDArray[np.float32]
-"""Height x width x 2: gradients of at most unit length; or height x width: a map."""
+"""2 x height x width: gradients of at most unit length; or height x width: a map."""
 
 LEAST_PICTURES = 3
 """Fewer different pictures cannot tell a mark from a background."""
@@ -93,7 +93,7 @@ class MarkGauge:
         self.seen = 0
         self._picture_width = picture_width or width
         self._size = (width, height)
-        self._sum: Field = np.zeros((height, width, 2), np.float32)
+        self._sum: Field = np.zeros((2, height, width), np.float32)
         self._own = {shift: np.zeros((height, width), np.float32) for shift in _SHIFTS}
         self._small: list[Field] = []
         self._kept: list[NDArray[np.int8]] = []
@@ -114,7 +114,7 @@ class MarkGauge:
         self.seen += 1
         self._sum += field
         for shift in _SHIFTS:
-            self._own[shift] += _dot(field, _moved(field, shift))
+            _add_products(self._own[shift], field, shift)
         self._kept.append(np.round(field * 127).astype(np.int8))
         return True
 
@@ -130,7 +130,7 @@ class MarkGauge:
     def _regions(self, agreement: dict[tuple[int, int], Field]) -> list[Box]:
         """Boxes around places where pictures agree, and only exactly there."""
         least = _PEAK + _CHANCE / math.sqrt(self.seen * (self.seen - 1) / 2)
-        found = np.zeros(self._sum.shape[:2], np.uint8)
+        found = np.zeros(self._sum.shape[1:], np.uint8)
         for part in _WINDOWS:
             high = max(7, self._picture_width // part) | 1
             window = (2 * high + 1, high)
@@ -148,7 +148,8 @@ class MarkGauge:
         pairs = self.seen * (self.seen - 1)
         maps: dict[tuple[int, int], Field] = {}
         for shift, own in self._own.items():
-            both = _dot(self._sum, _moved(self._sum, shift))
+            both = np.zeros_like(own)
+            _add_products(both, self._sum, shift)
             maps[shift] = np.asarray((both - own) / pairs, np.float32)
             maps[-shift[0], -shift[1]] = np.roll(maps[shift], shift, (0, 1))
         return maps
@@ -156,10 +157,10 @@ class MarkGauge:
     def _share_bearing(self, box: Box) -> float:
         """The share of pictures whose gradients in a box agree with those of the others."""
         x0, y0, x1, y1 = box
-        total = self._sum[y0:y1, x0:x1]
+        total = self._sum[:, y0:y1, x0:x1]
         bearing = 0
         for kept in self._kept:
-            own = kept[y0:y1, x0:x1].astype(np.float32) / 127
+            own = kept[:, y0:y1, x0:x1].astype(np.float32) / 127
             others = (total - own) / (self.seen - 1)
             scale = float(np.sqrt((own**2).sum() * (others**2).sum()))
             bearing += scale > 0 and float((own * others).sum()) / scale >= _ALIKE / 2
@@ -172,7 +173,7 @@ def unit_gradients(grey: Pixels) -> Field:
     across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8)
     down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8)
     length = np.maximum(cv2.magnitude(across, down), np.float32(_FLOOR))
-    return np.stack([across / length, down / length], axis=-1).astype(np.float32, copy=False)
+    return np.stack([across / length, down / length]).astype(np.float32, copy=False)
 
 
 def _small_field(grey: Pixels) -> Field:
@@ -189,13 +190,20 @@ def _likeness(one: Field, other: Field) -> float:
     return float((one * other).sum()) / scale
 
 
-def _moved(field: Field, shift: tuple[int, int]) -> Field:
-    """The field whose value at p is the old one's at p + shift."""
-    return np.roll(field, (-shift[0], -shift[1]), (0, 1)) if shift != (0, 0) else field
+def _add_products(total: Field, field: Field, shift: tuple[int, int]) -> None:
+    """Adds to every p of a map the product of the gradients at p and p + shift, if that is inside.
 
-
-def _dot(one: Field, other: Field) -> Field:
-    return np.asarray(one[..., 0] * other[..., 0] + one[..., 1] * other[..., 1], np.float32)
+    In one pass over the memory, without copies: this is what looking for marks costs.
+    """
+    height, width = total.shape
+    down, across = shift
+    left, right = max(0, -across), width - max(0, across)
+    for plane in field:
+        cv2.accumulateProduct(
+            plane[: height - down, left:right],
+            plane[down:, left + across : right + across],
+            total[: height - down, left:right],
+        )
 
 
 def _tight_box(in_place: Field, region: NDArray[np.bool_]) -> Box | None:

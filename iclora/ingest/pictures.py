@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
+from iclora.ingest.fetch import known_sha256
 from iclora.ingest.found import FRAMES, Found, Reading, Unreadable
 from iclora.store import file_sha256
 from schemas.base import DIGEST_LENGTH
@@ -31,9 +32,9 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "AVI
 """What Pillow may decode here: none of these runs another program."""
 
 _PLAIN_FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
-_CHECK_SIDE = 256
-"""A JPEG is checked at the smallest scale that is still this large, without its colours: all its
-bytes are read, but few of its pixels made."""
+_CHECK_SIDE = 1
+"""A JPEG is checked at the smallest scale there is, an eighth, without its colours: all its bytes
+are read, but few of its pixels made."""
 
 _ORIENTATION = 0x0112
 
@@ -246,7 +247,7 @@ def _read_some(
 
 def _content_of(file: Path) -> str | OSError:
     try:
-        return file_sha256(file)
+        return known_sha256(file)
     except OSError as error:
         return error
 
