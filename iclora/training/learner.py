@@ -127,6 +127,19 @@ def average_decay(decay: float, step: int) -> float:
     return min(decay, (2.0 + step) / (11.0 + step))
 
 
+def refuse_missing(params: OptimizerParams) -> None:
+    """Says what an optimizer needs before anything is encoded or loaded for it.
+
+    Raises:
+        BadConfig: ``adamw8bit`` without bitsandbytes.
+    """
+    if params.name == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
+        raise BadConfig(
+            "train.optimizer.name = 'adamw8bit' needs bitsandbytes: pip install bitsandbytes, "
+            "or set it to 'adamw'"
+        )
+
+
 def _build(tensors: list[Tensor], params: OptimizerParams) -> torch.optim.Optimizer:
     settings: dict[str, Any] = {
         "lr": params.lr,
@@ -136,9 +149,5 @@ def _build(tensors: list[Tensor], params: OptimizerParams) -> torch.optim.Optimi
     }
     if params.name == "adamw":
         return torch.optim.AdamW(tensors, fused=True, **settings)
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise BadConfig(
-            "train.optimizer.name = 'adamw8bit' needs bitsandbytes: pip install bitsandbytes, "
-            "or set it to 'adamw'"
-        )
+    refuse_missing(params)
     return importlib.import_module("bitsandbytes").optim.AdamW8bit(tensors, **settings)

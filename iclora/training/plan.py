@@ -16,6 +16,7 @@ from iclora.training.base import geometry_of, shape_at
 from iclora.training.fit import available_weights, free_bytes
 from iclora.training.fitting import Rung, Shape, choose_weights, ladder, rungs_that_fit
 from iclora.training.job import Material, read_material, refuse_preview, tokens_of
+from iclora.training.learner import refuse_missing
 from schemas.config import Config
 from schemas.training import Bucket, TrainPlan
 
@@ -29,6 +30,7 @@ def plan(store: Store, dataset: str, config: Config, memory: float) -> TrainPlan
     data = open_dataset(store, dataset)
     try:
         refuse_preview(data, config)
+        refuse_missing(config.train.optimizer)
     except BadConfig as refusal:  # a plan does no harm, but the run would be refused
         log.warning("training would be refused: %s", refusal)
     base, geometry = _base(load_family(config.base.family), config)

@@ -27,7 +27,7 @@ from iclora.training.job import (
     tokens_of,
 )
 from iclora.training.journal import final_loss
-from iclora.training.learner import Learner
+from iclora.training.learner import Learner, refuse_missing
 from iclora.training.loop import Loop, Parts, Watch
 from iclora.training.lora import add_lora, load_start
 from iclora.training.mirror import Mirror
@@ -64,6 +64,7 @@ def train(
 
 
 def _train_here(job: Job, team: Team, request: StopRequest, watch: Watch) -> None:
+    refuse_missing(job.config.train.optimizer)
     material = _prepare(job, team)
     loop, parts = assemble(job, material, team)
     seconds = loop.run(request, watch)
