@@ -50,10 +50,13 @@ docs: $(READY)  ## write the generated pages anew
 demo: $(READY)  ## the whole chain on the miniature
 	$(BIN)/iclora demo
 
+bench-miniature: $(READY)  ## the miniature's table: base and adapter, measured
+	$(BIN)/python benchmarks/bench_miniature.py store/bench-miniature
+
 up: $(READY)  ## server with UI, pools, deployments and workers on this machine
 	$(BIN)/python -m tasks.operate up
 
 down: $(READY)  ## take all of it down; nothing is lost
 	$(BIN)/python -m tasks.operate down
 
-.PHONY: help setup format check test drills docs demo up down
+.PHONY: help setup format check test drills docs demo bench-miniature up down

@@ -1,4 +1,4 @@
-"""The demo's footage: a dozen films with their licence beside them."""
+"""The demo's footage: three dozen short films with their licence beside them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from iclora.miniature.film import render_film
 from iclora.store import write_whole
 
-FILMS = 12
+FILMS = 36
 
 _SIDECAR = b"""title = "iclora miniature film world"
 licence = "Apache-2.0"

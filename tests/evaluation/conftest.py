@@ -17,8 +17,9 @@ from PIL import Image
 from iclora.evaluation import evaluate_adapter
 from iclora.miniature.captions import set_caption
 from iclora.miniature.draw import render_panel
+from iclora.miniature.recipes.flux_sets import caption_of
 from iclora.miniature.script import NAMES
-from iclora.miniature.world import random_attributes, random_view
+from iclora.miniature.world import Attributes, random_attributes, random_view
 from iclora.presets import load_config
 from iclora.shards.write import Sample, write_shards
 from iclora.store import Store
@@ -71,12 +72,22 @@ def config(tiny_flux, family) -> Config:
     )
 
 
-def scene(seed: int, *, side: int = 32) -> tuple[list[Image.Image], str]:
-    """Three panels of one scene, and its caption."""
-    rng = random.Random(seed)
+def staged(rng: random.Random) -> list[Attributes]:
+    """One character in one place, three times."""
     first = random_attributes(rng)
     shots = [random_attributes(rng) for _ in range(3)]
-    panels = [first.model_copy(update={"shot": s.shot, "action": s.action}) for s in shots]
+    return [first.model_copy(update={"shot": s.shot, "action": s.action}) for s in shots]
+
+
+def story(seed: int) -> str:
+    """The caption that the demo's build would write for a scene: looks and place are left open."""
+    return caption_of(staged(random.Random(seed)), "story")
+
+
+def scene(seed: int, *, side: int = 32) -> tuple[list[Image.Image], str]:
+    """Three panels of one scene, and a caption that tells everything."""
+    rng = random.Random(seed)
+    panels = staged(rng)
     pictures = [render_panel(panel, random_view(rng)).resize((side, side)) for panel in panels]
     return pictures, set_caption(panels, NAMES[seed % len(NAMES)])
 
@@ -171,8 +182,12 @@ def publish_scenes() -> Callable[..., None]:
         val: Sequence[int],
         repeat: bool = False,
     ) -> None:
-        samples = [sample_of(seed, "train", side=64, repeat=repeat) for seed in train]
-        publish(store, config, samples + [sample_of(seed, "val", side=64) for seed in val], name)
+        samples = [
+            sample_of(seed, split, side=64, text=story(seed), repeat=repeat and split == "train")
+            for split, seeds in (("train", train), ("val", val))
+            for seed in seeds
+        ]
+        publish(store, config, samples, name)
 
     return publish_them
 

@@ -123,8 +123,8 @@ def obedience(drawn: Drawn, reader: Reader) -> dict[str, Share]:
         dtype=np.float64,
     ).reshape(len(drawn.wanted), -1, len(VALUES))
     by_caption = hits.mean(axis=1)
-    shares = {name: _share(by_caption[:, place]) for place, name in enumerate(VALUES)}
-    return shares | {"all": _share(by_caption.mean(axis=1))}
+    shares = {name: share_of(by_caption[:, place]) for place, name in enumerate(VALUES)}
+    return shares | {"all": share_of(by_caption.mean(axis=1))}
 
 
 def sheet(pictures: Sequence[Image.Image], columns: int, scale: int = 2) -> Image.Image:
@@ -138,7 +138,8 @@ def sheet(pictures: Sequence[Image.Image], columns: int, scale: int = 2) -> Imag
     return grid
 
 
-def _share(rows: np.ndarray[Any, np.dtype[np.float64]]) -> Share:
+def share_of(rows: np.ndarray[Any, np.dtype[np.float64]]) -> Share:
+    """The mean over captions and its interval."""
     rng = np.random.default_rng(0)
     means = rows[rng.integers(len(rows), size=(_RESAMPLES, len(rows)))].mean(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
