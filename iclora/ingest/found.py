@@ -58,7 +58,8 @@ class Reading:
     def frames_folder(self) -> Path:
         """Where pictures are put."""
         folder = self.folder / FRAMES
-        folder.mkdir(exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True)
         return folder
 
     def kept(self, item: str) -> Verdict:

@@ -22,21 +22,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from iclora.ingest.agreement import (
+    SHIFTS,
+    Field,
+    add_products,
+    as_bytes,
+    inside_of,
+    small_look,
+    unit_gradients,
+    whole_map,
+)
 from iclora.ingest.film import Pixels
 from schemas.base import Box
 
-Field = NDArray[np.float32]
-"""2 x height x width: gradients of at most unit length; or height x width: a map."""
-
 LEAST_PICTURES = 3
 """Fewer different pictures cannot tell a mark from a background."""
-
-_SHIFT = 4
-_SHIFTS = ((0, 0), (0, _SHIFT), (_SHIFT, 0), (_SHIFT, _SHIFT), (_SHIFT, -_SHIFT))
-"""Places compared (down, across); those with the opposite sign follow by symmetry."""
-
-_FLOOR = 1.5
-"""Grey levels a pixel below which a gradient is noise and counts for less."""
 
 _WINDOWS = (64, 32)
 """A mark is looked for in windows this many times lower than the picture is wide, twice as wide
@@ -58,10 +58,6 @@ _MOST = 24
 _ALIKE = 0.3
 """Cosine of two pictures' gradients from which they are alike as a whole."""
 
-_EMPTY = 0.01
-"""Mean gradient of a picture that is black, or of one colour."""
-
-_ALIKE_SIDE = 160
 _GAP = np.ones((5, 5), np.uint8)
 """Letters this near are one drawing."""
 
@@ -94,7 +90,7 @@ class MarkGauge:
         self._picture_width = picture_width or width
         self._size = (width, height)
         self._sum: Field = np.zeros((2, height, width), np.float32)
-        self._own = {shift: np.zeros((height, width), np.float32) for shift in _SHIFTS}
+        self._own = {shift: np.zeros((height, width), np.float32) for shift in SHIFTS}
         self._small: list[Field] = []
         self._kept: list[NDArray[np.int8]] = []
 
@@ -104,18 +100,16 @@ class MarkGauge:
         Returns:
             Whether it was different enough.
         """
-        small = _small_field(grey)
-        if self.seen >= _MOST or np.abs(small).mean() < _EMPTY:
-            return False
-        if any(_likeness(small, other) >= _ALIKE for other in self._small):
+        small = small_look(grey) if self.seen < _MOST else None
+        if small is None or any(float(np.dot(small, other)) >= _ALIKE for other in self._small):
             return False
         self._small.append(small)
         field = unit_gradients(grey)
         self.seen += 1
         self._sum += field
-        for shift in _SHIFTS:
-            _add_products(self._own[shift], field, shift)
-        self._kept.append(np.round(field * 127).astype(np.int8))
+        for shift in SHIFTS:
+            add_products(self._own[shift], field, shift)
+        self._kept.append(as_bytes(field))
         return True
 
     def boxes(self) -> tuple[Box, ...]:
@@ -149,9 +143,10 @@ class MarkGauge:
         maps: dict[tuple[int, int], Field] = {}
         for shift, own in self._own.items():
             both = np.zeros_like(own)
-            _add_products(both, self._sum, shift)
-            maps[shift] = np.asarray((both - own) / pairs, np.float32)
-            maps[-shift[0], -shift[1]] = np.roll(maps[shift], shift, (0, 1))
+            add_products(both, self._sum, shift)
+            inside = (both - own)[inside_of(own, shift)] / np.float32(pairs)
+            maps[shift] = whole_map(inside, own, (0, 0), shift)
+            maps[-shift[0], -shift[1]] = whole_map(inside, own, shift, shift)
         return maps
 
     def _share_bearing(self, box: Box) -> float:
@@ -165,45 +160,6 @@ class MarkGauge:
             scale = float(np.sqrt((own**2).sum() * (others**2).sum()))
             bearing += scale > 0 and float((own * others).sum()) / scale >= _ALIKE / 2
         return bearing / self.seen
-
-
-def unit_gradients(grey: Pixels) -> Field:
-    """Directions of the gradients of a slightly smoothed picture; faint ones are shorter."""
-    smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 0.8)
-    across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8)
-    down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8)
-    length = np.maximum(cv2.magnitude(across, down), np.float32(_FLOOR))
-    return np.stack([across / length, down / length]).astype(np.float32, copy=False)
-
-
-def _small_field(grey: Pixels) -> Field:
-    height, width = grey.shape
-    scale = min(1.0, _ALIKE_SIDE / max(height, width))
-    size = (max(4, round(width * scale)), max(4, round(height * scale)))
-    return unit_gradients(
-        np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
-    )
-
-
-def _likeness(one: Field, other: Field) -> float:
-    scale = float(np.sqrt((one**2).sum() * (other**2).sum()))
-    return float((one * other).sum()) / scale
-
-
-def _add_products(total: Field, field: Field, shift: tuple[int, int]) -> None:
-    """Adds to every p of a map the product of the gradients at p and p + shift, if that is inside.
-
-    In one pass over the memory, without copies: this is what looking for marks costs.
-    """
-    height, width = total.shape
-    down, across = shift
-    left, right = max(0, -across), width - max(0, across)
-    for plane in field:
-        cv2.accumulateProduct(
-            plane[: height - down, left:right],
-            plane[down:, left + across : right + across],
-            total[: height - down, left:right],
-        )
 
 
 def _tight_box(in_place: Field, region: NDArray[np.bool_]) -> Box | None:

@@ -175,7 +175,7 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 def _link(file: Path, place: Path) -> None:
     try:
-        os.link(file.resolve(), place)
+        os.link(file.resolve() if file.is_symlink() else file, place)
     except OSError:  # another disk, or a file system without links
         shutil.copyfile(file, place)
 

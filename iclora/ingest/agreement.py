@@ -1,0 +1,91 @@
+"""Gradients of pictures, and the sums that tell where those of many pictures agree.
+
+Apart from ``marks``, which decides what an agreement means, because here is where the time goes:
+planes are contiguous and every sum is one pass over them.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from iclora.ingest.film import Pixels
+
+Field = NDArray[np.float32]
+"""2 x height x width: gradients of at most unit length; or height x width: a map."""
+
+_SHIFT = 4
+SHIFTS = ((0, 0), (0, _SHIFT), (_SHIFT, 0), (_SHIFT, _SHIFT), (_SHIFT, -_SHIFT))
+"""Places compared (down, across); those with the opposite sign follow by symmetry."""
+
+_FLOOR = 1.5
+"""Grey levels a pixel below which a gradient is noise and counts for less."""
+
+_EMPTY = 0.01
+"""Mean gradient of a picture that is black, or of one colour."""
+
+_ALIKE_SIDE = 160
+"""Of the small picture that tells whether two are alike as a whole."""
+
+
+def unit_gradients(grey: Pixels) -> Field:
+    """Directions of the gradients of a slightly smoothed picture; faint ones are shorter."""
+    smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 0.8)
+    field: Field = np.empty((2, *grey.shape), np.float32)
+    cv2.Sobel(smooth, cv2.CV_32F, 1, 0, dst=field[0], scale=1 / 8)
+    cv2.Sobel(smooth, cv2.CV_32F, 0, 1, dst=field[1], scale=1 / 8)
+    length = cv2.magnitude(field[0], field[1], magnitude=smooth)
+    np.maximum(length, np.float32(_FLOOR), out=length)
+    field /= length
+    return field
+
+
+def as_bytes(field: Field) -> NDArray[np.int8]:
+    """A field to keep: in steps of 1/127, a quarter of the memory."""
+    scaled = field * np.float32(127)
+    return np.rint(scaled, out=scaled).astype(np.int8)
+
+
+def small_look(grey: Pixels) -> Field | None:
+    """A picture's gradients, small and as one unit vector; None of an empty picture."""
+    height, width = grey.shape
+    scale = min(1.0, _ALIKE_SIDE / max(height, width))
+    size = (max(4, round(width * scale)), max(4, round(height * scale)))
+    field = unit_gradients(
+        np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+    ).ravel()
+    if np.abs(field).mean() < _EMPTY:
+        return None
+    return field / np.float32(np.linalg.norm(field))
+
+
+def inside_of(plane: Field, shift: tuple[int, int]) -> tuple[slice, slice]:
+    """The places p of a map for which p + shift is inside too."""
+    (height, width), (down, across) = plane.shape, shift
+    return slice(0, height - down), slice(max(0, -across), width - max(0, across))
+
+
+def add_products(total: Field, field: Field, shift: tuple[int, int]) -> None:
+    """Adds to every p of a map the product of the gradients at p and p + shift, if that is inside.
+
+    In one pass over the memory, without copies: this is what looking for marks costs.
+    """
+    rows, columns = inside_of(total, shift)
+    there = (
+        slice(rows.start + shift[0], rows.stop + shift[0]),
+        slice(columns.start + shift[1], columns.stop + shift[1]),
+    )
+    for plane in field:
+        cv2.accumulateProduct(plane[rows, columns], plane[there], total[rows, columns])
+
+
+def whole_map(inside: Field, plane: Field, moved: tuple[int, int], shift: tuple[int, int]) -> Field:
+    """A map of which only the inside is known, moved and mirrored beyond its edges."""
+    rows, columns = inside_of(plane, shift)
+    top, left = rows.start + moved[0], columns.start + moved[1]
+    bottom = plane.shape[0] - inside.shape[0] - top
+    right = plane.shape[1] - inside.shape[1] - left
+    return np.asarray(
+        cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_REFLECT_101), np.float32
+    )
