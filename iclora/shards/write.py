@@ -26,6 +26,8 @@ from schemas.sharding import ShardParams
 MEMBER_MODE = 0o644
 """Of every member; times and owners are zero."""
 
+_BLOCK = 1 << 20
+
 FORMATS = ("jpg", "png", "webp")
 """What a canvas may be; the member's extension."""
 
@@ -62,39 +64,59 @@ def header(name: str, size: int) -> bytes:
     Raises:
         ValueError: the name does not fit USTAR (100 bytes); keys are shorter than that.
     """
-    info = tarfile.TarInfo(name)
-    info.size = size
+    called = name.encode()
+    if len(called) > tarfile.LENGTH_NAME or size >= _LARGEST:
+        raise ValueError(f"{name} of {size} bytes does not fit a USTAR header")
+    block = bytearray(_BLANK)
+    block[: len(called)] = called
+    block[124:135] = b"%011o" % size
+    block[148:156] = b"%06o\0 " % (_BLANK_SUM + sum(called) + sum(block[124:135]))
+    return bytes(block)
+
+
+def _blank() -> bytes:
+    """A header whose name and size are empty, and whose sum counts as blanks."""
+    info = tarfile.TarInfo()
     info.mode = MEMBER_MODE
-    return info.tobuf(tarfile.USTAR_FORMAT)
+    block = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
+    block[124:135] = bytes(11)
+    block[148:156] = b" " * 8
+    return bytes(block)
+
+
+_BLANK = _blank()
+_BLANK_SUM = sum(_BLANK)
+_LARGEST = 8 << 30
 
 
 class ShardFile:
     """One tar being written, hashed on its way to the disk.
 
-    The md5 (which the wids index asks for) is taken on a second thread, one sample behind, while
+    The md5 (which the wids index asks for) is taken on a second thread, one block behind, while
     the sha256 is taken and the block is written on this one: all three release the interpreter's
-    lock.
+    lock. A block is at least a mebibyte, because to hand over less costs more than it saves.
     """
 
     def __init__(self, file: BinaryIO, helper: ThreadPoolExecutor) -> None:
         self._file, self._helper = file, helper
         self._sha256, self._md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
         self._behind: Future[None] | None = None
+        self._waiting: list[bytes] = []
+        self._waits = 0
         self.size = 0
         self.samples = 0
 
     def add(self, members: Iterable[tuple[str, bytes]]) -> None:
         """Appends one sample's members, in the given order."""
-        pieces: list[bytes] = []
         for name, data in members:
-            pieces += [header(name, len(data)), data, bytes(-len(data) % tarfile.BLOCKSIZE)]
-        self._put(b"".join(pieces))
+            self._put(header(name, len(data)), data, bytes(-len(data) % tarfile.BLOCKSIZE))
         self.samples += 1
 
     def close(self, file: str, split: Split) -> ShardEntry:
         """Ends the tar (two empty blocks, filled up to a record) and says what it is."""
         end = 2 * tarfile.BLOCKSIZE
         self._put(bytes(end + -(self.size + end) % tarfile.RECORDSIZE))
+        self._hand_over()
         self._catch_up()
         return ShardEntry(
             file=file,
@@ -105,12 +127,21 @@ class ShardFile:
             md5=self._md5.hexdigest(),
         )
 
-    def _put(self, block: bytes) -> None:
+    def _put(self, *pieces: bytes) -> None:
+        size = sum(map(len, pieces))
+        self._waiting += pieces
+        self._waits += size
+        self.size += size
+        if self._waits >= _BLOCK:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        block = b"".join(self._waiting)
+        self._waiting, self._waits = [], 0
         self._catch_up()
         self._behind = self._helper.submit(self._md5.update, block)
         self._sha256.update(block)
         self._file.write(block)
-        self.size += len(block)
 
     def _catch_up(self) -> None:
         """Waits for the last block's md5, so that only one block is held for it."""

@@ -179,6 +179,20 @@ def test_headers_are_those_of_tarfile(tmp_path: Path):
     assert header("k" * 80 + ".webp", 1)[257:263] == b"ustar\0"
 
 
+@pytest.mark.parametrize("size", [0, 1, 511, 512, 123_456_789, (8 << 30) - 1])
+@pytest.mark.parametrize("name", ["k.jpg", "0123456789abcdef.json", "k" * 100])
+def test_a_header_is_what_tarfile_would_write(name, size):
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    assert header(name, size) == info.tobuf(tarfile.USTAR_FORMAT)
+
+
+@pytest.mark.parametrize(("name", "size"), [("k" * 101, 1), ("k", 8 << 30)])
+def test_what_does_not_fit_a_header_is_refused(name, size):
+    with pytest.raises(ValueError, match="does not fit"):
+        header(name, size)
+
+
 def test_floats_stay_floats_and_scores_are_sorted():
     written = record_bytes(sample("k").record)
     assert b'"scores":{"a":2.0,"z":1.0}' in written
