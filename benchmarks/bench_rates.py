@@ -222,9 +222,7 @@ def main() -> None:
         if "--requests" in sys.argv:
             show_requests(films, config)
             return
-        warm = Path(folder) / "warm.mp4"
-        render_film(FILMS, warm)
-        build(Clock(Store(f"{folder}/warm"), Counter()), [warm], config)
+        build(Clock(Store(f"{folder}/warm"), Counter()), films[:1], config)
         clock = Clock(Store(f"{folder}/store"), Counter())
         build(clock, films, config)
         show_rates(clock)

@@ -48,8 +48,8 @@ def build_dataset(
         )
         early.wait()
         captioned = see(build.caption_sets.map(stitched, setup=unmapped(setup)))
-        stages = build.gather.map(ingested, scored, formed, stitched, captioned)
-        dataset = build.publish_dataset(stages.result(), chosen, job)
+        made = [parts.result() for parts in (ingested, scored, formed, stitched, captioned)]
+        dataset = build.publish_dataset(build.gather(*made), chosen, job)
     report.show_dataset(dataset, scored.result(), bounds, job)
     return dataset
 

@@ -130,12 +130,16 @@ def caption_sets(stitched: StageRef, setup: BuildSetup) -> StageRef:
 
 @stage_task(name="gather")
 def gather(
-    ingested: StageRef, scored: StageRef, formed: StageRef, stitched: StageRef, captioned: StageRef
-) -> SourceStages:
-    """Everything made of one source, by reference."""
-    return SourceStages(
-        ingested=ingested, scored=scored, formed=formed, stitched=stitched, captioned=captioned
-    )
+    ingested: Sequence[StageRef],
+    scored: Sequence[StageRef],
+    formed: Sequence[StageRef],
+    stitched: Sequence[StageRef],
+    captioned: Sequence[StageRef],
+) -> list[SourceStages]:
+    """Everything made of each source, by reference."""
+    fields = ("ingested", "scored", "formed", "stitched", "captioned")
+    made = zip(ingested, scored, formed, stitched, captioned, strict=True)
+    return [SourceStages(**dict(zip(fields, one, strict=True))) for one in made]
 
 
 @stage_task(name="publish dataset")

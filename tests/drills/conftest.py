@@ -63,6 +63,8 @@ def overrides(_server, family) -> dict[str, Any]:
         "sift.sets.band.ends": -1.0,
         "sift.max_set_similarity": 1.0,
         "caption.way": "canvas",
+        "caption.tokenizer": "",
+        "caption.max_tokens": 512,
         "caption.captioner.kind": "server",
         "caption.captioner.url": _server.url,
         "caption.captioner.model": "stub",

@@ -58,6 +58,8 @@ def test_film_to_report(film, captioner, place):
 
     overrides = {
         "caption.way": "canvas",
+        "caption.tokenizer": "",
+        "caption.max_tokens": 512,
         "caption.captioner.kind": "server",
         "caption.captioner.model": "same",
         "caption.captioner.url": captioner,
