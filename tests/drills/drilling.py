@@ -165,11 +165,9 @@ class Operations:
 
     def start(self, deployment: str, **parameters: Any) -> str:
         """Asks for a run, as the UI's form does; gives its id."""
-        found = self._api.get(f"/deployments/name/{deployment}/{deployment}").raise_for_status()
-        made = self._api.post(
-            f"/deployments/{found.json()['id']}/create_flow_run", json={"parameters": parameters}
-        )
-        return str(made.raise_for_status().json()["id"])
+        found = self._ask("GET", f"/deployments/name/{deployment}/{deployment}")
+        place = f"/deployments/{found['id']}/create_flow_run"
+        return str(self._ask("POST", place, json={"parameters": parameters})["id"])
 
     def state(self, run: str) -> str:
         """Such as ``RUNNING`` or ``COMPLETED``."""
@@ -179,10 +177,17 @@ class Operations:
         return str(self._read(run)["message"])
 
     def _read(self, run: str) -> dict[str, Any]:
-        state: dict[str, Any] = (
-            self._api.get(f"/flow_runs/{run}").raise_for_status().json()["state"]
-        )
+        state: dict[str, Any] = self._ask("GET", f"/flow_runs/{run}")["state"]
         return state
+
+    def _ask(self, verb: str, path: str, **body: Any) -> Any:
+        """An answer; a busy database's 503 is asked again, as Prefect's own client does."""
+        for wait in (0.5, 1.0, 2.0, 4.0, 8.0):
+            answer = self._api.request(verb, path, **body)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(wait)
+        return answer.raise_for_status().json()
 
     def ended(self, run: str, seconds: float = 240.0) -> str:
         """The state in which a run ends."""
