@@ -98,7 +98,7 @@ def arguments() -> argparse.Namespace:
     asks.add_argument("--share", type=float, default=0.5, help="train.conditional")
     asks.add_argument("--steps", type=int, default=300)
     asks.add_argument(
-        "--only", choices=("plain", "conditional"), help="train one, and measure later"
+        "--only", choices=("plain",), help="train the first and stop, the rest another time"
     )
     return asks.parse_args()
 
@@ -126,12 +126,10 @@ def main() -> None:
         store = Store(asked.store) if asked.store else build_films(Path(folder), asked.dataset)
         files: dict[str, Path] = {}
         for name, share in (("plain", 0.0), ("conditional", asked.share)):
-            if asked.only not in (None, name):
-                continue
             ref = train_adapter(store, asked.dataset, configured(asked, share), name)
             files[name] = Path(ref.url) / f"{name}.safetensors"
-        if asked.only:
-            return
+            if asked.only == name:
+                return
         job = open_job(store, asked.dataset, configured(asked, 0.0), "measured")
         material = read_material(job.dataset, job.config, job.family.token_pixels(job.base.folder))
         fill_caches(job, material, torch.device("cpu"))
