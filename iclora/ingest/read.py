@@ -25,7 +25,7 @@ from schemas.stage import Ingested, StageRef
 
 log = logging.getLogger(__name__)
 
-INGEST = Stage("ingest", 2)
+INGEST = Stage("ingest", 3)
 UNREACHABLE = "unreadable"
 """The reason of a source that is not bad itself: it cannot be got at."""
 

@@ -25,7 +25,11 @@ from schemas.verdict import Verdict
 _WHOLE = 0.95
 """A film that ends before this share of the length it claims was cut off."""
 
-_FAST_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+_FAST_PNG = [
+    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
+]
+"""One filter for all rows: to try each takes twice as long and saves a tenth of the bytes."""
 
 
 class _Surveyed(NamedTuple):
