@@ -71,9 +71,10 @@ class CaptionParams(Schema):
     A local captioner whose chat template leaves the prompt out is always merged so.
     """
 
-    summary: Literal["looks", "story"] = "looks"
+    summary: Literal["looks", "story", "both"] = "looks"
     """``looks``: what panels share (persons' looks, place, light) is told once; ``story``: who does
-    what, and an adapter has to learn from the pictures what belongs together."""
+    what, and an adapter has to learn from the pictures what belongs together; ``both``: half of
+    the sets so and half so, and an adapter also keeps to looks that are told."""
 
     captioner: CaptionerParams = CaptionerParams()
     max_words: Annotated[int, Field(ge=1, le=MAX_WORDS)] = MAX_WORDS

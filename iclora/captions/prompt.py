@@ -8,6 +8,7 @@ summaries that say nothing, persons left unnamed, markers inside a clause, names
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -36,6 +37,14 @@ _SEEN: Final = {
         "clothes, place, light, style) is left to the pictures: do not tell it anywhere"
     ),
 }
+
+
+def one_summary(key: str, params: CaptionParams) -> CaptionParams:
+    """The parameters for one set: of ``both`` kinds of summary, the one that its key says."""
+    if params.summary != "both":
+        return params
+    tells_looks = hashlib.sha256(f"summary/{key}".encode()).digest()[0] % 2
+    return params.model_copy(update={"summary": "looks" if tells_looks else "story"})
 
 
 def canvas_prompt(params: CaptionParams, layout: Layout, names: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from iclora.captions.prompt import (
     answer_schema,
     canvas_prompt,
     merge_prompt,
+    one_summary,
     panel_retry_note,
     retry_note,
 )
@@ -189,17 +190,19 @@ class CaptionWriter:
 
     def _whole_request(self, pending: _Pending) -> Request:
         names = [name.name for name in names_for(pending.job.key, self._params)]
-        if self._params.way == "panels":
-            prompt = merge_prompt(self._params, self._layout, names, pending.said)
+        params = one_summary(pending.job.key, self._params)
+        if params.way == "panels":
+            prompt = merge_prompt(params, self._layout, names, pending.said)
         else:
-            prompt = canvas_prompt(self._params, self._layout, names)
+            prompt = canvas_prompt(params, self._layout, names)
         if pending.drafts:
             prompt += retry_note(pending.drafts[-1], pending.faults)
         return Request((pending.job.canvas,), prompt, answer_schema(self._layout))
 
     def _merged(self, pending: _Pending) -> str:
         names = names_for(pending.job.key, self._params)
-        caption = merge_plain(pending.said, names, self._params, captioner=self._captioner.label)
+        params = one_summary(pending.job.key, self._params)
+        caption = merge_plain(pending.said, names, params, captioner=self._captioner.label)
         return caption.text(self._layout.markers)
 
     def _text_in(self, reply: Answer) -> str:

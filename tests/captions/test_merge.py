@@ -10,14 +10,15 @@ from iclora.captions.lint import lint_caption
 from iclora.captions.merge import clean, merge_plain, take_common
 from iclora.captions.names import first_names, forbidden_names, names_for, plain
 from iclora.captions.people import likeness, may_be_same, people_in
+from iclora.captions.prompt import one_summary
 from iclora.miniature.captions import attributes_in, panel_caption
 from iclora.miniature.script import NAMES
 from iclora.miniature.world import IDENTITY, SETTING, STAGING, random_attributes
 from iclora.presets import load_config
 
-MINIATURE = load_config("miniature")
+MINIATURE = load_config("miniature", {"caption.summary": "looks"})
 SHOTS = load_config("movie-shots")
-STORIES = load_config("miniature", overrides={"caption.summary": "story"})
+STORIES = load_config("miniature", {"caption.summary": "story"})
 
 
 def merged(parts, key="set-1", config=SHOTS):
@@ -80,6 +81,14 @@ def test_a_story_leaves_to_the_pictures_what_the_panels_share():
 def test_a_story_of_what_other_captioners_say(said, summary):
     _, caption, _ = merged(said, config=STORIES)
     assert caption.summary == summary.format(*caption.roles)
+
+
+def test_of_both_summaries_half_of_the_sets_get_each_and_always_the_same():
+    params = load_config("miniature", {"caption.summary": "both"}).caption
+    kinds = [one_summary(f"set-{number}", params).summary for number in range(400)]
+    assert kinds == [one_summary(f"set-{number}", params).summary for number in range(400)]
+    assert 160 < kinds.count("looks") < 240
+    assert set(kinds) == {"looks", "story"}
 
 
 def test_the_same_person_has_the_same_name_and_others_have_others():
