@@ -28,7 +28,7 @@ from schemas.measured import Measured
 from schemas.sift import SiftParams
 from schemas.stage import StageRef
 
-MEASURE = Stage("measure", 2)
+MEASURE = Stage("measure", 3)
 BATCH = 64
 """Frames measured at once; bounds the memory and what a kill costs."""
 

@@ -171,7 +171,7 @@ def _letters(luma: Luma, stands_out: Luma) -> tuple[list[_Part], Points]:
     """Connected parts that stand out like letters do.
 
     Letters that almost touch are told apart by asking for half of what their neighbourhood
-    stands out.
+    stands out. What meets in a corner is one letter: strokes of coarse ones do.
 
     Returns:
         The parts that may be letters, and of all that stand out the middle and the height
@@ -179,7 +179,7 @@ def _letters(luma: Luma, stands_out: Luma) -> tuple[list[_Part], Points]:
     """
     around = cv2.dilate(stands_out, np.ones((_NEAR, _NEAR), np.uint8))
     marked = (stands_out > np.maximum(_CONTRAST, around // 2)).astype(np.uint8)
-    count, labels, stats, middles = cv2.connectedComponentsWithStats(marked, connectivity=4)
+    count, labels, stats, middles = cv2.connectedComponentsWithStats(marked, connectivity=8)
     x0, y0, width, height, area = stats.T.astype(np.float64)
     inside = np.flatnonzero(marked)
     owner, tones = labels.ravel()[inside], luma.ravel()[inside].astype(np.float64)

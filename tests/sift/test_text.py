@@ -90,3 +90,15 @@ def test_real_film_is_not_text(footage):
                 shares.append(text_share(read_text(np.asarray(image))))
     assert len(shares) >= 6
     assert max(shares) < LIMIT
+
+
+@pytest.mark.parametrize("seed", [740001, 740007, 741003])
+def test_strokes_that_meet_in_corners_are_one_letter(seed):
+    """Film-world titles with an O and an S: their strokes touch only diagonally."""
+    from iclora.miniature.film import film_frame
+    from iclora.miniature.script import film_script
+
+    film = film_script(seed)
+    (shot,) = [shot for shot in film.shots if shot.kind == "title"]
+    luma = np.asarray(film_frame(film, shot, shot.frames // 2).convert("L"))
+    assert text_share(read_text(luma[film.bar : 192 - film.bar].copy())) > LIMIT
