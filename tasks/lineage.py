@@ -78,7 +78,8 @@ def say_nothing_new(dataset: str, name: str, store: str) -> str:
 def show_outcome(adapter: str, report: ReportRef, store: str) -> str:
     """The whole chain, and what a retraining came to."""
     became = adapter.partition("@")[2] == report.champion
-    sentence = f"{adapter} was {report.outcome}; it is {'' if became else 'not '}the champion"
+    said = "found better" if report.outcome == "promoted" else "refused"
+    sentence = f"{adapter} was {said}; it is {'' if became else 'not '}the champion"
     show_chain(sentence, store, adapter=adapter, report=report)
     log.info("%s", sentence)
     return sentence
