@@ -73,8 +73,8 @@ class CaptionParams(Schema):
 
     summary: Literal["looks", "story", "both"] = "looks"
     """``looks``: what panels share (persons' looks, place, light) is told once; ``story``: who does
-    what, and an adapter has to learn from the pictures what belongs together; ``both``: half of
-    the sets so and half so, and an adapter also keeps to looks that are told."""
+    what, and an adapter has to learn from the pictures what belongs together; ``both``: a
+    quarter of the sets tell looks, so that an adapter also keeps to what is told."""
 
     captioner: CaptionerParams = CaptionerParams()
     max_words: Annotated[int, Field(ge=1, le=MAX_WORDS)] = MAX_WORDS

@@ -22,14 +22,14 @@ class Margins(Schema):
     adherence: NonNegativeFloat = 0.01
     """Cosine, also for the own-versus-other margin."""
 
-    variety: NonNegativeFloat = 0.1
+    variety: NonNegativeFloat = 0.05
     """Share."""
 
     spread: NonNegativeFloat = 0.02
     """Share."""
 
-    structure: NonNegativeFloat = 0.05
-    """Share."""
+    structure: NonNegativeFloat = 0.1
+    """Share; seams of soft drawings are hard to find, so their share scatters."""
 
     identity: NonNegativeFloat = 0.02
     """Cosine."""

@@ -26,6 +26,9 @@ PANEL_PROMPT = (
 
 NAMES_OFFERED = 6
 
+_KINDS: Final = 4
+"""Of ``both`` kinds of summaries, one in so many tells looks: a reminder that words count."""
+
 _SUMMARIES: Final = {
     "looks": "what the whole set shows: subject, place and style",
     "story": "who does what in the whole set",
@@ -43,7 +46,7 @@ def one_summary(key: str, params: CaptionParams) -> CaptionParams:
     """The parameters for one set: of ``both`` kinds of summary, the one that its key says."""
     if params.summary != "both":
         return params
-    tells_looks = hashlib.sha256(f"summary/{key}".encode()).digest()[0] % 2
+    tells_looks = hashlib.sha256(f"summary/{key}".encode()).digest()[0] % _KINDS == 0
     return params.model_copy(update={"summary": "looks" if tells_looks else "story"})
 
 
