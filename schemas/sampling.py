@@ -30,8 +30,8 @@ class SampleParams(Schema):
     count: PositiveInt = 1
     """Renders a caption: seeds ``seed``, ``seed + 1``, ..."""
 
-    batch: PositiveInt = 1
-    """Renders drawn together; halved by itself when memory does not suffice."""
+    batch: PositiveInt = 8
+    """Renders drawn together, at most; halved by itself when memory does not suffice."""
 
     given: GivenWay = "auto"
     """How given panels enter: ``put-back`` puts their noised latents back before every step
