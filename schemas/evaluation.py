@@ -22,7 +22,7 @@ class Margins(Schema):
     adherence: NonNegativeFloat = 0.01
     """Cosine, also for the own-versus-other margin."""
 
-    variety: NonNegativeFloat = 0.05
+    variety: NonNegativeFloat = 0.1
     """Share."""
 
     spread: NonNegativeFloat = 0.02

@@ -36,7 +36,7 @@ from schemas.stage import (
 )
 from schemas.verdict import Verdict
 
-CONFIG = load_config("miniature")
+CONFIG = load_config("miniature", {"split.val_share": 0.1})
 
 
 class Build(NamedTuple):

@@ -73,7 +73,7 @@ def test_the_running_work_of_a_job_is_found_by_what_it_is(store: Store):
     assert found == store.work / "training" / "films-bb"
     watch = TrainingWatch(job)
     journal = [{"step": 1, "loss": 0.25}, {"step": 1, "validation": {"all": 0.5}}]
-    assert "step 1 of 300, loss 0.2500, validation 0.5000" in watch.sentence(journal)
+    assert "step 1 of 900, loss 0.2500, validation 0.5000" in watch.sentence(journal)
     assert find_running(store, job.model_copy(update={"name": "others"})) is None
 
 
