@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,10 +121,11 @@ def prepare_speed(transformer: Any, train: TrainParams) -> None:
     Raises:
         BadConfig: diffusers has no such backend here.
     """
-    if train.attention:
-        try:
-            transformer.set_attention_backend(train.attention)
-        except (ValueError, RuntimeError, ImportError) as error:
-            raise BadConfig(f"train.attention = {train.attention!r}: {error}") from error
+    # diffusers keeps the last choice for the whole process, so the default is chosen too.
+    default = os.environ.get("DIFFUSERS_ATTN_BACKEND", "native")
+    try:
+        transformer.set_attention_backend(train.attention or default)
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise BadConfig(f"train.attention = {train.attention!r}: {error}") from error
     if train.compile:
         transformer.compile_repeated_blocks(dynamic=True)

@@ -148,8 +148,6 @@ def _build(tensors: list[Tensor], params: OptimizerParams) -> torch.optim.Optimi
         "weight_decay": params.weight_decay,
     }
     if params.name == "adamw":
-        # Fused on a CPU it is faster and not the same to the bit from run to run.
-        fused = tensors[0].device.type == "cuda"
-        return torch.optim.AdamW(tensors, fused=fused or None, foreach=not fused, **settings)
+        return torch.optim.AdamW(tensors, fused=True, **settings)
     refuse_missing(params)
     return importlib.import_module("bitsandbytes").optim.AdamW8bit(tensors, **settings)
