@@ -36,7 +36,7 @@ def with_room(place: Path) -> Generator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # libraries say it in their own ways; all others are passed on
         if isinstance(error, DiskFull) or not is_full(error):
             raise
         raise DiskFull(full_sentence(place)) from error

@@ -200,7 +200,7 @@ class Store:
         """
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # every object store's client has errors of its own
             if self.is_local or isinstance(error, IcloraError):
                 raise
             refused = isinstance(error, (PermissionError, FileNotFoundError))

@@ -165,8 +165,7 @@ def _copy_out(
                 budget.spend(name, len(chunk))
                 file.write(chunk)
         whole = True
-    # zipfile says NotImplementedError of a compression it does not know.
-    except (*_BROKEN, NotImplementedError) as error:
+    except (*_BROKEN, NotImplementedError) as error:  # zipfile's, of an unknown compression
         raise Unreadable("broken_member", f"{name} cannot be unpacked: {error}") from error
     finally:
         if not whole:

@@ -46,8 +46,7 @@ def hub_revision(location: str) -> str:
     name, revision = split_hub_id(location)
     try:
         commit = HfApi().dataset_info(name, revision=revision, timeout=30).sha
-    # The hub's client raises its own, httpx's and the operating system's errors.
-    except Exception as error:
+    except Exception as error:  # the client's own, httpx's and the operating system's
         raise BadInput(
             f"{location} does not exist here, and the hub does not give it out as a dataset: "
             f"{error}"

@@ -7,7 +7,7 @@ caption can be read back without a model (``attributes_in``).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from iclora.miniature.script import NAMES
@@ -75,6 +75,18 @@ def set_caption(
     return f"{PREFIX} a story of {told}; {_joined(parts)}."
 
 
+def story_caption(panels: Sequence[Attributes], role: str) -> str:
+    """A set of which only is told who does what: looks, place and light are left open.
+
+    Args:
+        panels: What is seen, in reading order.
+        role: The character's name without brackets.
+    """
+    deeds = dict.fromkeys(_phrase(panel, "action") for panel in panels)
+    parts = [panel_caption(panel, role, STAGING) for panel in panels]
+    return f"{PREFIX} a story of <{role}> {_listed(deeds)}; {_joined(parts)}."
+
+
 def mosaic_caption(panels: Sequence[Attributes], roles: Sequence[str | None]) -> str:
     """Panels that do not belong together, each fully described by its own clause."""
     parts = [panel_caption(panel, role) for panel, role in zip(panels, roles, strict=True)]
@@ -104,6 +116,11 @@ def vocabulary() -> tuple[str, ...]:
     return tuple(sorted(said | glue | set(NAMES)))
 
 
+def _listed(phrases: Iterable[str]) -> str:
+    """``one, two and three``."""
+    return " and ".join(", ".join(phrases).rsplit(", ", 1))
+
+
 def _joined(parts: Sequence[str]) -> str:
     return ", ".join(f"[SCENE-{number}] {part}" for number, part in enumerate(parts, 1))
 
@@ -117,6 +134,6 @@ def _subject(attributes: Attributes, role: str | None, named: frozenset[str]) ->
     who = f"<{role}>" if role else NOBODY
     looks = [_phrase(attributes, name) for name in ("hair", "hat", "shirt") if name in named]
     if looks:
-        who += " with " + " and ".join(", ".join(looks).rsplit(", ", 1))
+        who += f" with {_listed(looks)}"
     rest = [_phrase(attributes, name) for name in ("action", "place", "light") if name in named]
     return " ".join([who, *rest])

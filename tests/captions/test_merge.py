@@ -11,7 +11,12 @@ from iclora.captions.merge import clean, merge_plain, take_common
 from iclora.captions.names import first_names, forbidden_names, names_for, plain
 from iclora.captions.people import likeness, may_be_same, people_in
 from iclora.captions.prompt import one_summary
-from iclora.miniature.captions import attributes_in, panel_caption
+from iclora.miniature.captions import (
+    attributes_in,
+    panel_caption,
+    set_caption,
+    story_caption,
+)
 from iclora.miniature.script import NAMES
 from iclora.miniature.world import IDENTITY, SETTING, STAGING, random_attributes
 from iclora.presets import load_config
@@ -28,18 +33,25 @@ def merged(parts, key="set-1", config=SHOTS):
     return text, caption, [f.rule for f in lint_caption(text, config.layout, config.caption)]
 
 
-def test_what_the_miniature_sees_becomes_a_good_caption():
-    """200 sets of its film world: who, where and when once, what differs in its panel."""
+def of_the_film_world(config):
+    """200 sets, what is seen on each panel, and what becomes of its descriptions."""
     rng = random.Random(5)
     for number in range(200):
         scene = random_attributes(rng)
         staged = rng.sample([(s, a) for s in ("wide", "close") for a in ("wave", "read")], 3)
         panels = [scene.model_copy(update={"shot": s, "action": a}) for s, a in staged]
-        text, caption, faults = merged([panel_caption(p) for p in panels], str(number), MINIATURE)
+        text, caption, faults = merged([panel_caption(p) for p in panels], str(number), config)
         assert faults == [], text
+        yield panels, text, caption
+
+
+def test_what_the_miniature_sees_becomes_a_good_caption():
+    """Who, where and when once, what differs in its panel."""
+    for panels, text, caption in of_the_film_world(MINIATURE):
         assert len(caption.roles) == 1
         assert caption.roles[0] in NAMES
-        told = scene.model_dump()
+        assert text == set_caption(panels, caption.roles[0])
+        told = panels[0].model_dump()
         assert attributes_in(caption.summary) == {k: told[k] for k in IDENTITY | SETTING}
         for panel, part in zip(panels, caption.parts, strict=True):
             assert attributes_in(part) == {k: getattr(panel, k) for k in STAGING}
@@ -47,17 +59,9 @@ def test_what_the_miniature_sees_becomes_a_good_caption():
 
 
 def test_a_story_leaves_to_the_pictures_what_the_panels_share():
-    rng = random.Random(6)
-    for number in range(200):
-        scene = random_attributes(rng)
-        staged = rng.sample([(s, a) for s in ("wide", "close") for a in ("wave", "read")], 3)
-        panels = [scene.model_copy(update={"shot": s, "action": a}) for s, a in staged]
-        text, caption, faults = merged([panel_caption(p) for p in panels], str(number), STORIES)
-        assert faults == [], text
-        assert caption.summary.startswith(f"a story of <{caption.roles[0]}> ")
+    for panels, text, caption in of_the_film_world(STORIES):
+        assert text == story_caption(panels, caption.roles[0])
         assert not (IDENTITY | SETTING) & set(attributes_in(text))
-        for panel, part in zip(panels, caption.parts, strict=True):
-            assert attributes_in(part) == {k: getattr(panel, k) for k in STAGING}
 
 
 @pytest.mark.parametrize(

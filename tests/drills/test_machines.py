@@ -93,8 +93,8 @@ def test_the_pool_gives_a_run_gpus_shared_memory_and_room(job_of):
     volumes = {volume["name"]: volume["emptyDir"] for volume in pod["volumes"]}
     assert volumes["shared-memory"] == {"medium": "Memory", "sizeLimit": "16Gi"}
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    assert mounts == {"shared-memory": "/dev/shm", "work": "/work"}
-    assert {"name": "ICLORA_WORK", "value": "/work"} in container["env"]
+    assert mounts == {"shared-memory": "/dev/shm", "work": "/scratch"}
+    assert {"name": "ICLORA_WORK", "value": "/scratch"} in container["env"]
 
 
 def test_a_real_server_takes_the_pool(operations):

@@ -15,9 +15,8 @@ import torch
 from PIL import Image
 
 from iclora.evaluation import evaluate_adapter
-from iclora.miniature.captions import set_caption
+from iclora.miniature.captions import set_caption, story_caption
 from iclora.miniature.draw import render_panel
-from iclora.miniature.recipes.flux_sets import caption_of
 from iclora.miniature.script import NAMES
 from iclora.miniature.world import Attributes, random_attributes, random_view
 from iclora.presets import load_config
@@ -81,7 +80,7 @@ def staged(rng: random.Random) -> list[Attributes]:
 
 def story(seed: int) -> str:
     """The caption that the demo's build would write for a scene: looks and place are left open."""
-    return caption_of(staged(random.Random(seed)), "story")
+    return story_caption(staged(random.Random(seed)), NAMES[seed % len(NAMES)])
 
 
 def scene(seed: int, *, side: int = 32) -> tuple[list[Image.Image], str]:

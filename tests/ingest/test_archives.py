@@ -6,6 +6,7 @@ import io
 import os
 import tarfile
 import zipfile
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -62,16 +63,18 @@ def files_in(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir())
 
 
+OUTSIDE = ["../evil.png", "/evil.png", "a/../../evil.png", "C:/evil.png"]
+
+
 @pytest.mark.parametrize(
-    "name", ["../evil.png", "/evil.png", "a/../../evil.png", "C:/evil.png", "..\\evil.png"]
+    ("kind", "name"),
+    # In a tar a backslash is a letter of the name.
+    [*product(("zip", "tar"), OUTSIDE), ("zip", "..\\evil.png")],
 )
-@pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_a_path_out_of_the_archive_is_refused(tmp_path, place, png, name, kind):
     members = [("good.png", png(1)), (name, png(2))]
     if kind == "zip":
         archive = zipped(tmp_path / "a.zip", members)
-    elif "\\" in name:
-        pytest.skip("a backslash is an ordinary letter in a tar")
     else:
         archive = tarred(tmp_path / "a.tar", members)
     refused = unpack(archive, place, USUAL)

@@ -209,6 +209,6 @@ def test_a_folder_that_cannot_be_listed_is_a_verdict(tmp_path, monkeypatch):
     (folder / "inner").chmod(0)
     if os.access(folder / "inner", os.R_OK):  # root reads everything
         (folder / "inner").chmod(0o755)
-        pytest.skip("this user may read everything")
+        pytest.skip("this user is root, whom no mode keeps out")
     sources, (verdict,) = resolve(folder)
     assert (sources, verdict.reason) == ((), "unreadable")

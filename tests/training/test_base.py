@@ -143,6 +143,6 @@ def test_an_optimizer_that_counts_in_whole_numbers_resumes(monkeypatch):
     assert resumes(OptimizerParams())
 
 
-@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="an extra")
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs the extra nf4")
 def test_8_bit_adamw_resumes_with_the_same_bytes():
     assert resumes(OptimizerParams(name="adamw8bit"))

@@ -18,13 +18,12 @@ import numpy as np
 from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
 from PIL import Image
 
-from iclora.captions.merge import merge_plain
-from iclora.captions.names import names_for
-from iclora.miniature.captions import panel_caption
+from iclora.miniature.captions import set_caption, story_caption
 from iclora.miniature.reader import Reader, load_reader
 from iclora.miniature.recipes.flux_eval import Drawn, Share, draw, obedience, panels_of, share_of
 from iclora.miniature.recipes.flux_pool import draw_attributes
 from iclora.miniature.recipes.flux_words import PANELS
+from iclora.miniature.script import NAMES
 from iclora.miniature.world import (
     ACTIONS,
     IDENTITY,
@@ -35,7 +34,6 @@ from iclora.miniature.world import (
     Attributes,
     seeded,
 )
-from iclora.presets import load_config
 from schemas.base import Schema
 
 LOOKS_SEEDS: Final = 32
@@ -82,7 +80,8 @@ def measure_sets(
     way: dict[str, Any] = {"steps": steps, "true_cfg": true_cfg}
     reader = load_reader()
     wanted = [_scene(seeded("measured sets", number)) for number in range(count)]
-    stories = _drawn(pipeline, wanted, "story", way)
+    roles = [NAMES[number % len(NAMES)] for number in range(count)]
+    stories = _drawn(pipeline, wanted, [*map(story_caption, wanted, roles)], way)
     read = _read(reader, stories.pictures)
     again = draw(pipeline, [stories.captions[0]] * LOOKS_SEEDS, PANELS, **way)
     start = time.perf_counter()
@@ -93,20 +92,11 @@ def measure_sets(
         agreement=_agreement(read, _within),
         control=_agreement(read, _across),
         stories={name: obeyed[name] for name in sorted(STAGING)},
-        tales=obedience(_drawn(pipeline, wanted, "looks", way), reader),
+        tales=obedience(_drawn(pipeline, wanted, [*map(set_caption, wanted, roles)], way), reader),
         looks=len({_look(panels[0]) for panels in _read(reader, again)}),
         seconds=seconds,
     )
     return figures, stories.pictures
-
-
-def caption_of(panels: Sequence[Attributes], summary: str) -> str:
-    """The caption that the demo's build would write for a set."""
-    config = load_config("miniature", {"caption.summary": summary})
-    names = names_for(panels[0].to_text() + panels[1].to_text(), config.caption)
-    parts = [panel_caption(panel) for panel in panels]
-    caption = merge_plain(parts, names, config.caption, captioner="the truth")
-    return caption.text(config.layout.markers)
 
 
 def _scene(rng: random.Random) -> tuple[Attributes, ...]:
@@ -119,10 +109,9 @@ def _scene(rng: random.Random) -> tuple[Attributes, ...]:
 def _drawn(
     pipeline: FluxPipeline,
     wanted: list[tuple[Attributes, ...]],
-    summary: str,
+    captions: list[str],
     way: dict[str, Any],
 ) -> Drawn:
-    captions = [caption_of(panels, summary) for panels in wanted]
     return Drawn(captions, wanted, draw(pipeline, captions, PANELS, **way))
 
 
