@@ -25,9 +25,9 @@ from tasks.places import home, link, read_line
 
 log = logging.getLogger("iclora.lineage")
 
-CHAMPION, ANSWER = "CHAMPION", "ANSWER"
-"""Lines in the store: the version that production uses; and, beside a report, what a person said
-of it. A run that ended while it waited has no answer, and the next one asks again."""
+ANSWER = "ANSWER"
+"""Beside a report: what a person said of it. A run that ended while it waited has no answer, and
+the next one asks again."""
 
 
 @stage_task(name="is there anything new")
@@ -36,13 +36,15 @@ def is_settled(dataset: str, name: str, store: str, *, approve: bool) -> bool:
 
     With ``approve`` also whether a person has said what a better one waits for.
     """
+    from iclora.evaluation.promote import champion_of  # late: a flow is imported sooner
+
     place = Store(home(store))
     version = read_line(place, f"adapters/{name}/{LATEST}")
     if not version:
         return False
     run = RunRecord.from_text(place.read(f"adapters/{name}/{version}/run.json"))
     reports = list(_reports_on(f"{name}@{version}", place))
-    champion = read_line(place, f"adapters/{name}/{CHAMPION}")
+    champion = champion_of(place, name)
     rival = f"{name}@{champion}" if champion else "base"
     awaited = champion != version and any(
         found["decision"]["outcome"] == "promoted"

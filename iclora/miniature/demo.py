@@ -27,7 +27,8 @@ def render_demo(folder: Path) -> Path:
         The folder.
     """
     missing = [seed for seed in range(FILMS) if not film_of(folder, seed).exists()]
-    parts = [part for n in range(cores()) if (part := missing[n :: cores()])]
+    cores = os.cpu_count() or 1
+    parts = [part for n in range(cores) if (part := missing[n::cores])]
     command = [sys.executable, "-m", "iclora.miniature.demo", str(folder)]
     running = [subprocess.Popen([*command, *map(str, part)]) for part in parts[1:]]
     for seed in parts[0] if parts else ():
@@ -50,11 +51,6 @@ def render(folder: Path, seed: int) -> None:
 def film_of(folder: Path, seed: int) -> Path:
     """Where a film lies."""
     return folder / f"film-{seed:02d}.mp4"
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":
