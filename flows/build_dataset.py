@@ -35,19 +35,17 @@ def build_dataset(
         review: A `review.csv` that `iclora review` wrote and a person filled in; empty is none.
     """
     job = build.plan_build(sources, preset, name, store, overrides, review)
-    setup, many = job.setup, len(job.sources)
+    setup, setups, many = job.setup, job.setups(), len(job.sources)
     with watch_build(job) as see:
-        ingested = see(build.ingest_source.map(list(job.sources), setup=unmapped(setup)))
-        scored = see(build.score_frames.map(ingested, setup=unmapped(setup)))
-        early = build.caption_ahead.map(ingested, scored, setup=unmapped(setup), sources=many)
+        ingested = see(build.ingest_source.map(list(job.sources), setup=setups))
+        scored = see(build.score_frames.map(ingested, setup=setups))
+        early = build.caption_ahead.map(ingested, scored, setup=setups, sources=many)
         bounds = build.calibrate(scored.result(), setup)
-        formed = see(build.form_sets.map(scored, bounds=unmapped(bounds), setup=unmapped(setup)))
+        formed = see(build.form_sets.map(scored, bounds=unmapped(bounds), setup=setups))
         chosen = see.whole(build.choose_sets(formed.result(), setup))
-        stitched = see(
-            build.stitch_sets.map(ingested, chosen=unmapped(chosen), setup=unmapped(setup))
-        )
+        stitched = see(build.stitch_sets.map(ingested, chosen=unmapped(chosen), setup=setups))
         early.wait()
-        captioned = see(build.caption_sets.map(stitched, setup=unmapped(setup)))
+        captioned = see(build.caption_sets.map(stitched, setup=setups))
         made = [parts.result() for parts in (ingested, scored, formed, stitched, captioned)]
         dataset = build.publish_dataset(build.gather(*made), chosen, job)
     report.show_dataset(dataset, scored.result(), bounds, job)

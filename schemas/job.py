@@ -10,11 +10,13 @@ from schemas.verdict import Verdict
 
 
 class BuildSetup(Schema):
-    """What is the same for every source of a build; small, because every task is given it."""
+    """What every task of a build is given; small, because there are many."""
 
     store: str
     name: Key
     config: Config
+    source: str = ""
+    """The name of the source that the task works on, for people; empty if it works on all."""
 
 
 class BuildJob(Schema):
@@ -30,6 +32,10 @@ class BuildJob(Schema):
 
     latest: str = ""
     """The dataset's version before this build; empty if there is none."""
+
+    def setups(self) -> list[BuildSetup]:
+        """One a source."""
+        return [self.setup.model_copy(update={"source": one.name}) for one in self.sources]
 
 
 class TrainJob(Schema):

@@ -25,7 +25,7 @@ from tasks.names import stage_task
 from tasks.secrets import load_secrets, load_secrets_once
 
 
-@stage_task(name="plan build")
+@stage_task(name="plan build", task_run_name="plan build of {name}")
 def plan_build(
     sources: Sequence[str],
     preset: str,
@@ -57,7 +57,7 @@ def plan_build(
     )
 
 
-@stage_task(name="ingest", task_run_name="ingest {source.name}")
+@stage_task(name="ingest", task_run_name="ingest {setup.source}")
 def ingest_source(source: Source, setup: BuildSetup) -> StageRef:
     """Cuts one source into shots and frames."""
     from iclora import ingest
@@ -65,7 +65,7 @@ def ingest_source(source: Source, setup: BuildSetup) -> StageRef:
     return ingest.ingest_source(_store(setup), source, setup.config)
 
 
-@stage_task(name="score frames")
+@stage_task(name="score frames", task_run_name="score frames of {setup.source}")
 def score_frames(ingested: StageRef, setup: BuildSetup) -> StageRef:
     """Measures the quality and the CLIP embeddings of one source's frames."""
     from iclora import sift
@@ -73,7 +73,7 @@ def score_frames(ingested: StageRef, setup: BuildSetup) -> StageRef:
     return sift.score_frames(_store(setup), ingested, setup.config)
 
 
-@stage_task(name="caption ahead", tags=["captioner"])
+@stage_task(name="caption ahead", task_run_name="caption ahead {setup.source}", tags=["captioner"])
 def caption_ahead(ingested: StageRef, scored: StageRef, setup: BuildSetup, sources: int) -> None:
     """Captions the sets of one source that will most likely be chosen, while others are read."""
     from iclora.ahead import stitch_ahead
@@ -85,7 +85,7 @@ def caption_ahead(ingested: StageRef, scored: StageRef, setup: BuildSetup, sourc
         caption_source(store, stitched, setup.config)
 
 
-@stage_task(name="calibrate")
+@stage_task(name="calibrate", task_run_name="calibrate")
 def calibrate(scored: Sequence[StageRef], setup: BuildSetup) -> BandParams:
     """Turns percentiles into this dataset's own similarity bounds."""
     from iclora import sift
@@ -96,7 +96,7 @@ def calibrate(scored: Sequence[StageRef], setup: BuildSetup) -> BandParams:
     return sift.calibrate(store, scored, setup.config)
 
 
-@stage_task(name="form sets")
+@stage_task(name="form sets", task_run_name="form sets of {setup.source}")
 def form_sets(scored: StageRef, bounds: BandParams, setup: BuildSetup) -> StageRef:
     """Groups one source's frames into sets."""
     from iclora import sift
@@ -104,7 +104,7 @@ def form_sets(scored: StageRef, bounds: BandParams, setup: BuildSetup) -> StageR
     return sift.form_sets(_store(setup), scored, bounds, setup.config)
 
 
-@stage_task(name="choose sets")
+@stage_task(name="choose sets", task_run_name="choose sets")
 def choose_sets(formed: Sequence[StageRef], setup: BuildSetup) -> StageRef:
     """Keeps the best sets that are most unlike each other."""
     from iclora import sift
@@ -112,7 +112,7 @@ def choose_sets(formed: Sequence[StageRef], setup: BuildSetup) -> StageRef:
     return sift.choose_sets(Store(setup.store), formed, setup.config)
 
 
-@stage_task(name="stitch")
+@stage_task(name="stitch", task_run_name="stitch {setup.source}")
 def stitch_sets(ingested: StageRef, chosen: StageRef, setup: BuildSetup) -> StageRef:
     """Stitches one source's chosen sets."""
     from iclora import panels
@@ -120,7 +120,7 @@ def stitch_sets(ingested: StageRef, chosen: StageRef, setup: BuildSetup) -> Stag
     return panels.stitch_source(_store(setup), ingested, chosen, setup.config)
 
 
-@stage_task(name="caption", tags=["captioner"])
+@stage_task(name="caption", task_run_name="caption {setup.source}", tags=["captioner"])
 def caption_sets(stitched: StageRef, setup: BuildSetup) -> StageRef:
     """Captions one source's canvases."""
     from iclora import captions
@@ -128,7 +128,7 @@ def caption_sets(stitched: StageRef, setup: BuildSetup) -> StageRef:
     return captions.caption_source(_store(setup), stitched, setup.config)
 
 
-@stage_task(name="gather")
+@stage_task(name="gather", task_run_name="gather")
 def gather(
     ingested: Sequence[StageRef],
     scored: Sequence[StageRef],
@@ -142,7 +142,7 @@ def gather(
     return [SourceStages(**dict(zip(fields, one, strict=True))) for one in made]
 
 
-@stage_task(name="publish dataset")
+@stage_task(name="publish dataset", task_run_name="publish dataset {job.setup.name}")
 def publish_dataset(stages: Sequence[SourceStages], chosen: StageRef, job: BuildJob) -> DatasetRef:
     """Writes shards, tables and card; moves LATEST last."""
     from iclora.shards import publish

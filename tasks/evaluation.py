@@ -22,7 +22,7 @@ _DONE = re.compile(r"(draw .+|measure): (\d+) of (\d+)")
 """What ``iclora evaluate`` says of its progress."""
 
 
-@stage_task(name="plan evaluation")
+@stage_task(name="plan evaluation", task_run_name="plan evaluation of {adapter}")
 def plan_evaluation(
     adapter: str, against: str, dataset: str, store: str, *, promote: bool
 ) -> EvaluateJob:

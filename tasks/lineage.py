@@ -30,7 +30,7 @@ ANSWER = "ANSWER"
 the next one asks again."""
 
 
-@stage_task(name="is there anything new")
+@stage_task(name="is there anything new", task_run_name="is there anything new in {dataset}")
 def is_settled(dataset: str, name: str, store: str, *, approve: bool) -> bool:
     """Whether the latest adapter was trained on this dataset version and has a report.
 
@@ -65,7 +65,7 @@ def _reports_on(adapter: str, store: Store) -> Iterator[tuple[str, dict[str, Any
                 yield folder, found
 
 
-@stage_task(name="say that nothing is new")
+@stage_task(name="say that nothing is new", task_run_name="say that nothing is new")
 def say_nothing_new(dataset: str, name: str, store: str) -> str:
     """The outcome of a retraining without new footage."""
     place = Store(home(store))
@@ -76,7 +76,7 @@ def say_nothing_new(dataset: str, name: str, store: str) -> str:
     return sentence
 
 
-@stage_task(name="show lineage")
+@stage_task(name="show lineage", task_run_name="show lineage of {adapter}")
 def show_outcome(adapter: str, report: ReportRef, store: str) -> str:
     """The whole chain, and what a retraining came to."""
     became = adapter.partition("@")[2] == report.champion

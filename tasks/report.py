@@ -28,7 +28,7 @@ from tasks.places import link
 log = logging.getLogger("iclora.report")
 
 
-@stage_task(name="show dataset")
+@stage_task(name="show dataset", task_run_name="show dataset {dataset.name}")
 def show_dataset(
     dataset: DatasetRef, scored: Sequence[StageRef], bounds: BandParams, job: BuildJob
 ) -> None:
@@ -61,7 +61,7 @@ def show_dataset(
     log.info("%s", sentence)
 
 
-@stage_task(name="show adapter")
+@stage_task(name="show adapter", task_run_name="show adapter {adapter.name}")
 def show_adapter(adapter: AdapterRef, job: TrainJob) -> None:
     """Which data it was trained on, how, and where it lies."""
     label = f"{adapter.name}@{adapter.version}"
@@ -69,7 +69,7 @@ def show_adapter(adapter: AdapterRef, job: TrainJob) -> None:
     announce("adapter.trained", adapter.name, adapter=label, store=job.store)
 
 
-@stage_task(name="show report")
+@stage_task(name="show report", task_run_name="show report {report.name}")
 def show_report(report: ReportRef, job: EvaluateJob) -> None:
     """The decision, the scores, a sheet and the report's link."""
     store, found = Store(job.store), read_report(report, job.store)

@@ -27,7 +27,7 @@ LAUNCH = "ICLORA_LAUNCH"
 ``--config_file fsdp.yaml``."""
 
 
-@stage_task(name="plan training")
+@stage_task(name="plan training", task_run_name="plan training of {name}")
 def plan_training(
     dataset: str, preset: str, name: str, store: str, overrides: dict[str, Any]
 ) -> TrainJob:
