@@ -28,7 +28,12 @@ from iclora.miniature.recipes.flux_eval import (
     sheet,
 )
 from iclora.miniature.recipes.flux_pool import open_pool
-from iclora.miniature.recipes.flux_sets import LOOKS_SEEDS, SetFigures, measure_sets
+from iclora.miniature.recipes.flux_sets import (
+    LOOKS_CAPTIONS,
+    LOOKS_SEEDS,
+    SetFigures,
+    measure_sets,
+)
 from iclora.miniature.recipes.vae import measure_autoencoder
 from iclora.models.locate import locate
 from iclora.presets import load_config
@@ -86,7 +91,9 @@ def sets(base: SetFigures, adapter: SetFigures) -> None:
     pair("agreement", arms, "agreement", ["hair", "hat", "shirt", "place", "light"])
     both("told in full, all named", base.tales["all"], adapter.tales["all"], "the base's")
     pair("stories, own clause", arms, "stories", ["shot", "action"])
-    row(f"looks of {LOOKS_SEEDS} seeds", f"{base.looks} -> {adapter.looks}", "28")
+    both(
+        f"looks of {LOOKS_SEEDS} seeds, {LOOKS_CAPTIONS} captions", base.looks, adapter.looks, "28"
+    )
     row("seconds a triptych", f"{base.seconds} -> {adapter.seconds}", "<= 2")
 
 

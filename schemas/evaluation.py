@@ -158,6 +158,10 @@ class Agreement(Schema):
     renders: PositiveInt
     """Of the adapter, the base and the rival together."""
 
+    strangers: bool = False
+    """The adapter's panels shuffled between sets are ranked with them: a base that obeys every word
+    leaves nothing else to rank."""
+
 
 class SetReport(Schema):
     """One render among the worst, or the nearest to training."""

@@ -27,7 +27,13 @@ from iclora.evaluation.scores import (
     report_arm,
 )
 from iclora.evaluation.suite import Suite, structured
-from iclora.evaluation.truth import agreements, true_adherence, true_consistency
+from iclora.evaluation.truth import (
+    Read,
+    agreements,
+    shuffled_read,
+    true_adherence,
+    true_consistency,
+)
 from schemas.config import Config
 from schemas.evaluation import Agreement, ArmReport, Decision, EvaluateParams, Remark, Score
 
@@ -85,13 +91,15 @@ def find_out(contest: Contest, shown: Evidences, judges: Judges) -> Findings:
         arm: measure(r.open_free(), config.layout, judges) for arm, r in shown.renders.items()
     }
     scores = {
-        arm: {**arm_scores(m, texts, shown.gallery, limits), **_truths(m, shown.suite, config)}
+        arm: {**arm_scores(m, texts, shown.gallery, limits), **_truths(m.read, shown.suite, config)}
         for arm, m in measured.items()
     }
     conditional = {arm: _conditional(r, config, judges) for arm, r in shown.renders.items()}
     for arm, found in conditional.items():
         scores[arm].update(found)
     controls = control_scores(measured[ADAPTER], texts, limits)
+    if SHUFFLED in controls and (read := measured[ADAPTER].read):
+        controls[SHUFFLED].update(_truths(shuffled_read(read), shown.suite, config))
     if real is not None:
         controls[REAL] = _real_scores(real, shown, limits, config, judges)
     arms = _report_arms(contest, scores, controls, how)
@@ -103,7 +111,7 @@ def find_out(contest: Contest, shown: Evidences, judges: Judges) -> Findings:
         paired=differences,
         decision=_decide(contest, arms, differences, told, conditional[ADAPTER]),
         remarks=told,
-        agreement=agreements(list(scores.values()), how),
+        agreement=agreements(list(scores.values()), how, controls.get(SHUFFLED)),
         limits=_said_limits(limits, ceilings),
         worst=worst_renders(scores[ADAPTER]),
         nearest=nearest_renders(measured[ADAPTER], shown.gallery),
@@ -150,13 +158,13 @@ def _real_scores(
     return found
 
 
-def _truths(measured: Measured, suite: Suite, config: Config) -> Scores:
-    if measured.read is None:
+def _truths(read: Read | None, suite: Suite, config: Config) -> Scores:
+    if read is None:
         return {}
     captions = [structured(prompt, config) for prompt in suite.prompts]
     return {
-        "true_consistency": true_consistency(measured.read),
-        "true_adherence": true_adherence(measured.read, captions),
+        "true_consistency": true_consistency(read),
+        "true_adherence": true_adherence(read, captions),
     }
 
 

@@ -160,7 +160,7 @@ def _context(report: EvaluationReport, material: Material) -> dict[str, Any]:
 
 def _unranked(report: EvaluationReport) -> list[str]:
     """Metrics of which nothing can be said, because the truth is the same everywhere."""
-    ranked = {row.metric for row in report.agreement}
+    ranked = {row.metric for row in report.agreement if not row.strangers}
     return [
         TITLES[metric][0]
         for metric, truth in PAIRS

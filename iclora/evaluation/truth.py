@@ -14,6 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from iclora.evaluation.bootstrap import Resampling, spearman
+from iclora.evaluation.controls import shuffled
 from iclora.evaluation.measure import Attributes
 from iclora.evaluation.metrics import Array
 from iclora.miniature.captions import attributes_in
@@ -70,35 +71,65 @@ def _obeyed(panels: Sequence[Attributes] | None, wanted: Sequence[Attributes]) -
     return float(np.mean(right)) if right else np.nan
 
 
-def agreements(arms: Sequence[Mapping[str, Array]], how: Resampling) -> tuple[Agreement, ...]:
+def shuffled_read(read: Read) -> Read:
+    """What the reader saw, for the control of the same name; None where a panel is missing."""
+    count = max((len(panels) for row in read for panels in row if panels is not None), default=0)
+    seen = np.full((len(read), len(read[0]), count), None, dtype=object)
+    for n, row in enumerate(read):
+        for k, panels in enumerate(row):
+            if panels is not None:
+                seen[n, k] = panels
+    return [
+        [None if any(panel is None for panel in cell) else tuple(cell) for cell in row]
+        for row in shuffled(seen)
+    ]
+
+
+def agreements(
+    arms: Sequence[Mapping[str, Array]],
+    how: Resampling,
+    strangers: Mapping[str, Array] | None = None,
+) -> tuple[Agreement, ...]:
     """How well each metric ranks the renders of all models as the truth does.
 
     Args:
         arms: the scores of each model, over the same prompts. Together, because the renders of one
             good model hardly differ in what the truth tells apart.
         how: confidence, number of resamples and their seed.
+        strangers: the scores of the adapter's panels shuffled between sets, if there are any.
 
     Returns:
-        One entry a metric; none where the metric or the truth is the same everywhere.
+        One entry a metric, and one more for adherence with the strangers ranked among the renders;
+        none where the metric or the truth is the same everywhere.
     """
-    found: list[Agreement] = []
-    for metric, truth in PAIRS:
-        both = [(arm[metric], arm[truth]) for arm in arms if metric in arm and truth in arm]
-        if not both:
-            continue
-        measured, true = (np.concatenate(side, axis=1) for side in zip(*both, strict=True))
-        result = spearman(measured, true, how)
-        if result:
-            value, low, high = result
-            renders = int((~np.isnan(measured + true)).sum())
-            found.append(
-                Agreement(
-                    metric=metric,
-                    truth=truth,
-                    rank_correlation=value,
-                    low=low,
-                    high=high,
-                    renders=renders,
-                )
-            )
-    return tuple(found)
+    found = [_agreement(pair, arms, how) for pair in PAIRS]
+    if strangers is not None:
+        found.append(_agreement(PAIRS[1], [*arms, strangers], how, strangers=True))
+    return tuple(agreement for agreement in found if agreement)
+
+
+def _agreement(
+    pair: tuple[str, str],
+    arms: Sequence[Mapping[str, Array]],
+    how: Resampling,
+    *,
+    strangers: bool = False,
+) -> Agreement | None:
+    metric, truth = pair
+    both = [(arm[metric], arm[truth]) for arm in arms if metric in arm and truth in arm]
+    if not both:
+        return None
+    measured, true = (np.concatenate(side, axis=1) for side in zip(*both, strict=True))
+    result = spearman(measured, true, how)
+    if result is None:
+        return None
+    value, low, high = result
+    return Agreement(
+        metric=metric,
+        truth=truth,
+        rank_correlation=value,
+        low=low,
+        high=high,
+        renders=int((~np.isnan(measured + true)).sum()),
+        strangers=strangers,
+    )

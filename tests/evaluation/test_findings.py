@@ -21,7 +21,12 @@ from iclora.evaluation.measure import measure
 from iclora.evaluation.renders import Renders
 from iclora.evaluation.scores import Gallery
 from iclora.evaluation.suite import RealSet, Suite
-from iclora.evaluation.truth import agreements, true_adherence, true_consistency
+from iclora.evaluation.truth import (
+    agreements,
+    shuffled_read,
+    true_adherence,
+    true_consistency,
+)
 from iclora.miniature.captions import attributes_in, set_caption
 from iclora.miniature.draw import render_panel
 from iclora.miniature.script import NAMES
@@ -332,6 +337,26 @@ def test_true_scores_count_attributes_and_agree_with_the_metrics(config, ground)
     both = agreements([scores, scores], Resampling(resamples=100))
     assert all(row.renders == 2 * PROMPTS * len(shares) for row in both)
     assert [r.rank_correlation for r in both] == [r.rank_correlation for r in found]
+
+
+def test_shuffled_panels_are_ranked_where_everybody_obeys():
+    same, how = np.full((6, 2), 1.0), Resampling(resamples=100)
+    obeying = {"adherence": np.linspace(0.5, 0.6, 12).reshape(6, 2), "true_adherence": same}
+    strangers = {"adherence": obeying["adherence"] - 0.3, "true_adherence": same / 4}
+    assert agreements([obeying], how) == ()
+    (found,) = agreements([obeying], how, strangers)
+    assert found.strangers
+    assert found.renders == 24
+    assert found.low > 0.5
+
+
+def test_what_is_read_is_shuffled_as_the_panels_are():
+    read = [[({"n": str(n)}, {"n": str(n)})] for n in range(3)]
+    assert shuffled_read(read) == [
+        [({"n": str((n + 1) % 3)}, {"n": str((n + 2) % 3)})] for n in range(3)
+    ]
+    read[1][0] = None
+    assert shuffled_read(read) == [[None], [({"n": "2"}, {"n": "0"})], [None]]
 
 
 def test_a_caption_that_names_nothing_has_no_true_adherence():

@@ -37,6 +37,7 @@ from iclora.miniature.world import (
 from schemas.base import Schema
 
 LOOKS_SEEDS: Final = 32
+LOOKS_CAPTIONS: Final = 8
 _APART: Final = 7
 """How far a set is from the one it is compared with by chance."""
 
@@ -56,15 +57,21 @@ class SetFigures(Schema):
     tales: dict[str, Share]
     """Panels of sets told in full that show each attribute."""
 
-    looks: int
-    """Different looks of ``LOOKS_SEEDS`` sets of one caption: identity and setting of panel 1."""
+    looks: Share
+    """Different looks (identity and setting of panel 1) of ``LOOKS_SEEDS`` sets of one caption, on
+    average over captions; 1 to ``LOOKS_SEEDS``."""
 
     seconds: float
     """A set alone, with this process's threads."""
 
 
 def measure_sets(
-    pipeline: FluxPipeline, count: int, *, steps: int, true_cfg: float
+    pipeline: FluxPipeline,
+    count: int,
+    *,
+    steps: int,
+    true_cfg: float,
+    looks_of: int = LOOKS_CAPTIONS,
 ) -> tuple[SetFigures, list[Image.Image]]:
     """Draws and reads sets of held-out combinations.
 
@@ -73,6 +80,7 @@ def measure_sets(
         count: How many captions of each kind.
         steps: Of sampling.
         true_cfg: True classifier-free guidance; 1 for none.
+        looks_of: Of how many stories the looks are counted, each drawn ``LOOKS_SEEDS`` times.
 
     Returns:
         The figures, and the stories' pictures.
@@ -83,7 +91,7 @@ def measure_sets(
     roles = [NAMES[number % len(NAMES)] for number in range(count)]
     stories = _drawn(pipeline, wanted, [*map(story_caption, wanted, roles)], way)
     read = _read(reader, stories.pictures)
-    again = draw(pipeline, [stories.captions[0]] * LOOKS_SEEDS, PANELS, **way)
+    looks = [_looks(pipeline, reader, caption, way) for caption in stories.captions[:looks_of]]
     start = time.perf_counter()
     draw(pipeline, stories.captions[:1], PANELS, **way)
     seconds = round(time.perf_counter() - start, 2)
@@ -93,7 +101,7 @@ def measure_sets(
         control=_agreement(read, _across),
         stories={name: obeyed[name] for name in sorted(STAGING)},
         tales=obedience(_drawn(pipeline, wanted, [*map(set_caption, wanted, roles)], way), reader),
-        looks=len({_look(panels[0]) for panels in _read(reader, again)}),
+        looks=share_of(np.array(looks, dtype=np.float64)),
         seconds=seconds,
     )
     return figures, stories.pictures
@@ -120,8 +128,11 @@ def _read(reader: Reader, pictures: Sequence[Image.Image]) -> list[list[dict[str
     return [found[start : start + PANELS] for start in range(0, len(found), PANELS)]
 
 
-def _look(panel: dict[str, str]) -> tuple[str, ...]:
-    return tuple(panel[name] for name in sorted(IDENTITY | SETTING))
+def _looks(pipeline: FluxPipeline, reader: Reader, caption: str, way: dict[str, Any]) -> int:
+    """How many different looks one caption gives."""
+    names = sorted(IDENTITY | SETTING)
+    read = _read(reader, draw(pipeline, [caption] * LOOKS_SEEDS, PANELS, **way))
+    return len({tuple(panels[0][name] for name in names) for panels in read})
 
 
 Pairs = list[tuple[dict[str, str], dict[str, str]]]
