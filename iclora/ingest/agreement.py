@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iclora.ingest.film import Pixels
+from schemas.base import Box
 
 Field = NDArray[np.float32]
 """2 x height x width: gradients of at most unit length; or height x width: a map."""
@@ -21,6 +22,9 @@ SHIFTS = ((0, 0), (0, _SHIFT), (_SHIFT, 0), (_SHIFT, _SHIFT), (_SHIFT, -_SHIFT))
 
 _FLOOR = 1.5
 """Grey levels a pixel below which a gradient is noise and counts for less."""
+
+_REACH = 4
+"""Pixels around one on which its gradient depends."""
 
 _EMPTY = 0.01
 """Mean gradient of a picture that is black, or of one colour."""
@@ -41,10 +45,12 @@ def unit_gradients(grey: Pixels) -> Field:
     return field
 
 
-def as_bytes(field: Field) -> NDArray[np.int8]:
-    """A field to keep: in steps of 1/127, a quarter of the memory."""
-    scaled = field * np.float32(127)
-    return np.rint(scaled, out=scaled).astype(np.int8)
+def gradients_in(grey: Pixels, box: Box) -> Field:
+    """The part of ``unit_gradients`` that lies in a box, without making the rest."""
+    x0, y0, x1, y1 = box
+    top, left = max(0, y0 - _REACH), max(0, x0 - _REACH)
+    around = unit_gradients(grey[top : y1 + _REACH, left : x1 + _REACH])
+    return around[:, y0 - top : y1 - top, x0 - left : x1 - left]
 
 
 def small_look(grey: Pixels) -> Field | None:

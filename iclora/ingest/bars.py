@@ -7,6 +7,7 @@ in a bar (subtitles) does not hide it: a fifth of a row may be bright.
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +27,9 @@ _MIN_LIT = 0.02
 _MIXED = 0.6
 """A line at a bar that is darker than this share of the lines inside counts as bar."""
 
+_ACROSS, _DOWN = 1, 0
+"""Sums along rows, one a row; sums along columns."""
+
 _MAX_LOSS = 0.6
 """Bars that would take more than this share of a side are not believed."""
 
@@ -43,22 +47,30 @@ class BarGauge:
 
     def look(self, grey: Pixels) -> None:
         """Takes one picture's luma into account."""
-        lit = grey > BLACK
-        if lit.mean() < _MIN_LIT:
+        _, lit = cv2.threshold(grey, BLACK, 1, cv2.THRESH_BINARY)
+        lit_rows = _means(lit, _ACROSS)
+        if lit_rows.mean() < _MIN_LIT:
             return
         self.seen += 1
-        self._row_sums += grey.mean(axis=1)
-        self._column_sums += grey.mean(axis=0)
-        rows = lit.mean(axis=1) > _BRIGHT_SHARE
+        self._row_sums += _means(grey, _ACROSS)
+        self._column_sums += _means(grey, _DOWN)
+        rows = lit_rows > _BRIGHT_SHARE
         self._rows |= rows
         if rows.any():
-            self._columns |= lit[rows].mean(axis=0) > _BRIGHT_SHARE
+            shown = lit if rows.all() else lit[rows]
+            self._columns |= _means(shown, _DOWN) > _BRIGHT_SHARE
 
     def box(self) -> Box:
         """The picture without its bars; all of it if there are none."""
         y0, y1 = _lit_span(self._rows, self._row_sums)
         x0, x1 = _lit_span(self._columns, self._column_sums)
         return (x0, y0, x1, y1)
+
+
+def _means(picture: cv2.typing.MatLike, axis: int) -> NDArray[np.float64]:
+    """The mean of every row or column; OpenCV takes a fifth of numpy's time for bytes."""
+    sums = cv2.reduce(picture, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S)
+    return np.asarray(sums, np.float64).ravel() / picture.shape[axis]
 
 
 def _lit_span(lit: NDArray[np.bool_], sums: NDArray[np.float64]) -> tuple[int, int]:

@@ -41,7 +41,8 @@ def sharpness_of(grey: Pixels) -> float:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         # Averaging would be several times slower, and frames of one shot alias alike.
         grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-    return float(cv2.Laplacian(grey, cv2.CV_32F).var())
+    _, spread = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))
+    return float(spread[0, 0]) ** 2
 
 
 def well_spaced(first: int, end: int, count: int) -> list[int]:

@@ -26,7 +26,7 @@ from iclora.ingest.agreement import (
     SHIFTS,
     Field,
     add_products,
-    as_bytes,
+    gradients_in,
     inside_of,
     small_look,
     unit_gradients,
@@ -92,7 +92,7 @@ class MarkGauge:
         self._sum: Field = np.zeros((2, height, width), np.float32)
         self._own = {shift: np.zeros((height, width), np.float32) for shift in SHIFTS}
         self._small: list[Field] = []
-        self._kept: list[NDArray[np.int8]] = []
+        self._kept: list[Pixels] = []
 
     def look(self, grey: Pixels) -> bool:
         """Takes one picture into account unless it is like an earlier one.
@@ -109,7 +109,7 @@ class MarkGauge:
         self._sum += field
         for shift in SHIFTS:
             add_products(self._own[shift], field, shift)
-        self._kept.append(as_bytes(field))
+        self._kept.append(grey)
         return True
 
     def boxes(self) -> tuple[Box, ...]:
@@ -155,7 +155,7 @@ class MarkGauge:
         total = self._sum[:, y0:y1, x0:x1]
         bearing = 0
         for kept in self._kept:
-            own = kept[:, y0:y1, x0:x1].astype(np.float32) / 127
+            own = gradients_in(kept, box)
             others = (total - own) / (self.seen - 1)
             scale = float(np.sqrt((own**2).sum() * (others**2).sum()))
             bearing += scale > 0 and float((own * others).sum()) / scale >= _ALIKE / 2

@@ -85,14 +85,17 @@ def _beside(one: Box, other: Box) -> bool:
 def _blocks(picture: Luma) -> list[_Block]:
     """White parts within the picture that are even inside and sharp all around."""
     height, width = picture.shape
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(
-        (picture >= _WHITE).astype(np.uint8), connectivity=4
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(
+        (picture >= _WHITE).view(np.uint8), connectivity=4
     )
+    large = np.flatnonzero(stats[1:, cv2.CC_STAT_AREA] >= _LEAST_AREA) + 1
+    if not len(large):
+        return []
     sharp = _sharp_edges(picture)
     blocks: list[_Block] = []
-    for label in range(1, count):
-        x, y, w, h, area = (int(value) for value in stats[label])
-        if area < _LEAST_AREA or not (x and y and x + w < width and y + h < height):
+    for label in large:
+        x, y, w, h = (int(value) for value in stats[label, : cv2.CC_STAT_AREA])
+        if not (x and y and x + w < width and y + h < height):
             continue
         part = labels[y - 1 : y + h + 1, x - 1 : x + w + 1] == label
         around = (slice(y - 1, y + h + 1), slice(x - 1, x + w + 1))
