@@ -34,8 +34,9 @@ class BuildJob(Schema):
     """The dataset's version before this build; empty if there is none."""
 
     def setups(self) -> list[BuildSetup]:
-        """One a source."""
-        return [self.setup.model_copy(update={"source": one.name}) for one in self.sources]
+        """One a source, which it names as people do: without the digest."""
+        names = [source.name.rpartition("@")[0] for source in self.sources]
+        return [self.setup.model_copy(update={"source": name}) for name in names]
 
 
 class TrainJob(Schema):

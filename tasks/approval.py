@@ -67,4 +67,4 @@ def question_of(adapter: str, report: ReportRef, store: str) -> str:
     ]
     reasons = "\n".join(f"* {reason}" for reason in found.decision.reasons)
     page = link(place, f"{folder}/report.html", "the report")
-    return "\n\n".join([f"# Promote {adapter}?", reasons, page, *sheets])
+    return "\n\n".join([f"### Promote {adapter}?", reasons, page, *sheets])

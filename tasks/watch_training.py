@@ -55,7 +55,8 @@ class TrainingWatch:
             self._progress.show(round(100 * rows[-1]["step"] / steps, 1), self.sentence(rows))
             self._losses.show(loss_table(rows), "Loss and validation, mean since the row before")
         if sheets := sorted((self._folder / "renders").glob("*.jpg")):
-            said = f"{sheets[-1].stem}: the base on the left, the adapter on the right"
+            step = int(sheets[-1].stem.rpartition("-")[2])
+            said = f"Step {step}: the base on the left, the adapter on the right"
             self._sheet.show(data_uri(sheets[-1].read_bytes()), said)
 
     def sentence(self, rows: list[Row]) -> str:

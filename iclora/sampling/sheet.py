@@ -33,7 +33,7 @@ def contact_sheet(
         rows: pictures, row by row; rows may have different lengths. Pictures with a longer side
             above ``side`` are shrunk to it.
         labels: one text a row, set above it; wrapped, and cut after four lines.
-        heads: one word a column, set above the first row.
+        heads: one word a column, set above the first row; a line each if they are too wide.
         side: longer side of a picture on the sheet, in pixels.
 
     Returns:
@@ -43,16 +43,17 @@ def contact_sheet(
     small = [[_shrunk(picture, side) for picture in row] for row in rows]
     width = max([_row_width(row) for row in small] + [side]) + GAP
     wrapped = [_wrap(label, width - 2 * GAP) for label in labels]
-    head = _LINE if heads else 0
+    column_width = max((picture.width for row in small for picture in row), default=side)
+    step = _LINE if any(len(word) * _CHAR_WIDTH > column_width for word in heads) else 0
+    head = _LINE + step * (len(heads) - 1) if heads else 0
     heights = [
         len(lines) * _LINE + max((picture.height for picture in row), default=0) + 2 * GAP
         for row, lines in zip(small, wrapped, strict=True)
     ]
     sheet = Image.new("RGB", (width, sum(heights) + head + GAP), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    column_width = max((picture.width for row in small for picture in row), default=side)
     for column, word in enumerate(heads):
-        place = (GAP + column * (column_width + GAP), GAP // 2)
+        place = (GAP + column * (column_width + GAP), GAP // 2 + column * step)
         draw.text(place, word, fill=_INK, font=_font())
     y = head + GAP
     for row, lines, height in zip(small, wrapped, heights, strict=True):

@@ -87,7 +87,7 @@ def test_a_node_dies_in_a_build_and_costs_only_what_it_had_in_work(
     nodes = [node(cluster, 1) for _ in range(2)]
     captioner.delay = 0.5
     child = build(cluster, operations, store, films, overrides)
-    until(lambda: captioner.asked or child.poll() is not None, what="nothing was captioned")
+    until(lambda: captioner.asked or child.poll() is not None, 400, "nothing was captioned")
     cluster.remove_node(nodes[1], allow_graceful=False)
     finished = {str(path): path.stat().st_mtime_ns for path in manifests(store)}
     said = child.communicate(timeout=500)[0]

@@ -100,6 +100,24 @@ def test_a_network_that_stays_cut_leaves_no_half_thing_and_the_next_run_complete
     assert files_of(store) == calm
 
 
+def test_a_film_that_came_into_a_watched_bucket_is_all_that_is_processed(
+    network, films, overrides, calm, captioner
+):
+    bucket, store = boto3.resource("s3").Bucket("bucket"), Store(URL)
+    for given in (films[:2], films[2:]):
+        for film in given:
+            bucket.upload_file(str(film), f"watched/{film.name}")
+        known, before = set(store.names("stages/ingest")), captioner.asked.copy()
+        child = start_build(URL, ["s3://bucket/watched"], overrides)
+        heard = child.communicate(timeout=200)[1]
+        assert child.returncode == 0, heard
+    (new,) = set(store.names("stages/ingest")) - known
+    assert films[2].name in store.read(f"stages/ingest/{new}/manifest.json").decode()
+    assert before, "the first films were captioned"
+    assert all(captioner.asked[question] == times for question, times in before.items())
+    assert files_of(store) == calm
+
+
 def test_what_another_machine_finished_is_seen_at_once(network):
     here, there = Store(URL), Store(URL)
     there.fs = type(there.fs)(skip_instance_cache=True)

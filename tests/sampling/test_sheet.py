@@ -44,6 +44,15 @@ def test_pictures_do_not_overlap_and_heads_name_the_columns():
     assert columns[0] == GAP + 50 + GAP
 
 
+def test_heads_that_are_wider_than_their_columns_have_a_line_each():
+    rows = [[Image.new("RGB", (50, 50), colour) for colour in (RED, BLUE)]]
+    fit = contact_sheet(rows, ["x"], heads=["adapter", "base"])
+    wide = contact_sheet(rows, ["x"], heads=["adapters", "base"])
+    assert fit.height == contact_sheet(rows, ["x"], heads=["a", "b"]).height
+    assert wide.height > fit.height
+    assert area(wide, RED) == area(wide, BLUE) == 2500
+
+
 def test_a_row_without_pictures_and_a_sheet_without_rows():
     assert contact_sheet([[]], ["nothing"]).width > 0
     assert contact_sheet([], []).height > 0
