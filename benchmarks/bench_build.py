@@ -1,8 +1,10 @@
 """A whole build: against its bare stages, with a slow captioner elsewhere, and with ten times more.
 
-Run: ``python benchmarks/bench_build.py [films]`` on an otherwise idle machine; prints one table a
-question. Films are the film world's, models the miniature's. Every figure comes from a process of
-its own, in which models were loaded and a first film was built before the clock starts.
+Run: ``python benchmarks/bench_build.py [films] [FILM ...]`` on an otherwise idle machine; prints
+one table a question. Films are the film world's, which are tiny (256 x 192, 35 seconds); films that
+are given are measured too. Models are the miniature's. Every figure comes from a process of its
+own, in which models were loaded and a first film was built before the clock starts. What Prefect
+takes is measured by ``bench_rates.py --flow``.
 
 - Bare stages: on the same films, frames, panels and canvases, the libraries alone: PySceneDetect's
   ``detect``, CLIP on opened frames, the captioner on panels, Pillow's resize, paste and JPEG, and
@@ -27,9 +29,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +50,10 @@ from iclora.store import Store
 from schemas.config import Config
 from schemas.stage import Ingested, StageRef, Stitched
 
-FILMS, LATENCY, MOST_FILMS = 10, 1.0, 20
+FILMS, LATENCY = 10, 1.0
+MEMORY = 2
+"""Films whose build is compared with one of ten times as many: one for each of two cores."""
+
 SETTINGS: dict[str, Any] = {"sift.max_sets": 0, "caption.max_tokens": 512}
 BEYOND_HALF, CORES, BEYOND_SLOWEST, GROWTH = 1.15, 1.8, 1.25, 1.1
 WORDS = ("paints opens carries watches mends", "a", "red small heavy broken wooden",
@@ -222,8 +228,8 @@ def verdict(title: str, value: float, wanted: str, bound: float) -> None:
 
 
 def show_cpu(folder: str, films: list[str]) -> None:
-    ours = in_child("whole", f"{folder}/cpu", films, SETTINGS)
-    base = in_child("bare", f"{folder}/cpu", films, SETTINGS)
+    ours = in_child("whole", folder, films, SETTINGS)
+    base = in_child("bare", folder, films, SETTINGS)
     base.pop("peak")
     print(f"{len(films)} films: wall {ours['wall']:.1f} s, {ours['cpu']:.1f} CPU s; bare stages: "
           + ", ".join(f"{name} {value:.1f}" for name, value in base.items())
@@ -246,23 +252,25 @@ def show_slow(folder: str, films: list[str]) -> None:
 def show_memory(folder: str, films: list[str]) -> None:
     few, many = (
         in_child("whole", f"{folder}/{name}", some, SETTINGS)["peak"]
-        for name, some in (("few", films[: len(films) // 10]), ("many", films))
+        for name, some in (("few", films[:MEMORY]), ("many", films))
     )
-    print(f"peak memory: {len(films) // 10} films {few:.0f} MiB, {len(films)} films {many:.0f} MiB")
+    print(f"peak memory: {MEMORY} films {few:.0f} MiB, {len(films)} films {many:.0f} MiB")
     verdict("  ten times the input / the input", many / few, "<=", GROWTH)
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else FILMS
+    count, given = int(sys.argv[1]) if len(sys.argv) > 1 else FILMS, sys.argv[2:]
     print(f"{os.cpu_count()} cores, {len(os.sched_getaffinity(0))} of them ours, "
           f"load {os.getloadavg()[0]:.1f}")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        films = [f"{folder}/film-{seed:02d}.mp4" for seed in range(max(count, MOST_FILMS))]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(lambda one: render_film(one[0], Path(one[1])), enumerate(films)))
-        show_cpu(folder, films[:count])
+        films = [f"{folder}/film-{seed:02d}.mp4" for seed in range(max(count, MEMORY * 10))]
+        with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+            list(pool.map(render_film, range(len(films)), map(Path, films)))
+        show_cpu(f"{folder}/cpu", films[:count])
+        if given:
+            show_cpu(f"{folder}/given", given)
         show_slow(folder, films[:count])
-        show_memory(folder, films)
+        show_memory(folder, films[: MEMORY * 10])
 
 
 if __name__ == "__main__":

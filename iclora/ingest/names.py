@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from posixpath import dirname, splitext
 
 from iclora.ingest.found import Unreadable
 
@@ -40,13 +41,13 @@ def _rank(run: str) -> tuple[int, int, str]:
 
 def is_junk(name: str) -> bool:
     """Whether a file is an operating system's leftover (``__MACOSX/._x``, ``.DS_Store``)."""
-    parts = [part for part in PurePosixPath(name).parts if part not in (".", "..")]
+    parts = [part for part in name.split("/") if part not in (".", "..")]
     return any(part.startswith(".") or part.casefold() in _JUNK for part in parts)
 
 
 def suffix_of(name: str) -> str:
     """The lower-case suffix, such as ``.jpg``."""
-    return PurePosixPath(name).suffix.lower()
+    return splitext(name)[1].lower()
 
 
 def is_film(name: str) -> bool:
@@ -105,12 +106,12 @@ def pictures_among(names: Iterable[str], *, captioned: bool) -> list[str]:
     every = list(names)
     texts = {name for name in every if suffix_of(name) == ".txt"}
     pictures = [name for name in every if is_picture(name)]
-    folders = {
-        PurePosixPath(name).parent
-        for name in pictures
-        if PurePosixPath(name).with_suffix(".txt").as_posix() in texts
-    }
-    return [name for name in pictures if (PurePosixPath(name).parent in folders) == captioned]
+    folders = {dirname(name) for name in pictures if _caption_of(name) in texts}
+    return [name for name in pictures if (dirname(name) in folders) == captioned]
+
+
+def _caption_of(picture: str) -> str:
+    return splitext(picture)[0] + ".txt"
 
 
 def with_captions(pictures: Iterable[str], files: Iterable[str]) -> list[str]:
@@ -118,6 +119,6 @@ def with_captions(pictures: Iterable[str], files: Iterable[str]) -> list[str]:
     every = set(files)
     both: list[str] = []
     for name in pictures:
-        text = PurePosixPath(name).with_suffix(".txt").as_posix()
+        text = _caption_of(name)
         both += [name, text] if text in every else [name]
     return both
