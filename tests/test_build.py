@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class Captioner(ThreadingHTTPServer):
         self.asked: Counter[str] = Counter()
         self.delay = 0.0
         self.status = 200
+        self.heard: Callable[[], object] = int
 
     @property
     def url(self) -> str:
@@ -54,6 +55,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         server = self.server
         assert isinstance(server, Captioner)
+        server.heard()
         server.asked[body.decode()] += 1
         time.sleep(server.delay)
         choice = {"message": {"content": CAPTION}, "finish_reason": "stop"}
@@ -174,6 +176,15 @@ def test_a_build_and_what_reruns_cost(store, films, captioner, family, caplog):
     elsewhere = Store(f"{store.root}-2")
     build_dataset(elsewhere, [str(film) for film in films[::-1]], config, "films")
     assert files_of(elsewhere, "films") == files_of(store, "films")
+
+
+def test_captions_do_not_wait_for_the_last_film(store, films, captioner, family):
+    chosen = []
+    captioner.heard = lambda: chosen.append(store.names("stages/choose"))
+    config = load_config("miniature", settings(captioner, family, **{"sift.max_sets": 0}))
+    ref = build_dataset(store, [str(film) for film in films], config, "films")
+    assert chosen[0] == [], "asked before it was known what all films hold"
+    assert len(chosen) == ref.samples, "and nothing was asked in vain or twice"
 
 
 BUILD = """
