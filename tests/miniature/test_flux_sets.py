@@ -17,7 +17,7 @@ def measured():
     """The base on a few captions."""
     pipeline: Any = FluxPipeline.from_pretrained(locate("miniature/flux").folder)
     pipeline.set_progress_bar_config(disable=True)
-    return measure_sets(pipeline, 8, steps=6, true_cfg=2.5, looks_of=1)
+    return measure_sets(pipeline, 8, steps=6, true_cfg=1.5, looks_of=1)
 
 
 def test_the_base_obeys_and_does_not_know_that_panels_belong_together(measured):

@@ -67,9 +67,9 @@ def flux() -> FluxPipeline:
 
 def test_flux_draws_what_singles_and_clauses_name(flux) -> None:
     reader = load_reader()
-    singles = draw_singles(flux, 16, steps=16, true_cfg=2.5)
+    singles = draw_singles(flux, 16, steps=16, true_cfg=1.5)
     assert min(share.value for share in obedience(singles, reader).values()) >= 0.85
-    mosaics = draw_mosaics(flux, 8, steps=16, true_cfg=2.5)
+    mosaics = draw_mosaics(flux, 8, steps=16, true_cfg=1.5)
     assert min(share.value for share in obedience(mosaics, reader).values()) >= 0.75
 
 
