@@ -87,6 +87,8 @@ def _environment() -> dict[str, str]:
         ),
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        # Bare names are for a person's commands; a cancelling worker would log a traceback of it.
+        "PREFECT_PLUGINS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "ICLORA_HOME": str(Path.cwd()),
         PAGES: pages_url(),
