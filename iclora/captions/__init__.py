@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from iclora.captions.budget import BOUND, is_counted
 from iclora.captions.desk import BESIDE, STAGE, Desk
 from iclora.captions.lint import lint_caption, rule_names
 from iclora.captions.text import parse
@@ -87,6 +88,8 @@ def _what_counts(
         inputs.append(file_sha256(Path(params.forbidden_names)))
     if params.check_adherence:
         inputs.append(config.sift.clip)
+    if params.tokenizer and not is_counted(params.tokenizer):
+        inputs.append(BOUND)
     return params.model_copy(update={"captioner": captioner, "forbidden_names": ""}), inputs
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from functools import lru_cache
 from pathlib import Path
 
 from iclora.captions.draft import CountTokens
+from iclora.errors import MissingModel
+from iclora.models.locate import locate
+
+log = logging.getLogger(__name__)
 
 _PIECE = re.compile(r"[^\W\d_]+|\d|[^\w\s]|_")
 _ORDINARY = re.compile(r"[A-Z]?[a-z]+")
@@ -23,21 +28,30 @@ for ``<`` (a space and an unknown). Tests hold it against CLIP's byte pairs.
 """
 
 
-@lru_cache
 def token_counter(tokenizer: str = "") -> CountTokens:
-    """Counts tokens, the closing one included.
+    """Counts tokens, the closing one included; without the tokenizer it is the upper bound.
 
     Args:
         tokenizer: folder or hub id; empty for the upper bound.
-
-    Raises:
-        MissingModel: the tokenizer is not on this machine.
     """
-    if not tokenizer:
+    if not is_counted(tokenizer):
         return token_bound
     from iclora.models.tokens import load_counter
 
     return load_counter(tokenizer)
+
+
+@lru_cache
+def is_counted(tokenizer: str) -> bool:
+    """Whether a tokenizer is named and on this machine, so that tokens can be counted."""
+    if not tokenizer:
+        return False
+    try:
+        locate(tokenizer)
+    except MissingModel as error:
+        log.warning("tokens of captions are not counted, an upper bound is taken: %s", error)
+        return False
+    return True
 
 
 def token_bound(text: str) -> int:
@@ -53,4 +67,6 @@ def _most_tokens(piece: str) -> int:
 
 def counted_by(tokenizer: str) -> str:
     """How tokens are counted, for the card; without the paths of this machine."""
-    return Path(tokenizer).name if Path(tokenizer).is_dir() else tokenizer or BOUND
+    if not is_counted(tokenizer):
+        return BOUND
+    return Path(tokenizer).name if Path(tokenizer).is_dir() else tokenizer

@@ -27,7 +27,6 @@ def lint_caption(text: str, layout: Layout, params: CaptionParams) -> list[Fault
     """Everything that is wrong with one caption's text; empty if nothing is.
 
     Raises:
-        MissingModel: the tokenizer that ``params`` names is not on this machine.
         BadConfig: the list of forbidden names cannot be read.
     """
     if len(text) > LONGEST:

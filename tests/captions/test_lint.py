@@ -8,7 +8,7 @@ import tarfile
 
 import pytest
 
-from iclora.captions.budget import token_bound, token_counter
+from iclora.captions.budget import BOUND, counted_by, token_bound, token_counter
 from iclora.captions.lint import LONGEST, lint_caption, rule_names
 from iclora.errors import BadConfig, BadInput
 from iclora.presets import load_config
@@ -208,6 +208,13 @@ def test_a_tokenizer_is_counted_with_when_it_is_there(family):
     tight = {"tokenizer": str(family / "flux"), "max_tokens": counted}
     assert rules(CLEAN, **tight) == []
     assert rules(CLEAN, **tight | {"max_tokens": counted - 1}) == ["too_many_tokens"]
+
+
+def test_without_the_tokenizer_the_bound_counts_and_is_named(caplog):
+    assert token_counter("nobody/has-this-base")(CLEAN) == token_bound(CLEAN)
+    assert "nobody/has-this-base" in caplog.text
+    assert counted_by("nobody/has-this-base") == counted_by("") == BOUND
+    assert counted_by("miniature/flux") == "miniature/flux"
 
 
 def test_the_bound_is_above_a_real_tokenizer():
