@@ -160,7 +160,7 @@ class Stack:
     def state(self, run: str) -> str:
         return self.get(f"flow_runs/{run}")["state_name"]
 
-    def until(self, run: str, *states: str, seconds: float = 400.0) -> str:
+    def until(self, run: str, *states: str, seconds: float = 900.0) -> str:
         """Waits until a run is in one of these states, or has ended in another."""
         wait(
             lambda: self.state(run) in {*states, *ENDS},

@@ -16,7 +16,7 @@ from stack import Stack, wait
 
 from iclora.store import Store
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 FILMS = 5
 SPOILT = {"train.optimizer.lr": 0.5, "train.steps": 8, "train.batch": 2}
@@ -60,7 +60,7 @@ def test_a_schedule_retrains_end_to_end_and_a_person_refuses(stack, watched):
     wait(lambda: stack.runs("retrain", "Running"), 300)
     (run,) = stack.runs("retrain", "Running")
     assert run["auto_scheduled"]
-    stack.until(run["id"], "Paused", seconds=600)
+    stack.until(run["id"], "Paused")
     version = line(stack, "LATEST")
     question = asked(stack, run["id"])
     assert f"Promote watched@{version}?" in question
