@@ -88,6 +88,8 @@ def test_an_attention_backend_is_chosen_by_name(tiny_flux):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+# The compiler itself looks at the gradients of tensors between the blocks.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_compiled_blocks_train_the_same_adapter(tmp_path, store, dataset, config):
     lora = config.train.lora.model_copy(update={"save_as": "fp32"})
     plain = with_train(config, lora=lora, checkpoint_blocks=0.5)
