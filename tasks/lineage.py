@@ -6,15 +6,13 @@ its dataset, a training also the adapter, an evaluation all three.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
-from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
 
 from iclora.shards.read import LATEST, open_dataset
-from iclora.store import MANIFEST, Store
+from iclora.store import Store
 from schemas.adapter import RunRecord
 from schemas.evaluation import ReportRef
 from tasks.evaluation import read_report
@@ -36,14 +34,15 @@ def is_settled(dataset: str, name: str, store: str, *, approve: bool) -> bool:
 
     With ``approve`` also whether a person has said what a better one waits for.
     """
-    from iclora.evaluation.promote import champion_of  # late: a flow is imported sooner
+    from iclora.evaluation import reports_on  # late: a flow is imported sooner
+    from iclora.evaluation.promote import champion_of
 
     place = Store(home(store))
     version = read_line(place, f"adapters/{name}/{LATEST}")
     if not version:
         return False
     run = RunRecord.from_text(place.read(f"adapters/{name}/{version}/run.json"))
-    reports = list(_reports_on(f"{name}@{version}", place))
+    reports = list(reports_on(place, f"{name}@{version}"))
     champion = champion_of(place, name)
     rival = f"{name}@{champion}" if champion else "base"
     awaited = champion != version and any(
@@ -53,16 +52,6 @@ def is_settled(dataset: str, name: str, store: str, *, approve: bool) -> bool:
         for folder, found in reports
     )
     return run.dataset == dataset and bool(reports) and not (approve and awaited)
-
-
-def _reports_on(adapter: str, store: Store) -> Iterator[tuple[str, dict[str, Any]]]:
-    """As plain JSON: reports of an earlier version of this code are among them."""
-    name = adapter.partition("@")[0]
-    for folder in (f"reports/{name}/{version}" for version in store.names(f"reports/{name}")):
-        if store.exists(f"{folder}/{MANIFEST}"):  # on an object store, else it is not whole yet
-            found = json.loads(store.read(f"{folder}/report.json"))
-            if found["adapter"] == adapter:
-                yield folder, found
 
 
 @stage_task(name="say that nothing is new", task_run_name="say that nothing is new")

@@ -16,6 +16,9 @@ from iclora.cli.console import MINIATURE_NOTE, answer, tell
 from iclora.cli.options import DEFAULT_STORE, AsJson, StoreUrl
 from iclora.errors import BadInput
 
+NAME = "demo"
+"""Of the dataset and the adapter."""
+
 _START_SECONDS = "120"
 """For Prefect's temporary server: its first start migrates a database."""
 
@@ -29,7 +32,7 @@ def demo(store: StoreUrl = DEFAULT_STORE, *, as_json: AsJson = False) -> int:
     home = Path(found.origin).parents[1]
     environment = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": _START_SECONDS}
     place = str(Path(store).resolve()) if "://" not in store else store
-    code = f"from flows.retrain import retrain; retrain(store={place!r})"
+    code = f"from flows.retrain import retrain; retrain(name={NAME!r}, store={place!r})"
     status = subprocess.run(
         [sys.executable, "-c", code],
         cwd=home,
@@ -37,6 +40,25 @@ def demo(store: StoreUrl = DEFAULT_STORE, *, as_json: AsJson = False) -> int:
         stdout=sys.__stderr__ if as_json else None,
         check=False,
     ).returncode
+    shown = _what_to_look_at(place) if status == 0 else []
     done = "done" if status == 0 else f"failed with status {status}"
-    answer({"store": place, "status": status}, f"the demo is {done}; see {place}", as_json=as_json)
+    lines = [f"the demo is {done}; see {place}", *shown]
+    facts = {"store": place, "status": status, "shown": shown}
+    answer(facts, "\n".join(lines), as_json=as_json)
     return min(status, 1)
+
+
+def _what_to_look_at(place: str) -> list[str]:
+    """The pages and sheets of the reports on the adapter, base and adapter side by side."""
+    from iclora.evaluation import reports_on  # late: it imports torch
+    from iclora.shards.read import LATEST
+    from iclora.store import Store
+
+    store = Store(place)
+    version = store.read(f"adapters/{NAME}/{LATEST}").decode().strip()
+    folders = [folder for folder, _ in reports_on(store, f"{NAME}@{version}")]
+    sheets = [f"{folder}/sheets" for folder in folders]
+    return [
+        *(store.address(f"{folder}/report.html") for folder in folders),
+        *(store.address(f"{sheets}/{name}") for sheets in sheets for name in store.names(sheets)),
+    ]

@@ -8,9 +8,10 @@ with intervals, and controls that must fail. The decision is a pure rule (``deci
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from iclora.errors import BadInput
 from iclora.evaluation.cards import Material
@@ -31,7 +32,7 @@ from schemas.evaluation import EvaluationReport, ReportManifest, ReportRef
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Of everything that is measured and decided; raised when the same pictures give other figures."""
 
 Progress = Callable[[str, int, int], None]
@@ -84,6 +85,23 @@ def evaluate_adapter(  # noqa: PLR0913 - what an evaluation is asked, on the com
 def read_report(store: Store, ref: ReportRef) -> EvaluationReport:
     """What a report says."""
     return EvaluationReport.from_text(store.read(f"{_folder(ref.name, ref.version)}/report.json"))
+
+
+def reports_on(store: Store, adapter: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The folders of an adapter's reports and what they say.
+
+    As plain JSON: reports of an earlier version of this code are among them.
+
+    Args:
+        store: where reports live.
+        adapter: name@version.
+    """
+    name = adapter.partition("@")[0]
+    for folder in (_folder(name, version) for version in store.names(f"reports/{name}")):
+        if store.exists(f"{folder}/{MANIFEST}"):  # on an object store, else it is not whole yet
+            found = json.loads(store.read(f"{folder}/report.json"))
+            if found["adapter"] == adapter:
+                yield folder, found
 
 
 def _folder(name: str, version: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from iclora.errors import BadInput, MissingModel
-from iclora.evaluation import evaluate_adapter, read_report
+from iclora.evaluation import evaluate_adapter, read_report, reports_on
 from iclora.evaluation.contest import arrange
 from iclora.evaluation.promote import champion_of, promote
 from iclora.evaluation.renders import draw_side
@@ -50,6 +50,15 @@ def test_the_report_is_whole_and_says_what_was_measured_with_what(evaluated):
     assert {arm.arm for arm in report.arms} == {"adapter", "base", "repeated", "shuffled", "real"}
     assert str(Path(world.store.root)) not in (folder / "report.json").read_text()
     assert str(Path(world.store.root)) not in (folder / "report.html").read_text()
+
+
+def test_the_reports_on_an_adapter_are_found_by_its_version(evaluated):
+    world, ref = evaluated
+    found = [
+        (folder, said["decision"]["outcome"]) for folder, said in reports_on(world.store, "film@v1")
+    ]
+    assert found == [(f"reports/film/{ref.version}", "refused")]
+    assert not list(reports_on(world.store, "film@v2"))
 
 
 def real_sets_of(world, split):
