@@ -148,12 +148,10 @@ def _section(store: Store, title: str, items: Sequence[Item], limits: Sequence[B
 
 def _beside(store: Store, ordered: Sequence[Item], bound: Bound) -> str:
     """The pictures just inside and just outside a bound."""
-    inside = [
-        item
-        for item in ordered
-        if (item.value >= bound.value) == bound.above or item.value == bound.value
-    ]
-    outside = [item for item in ordered if item not in inside]
+    inside, outside = (
+        [item for item in ordered if _is_inside(item.value, bound) == wanted]
+        for wanted in (True, False)
+    )
     if bound.above:
         near_in, near_out = inside[:_SHOWN], outside[-_SHOWN:]
     else:
@@ -163,6 +161,10 @@ def _beside(store: Store, ordered: Sequence[Item], bound: Bound) -> str:
         f"({len(group)} of {len(ordered)})</p>" + "".join(_figure(store, item) for item in near)
         for side, group, near in (("inside", inside, near_in), ("outside", outside, near_out))
     )
+
+
+def _is_inside(value: float, bound: Bound) -> bool:
+    return (value >= bound.value) == bound.above or value == bound.value
 
 
 def _figure(store: Store, item: Item) -> str:
