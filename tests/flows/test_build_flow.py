@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from parrot import parrot
 
 from iclora.miniature.film import encode_film
 from iclora.miniature.script import film_script
@@ -36,26 +34,8 @@ def films(tmp_path):
 def captioner(store):
     """An address, and for every question whether it was known which sets were chosen."""
     known: list[bool] = []
-
-    class Captioner(BaseHTTPRequestHandler):
-        def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
-            known.append(bool(store.names("stages/choose")))
-            choice = {"finish_reason": "stop", "message": {"content": CAPTION}}
-            data = json.dumps({"choices": [choice]}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_):
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Captioner)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1", known
-    server.shutdown()
-    server.server_close()
+    with parrot(CAPTION, lambda: known.append(bool(store.names("stages/choose")))) as address:
+        yield address, known
 
 
 def artifacts() -> dict[str, Any]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from parrot import parrot
 from safetensors import safe_open
 
 from iclora.shards.read import open_dataset
@@ -20,30 +18,10 @@ CAPTION = (
 )
 
 
-class Captioner(BaseHTTPRequestHandler):
-    """A server that says the same of every canvas."""
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        choice = {"finish_reason": "stop", "message": {"content": CAPTION}}
-        data = json.dumps({"choices": [choice]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        """Quiet."""
-
-
 @pytest.fixture(scope="module")
 def captioner():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Captioner)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
+    with parrot(CAPTION) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
