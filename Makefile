@@ -30,7 +30,7 @@ check: $(READY)  ## lint, types and import contracts
 	$(BIN)/lint-imports
 
 test: check  ## what CI runs: checks and tests
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n logical --maxprocesses 4 --dist worksteal
 
 # ONLY names files or folders of tests; the log is of what was run last.
 ONLY ?= tests
