@@ -28,6 +28,10 @@ NOTICES = "iclora: tell people of runs that failed or wait for them"
 SILENCE = timedelta(seconds=180)
 """Six heartbeats of 30 s: longer than a restart of the server takes, in which none is heard."""
 
+ONCE = timedelta(seconds=1)
+"""Within it one thing is told once. Prefect hands an event to every automation again when one of
+them found the database locked; without a time of its own a notice would be sent again, too."""
+
 _ALIVE = ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed", "TimedOut")
 _TOLD = ("Failed", "Crashed", "TimedOut", "Paused")
 _SUBJECT = "{{ flow_run.name }} is {{ flow_run.state.name }}"
@@ -86,6 +90,7 @@ def notice_automation(block: UUID) -> AutomationCore:
             "for_each": ["prefect.resource.id"],
             "posture": Posture.Reactive,
             "threshold": 1,
+            "within": ONCE,
         }
     )
     tell = SendNotification(block_document_id=block, subject=_SUBJECT, body=_BODY)

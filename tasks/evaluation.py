@@ -49,6 +49,7 @@ def evaluate(job: EvaluateJob) -> ReportRef:
         log = _log(job.store, f"evaluate-{job.fingerprint}")
         work = Work([*command, "--json"], log, locks, longest(), watch.hear)
         answer = json.loads(run_child(work))
+        watch.end()
     return ReportRef.from_json(answer["ref"])
 
 
@@ -77,8 +78,12 @@ class _Watch:
         if found := _DONE.fullmatch(line):
             self._line, self._share = line, int(found[2]) / max(1, int(found[3]))
 
+    def end(self) -> None:
+        """It is done, and what was found done was never heard of."""
+        self._line, self._share = "measured and decided", 1.0
+
     def show(self) -> None:
-        said = f"{self._line}; {gpu_hours(time.monotonic() - self._began)}"
+        said = f"Evaluation so far: {self._line}; {gpu_hours(time.monotonic() - self._began)}"
         self._progress.show(round(100 * self._share, 1), said)
 
 

@@ -107,7 +107,7 @@ def show_chain(
     create_markdown_artifact(
         key=key_of(f"lineage-{(adapter or dataset).partition('@')[0]}"),
         markdown="\n\n".join([f"# {headline}", *about]) + "\n",
-        description=headline,
+        description=f"Dataset, adapter, report: {headline}",
     )
 
 

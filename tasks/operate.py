@@ -85,6 +85,7 @@ def _environment() -> dict[str, str]:
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
             "prefect.server.concurrency.lease_storage.filesystem"
         ),
+        "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "tasks.ordering",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         # Bare names are for a person's commands; a cancelling worker would log a traceback of it.

@@ -36,6 +36,7 @@ def show_dataset(
     store, label = Store(job.setup.store), f"{dataset.name}@{dataset.version}"
     folder = f"datasets/{dataset.name}/{dataset.version}"
     manifest = DatasetManifest.from_text(store.read(f"{folder}/manifest.json"))
+    files = link(store, folder, "the files")
     page = f"pages/{dataset.name}/{dataset.version}/calibration.html"
     if not store.exists(page):
         from iclora.sift import calibration_page  # late: it brings the arrays
@@ -50,7 +51,7 @@ def show_dataset(
     create_image_artifact(
         image_url=data_uri(store.read(f"{folder}/preview.jpg")),
         key=key_of(f"preview-{dataset.name}"),
-        description=f"{dataset.samples} samples; {link(store, folder, 'the files')}",
+        description=f"A look at the dataset: {dataset.samples} samples; {files}",
     )
     if dataset.version == job.latest:
         sentence = f"Nothing new: {label} is unchanged."
@@ -76,16 +77,17 @@ def show_report(report: ReportRef, job: EvaluateJob) -> None:
     folder = f"reports/{report.name}/{report.version}"
     decision, reason = found.decision.outcome, found.decision.reasons[0]
     headline = f"{found.adapter}: {decision}"
+    page = link(store, f"{folder}/report.html", "The report")
     create_table_artifact(
         key=key_of(f"scores-{report.name}"),
         table=[{"score": name, **score.to_json()} for name, score in found.scores.items()],
-        description=f"{headline}. {reason}",
+        description=f"Scores of {headline}. {reason}",
     )
     for sheet in found.sheets[:1]:
         create_image_artifact(
             image_url=data_uri(store.read(f"{folder}/{sheet}")),
             key=key_of(f"renders-{report.name}"),
-            description=f"{headline}. {link(store, f'{folder}/report.html', 'The report')}",
+            description=f"What the adapter draws. {headline}. {page}",
         )
     show_chain(headline, job.store, dataset=found.dataset, adapter=found.adapter, report=report)
     if decision == "promoted" and job.promote:

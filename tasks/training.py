@@ -47,13 +47,16 @@ def train(job: TrainJob) -> AdapterRef:
     command = [*launcher(), "iclora", "train", job.dataset, "--config", str(config)]
     command += ["--name", job.name, "--store", job.store, "--json"]
     log.info("by hand: %s", shlex.join(command))
-    with devices.turn(f"the training of {job.name}", run_name()) as locks, watch_training(job):
+    work = f"the training of {job.name}"
+    with devices.turn(work, run_name()) as locks, watch_training(job) as watch:
         answer = run_child(Work(command, config.with_suffix(".log"), locks, longest()))
-    adapter = json.loads(answer)
+        adapter = json.loads(answer)
+        place = f"adapters/{job.name}/{adapter['version']}"
+        watch.end(place)
     return AdapterRef(
         name=job.name,
         version=adapter["version"],
-        url=store.address(f"adapters/{job.name}/{adapter['version']}"),
+        url=store.address(place),
         steps=adapter["steps"],
         loss=adapter["loss"],
         resumed_from=adapter["resumed_from"],

@@ -34,6 +34,17 @@ Futures = TypeVar("Futures", bound=Sequence[PrefectFuture[StageRef]])
 MAPPED = ("ingest", "quality", "sets", "stitch", "caption")
 """The stages that have a part per source."""
 
+SAID = {
+    "sources": "Sources given",
+    "ingest": "Frames cut from shots",
+    "quality": "Frames measured",
+    "sets": "Frames grouped into sets",
+    "choose": "Best sets chosen",
+    "stitch": "Sets stitched",
+    "caption": "Canvases captioned",
+}
+"""A stage in plain words, for its table's card in the UI, which shows some thirty characters."""
+
 ROWS = 100
 """Sources in a stage's table; those that lost most come first."""
 
@@ -90,8 +101,9 @@ class BuildWatch:
         for stage, parts in self._parts.items():
             of = len(self._job.sources) if stage in MAPPED else 1
             table = self._tables.setdefault(stage, Live("table", f"{stage}-{self._job.setup.name}"))
-            table.show(rows(parts), f"Stage {stage}: {len(parts)} of {of} parts done")
-        self._progress.show(round(100 * self.share(), 1), self.sentence())
+            table.show(rows(parts), f"{SAID[stage]}: {len(parts)} of {of} parts done")
+        said = f"Build so far: {self.sentence()}"
+        self._progress.show(round(100 * self.share(), 1), said)
 
     def share(self) -> float:
         """How much of the build is done, 0-1: parts of stages, each counted alike."""

@@ -38,26 +38,48 @@ class TrainingWatch:
         self._began = time.monotonic()
         self._first: tuple[float, int] | None = None
         self._folder: Path | None = None
+        self._published = ""
         self._progress = Live("progress", f"train-{job.name}")
         self._losses = Live("table", f"losses-{job.name}")
         self._sheet = Live("image", f"sheet-{job.name}")
 
+    def end(self, place: str) -> None:
+        """Tells it where the adapter lies; what is shown next is shown from there, as done.
+
+        The folder of running work is gone by then, and with it the last steps' rows.
+        """
+        self._published = place
+
     def show(self) -> None:
         """Brings the artifacts up to date."""
         self._folder = self._folder or find_running(self._store, self._job)
-        if self._folder is None or not self._folder.is_dir():
+        journal, sheets = self._published_files() if self._published else self._running_files()
+        if journal is None:
             return
         from iclora.training.journal import read_rows  # late: a flow is imported sooner
 
-        rows = read_rows(self._folder / "metrics.jsonl")
-        if rows:
-            steps = self._job.config.train.steps
-            self._progress.show(round(100 * rows[-1]["step"] / steps, 1), self.sentence(rows))
+        if rows := read_rows(journal):
+            share = 1.0 if self._published else rows[-1]["step"] / self._job.config.train.steps
+            said = f"Training so far: {self.sentence(rows)}"
+            self._progress.show(round(100 * share, 1), said)
             self._losses.show(loss_table(rows), "Loss and validation, mean since the row before")
-        if sheets := sorted((self._folder / "renders").glob("*.jpg")):
+        if sheets:
             step = int(sheets[-1].stem.rpartition("-")[2])
-            said = f"Step {step}: the base on the left, the adapter on the right"
+            said = f"Latest sheet, step {step}: the base on the left, the adapter on the right"
             self._sheet.show(data_uri(sheets[-1].read_bytes()), said)
+
+    def _running_files(self) -> tuple[Path | None, list[Path]]:
+        """The journal and the sheets so far; no journal before there is a checkpoint."""
+        if self._folder is None:
+            return None, []
+        return self._folder / "metrics.jsonl", sorted((self._folder / "renders").glob("*.jpg"))
+
+    def _published_files(self) -> tuple[Path | None, list[Path]]:
+        """The journal and the last sheet of the adapter."""
+        renders = f"{self._published}/renders"
+        last = [name for name in self._store.names(renders) if name.endswith(".jpg")][-1:]
+        sheets = [self._store.local(f"{renders}/{name}") for name in last]
+        return self._store.local(f"{self._published}/metrics.jsonl"), sheets
 
     def sentence(self, rows: list[Row]) -> str:
         """Where the training stands, in a line."""
@@ -78,10 +100,11 @@ class TrainingWatch:
 
 
 @contextmanager
-def watch_training(job: TrainJob) -> Generator[None]:
-    """Shows a training while the block runs."""
-    with updating(TrainingWatch(job).show):
-        yield
+def watch_training(job: TrainJob) -> Generator[TrainingWatch]:
+    """Shows a training while the block runs, and what it came to if the block says so."""
+    watch = TrainingWatch(job)
+    with updating(watch.show):
+        yield watch
 
 
 def find_running(store: Store, job: TrainJob) -> Path | None:

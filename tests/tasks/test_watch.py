@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from prefect import flow
@@ -13,8 +14,8 @@ from schemas.adapter import CheckpointState, Progress, RunIdentity
 from schemas.job import TrainJob
 from schemas.verdict import Tally
 from tasks.live import LONGEST, SHORTEST, Live, key_of, pause, updating
-from tasks.watch_build import ROWS, Part, rows
-from tasks.watch_training import TrainingWatch, find_running, loss_table
+from tasks.watch_build import MAPPED, ROWS, SAID, Part, rows
+from tasks.watch_training import TrainingWatch, find_running, loss_table, watch_training
 
 
 def tally(seen, kept, rejected=0):
@@ -45,6 +46,7 @@ def test_a_stages_table_begins_with_the_sum_and_the_sources_that_lost_most():
     assert [second["source"], third["source"]] == ["b", "a"]
     many = [Part(str(number), tally(1, 1), {}) for number in range(ROWS + 5)]
     assert len(rows(many)) == ROWS + 1
+    assert set(MAPPED) < set(SAID), "every table's card says what it is"
     assert rows(many)[0]["in"] == ROWS + 5
 
 
@@ -59,16 +61,23 @@ def test_losses_are_means_between_rows_with_the_validation_where_it_was_made():
     assert loss_table([]) == []
 
 
+def start(store, name, version, config):
+    """The folder of running work of a training that has begun."""
+    identity = RunIdentity(name=name, version=version, dataset="d@1", base="b", config=config)
+    folder = store.work / "training" / f"{name}-{version}"
+    checkpoint = folder / "checkpoints" / "step-00000000"
+    checkpoint.mkdir(parents=True)
+    state = CheckpointState(identity=identity, progress=Progress(step=0))
+    (checkpoint / "state.json").write_text(state.to_text())
+    return folder
+
+
 def test_the_running_work_of_a_job_is_found_by_what_it_is(store: Store):
     config = load_config("miniature")
     job = TrainJob(store=store.url, name="films", config=config, dataset="films")
     other = load_config("miniature", {"train.steps": 7})
     for version, known in (("aa", other), ("bb", config)):
-        identity = RunIdentity(name="films", version=version, dataset="d@1", base="b", config=known)
-        folder = store.work / "training" / f"films-{version}" / "checkpoints" / "step-00000000"
-        folder.mkdir(parents=True)
-        state = CheckpointState(identity=identity, progress=Progress(step=0))
-        (folder / "state.json").write_text(state.to_text())
+        start(store, "films", version, known)
     found = find_running(store, job)
     assert found == store.work / "training" / "films-bb"
     watch = TrainingWatch(job)
@@ -77,10 +86,36 @@ def test_the_running_work_of_a_job_is_found_by_what_it_is(store: Store):
     assert find_running(store, job.model_copy(update={"name": "others"})) is None
 
 
-@pytest.mark.usefixtures("prefect")
-def test_an_artifact_is_made_once_and_then_updated():
+def artifact(key):
     from prefect.client.orchestration import get_client
 
+    with get_client(sync_client=True) as client:
+        answer = client.request("POST", "/artifacts/filter", json={}).json()
+    (found,) = [one for one in answer if one["key"] == key]
+    return found
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_training_shows_100_when_it_ended_well_and_not_before(store: Store):
+    """Its folder of running work is gone at the end, often before the last step was shown."""
+    config = load_config("miniature", {"train.steps": 900})
+    job = TrainJob(store=store.url, name="ends", config=config, dataset="films")
+    running = start(store, "ends", "aa", config)
+    (running / "metrics.jsonl").write_text('{"step": 899, "loss": 0.5}\n')
+    with watch_training(job) as watch:
+        watch.show()
+        assert artifact("train-ends")["data"] == 99.9
+        shutil.rmtree(running)
+        store.write("adapters/ends/aa/metrics.jsonl", b'{"step": 900, "loss": 0.25}\n')
+        watch.end("adapters/ends/aa")
+    shown = artifact("train-ends")
+    assert shown["data"] == 100
+    assert shown["description"].startswith("Training so far: step 900 of 900")
+    assert json.loads(artifact("losses-ends")["data"])[-1]["step"] == 900
+
+
+@pytest.mark.usefixtures("prefect")
+def test_an_artifact_is_made_once_and_then_updated():
     table = Live("table", "stage_of-films")
 
     @flow
@@ -90,9 +125,7 @@ def test_an_artifact_is_made_once_and_then_updated():
         table.show([{"kept": 2}], "two")
 
     shows()
-    with get_client(sync_client=True) as client:
-        answer = client.request("POST", "/artifacts/filter", json={}).json()
-    (found,) = [one for one in answer if one["key"] == "stage-of-films"]
+    found = artifact("stage-of-films")
     assert json.loads(found["data"]) == [{"kept": 2}]
     assert found["description"] == "two"
     assert found["flow_run_id"]
