@@ -80,15 +80,17 @@ def place_crop(
     slide = _Slide(axis, region[axis], size[axis], rooms[axis])
     spans = [span for head in heads if (span := _span(head, region, axis))]
     profile = _profile(pixels, region, axis) if salient else np.zeros(1)
+    offsets = _offsets(slide, spans)
+    salience = _saliences(profile, slide, offsets)
 
     def worth(offset: int) -> tuple[int, int, float, int, int]:
         low = slide.start + offset
         cut = sum(_cuts(span, low, low + slide.length) for span in spans)
         shown = sum(low <= span[0] and span[1] <= low + slide.length for span in spans)
         off_centre = abs(2 * offset - slide.room)
-        return -cut, shown, _salience(profile, slide, offset), -off_centre, -offset
+        return -cut, shown, salience[offset], -off_centre, -offset
 
-    best = max(_offsets(slide, spans), key=worth)
+    best = max(offsets, key=worth)
     corner = [region[0] + rooms[0] // 2, region[1] + rooms[1] // 2]
     corner[axis] = slide.start + best
     box = (corner[0], corner[1], corner[0] + size[0], corner[1] + size[1])
@@ -133,13 +135,16 @@ def _profile(pixels: Pixels, region: Box, axis: int) -> NDArray[np.float64]:
     return saliency(luma.astype(np.uint8)).astype(np.float64).sum(axis=axis)
 
 
-def _salience(profile: NDArray[np.float64], slide: _Slide, offset: int) -> float:
-    """Share of the salience that a window shows, less the pull to the centre."""
+def _saliences(
+    profile: NDArray[np.float64], slide: _Slide, offsets: Sequence[int]
+) -> dict[int, float]:
+    """Share of the salience that a window shows at each offset, less the pull to the centre."""
     if slide.room == 0:
-        return 0.0
-    total = slide.length + slide.room
+        return dict.fromkeys(offsets, 0.0)
     heap = np.concatenate([[0.0], np.cumsum(profile)])
-    edges = np.linspace(0.0, total, len(heap))
-    low, high = np.interp([offset, offset + slide.length], edges, heap)
-    off_centre = abs(2 * offset - slide.room) / slide.room
-    return round(float(high - low) * (1 - _PULL * off_centre), 6)
+    edges = np.linspace(0.0, slide.length + slide.room, len(heap))
+    places = np.array(offsets, np.float64)
+    shown = np.interp(places + slide.length, edges, heap) - np.interp(places, edges, heap)
+    off_centre = np.abs(2 * places - slide.room) / slide.room
+    worth = shown * (1 - _PULL * off_centre)
+    return {offset: round(float(value), 6) for offset, value in zip(offsets, worth, strict=True)}

@@ -96,9 +96,9 @@ class Stack:
         assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout
 
-    def preset(self, name: str, steps: int) -> str:
-        """A quick preset; its path."""
-        told = [person.partition(" ") for person in PERSONS]
+    def preset(self, name: str, steps: int, persons: int = len(PERSONS)) -> str:
+        """A quick preset; its path. Fewer persons decide nothing, sooner."""
+        told = [person.partition(" ") for person in PERSONS[:persons]]
         prompts = [PROMPT.format(name=name, looks=looks) for name, _, looks in told]
         path = self.checkout / f"{name}.toml"
         path.write_text(PRESET.format(steps=steps, prompts=json.dumps(prompts)))
@@ -124,6 +124,10 @@ class Stack:
         since = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
         chosen = {"event": {"name": [name]}, "occurred": {"since": since}}
         return self.post("events/filter", filter=chosen)["events"]
+
+    def post_events(self, *events: dict[str, Any]) -> None:
+        """Tells the server of events, as clients do."""
+        self._ask("POST", "events", json=list(events))
 
     def post(self, path: str, **body: Any) -> Any:
         """An answer of the API."""

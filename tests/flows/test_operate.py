@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 
 import httpx
+import psutil
 import pytest
 from stack import wait
 
@@ -18,6 +20,7 @@ from iclora.store import Store
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 CHAIN = "iclora: train when a dataset is published"
+EVALUATE = "iclora: evaluate when an adapter is trained"
 ZOMBIE = """
 import time
 from prefect import flow
@@ -31,21 +34,41 @@ zombie()
 """
 
 
-@pytest.fixture(scope="module")
-def zombie(stack):
-    """A run whose process and machine are gone without a word; the id of the run."""
+DOOMED = """
+from prefect import flow
+
+@flow(name="doomed")
+def doomed():
+    print("ready", flush=True)
+    input()
+    raise SystemError("as foreseen")
+
+doomed()
+"""
+
+
+def begin(stack, name, program):
+    """A run by hand, which has said that it is ready; its process and its id."""
     process = subprocess.Popen(
-        [sys.executable, "-c", ZOMBIE],
+        [sys.executable, "-c", program],
         cwd=stack.checkout,
         env=stack.environment,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdout.readline().strip() == "ready"
+    (found,) = stack.post("flow_runs/filter", flows={"name": {"any_": [name]}})
+    return process, found
+
+
+@pytest.fixture(scope="module")
+def zombie(stack):
+    """A run whose process and machine are gone without a word; the id of the run."""
+    process, run = begin(stack, "zombie", ZOMBIE)
     process.kill()
     process.wait()
-    (found,) = stack.post("flow_runs/filter", flows={"name": {"any_": ["zombie"]}})
-    return found["id"]
+    return run["id"]
 
 
 def told(stack):
@@ -109,7 +132,8 @@ def test_a_published_dataset_starts_a_training_when_that_is_switched_on(stack):
         "resource": {"prefect.resource.id": "dataset.users", "prefect.resource.name": "users"},
         "payload": {"name": "users", "dataset": "users@none", "store": str(stack.store)},
     }
-    httpx.post(f"{stack.url}/api/events", json=[event]).raise_for_status()
+    again = {**event, "id": "00000000-0000-4000-8000-000000000002"}
+    stack.post_events(event, again)  # as when Prefect finds its database locked, and repeats it
     wait(lambda: len(stack.runs("train-adapter")) > len(before), 60)
     stack.switch(f"automations/{stack.automation(CHAIN)['id']}", enabled=False)
     (run,) = [run for run in stack.runs("train-adapter") if run["id"] not in before]
@@ -118,7 +142,46 @@ def test_a_published_dataset_starts_a_training_when_that_is_switched_on(stack):
     assert stack.until(run["id"], "Failed") == "Failed"  # there is no such version
     ended = stack.get(f"flow_runs/{run['id']}")
     assert "users has no version none" in ended["state"]["message"]
-    wait(lambda: f"{ended['name']} is Failed" in told(stack), 120)
+    said = f"{ended['name']} is Failed"
+    wait(lambda: said in told(stack), 120)
+    (failed,) = (one for one in stack.events("prefect.flow-run.Failed") if run["id"] in str(one))
+    stack.post_events({**failed, "id": "00000000-0000-4000-8000-000000000003", "follows": None})
+    wait(lambda: len(stack.events("prefect.flow-run.Failed")) > 1, 60)
+    time.sleep(5)
+    assert told(stack).count(said) == 1
+
+
+def test_what_ends_after_a_restart_of_the_server_is_told_at_once(stack):
+    process, run = begin(stack, "doomed", DOOMED)
+    server = psutil.Process(int((stack.checkout / ".operate/server.pid").read_text()))
+    for one in (*server.children(recursive=True), server):
+        one.kill()
+    server.wait()
+    stack.make("up")
+    process.communicate("end\n")
+    wait(lambda: f"{run['name']} is Failed" in told(stack), 60)
+
+
+def test_a_trained_adapter_is_evaluated_when_that_is_switched_on(stack):
+    """One switch, one training by hand, and the report is there."""
+    stack.switch(f"automations/{stack.automation(EVALUATE)['id']}", enabled=True)
+    before = {run["id"] for run in stack.runs("evaluate-adapter")}
+    preset = stack.preset("chained", 10, persons=2)
+    training = stack.start("train-adapter", dataset="users", name="chained", preset=preset)
+    stack.until(training, "Completed")
+    assert stack.artifacts(training)["train-chained"]["data"] == 100
+    wait(lambda: len(stack.runs("evaluate-adapter")) > len(before), 60)
+    stack.switch(f"automations/{stack.automation(EVALUATE)['id']}", enabled=False)
+    (run,) = [run for run in stack.runs("evaluate-adapter") if run["id"] not in before]
+    (trained,) = stack.events("adapter.trained")
+    assert run["parameters"]["adapter"] == trained["payload"]["adapter"]
+    assert run["parameters"]["promote"] is True
+    stack.until(run["id"], "Completed")
+    shown = stack.artifacts(run["id"])
+    assert shown[f"evaluate-{trained['payload']['adapter'].replace('@', '-')}"]["data"] == 100
+    page = shown["lineage-chained"]["data"]
+    report = page.partition("[the report](")[2].partition(")")[0]
+    assert "<html" in httpx.get(report).text
 
 
 def test_a_cancelled_training_saves_and_the_next_run_goes_on(stack):
