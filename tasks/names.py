@@ -51,6 +51,11 @@ RUNNER = "ICLORA_RUNNER"
 ``head:6379`` or ``ray://head:10001``."""
 
 
+SENT = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
+"""Environment variables that Ray's nodes are sent, because they say where the store is. Never a
+secret: Ray writes what it sends into its logs and shows it in its dashboard."""
+
+
 def longest() -> float:
     """The seconds that a child may take; 0 is no limit.
 
@@ -100,7 +105,10 @@ def _ray(address: str) -> Any:
         )
     except ImportError as error:
         raise BadConfig(f"{RUNNER} asks for Ray: pip install --editable '.[ray]'") from error
-    environment = {"worker_process_setup_hook": _standing_at(Path.cwd())}
+    environment = {
+        "worker_process_setup_hook": _standing_at(Path.cwd()),
+        "env_vars": {name: os.environ[name] for name in SENT if name in os.environ},
+    }
     return RayTaskRunner(address or None, {"runtime_env": environment})
 
 

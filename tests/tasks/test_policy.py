@@ -96,6 +96,17 @@ def test_a_process_for_every_gpu_or_what_the_environment_says(monkeypatch):
     assert launcher()[-3:] == ["--config_file", "my fsdp.yaml", "-m"]
 
 
+def test_rays_nodes_are_told_where_the_store_is_and_no_secret(monkeypatch):
+    pytest.importorskip("prefect_ray", reason="needs the extra ray")
+    monkeypatch.setenv(names.RUNNER, "head:6379")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://store:9000")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the secret")
+    monkeypatch.setenv("HF_TOKEN", "the secret")
+    sent = names.runner().init_kwargs["runtime_env"]
+    assert sent["env_vars"]["AWS_ENDPOINT_URL_S3"] == "http://store:9000"
+    assert "the secret" not in str(sent)
+
+
 def test_the_longest_time_is_hours(monkeypatch):
     assert names.longest() == 0
     monkeypatch.setenv(names.LONGEST, "1.5")
