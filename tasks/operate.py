@@ -32,7 +32,9 @@ STATE = Path(".operate")
 """Process ids and logs of what ``up`` started; git-ignored."""
 
 SETTINGS = Path("prefect.toml")
-_START_SECONDS = 180.0
+_START_SECONDS = 600.0
+"""The first start migrates the database, which takes minutes where disk and processor are busy."""
+
 _STOP_SECONDS = 150.0
 
 

@@ -174,12 +174,12 @@ def test_a_trained_adapter_is_evaluated_when_that_is_switched_on(stack):
     wait(lambda: len(stack.runs("evaluate-adapter")) > len(before), 60)
     stack.switch(f"automations/{stack.automation(EVALUATE)['id']}", enabled=False)
     (run,) = [run for run in stack.runs("evaluate-adapter") if run["id"] not in before]
-    (trained,) = stack.events("adapter.trained")
-    assert run["parameters"]["adapter"] == trained["payload"]["adapter"]
+    adapter = run["parameters"]["adapter"]
+    assert adapter in {one["payload"]["adapter"] for one in stack.events("adapter.trained")}
     assert run["parameters"]["promote"] is True
     stack.until(run["id"], "Completed")
     shown = stack.artifacts(run["id"])
-    assert shown[f"evaluate-{trained['payload']['adapter'].replace('@', '-')}"]["data"] == 100
+    assert shown[f"evaluate-{adapter.replace('@', '-')}"]["data"] == 100
     page = shown["lineage-chained"]["data"]
     report = page.partition("[the report](")[2].partition(")")[0]
     assert "<html" in httpx.get(report).text
