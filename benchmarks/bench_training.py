@@ -2,9 +2,10 @@
 
 Run: ``python benchmarks/bench_training.py [--store S --dataset D]``; prints one table. The real
 loop runs with everything it does (data, clipping, moving average, journal, report). Every ten of
-its steps it is held while ten bare steps and ten of the example loop run on copies of the same
-model with the same batch size, samples and adapter, so that a busy machine slows all three alike;
-the first step after each hold is left out, because its data was prepared meanwhile.
+its steps it is held while ten bare steps and ten of the example loop run with the same batch size
+and samples, so that a busy machine slows all three alike; the first step after each hold is left
+out, because its data was prepared meanwhile. The bare steps run on a copy of our model, the example
+loop on the same base with the adapter put on as the example does it, by diffusers and peft alone.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from iclora.presets import load_config
 from iclora.store import Store
 from iclora.training.feed import Feed, latents_path
 from iclora.training.job import fill_caches, open_job, read_material
+from iclora.training.lora import lora_config
 from iclora.training.objective import losses_of
 from iclora.training.run import assemble
 from iclora.training.stop import StopRequest
@@ -58,6 +60,13 @@ def bare_steps(job, material, transformer):
             optimizer.step()
             optimizer.zero_grad()
             yield
+
+
+def example_model(job):
+    """The base with the adapter of the example: diffusers' ``add_adapter`` and nothing else."""
+    transformer = job.family.load_transformer(job.base.folder, dtype=job.dtype)
+    transformer.add_adapter(lora_config(job.family, job.config.train.lora.rank))
+    return transformer
 
 
 def example_steps(job, material, transformer):
@@ -158,10 +167,9 @@ def measure(asked: argparse.Namespace, store: Store) -> tuple[dict[str, list[flo
     fill_caches(job, material, team.device)
     job.work.mkdir(parents=True)
     loop, parts = assemble(job, material, team)
-    copies = [copy.deepcopy(parts.machine.transformer) for _ in range(2)]
     rivals = {
-        BARE: bare_steps(job, material, copies[0]),
-        "diffusers' example loop": example_steps(job, material, copies[1]),
+        BARE: bare_steps(job, material, copy.deepcopy(parts.machine.transformer)),
+        "diffusers' example loop": example_steps(job, material, example_model(job)),
     }
     for rival in rivals.values():
         next(rival)  # warm

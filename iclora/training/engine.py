@@ -86,7 +86,7 @@ class Engine:
             try:
                 for micro, counts in padded(batches, self._machine.team):
                     running = micro.grid
-                    sums += self._pass(micro) if counts else self._idle_pass(micro)
+                    sums += self._pass(micro, step) if counts else self._idle_pass(micro, step)
                 return self._gather(sums)
             except torch.OutOfMemoryError:
                 # With a sharded base the others wait in the middle of this pass.
@@ -111,8 +111,8 @@ class Engine:
         if self._machine.team.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _pass(self, micro: MicroBatch) -> Tensor:
-        """Forward and backward of one micro-batch; loss, tokens, then panels' sums and counts."""
+    def _pass(self, micro: MicroBatch, step: int) -> Tensor:
+        """Forward and backward of one micro-batch; tokens, loss, then panels' sums and counts."""
         machine, train = self._machine, self._train
         machine.ladders.use(micro.grid)
         batch = to_device(micro, machine.team.device)
@@ -123,6 +123,8 @@ class Engine:
                     machine.family, machine.transformer, batch, guidance=train.noise.guidance
                 )
             total = losses.samples.sum()
+            # Only now: the backward pass leaves Python to the feed, the forward pass needs it.
+            machine.feed.prepare(step + 1)
             (total / train.batch).backward()
             return total.detach(), losses.tokens
 
@@ -130,13 +132,14 @@ class Engine:
         tokens = errors.numel() + _text_tokens(batch)
         self.counts["captions_dropped"] += micro.dropped
         self.counts["samples_conditional"] += _conditional(micro)
-        facts = torch.tensor([float(total), float(tokens)])
-        return torch.cat([facts, *panel_losses(batch, errors, machine.panels)]).double()
+        panels = panel_losses(batch, errors, machine.panels)
+        measured = torch.cat([total[None], panels.flatten()]).cpu()  # the one wait for the device
+        return torch.cat([torch.tensor([float(tokens)]), measured]).double()
 
-    def _idle_pass(self, micro: MicroBatch) -> float:
+    def _idle_pass(self, micro: MicroBatch, step: int) -> float:
         """A pass that only keeps the others company."""
         before, flops = self.counts.copy(), self.flops
-        self._pass(micro)
+        self._pass(micro, step)
         self.counts, self.flops = before, flops
         return 0.0
 
@@ -157,12 +160,12 @@ class Engine:
         machine.team.add([sums])
         values, panels = sums.tolist(), machine.panels
         pairs = zip(values[2 : 2 + panels], values[2 + panels :], strict=True)
-        self.counts["tokens"] += int(values[1])
+        self.counts["tokens"] += int(values[0])
         return StepResult(
-            loss=values[0] / self._train.batch,
+            loss=values[1] / self._train.batch,
             panels=[total / count if count else -1.0 for total, count in pairs],
             norm=machine.learner.gradient_norm(),
-            tokens=int(values[1]),
+            tokens=int(values[0]),
         )
 
 

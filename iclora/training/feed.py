@@ -36,7 +36,7 @@ class Example(NamedTuple):
 class Feed:
     """Prepares this process's part of every step.
 
-    ``batch(step)`` depends on nothing but the step; a thread prepares the next one meanwhile.
+    ``batch(step)`` depends on nothing but the step; ``prepare`` has a thread make it beforehand.
     """
 
     def __init__(
@@ -48,8 +48,10 @@ class Feed:
         self._family = family
         self._order = Order(list(items), config.train.seed)
         self._odds = Odds(config.train.noise, config.data.caption_dropout, config.train.conditional)
-        self._posterior = lru_cache(_REMEMBERED)(cache.posterior)
-        self._text = lru_cache(_REMEMBERED)(cache.load)
+        # By what is asked for: to name its file takes longer than to look it up.
+        self._posterior = lru_cache(_REMEMBERED)(self._read_posterior)
+        self._text = lru_cache(_REMEMBERED)(self._read_text)
+        self._empty = lru_cache(_REMEMBERED)(cache.posterior)
         self._cache = cache
         self._thread = ThreadPoolExecutor(1, "feed")
         self._ahead: dict[int, Future[list[MicroBatch]]] = {}
@@ -58,8 +60,12 @@ class Feed:
     def batch(self, step: int) -> list[MicroBatch]:
         """The micro-batches of a step counted from 0, on the CPU."""
         ready = self._ahead.pop(step, None)
-        self._ahead = {step + 1: self._thread.submit(self._make, step + 1)}
-        return ready.result() if ready else self._make(step)
+        return (ready or self._thread.submit(self._make, step)).result()
+
+    def prepare(self, step: int) -> None:
+        """Starts to make a step's micro-batches in the thread; again does nothing."""
+        if step not in self._ahead:
+            self._ahead = {step: self._thread.submit(self._make, step)}
 
     def divide(self, grid: Grid, size: int) -> None:
         """Sets the largest micro-batch of a shape, from the next ``batch`` on."""
@@ -88,7 +94,7 @@ class Feed:
     def _example(self, draw: Draw, step: int, resolution: int) -> Example:
         item = self._items[draw.key]
         view = item.views[resolution]
-        posterior = self._posterior(latents_path(self._cache, item, view))
+        posterior = self._posterior(draw.key, resolution)
         seed = self._config.train.seed
         chance = draw_chance(draw, step, posterior, item.panels, seed=seed, odds=self._odds)
         return Example(item, view, posterior, chance)
@@ -113,7 +119,7 @@ class Feed:
 
     def _texts(self, examples: Sequence[Example]) -> Text:
         captions = ["" if e.chance.drop_caption else e.item.caption for e in examples]
-        return stack_text([self._text(self._cache.text_path(text)) for text in captions])
+        return stack_text([self._text(text) for text in captions])
 
     def _weights(self, example: Example) -> Tensor:
         return token_weights(
@@ -137,7 +143,14 @@ class Feed:
     def _blank(self, view: View) -> Tensor | None:
         if not self._family.needs_blank:
             return None
-        return self._posterior(blank_path(self._cache, view)).mean[None]
+        return self._empty(blank_path(self._cache, view)).mean[None]
+
+    def _read_posterior(self, key: str, resolution: int) -> Posterior:
+        item = self._items[key]
+        return self._cache.posterior(latents_path(self._cache, item, item.views[resolution]))
+
+    def _read_text(self, caption: str) -> dict[str, Tensor]:
+        return self._cache.load(self._cache.text_path(caption))
 
 
 def latents_path(cache: Cache, item: Item, view: View) -> str:

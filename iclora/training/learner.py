@@ -14,6 +14,9 @@ from torch import Tensor
 from iclora.errors import BadConfig
 from schemas.training import OptimizerParams
 
+_CLIP_MARGIN = 1e-6
+"""What torch adds to a norm before it divides by it."""
+
 
 class Learner:
     """Updates the adapter's tensors in place.
@@ -55,10 +58,12 @@ class Learner:
 
     def gradient_norm(self) -> float:
         """Clips the gradients to the largest norm allowed; the norm before that."""
-        norm = torch.nn.utils.clip_grad_norm_(
-            list(self.tensors.values()), self._params.max_grad_norm
-        )
-        return float(norm)
+        limit, tensors = self._params.max_grad_norm, list(self.tensors.values())
+        norm = torch.nn.utils.get_total_norm(self.gradients())
+        length = float(norm)
+        if length + _CLIP_MARGIN > limit:  # below it, torch multiplies every gradient by 1
+            torch.nn.utils.clip_grads_with_norm_(tensors, limit, norm)
+        return length
 
     def update(self, step: int) -> None:
         """One optimizer step (counted from 0) and the average after it."""

@@ -39,7 +39,10 @@ def add_lora(transformer: Any, family: Family, *, rank: int, seed: int) -> dict[
     Returns:
         The trainable tensors by peft's names, float32, in a fixed order.
     """
+    from iclora.training.branch import lighten  # late, as peft is below
+
     transformer.add_adapter(lora_config(family, rank))
+    lighten(transformer)
     tensors = lora_tensors(transformer)
     for name, tensor in tensors.items():
         tensor.data = tensor.data.float()

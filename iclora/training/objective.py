@@ -106,12 +106,9 @@ def token_weights(
     return weight
 
 
-def panel_losses(batch: MicroBatch, errors_BN: Tensor, panels: int) -> tuple[Tensor, Tensor]:  # noqa: N803 - legend above
-    """Sums and counts over the tokens that count, ``[P]`` each; their quotient is the mean."""
-    counted = batch.weight > 0
-    sums, counts = torch.zeros(panels), torch.zeros(panels)
-    for panel in range(panels):
-        chosen = counted & (batch.panel_of == panel)
-        sums[panel] = errors_BN[chosen].sum().cpu()
-        counts[panel] = chosen.sum().cpu()
-    return sums, counts
+def panel_losses(batch: MicroBatch, errors_BN: Tensor, panels: int) -> Tensor:  # noqa: N803 - legend above
+    """``[2, P]``: sums and counts over the tokens that count; their quotient is the mean."""
+    numbers = torch.arange(panels, device=errors_BN.device)[:, None, None]
+    chosen = (batch.weight > 0) & (batch.panel_of == numbers)
+    sums = torch.where(chosen, errors_BN, 0.0).sum(dim=(1, 2))
+    return torch.stack([sums, chosen.sum(dim=(1, 2))])
