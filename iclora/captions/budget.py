@@ -47,7 +47,7 @@ def is_counted(tokenizer: str) -> bool:
     if not tokenizer:
         return False
     try:
-        locate(tokenizer)
+        locate(tokenizer, weights=False)
     except MissingModel as error:
         log.warning("tokens of captions are not counted, an upper bound is taken: %s", error)
         return False

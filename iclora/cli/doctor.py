@@ -115,8 +115,10 @@ def _models(config: Config) -> Iterator[Check]:
 
     yield _model("clip", config.sift.clip, lambda name: clip_label(name).rpartition("@")[2])
     if config.caption.captioner.kind == "local":
-        yield _model("captioner", config.caption.captioner.model, lambda n: locate(n).revision)
-    yield _model("base", config.base.model, lambda name: locate(name).revision)
+        yield _model(
+            "captioner", config.caption.captioner.model, lambda n: locate(n, fetch=False).revision
+        )
+    yield _model("base", config.base.model, lambda name: locate(name, fetch=False).revision)
     for role, file in (
         ("faces", config.stitch.face_model),
         ("shots", config.ingest.shots.model_file),

@@ -17,7 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from iclora.errors import BadConfig, MissingModel
+from iclora.errors import BadConfig
+from iclora.models.hub import fetch_model
 from iclora.store import file_sha256, write_whole
 from schemas.base import digest_of
 
@@ -26,8 +27,6 @@ log = logging.getLogger(__name__)
 MINIATURE = "miniature/"
 _PARTS = ("clip", "vlm", "flux")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
-"""Weights, configurations and tokenizers; nothing that is unpickled or run."""
 
 
 class Located(NamedTuple):
@@ -48,12 +47,15 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "iclora"
 
 
-def locate(name: str) -> Located:
+def locate(name: str, *, weights: bool = True, fetch: bool = True) -> Located:
     """Finds a model's files.
 
     Args:
         name: a local folder, a hub id, or ``miniature/clip``, ``miniature/vlm``,
             ``miniature/flux``.
+        weights: false where its tokenizer or configuration is enough, so that no weights of the
+            hub are fetched.
+        fetch: whether the hub is asked for what is not on this machine.
 
     Raises:
         MissingModel: the weights are not on this machine; the text holds the command that gets
@@ -66,7 +68,8 @@ def locate(name: str) -> Located:
         return Located(Path(name).resolve(), folder_digest(Path(name)))
     if not _HUB_ID.fullmatch(name):
         raise BadConfig(f"{name!r} is neither a folder on this machine nor a hub id like org/name")
-    return _from_hub(name)
+    folder = fetch_model(name, weights=weights, fetch=fetch)
+    return Located(folder, folder.name)
 
 
 def folder_digest(folder: Path) -> str:
@@ -94,27 +97,6 @@ def file_digest(path: Path) -> str:
 
 def _hidden(relative: Path) -> bool:
     return any(part.startswith(".") for part in relative.parts)
-
-
-def _from_hub(name: str) -> Located:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        folder = snapshot_download(name, allow_patterns=list(_WANTED), local_files_only=True)
-    except LocalEntryNotFoundError:
-        try:
-            folder = snapshot_download(name, allow_patterns=list(_WANTED))
-        except GatedRepoError as error:
-            raise MissingModel(
-                f"{name} is gated: accept its licence on the hub, run `hf auth login`, "
-                f"then `hf download {name}`"
-            ) from error
-        except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-            raise MissingModel(
-                f"{name} is not on this machine: run `hf download {name}` where there is a network"
-            ) from error
-    return Located(Path(folder), Path(folder).name)
 
 
 def _miniature(part: str) -> Located:

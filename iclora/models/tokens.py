@@ -24,7 +24,7 @@ def load_counter(name: str) -> Callable[[str], int]:
     """
     from transformers import AutoTokenizer
 
-    folder = locate(name).folder
+    folder = locate(name, weights=False).folder
     inner = [folder / part for part in ("tokenizer_2", "tokenizer") if (folder / part).is_dir()]
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(

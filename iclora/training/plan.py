@@ -56,7 +56,7 @@ def plan(store: Store, dataset: str, config: Config, memory: float) -> TrainPlan
 
 def _base(family: Family, config: Config) -> tuple[str, Geometry]:
     try:
-        found = locate(config.base.model)
+        found = locate(config.base.model, fetch=False)
     except MissingModel:
         return f"{config.base.model} (not here)", family.released
     family.check(found.folder, training_adapter=config.train.training_adapter)
