@@ -30,26 +30,30 @@ def fetch_model(name: str, *, weights: bool, fetch: bool) -> Path:
     """
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
-    absent: list[str] = []
-    for local in (True, False) if fetch else (True,):
-        try:
-            folder = _snapshot(name, weights=weights, local=local)
-        except GatedRepoError as error:
-            raise MissingModel(
-                f"{name} is gated: accept its licence on the hub, run `hf auth login`, "
-                f"then `{_command(name, weights=weights)}`"
-            ) from error
-        except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-            absent = absent or _absent_here(error, weights=weights)
-            continue
-        absent = list(_absent(folder)) if weights else []
-        if not absent:
-            return folder
-    where = f"not whole on this machine ({', '.join(absent[:3])} missing)"
-    raise MissingModel(
-        f"{name} is {where if absent else 'not on this machine'}: "
-        f"run `{_command(name, weights=weights)}` where there is a network"
-    )
+    try:
+        return _snapshot(name, weights=weights, local=True)
+    except LocalEntryNotFoundError as error:
+        if not fetch:
+            raise MissingModel(_sentence(name, error, weights=weights)) from error
+    try:
+        return _snapshot(name, weights=weights, local=False)
+    except GatedRepoError as error:
+        raise MissingModel(
+            f"{name} is gated: accept its licence on the hub, run `hf auth login`, "
+            f"then `{_command(name, weights=weights)}`"
+        ) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise MissingModel(_sentence(name, error, weights=weights)) from error
+
+
+def _sentence(name: str, error: Exception, *, weights: bool) -> str:
+    from huggingface_hub.errors import IncompleteSnapshotError
+
+    part = Path(error.snapshot_path) if isinstance(error, IncompleteSnapshotError) else None
+    absent = ", ".join(list(_absent(part))[:3]) if part and weights else ""
+    state = f"not whole on this machine ({absent} missing)" if absent else "not on this machine"
+    command = _command(name, weights=weights)
+    return f"{name} is {state}: run `{command}` where there is a network"
 
 
 def _command(name: str, *, weights: bool) -> str:
@@ -61,15 +65,22 @@ def _snapshot(name: str, *, weights: bool, local: bool) -> Path:
     """First what is small: it says which weights belong to the model.
 
     A pipeline's repository often holds the same weights again in one file, which nobody reads here.
+
+    Raises:
+        LocalEntryNotFoundError: not all of it is here.
     """
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import IncompleteSnapshotError
 
     folder = Path(snapshot_download(name, allow_patterns=list(_BESIDE), local_files_only=local))
     if not weights:
         return folder
     wanted = [f"{part}/{_WEIGHTS}" for part in _parts(folder)] or [_WEIGHTS]
     wanted += _BESIDE
-    return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=local))
+    folder = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=local))
+    if any(_absent(folder)):
+        raise IncompleteSnapshotError(f"{folder} is a part of {name}", str(folder))
+    return folder
 
 
 def _parts(folder: Path) -> list[str]:
@@ -99,12 +110,3 @@ def _absent(folder: Path) -> Iterator[str]:
         for index in place.glob(f"{_WEIGHTS}.index.json"):
             shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
             yield from (f"{within}{shard}" for shard in sorted(shards - set(known)))
-
-
-def _absent_here(error: Exception, *, weights: bool) -> list[str]:
-    """What an incomplete snapshot lacks, as far as its own files say."""
-    from huggingface_hub.errors import IncompleteSnapshotError
-
-    if not weights or not isinstance(error, IncompleteSnapshotError):
-        return []
-    return list(_absent(Path(error.snapshot_path)))
