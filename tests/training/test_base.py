@@ -145,6 +145,20 @@ def test_an_optimizer_that_counts_in_whole_numbers_resumes(monkeypatch):
     assert resumes(OptimizerParams())
 
 
+def test_an_8_bit_optimizer_that_is_not_installed_is_told_before_anything_is_encoded(
+    store, dataset, config, monkeypatch
+):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name)
+    )
+    optimizer = config.train.optimizer.model_copy(update={"name": "adamw8bit"})
+    train = config.train.model_copy(update={"optimizer": optimizer})
+    with pytest.raises(BadConfig, match="pip install bitsandbytes, or set it to 'adamw'"):
+        train_adapter(store, dataset, config.model_copy(update={"train": train}), "mine")
+    assert not store.exists("cache")
+
+
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs the extra nf4")
 def test_8_bit_adamw_resumes_with_the_same_bytes():
     assert resumes(OptimizerParams(name="adamw8bit"))

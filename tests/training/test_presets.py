@@ -9,6 +9,7 @@ from iclora.models.families import load_family
 from iclora.models.locate import MINIATURE
 from iclora.presets import load_config, preset_names
 from iclora.training import plan_training
+from iclora.training.buckets import fit_canvas
 
 BASES = {
     "flux1-dev": "flux1",
@@ -27,6 +28,18 @@ def test_every_preset_validates(name):
     assert config.caption.max_tokens <= family.released.text_tokens
     for side in (config.layout.panel_width, config.layout.panel_height):
         assert side % family.released.token_pixels == 0
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_what_is_trained_has_the_aspect_of_what_is_drawn(name):
+    """Drawing takes the layout's size; every size of training has its aspect to within 3 %."""
+    config = load_config(name)
+    layout, token = config.layout, load_family(config.base.family).released.token_pixels
+    for resolution in config.data.resolutions:
+        fit = fit_canvas(
+            (layout.width, layout.height), layout.boxes, resolution=resolution, step=token
+        )
+        assert fit.height / fit.width == pytest.approx(layout.height / layout.width, rel=0.03)
 
 
 @pytest.mark.parametrize(("name", "family"), BASES.items())

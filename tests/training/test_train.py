@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import safetensors.torch
 import torch
 
 from iclora.errors import BadConfig
+from iclora.models.families.flux1 import Flux1
 from iclora.training import train_adapter
 from schemas.adapter import AdapterManifest, RunRecord
 
@@ -35,6 +38,28 @@ def test_a_run_leaves_a_whole_adapter(store, dataset, config):
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 4]
     assert str(store.root) not in (folder / "run.json").read_text()
+
+
+def test_encoders_are_gone_before_the_transformer_comes_in(store, dataset, config, monkeypatch):
+    seen, alive = [], []
+
+    def watched(name, keeps):
+        load = getattr(Flux1, name)
+
+        def loading(*arguments, **options):
+            gc.collect()
+            alive.append((name, sum(reference() is not None for reference in seen)))
+            found = load(*arguments, **options)
+            seen.extend(weakref.ref(part) for part in keeps(found))
+            return found
+
+        monkeypatch.setattr(Flux1, name, loading)
+
+    watched("load_text", lambda encoders: [encoders.clip, encoders.t5])
+    watched("load_vae", lambda vae: [vae])
+    watched("load_transformer", lambda transformer: [transformer])
+    train_adapter(store, dataset, config, "mine")
+    assert alive[:3] == [("load_text", 0), ("load_vae", 0), ("load_transformer", 0)]
 
 
 def test_a_finished_run_is_found_not_repeated(store, dataset, config):
