@@ -123,8 +123,10 @@ class Engine:
                     machine.family, machine.transformer, batch, guidance=train.noise.guidance
                 )
             total = losses.samples.sum()
-            # Only now: the backward pass leaves Python to the feed, the forward pass needs it.
-            machine.feed.prepare(step + 1)
+            # Only now: the backward pass leaves Python to the feed, the forward pass needs it. And
+            # not on a CPU, whose cores all compute: a thread more makes them wait for each other.
+            if machine.team.device.type != "cpu":
+                machine.feed.prepare(step + 1)
             (total / train.batch).backward()
             return total.detach(), losses.tokens
 
