@@ -126,3 +126,5 @@ def test_new_footage_alone_is_processed_and_an_answer_that_never_came_is_asked_f
     notices = stack.checkout / ".operate" / "notices.jsonl"
     assert "Paused" in notices.read_text()
     stack.until(run, "Crashed", seconds=300)
+    ended = f"{stack.get(f'flow_runs/{run}')['name']} is Crashed"
+    wait(lambda: ended in notices.read_text(), 60)  # although the server forgot what it follows
