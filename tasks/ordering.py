@@ -1,9 +1,10 @@
-"""Events of a restarted server do not wait for what happened before it.
+"""Events do not wait for others that will never come.
 
 Prefect's server holds an event back until it has seen the one that it follows, for a quarter of an
-hour at most, and what it has seen it keeps in memory. So after a restart the end of a run that
-began shortly before it would be told a quarter of an hour late. Prefect takes a module of one's
-own here (``PREFECT_SERVER_EVENTS_CAUSAL_ORDERING``), which ``make up`` sets.
+hour at most, and what it has seen it keeps in memory. So the end of a run would be told a quarter
+of an hour late when the server was restarted since the run began, and when the run is one of a
+schedule, made shortly before: of those nobody tells that they are Scheduled. Prefect takes a module
+of one's own here (``PREFECT_SERVER_EVENTS_CAUSAL_ORDERING``), which ``make up`` sets.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from prefect.server.events.schemas.events import ReceivedEvent
 
 _LOADED = time.time()
 """When this server began to listen, in seconds since 1970."""
+
+FIRST = "prefect.flow-run.Pending"
+"""The first that is surely told of a run that a worker takes up."""
 
 _TIMED = 7
 """The version of ids that begin with the time of their making."""
@@ -30,6 +34,8 @@ class CausalOrdering(memory.CausalOrdering):
         Raises:
             EventArrivedEarly: not yet; it is handled after the one that it follows.
         """
+        if event.event == FIRST:
+            return
         if event.follows and made_at(event.follows) < _LOADED:
             return
         await super().wait_for_leader(event)

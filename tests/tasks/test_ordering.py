@@ -11,7 +11,7 @@ import pytest
 from prefect.server.events.ordering import EventArrivedEarly
 from prefect.server.events.schemas.events import ReceivedEvent
 
-from tasks.ordering import CausalOrdering, made_at
+from tasks.ordering import FIRST, CausalOrdering, made_at
 
 
 def id_of(seconds: float) -> UUID:
@@ -20,7 +20,7 @@ def id_of(seconds: float) -> UUID:
     return UUID(bytes=time_of + b"\x70" + bytes([0, 0x80, 0]) + uuid4().bytes[:6])
 
 
-def handle(follows: UUID, scope: str) -> list[ReceivedEvent]:
+def handle(follows: UUID, scope: str, name: str = "prefect.flow-run.Failed") -> list[ReceivedEvent]:
     """What a new server handles when this event comes."""
     handled: list[ReceivedEvent] = []
     ordering = CausalOrdering(scope)
@@ -32,7 +32,7 @@ def handle(follows: UUID, scope: str) -> list[ReceivedEvent]:
     event = ReceivedEvent.model_validate(
         {
             "occurred": datetime.now(UTC),
-            "event": "prefect.flow-run.Failed",
+            "event": name,
             "resource": {"prefect.resource.id": "prefect.flow-run.x"},
             "id": uuid4(),
             "follows": follows,
@@ -44,6 +44,10 @@ def handle(follows: UUID, scope: str) -> list[ReceivedEvent]:
 
 def test_an_event_does_not_wait_for_one_of_before_the_server():
     assert len(handle(id_of(time.time() - 3600), "before")) == 1
+
+
+def test_a_run_of_a_schedule_does_not_wait_for_what_nobody_tells():
+    assert len(handle(id_of(time.time() + 60), "scheduled", FIRST)) == 1
 
 
 @pytest.mark.parametrize("leader", [id_of(time.time() + 60), uuid4()])
