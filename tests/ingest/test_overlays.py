@@ -241,6 +241,7 @@ def test_a_watermarked_folder(tmp_path, ingest, policy, frames_folder):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_recall_on_fifty_rendered_films(tmp_path, capsys):
     """Each film as it is, with a logo, and with subtitles: recall >= .95, at most one false."""
     hits = dict.fromkeys(("logo", "subtitles", "bars", "false logo", "false subtitles"), 0)
