@@ -1,8 +1,8 @@
 """Which frame of a shot is kept, and fetching it.
 
-Sharpness is measured while the film is decoded for its cuts (the only full pass); afterwards, when
-the shots are known, the chosen frames alone are fetched by seeking. Keeping candidates in memory
-until their shot ends would cost gigabytes on long shots; the middle frame would often be blurred.
+Sharpness is measured while the film is decoded for its cuts (the only full pass), because the
+middle frame of a shot would often be blurred. Chosen frames that are not in memory any more when
+their shot has ended are fetched by seeking: to hold all of a long shot would take gigabytes.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def fetch_frames(
     start; one that cannot be found at all is left out.
     """
     missing = sorted(numbers)
-    if timeline.stamped:
+    if missing and timeline.stamped:
         with open_film(path, max_pixels) as film:
             found: set[int] = set()
             for number, frame in _sought(film, timeline, missing):

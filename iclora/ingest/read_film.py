@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,6 @@ from iclora.ingest.overlays import treat
 from iclora.ingest.shots import Timeline, survey_film
 from iclora.ingest.subtitles import Line
 from iclora.ingest.survey import Survey
-from iclora.store import file_sha256
 from schemas.base import Box
 from schemas.frame import Frame
 from schemas.ingest import IngestParams, OverlayPolicy
@@ -45,6 +45,19 @@ class _Surveyed(NamedTuple):
     lines: tuple[Line, ...]
 
 
+class _Picture(NamedTuple):
+    """A frame that was written."""
+
+    file: Path
+    content: str
+    """Sha256 of the file."""
+
+    width: int
+    height: int
+    shape: Shape
+    """How the decoded frame became upright."""
+
+
 def read_film(reading: Reading, path: Path, prefix: str, scene: str = "") -> Found:
     """Cuts a film into shots and keeps the sharpest frame of each.
 
@@ -62,7 +75,12 @@ def read_film(reading: Reading, path: Path, prefix: str, scene: str = "") -> Fou
     """
     params = reading.params
     with open_film(path, params.max_pixels) as film:
-        survey = Survey(float(film.rate), params)
+        held: dict[int, _Picture] = {}
+
+        def keep(number: int, decoded: av.VideoFrame) -> None:
+            held[number] = _write_picture(reading, number, decoded, shape_of(film, decoded))
+
+        survey = Survey(float(film.rate), params, keep)
         timeline = survey_film(film, params.shots, survey)
     surveyed = _Surveyed(
         path=path,
@@ -75,7 +93,7 @@ def read_film(reading: Reading, path: Path, prefix: str, scene: str = "") -> Fou
         lines=survey.subtitles(),
     )
     picks = pick_frames(timeline.shots, survey.sharpness, params.candidates, params.frames_per_shot)
-    frames, rejected = _store_picks(reading, surveyed, picks)
+    frames, rejected = _store_picks(reading, surveyed, picks, held)
     filled = {frame.shot for frame in frames}
     verdicts = [
         _shot_verdict(reading, shot_id(prefix, shot), shot in filled, rejected.get(shot, ""))
@@ -90,46 +108,59 @@ def shot_id(prefix: str, shot: int) -> str:
 
 
 def _store_picks(
-    reading: Reading, surveyed: _Surveyed, picks: Sequence[Pick]
+    reading: Reading, surveyed: _Surveyed, picks: Sequence[Pick], held: dict[int, _Picture]
 ) -> tuple[list[Frame], dict[int, str]]:
     """The frames that go on, and why the others of some shots do not."""
     shots = {pick.number: pick.shot for pick in picks}
     frames: list[Frame] = []
     rejected: dict[int, str] = {}
-    fetched = fetch_frames(
-        surveyed.path, surveyed.timeline, sorted(shots), reading.params.max_pixels
-    )
-    for number, film, decoded in fetched:
-        shape = shape_of(film, decoded)
-        pick = Pick(shots[number], number)
-        frame = _store_frame(reading, surveyed, pick, decoded, shape)
-        treated, reason = _without_overlays(reading.params, surveyed, frame, number, shape)
+    for number, picture in _pictures(reading, surveyed, sorted(shots), held):
+        frame = _frame_of(reading, surveyed, Pick(shots[number], number), picture)
+        treated, reason = _without_overlays(reading.params, surveyed, frame, number, picture.shape)
         if treated is None:
-            rejected[pick.shot] = reason
+            rejected[shots[number]] = reason
             (reading.folder / frame.file).unlink()
         else:
             frames.append(treated)
     return sorted(frames, key=lambda frame: frame.time), rejected
 
 
-def _store_frame(
-    reading: Reading, surveyed: _Surveyed, pick: Pick, decoded: av.VideoFrame, shape: Shape
-) -> Frame:
+def _pictures(
+    reading: Reading, surveyed: _Surveyed, numbers: Sequence[int], held: dict[int, _Picture]
+) -> Iterator[tuple[int, _Picture]]:
+    """The picked frames as pictures: those that were held, and the others, which are sought."""
+    for number in held.keys() - set(numbers):
+        held.pop(number).file.unlink()
+    yield from held.items()
+    missing = [number for number in numbers if number not in held]
+    fetched = fetch_frames(surveyed.path, surveyed.timeline, missing, reading.params.max_pixels)
+    for number, film, decoded in fetched:
+        yield number, _write_picture(reading, number, decoded, shape_of(film, decoded))
+
+
+def _write_picture(reading: Reading, number: int, decoded: av.VideoFrame, shape: Shape) -> _Picture:
     pixels = upright(rgb_of(decoded), shape)
     height, width = pixels.shape[:2]
+    file = reading.frames_folder / f"{number:08d}.png"
+    _, packed = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), _FAST_PNG)
+    data = packed.tobytes()
+    file.write_bytes(data)  # which, unlike OpenCV, says why it cannot
+    return _Picture(file, hashlib.sha256(data).hexdigest(), width, height, shape)
+
+
+def _frame_of(reading: Reading, surveyed: _Surveyed, pick: Pick, picture: _Picture) -> Frame:
+    """The frame, whose picture gets its name here: its shot was not known before."""
     time = round(float(surveyed.timeline.seconds[pick.number]), 4)
     name = f"{shot_id(surveyed.prefix, pick.shot)}-{round(time * 1000):08d}"
-    file = reading.frames_folder / f"{name}.png"
-    _, packed = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), _FAST_PNG)
-    file.write_bytes(packed.tobytes())  # which, unlike OpenCV, says why it cannot
+    file = picture.file.rename(picture.file.with_name(f"{name}.png"))
     return Frame(
         id=name,
         source=reading.source.name,
         file=f"{FRAMES}/{file.name}",
-        content=file_sha256(file),
-        width=width,
-        height=height,
-        crop=upright_box(surveyed.picture, surveyed.size, shape),
+        content=picture.content,
+        width=picture.width,
+        height=picture.height,
+        crop=upright_box(surveyed.picture, surveyed.size, picture.shape),
         shot=pick.shot,
         time=time,
         scene=surveyed.scene,

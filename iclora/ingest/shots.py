@@ -1,25 +1,29 @@
 """Where a film is cut: PySceneDetect's own detectors, fed by our one decoding pass.
 
-PySceneDetect decides; this module only decodes for it (``FilmStream`` is one of its video streams)
-so that the same pass can also measure what the rest of ingest wants to know. The cuts are those of
-``scenedetect.detect`` with its PyAV backend.
+PySceneDetect's detectors decide; this module decodes for them, so that the same pass can also
+measure what the rest of ingest wants to know, and hear of each cut while the film is still running.
+The cuts are those of ``scenedetect.detect`` with its PyAV backend.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import av
+import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
-from scenedetect import AdaptiveDetector, ContentDetector, HistogramDetector, SceneManager
+from scenedetect import AdaptiveDetector, ContentDetector, HistogramDetector
 from scenedetect.common import FrameTimecode, Timecode
 from scenedetect.detector import SceneDetector
-from scenedetect.video_stream import VideoStream
+from scenedetect.scene_manager import compute_downscale_factor
 
 from iclora.errors import BadConfig, MissingModel
 from iclora.ingest.film import Film, Pixels, open_film
@@ -30,8 +34,24 @@ USUAL_THRESHOLDS = {"adaptive": 3.5, "content": 27.0, "histogram": 0.2, "transne
 _MISSING = -(1 << 62)
 """Stands for a time stamp that is not there."""
 
-Watcher = Callable[[int, av.VideoFrame, Pixels], None]
-"""Is shown every decoded frame once: its number, the frame, and its pixels as BGR."""
+_AHEAD, _AHEAD_BYTES = 4, 64 << 20
+"""Frames decoded while another one is looked at, and what their pixels may take."""
+
+Decoded = tuple[av.VideoFrame, Pixels]
+"""A frame, and its pixels as BGR."""
+
+
+class Watcher(Protocol):
+    """Is shown every decoded frame of a film, and told of its cuts as soon as they are found."""
+
+    def look(self, number: int, frame: av.VideoFrame, pixels: Pixels) -> None:
+        """Is shown a frame and its pixels as BGR; each once, in order."""
+
+    def cut(self, number: int) -> None:
+        """Is told that a shot ended before this frame, which was shown a while ago.
+
+        The end of the film is told too. What is told is a good guess: the timeline decides.
+        """
 
 
 class Timeline(NamedTuple):
@@ -59,85 +79,18 @@ class Timeline(NamedTuple):
         return bool((np.diff(self.stamps) > 0).all() and (self.stamps > _MISSING).all())
 
 
-class FilmStream(VideoStream):
-    """A film as PySceneDetect reads one; shows every frame to a watcher on the way."""
+class _Reel:
+    """Writes down the times of a film's frames while they are decoded."""
 
-    BACKEND_NAME = "iclora"
-
-    def __init__(self, film: Film, watch: Watcher) -> None:
-        self._film = film
-        self._watch = watch
-        self._frames: Iterator[av.VideoFrame] = film.frames()
-        self._base = Fraction(film.stream.time_base or 1 / film.rate)
-        self._step = max(1, round(1 / (film.rate * self._base)))
+    def __init__(self, film: Film) -> None:
+        self._rate = film.rate
+        self.base = Fraction(film.stream.time_base or 1 / film.rate)
+        self._step = max(1, round(1 / (film.rate * self.base)))
         self.stamps: list[int] = []
         self.ticks: list[int] = []
         self.keys: list[bool] = []
 
-    @property
-    def path(self) -> str:
-        """Unused: the film is open already."""
-        return self._film.name
-
-    @property
-    def name(self) -> str:
-        """The file's name."""
-        return self._film.name
-
-    @property
-    def is_seekable(self) -> bool:
-        """One pass, no seeking."""
-        return False
-
-    @property
-    def frame_rate(self) -> Fraction:
-        """Frames a second."""
-        return self._film.rate
-
-    @property
-    def duration(self) -> FrameTimecode | None:
-        """Unknown until the end."""
-        return None
-
-    @property
-    def frame_size(self) -> tuple[int, int]:
-        """Width and height."""
-        return self._film.size
-
-    @property
-    def aspect_ratio(self) -> float:
-        """PySceneDetect's detectors do not look at it."""
-        return 1.0
-
-    @property
-    def position(self) -> FrameTimecode:
-        """The time of the frame read last."""
-        ticks = self.ticks[-1] if self.ticks else 0
-        return FrameTimecode(Timecode(pts=ticks, time_base=self._base), fps=self.frame_rate)
-
-    @property
-    def position_ms(self) -> float:
-        """The time of the frame read last, in milliseconds."""
-        return float(self.position.seconds * 1000.0)
-
-    @property
-    def frame_number(self) -> int:
-        """Frames read so far."""
-        return len(self.ticks)
-
-    def read(self, decode: bool = True) -> NDArray[Any] | bool:  # noqa: FBT001, FBT002 - theirs
-        """The next frame as BGR, or False at the end."""
-        frame = next(self._frames, None)
-        if frame is None:
-            return False
-        self._note(frame)
-        if not decode:
-            return True
-        pixels = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
-        self._watch(len(self.ticks) - 1, frame, pixels)
-        return pixels
-
-    def _note(self, frame: av.VideoFrame) -> None:
+    def note(self, frame: av.VideoFrame) -> None:
         """Writes down a frame's time; one that is missing or goes back follows the one before."""
         stamp = _MISSING if frame.pts is None else frame.pts
         if not self.ticks:
@@ -150,13 +103,14 @@ class FilmStream(VideoStream):
         self.ticks.append(tick)
         self.keys.append(bool(frame.key_frame))
 
-    def reset(self) -> None:
-        """Never asked for by ``SceneManager.detect_scenes``."""
-        raise AssertionError("a film is read once")
+    @property
+    def position(self) -> FrameTimecode:
+        """The time of the frame noted last, as PySceneDetect has it."""
+        return FrameTimecode(Timecode(pts=self.ticks[-1], time_base=self.base), fps=self._rate)
 
-    def seek(self, target: object) -> None:  # noqa: ARG002 - their signature
-        """Never asked for without a start time."""
-        raise AssertionError("a film is read once")
+    def number_at(self, time: float) -> int:
+        """The number of the frame whose time, in seconds, is nearest."""
+        return _nearest(self.ticks, time / float(self.base))
 
 
 def detector_of(params: ShotParams) -> SceneDetector:
@@ -205,36 +159,82 @@ def survey_film(film: Film, params: ShotParams, watch: Watcher) -> Timeline:
     Raises:
         Unreadable: not one frame could be decoded.
     """
-    stream = FilmStream(film, watch)
-    manager = SceneManager()
-    manager.add_detector(detector_of(params))
-    manager.detect_scenes(stream)
-    if not stream.ticks:
+    detector, reel = detector_of(params), _Reel(film)
+    shrink = compute_downscale_factor(max(film.size))
+    found: list[FrameTimecode] = []
+    shape: tuple[int, ...] = ()
+
+    def tell(cuts: list[FrameTimecode]) -> None:
+        found.extend(cuts)
+        for cut in cuts:
+            watch.cut(reel.number_at(float(cut.seconds)))
+
+    for number, (frame, pixels) in enumerate(_ahead(film)):
+        reel.note(frame)
+        watch.look(number, frame, pixels)
+        shape = shape or pixels.shape
+        if pixels.shape == shape:  # PySceneDetect, too, passes over what it cannot compare
+            tell(detector.process_frame(reel.position, _shrunk(pixels, shrink)))
+    if not reel.ticks:
         raise Unreadable("no_frames", f"not one frame of {film.name} can be decoded")
-    base = film.stream.time_base or 1 / film.rate
-    seconds = np.array(stream.ticks, np.float64) * float(base)
-    scenes = manager.get_scene_list(start_in_scene=True)
-    starts = sorted({_nearest(seconds, float(first.seconds)) for first, _ in scenes} | {0})
+    tell(detector.post_process(reel.position))
+    watch.cut(len(reel.ticks))
+    seconds = np.array(reel.ticks, np.float64) * float(reel.base)
+    starts = sorted({_nearest(seconds, float(cut.seconds)) for cut in found} | {0})
     ends = [*starts[1:], len(seconds)]
     return Timeline(
-        stamps=np.array(stream.stamps, np.int64),
+        stamps=np.array(reel.stamps, np.int64),
         seconds=seconds,
-        keys=np.array(stream.keys, np.bool_),
+        keys=np.array(reel.keys, np.bool_),
         rate=film.rate,
         shots=tuple(zip(starts, ends, strict=True)),
         claimed_seconds=film.claimed_seconds,
     )
 
 
-def _nearest(seconds: NDArray[np.float64], time: float) -> int:
+def _ahead(film: Film) -> Iterator[Decoded]:
+    """Every frame; the next ones are decoded by another thread while one is looked at."""
+    width, height = film.size
+    many = max(1, min(_AHEAD, _AHEAD_BYTES // (3 * width * height)))
+    frames = _as_bgr(film)
+    with ThreadPoolExecutor(1, "iclora-decode") as thread:
+        coming = deque(thread.submit(next, frames, None) for _ in range(many))
+        while (decoded := coming.popleft().result()) is not None:
+            coming.append(thread.submit(next, frames, None))
+            yield decoded
+
+
+def _as_bgr(film: Film) -> Iterator[Decoded]:
+    # One converter for all: to set one up takes longer than to convert a small frame.
+    converter = VideoReformatter()
+    for frame in film.frames():
+        yield frame, np.asarray(converter.reformat(frame, format="bgr24").to_ndarray(), np.uint8)
+
+
+def _shrunk(pixels: Pixels, factor: float) -> NDArray[np.uint8]:
+    """The picture that PySceneDetect would show its detectors."""
+    if factor <= 1:
+        return pixels
+    height, width = pixels.shape[:2]
+    size = (max(1, round(width / factor)), max(1, round(height / factor)))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _nearest(times: Sequence[float] | NDArray[np.float64], time: float) -> int:
     """The number of the frame whose time is nearest."""
-    after = bisect_left(seconds, time)
-    around = [number for number in (after - 1, after) if 0 <= number < len(seconds)]
-    return min(around, key=lambda number: abs(float(seconds[number]) - time))
+    after = bisect_left(times, time)
+    around = [number for number in (after - 1, after) if 0 <= number < len(times)]
+    return min(around, key=lambda number: abs(float(times[number]) - time))
 
 
-def _look_away(number: int, frame: av.VideoFrame, pixels: Pixels) -> None:
+class _Nobody:
     """Watches nothing."""
+
+    def look(self, number: int, frame: av.VideoFrame, pixels: Pixels) -> None:
+        """Nothing."""
+
+    def cut(self, number: int) -> None:
+        """Nothing."""
 
 
 def find_cuts(path: Path, params: ShotParams, max_pixels: int = 0) -> Cuts:
@@ -249,7 +249,7 @@ def find_cuts(path: Path, params: ShotParams, max_pixels: int = 0) -> Cuts:
         Unreadable: it is not a film, or not one frame can be decoded.
     """
     with open_film(path, max_pixels or IngestParams().max_pixels) as film:
-        timeline = survey_film(film, params, _look_away)
+        timeline = survey_film(film, params, _Nobody())
     cuts = [first for first, _ in timeline.shots[1:]]
     return Cuts(
         fps=round(float(timeline.rate), 4),

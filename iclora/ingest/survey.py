@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from iclora.ingest.bars import BarGauge
 from iclora.ingest.film import Pixels
 from iclora.ingest.frames import UNMEASURED, sharpness_of
+from iclora.ingest.held import HELD_BYTES, Held, Keep
 from iclora.ingest.marks import find_marks
 from iclora.ingest.subtitles import Line, SubtitleGauge
 from schemas.base import Box
@@ -27,11 +28,16 @@ _SAMPLE_SIDE = 960
 class Survey:
     """Watches every decoded frame of a film once.
 
+    Args:
+        rate: frames a second.
+        params: what is looked for.
+        keep: is given frames that shots keep while the film is decoded, where that can be.
+
     Attributes:
         size: width and height of the frames that count; frames of another size are passed over.
     """
 
-    def __init__(self, rate: float, params: IngestParams) -> None:
+    def __init__(self, rate: float, params: IngestParams, keep: Keep | None = None) -> None:
         shortest = rate * params.shots.min_seconds
         self._stride = max(1, round(shortest / (params.candidates + 1)))
         self._sample = max(1, round(rate / _SAMPLES_A_SECOND))
@@ -40,9 +46,10 @@ class Survey:
         self._subtitles = SubtitleGauge() if params.subtitles != "ignore" else None
         self._small: dict[int, Pixels] | None = {} if params.watermark != "ignore" else None
         self._small_stride = self._sample
+        self._held = Held(params, keep, HELD_BYTES) if keep else None
         self.size = (0, 0)
 
-    def __call__(self, number: int, _frame: av.VideoFrame, pixels: Pixels) -> None:
+    def look(self, number: int, frame: av.VideoFrame, pixels: Pixels) -> None:
         """Looks at one frame (BGR)."""
         height, width = pixels.shape[:2]
         if not number:
@@ -55,10 +62,17 @@ class Survey:
             return
         grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8)
         self._sharpness[number] = sharpness_of(grey)
+        if self._held:
+            self._held.hold(number, frame)
         if sampled:
-            self._look(number, grey)
+            self._sample_of(number, grey)
 
-    def _look(self, number: int, grey: Pixels) -> None:
+    def cut(self, number: int) -> None:
+        """A shot ended before this frame."""
+        if self._held:
+            self._held.end_shot(number, self._sharpness)
+
+    def _sample_of(self, number: int, grey: Pixels) -> None:
         if self._bars:
             self._bars.look(grey)
         if self._subtitles:

@@ -16,6 +16,13 @@ from iclora.ingest.film import Shape, upright, upright_box
 from iclora.ingest.frames import pick_frames, sharpness_of, well_spaced
 
 
+@pytest.fixture(params=["held", "sought"])
+def either_way(request, monkeypatch):
+    """Frames are taken while the film is decoded, and afterwards by seeking."""
+    if request.param == "sought":
+        monkeypatch.setattr("iclora.ingest.survey.HELD_BYTES", 0)
+
+
 def closeness(path, picture):
     """Mean absolute difference between a stored frame and what was encoded."""
     stored = np.asarray(Image.open(path).convert("RGB")).astype(int)
@@ -23,6 +30,7 @@ def closeness(path, picture):
     return np.abs(stored - picture).mean()
 
 
+@pytest.mark.usefixtures("either_way")
 def test_each_shot_gives_one_frame_with_its_provenance(
     ingest, write_film, shots, texture, frames_folder
 ):
@@ -36,6 +44,7 @@ def test_each_shot_gives_one_frame_with_its_provenance(
         assert frame.id.startswith(f"{found.source.content}-{frame.shot:05d}-")
 
 
+@pytest.mark.usefixtures("either_way")
 def test_the_sharpest_candidate_is_kept_and_not_the_middle_one(ingest, write_film, texture):
     sharp = texture(1)
     blurred = cv2.GaussianBlur(sharp, (0, 0), 4)
@@ -45,6 +54,7 @@ def test_the_sharpest_candidate_is_kept_and_not_the_middle_one(ingest, write_fil
     assert 9 <= round(found.frames[0].time * 24) < 15
 
 
+@pytest.mark.usefixtures("either_way")
 def test_several_frames_a_shot_come_from_its_parts(ingest, write_film, shots):
     found = ingest(write_film(shots(2, 30)), "ingest.frames_per_shot=3")
     assert [frame.shot for frame in found.frames] == [0, 0, 0, 1, 1, 1]
@@ -52,6 +62,7 @@ def test_several_frames_a_shot_come_from_its_parts(ingest, write_film, shots):
     assert found.seen == 2
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("rotation", [90, 180, -90])
 def test_a_turned_film_is_stored_upright(ingest, write_film, texture, frames_folder, rotation):
     upright_picture = texture(5, 96, 160) if rotation % 180 else texture(5)
@@ -72,6 +83,7 @@ def test_pixels_become_square_and_none_are_lost(ingest, write_film, shots, aspec
     assert (found.frames[0].width, found.frames[0].height) == size
 
 
+@pytest.mark.usefixtures("either_way")
 def test_frames_of_a_late_uneven_film_are_the_right_ones(
     ingest, write_film, shots, texture, frames_folder
 ):
@@ -83,6 +95,7 @@ def test_frames_of_a_late_uneven_film_are_the_right_ones(
     assert found.frames[0].time < 0.8
 
 
+@pytest.mark.usefixtures("either_way")
 def test_frames_without_time_stamps_are_found_by_counting(
     ingest, write_film, shots, texture, frames_folder
 ):
