@@ -8,6 +8,7 @@ from prefect import flow, unmapped
 
 from schemas.dataset import DatasetRef
 from tasks import build, names, report
+from tasks.parcels import unpack
 from tasks.watch_build import watch_build
 
 
@@ -37,18 +38,19 @@ def build_dataset(
     job = build.plan_build(sources, preset, name, store, overrides, review)
     setup, setups, many = job.setup, job.setups(), len(job.sources)
     with watch_build(job) as see:
-        ingested = see(build.ingest_source.map(list(job.sources), setup=setups))
+        ingested = see(build.ingest_sources.map(list(job.parcels), setup=setups))
         scored = see(build.score_frames.map(ingested, setup=setups))
         early = build.caption_ahead.map(ingested, scored, setup=setups, sources=many)
-        bounds = build.calibrate(scored.result(), setup)
+        frames, good = unpack(ingested.result()), unpack(scored.result())
+        bounds = build.calibrate(good, setup)
         formed = see(build.form_sets.map(scored, bounds=unmapped(bounds), setup=setups))
-        chosen = see.whole(build.choose_sets(formed.result(), setup))
+        chosen = see.whole(build.choose_sets(unpack(formed.result()), setup))
         stitched = see(build.stitch_sets.map(ingested, chosen=unmapped(chosen), setup=setups))
         early.wait()
         captioned = see(build.caption_sets.map(stitched, setup=setups))
-        made = [parts.result() for parts in (ingested, scored, formed, stitched, captioned)]
-        dataset = build.publish_dataset(build.gather(*made), chosen, job)
-    report.show_dataset(dataset, scored.result(), bounds, job)
+        made = [unpack(parts.result()) for parts in (formed, stitched, captioned)]
+        dataset = build.publish_dataset(build.gather(frames, good, *made), chosen, job)
+    report.show_dataset(dataset, good, bounds, job)
     return dataset
 
 

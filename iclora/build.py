@@ -12,7 +12,6 @@ done is decided by the stages themselves; running this again is how a build resu
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from typing import NamedTuple, TypeVar
 
 from iclora.ahead import stitch_ahead
 from iclora.captions import caption_source, was_let_down
+from iclora.cores import cores
 from iclora.ingest import ingest_source, resolve_sources
 from iclora.panels import stitch_source
 from iclora.shards.publish import check_name, publish_dataset
@@ -160,7 +160,7 @@ def _finish_all(
 
 
 def _workers(sources: int) -> int:
-    return max(1, min(sources, os.cpu_count() or 1, MAX_THREADS))
+    return max(1, min(sources, cores(), MAX_THREADS))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Nothing here computes; nothing here imports more than pydantic and the standard 
 Glossary (one word per thing; the same words in code, files, messages and docs):
 
 * source: one thing to ingest: a film, a folder of frames, an archive, a dataset, caption folder
+* parcel: consecutive small sources that share the task runs of a build
 * shot: contiguous frames between two cuts of a source
 * frame: one picture kept from a shot, with its provenance
 * scene: a run of neighbouring shots that belong together

@@ -1,4 +1,4 @@
-"""The stages of a build, as Prefect runs them: one task a source and stage.
+"""The stages of a build, as Prefect runs them: a task run a stage and parcel of sources.
 
 A task enters its room of the library when it runs: who only starts, serves or schedules a flow
 does not wait for decoders and arrays to be imported.
@@ -16,12 +16,12 @@ from iclora.stages import result_of
 from iclora.store import Store
 from iclora.watch import Quiet, Watch
 from schemas.dataset import DatasetRef
-from schemas.job import BuildJob, BuildSetup
+from schemas.job import BuildJob, BuildSetup, Parcel
 from schemas.sift import BandParams
-from schemas.source import Source
 from schemas.stage import Scored, SourceStages, StageRef
 from tasks import places
-from tasks.names import stage_task
+from tasks.names import at_a_time, stage_task
+from tasks.parcels import each, into_parcels
 from tasks.secrets import load_secrets, load_secrets_once
 
 
@@ -36,6 +36,7 @@ def plan_build(
 ) -> BuildJob:
     """Resolves the settings and the sources; without sources, renders the demo's films."""
     from iclora.ingest import resolve_sources
+    from iclora.ingest.fetch import size_at
     from iclora.miniature.demo import render_demo
     from iclora.shards.publish import check_name
     from iclora.shards.review import read_review
@@ -50,39 +51,47 @@ def plan_build(
     )
     return BuildJob(
         setup=BuildSetup(store=place.url, name=name, config=config),
-        sources=found,
+        parcels=into_parcels(found, [size_at(source.url) for source in found], at_a_time()),
         refused=refused,
         review=choices,
         latest=places.read_line(place, f"datasets/{name}/{LATEST}"),
     )
 
 
-@stage_task(name="ingest", task_run_name="ingest {setup.source}")
-def ingest_source(source: Source, setup: BuildSetup) -> StageRef:
-    """Cuts one source into shots and frames."""
-    from iclora import ingest
+@stage_task(name="ingest", task_run_name="ingest {setup.title}")
+def ingest_sources(parcel: Parcel, setup: BuildSetup) -> list[StageRef]:
+    """Cuts each source of a parcel into shots and frames."""
+    from iclora.ingest import ingest_source
 
-    return ingest.ingest_source(_store(setup), source, setup.config)
+    store = _store(setup)
+    return each(setup.parcel, lambda s: ingest_source(store, s, setup.config), parcel.sources)
 
 
-@stage_task(name="score frames", task_run_name="score frames of {setup.source}")
-def score_frames(ingested: StageRef, setup: BuildSetup) -> StageRef:
-    """Measures the quality and the CLIP embeddings of one source's frames."""
+@stage_task(name="score frames", task_run_name="score frames of {setup.title}")
+def score_frames(ingested: Sequence[StageRef], setup: BuildSetup) -> list[StageRef]:
+    """Measures the quality and the CLIP embeddings of each source's frames."""
     from iclora import sift
 
-    return sift.score_frames(_store(setup), ingested, setup.config)
+    store = _store(setup)
+    return each(setup.parcel, lambda ref: sift.score_frames(store, ref, setup.config), ingested)
 
 
-@stage_task(name="caption ahead", task_run_name="caption ahead {setup.source}", tags=["captioner"])
-def caption_ahead(ingested: StageRef, scored: StageRef, setup: BuildSetup, sources: int) -> None:
-    """Captions the sets of one source that will most likely be chosen, while others are read."""
+@stage_task(name="caption ahead", task_run_name="caption ahead {setup.title}", tags=["captioner"])
+def caption_ahead(
+    ingested: Sequence[StageRef], scored: Sequence[StageRef], setup: BuildSetup, sources: int
+) -> None:
+    """Captions the sets of each source that will most likely be chosen, while others are read."""
     from iclora.ahead import stitch_ahead
     from iclora.captions import caption_source
 
     store = _store(setup)
-    stitched = stitch_ahead(store, ingested, scored, setup.config, sources)
-    if stitched is not None:
-        caption_source(store, stitched, setup.config)
+
+    def caption(read: tuple[StageRef, StageRef]) -> None:
+        stitched = stitch_ahead(store, *read, setup.config, sources)
+        if stitched is not None:
+            caption_source(store, stitched, setup.config)
+
+    each(setup.parcel, caption, zip(ingested, scored, strict=True))
 
 
 @stage_task(name="calibrate", task_run_name="calibrate")
@@ -96,12 +105,13 @@ def calibrate(scored: Sequence[StageRef], setup: BuildSetup) -> BandParams:
     return sift.calibrate(store, scored, setup.config)
 
 
-@stage_task(name="form sets", task_run_name="form sets of {setup.source}")
-def form_sets(scored: StageRef, bounds: BandParams, setup: BuildSetup) -> StageRef:
-    """Groups one source's frames into sets."""
+@stage_task(name="form sets", task_run_name="form sets of {setup.title}")
+def form_sets(scored: Sequence[StageRef], bounds: BandParams, setup: BuildSetup) -> list[StageRef]:
+    """Groups each source's frames into sets."""
     from iclora import sift
 
-    return sift.form_sets(_store(setup), scored, bounds, setup.config)
+    store = _store(setup)
+    return each(setup.parcel, lambda ref: sift.form_sets(store, ref, bounds, setup.config), scored)
 
 
 @stage_task(name="choose sets", task_run_name="choose sets")
@@ -112,20 +122,24 @@ def choose_sets(formed: Sequence[StageRef], setup: BuildSetup) -> StageRef:
     return sift.choose_sets(Store(setup.store), formed, setup.config)
 
 
-@stage_task(name="stitch", task_run_name="stitch {setup.source}")
-def stitch_sets(ingested: StageRef, chosen: StageRef, setup: BuildSetup) -> StageRef:
-    """Stitches one source's chosen sets."""
-    from iclora import panels
+@stage_task(name="stitch", task_run_name="stitch {setup.title}")
+def stitch_sets(
+    ingested: Sequence[StageRef], chosen: StageRef, setup: BuildSetup
+) -> list[StageRef]:
+    """Stitches each source's chosen sets."""
+    from iclora.panels import stitch_source
 
-    return panels.stitch_source(_store(setup), ingested, chosen, setup.config)
+    store = _store(setup)
+    return each(setup.parcel, lambda ref: stitch_source(store, ref, chosen, setup.config), ingested)
 
 
-@stage_task(name="caption", task_run_name="caption {setup.source}", tags=["captioner"])
-def caption_sets(stitched: StageRef, setup: BuildSetup) -> StageRef:
-    """Captions one source's canvases."""
-    from iclora import captions
+@stage_task(name="caption", task_run_name="caption {setup.title}", tags=["captioner"])
+def caption_sets(stitched: Sequence[StageRef], setup: BuildSetup) -> list[StageRef]:
+    """Captions each source's canvases."""
+    from iclora.captions import caption_source
 
-    return captions.caption_source(_store(setup), stitched, setup.config)
+    store = _store(setup)
+    return each(setup.parcel, lambda ref: caption_source(store, ref, setup.config), stitched)
 
 
 @stage_task(name="gather", task_run_name="gather")

@@ -18,6 +18,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from iclora.cores import cores
 from iclora.errors import BadConfig, BuildStopped, UserError
 from tasks.child import ChildTimeout
 
@@ -77,24 +78,40 @@ def run_name() -> str:
 def runner() -> Any:
     """Where the sources of a build are worked on: threads of this machine, or a Ray cluster.
 
-    Either way one task is one source and stage, so what is lost with a machine is the stage of
-    the sources that it had in work.
+    Either way one task is a stage of one source or of a parcel of small ones, so what is lost with
+    a machine is the stage of the sources that it had in work.
 
     Typed Any because ``flow`` asks for a runner of every kind of future, which none is.
 
     Raises:
         BadConfig: the setting means nothing, or Ray is asked for and not installed.
     """
-    chosen = os.environ.get(RUNNER, "").strip() or "threads"
+    chosen = _chosen()
     if chosen == "threads":
         # Decoding, CLIP and encoding release the interpreter's lock.
-        return ThreadPoolTaskRunner(max_workers=os.cpu_count() or 1)
+        return ThreadPoolTaskRunner(max_workers=cores())
     if chosen == "ray" or ":" in chosen:
         return _ray("" if chosen == "ray" else chosen)
     raise BadConfig(
         f"{RUNNER}={chosen} means nothing: use threads, ray or the address of a Ray cluster "
         "such as head:6379"
     )
+
+
+def at_a_time() -> int:
+    """How many task runs of a build go on at a time: a core each, of this machine or of all Ray's.
+
+    Ray is asked in a flow, which has started it or joined it; nodes that come later do not count.
+    """
+    if _chosen() == "threads":
+        return cores()
+    import ray  # pyright: ignore[reportMissingImports] - the extra `ray`
+
+    return max(1, int(ray.cluster_resources().get("CPU", 0)))
+
+
+def _chosen() -> str:
+    return os.environ.get(RUNNER, "").strip() or "threads"
 
 
 def _ray(address: str) -> Any:

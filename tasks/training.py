@@ -12,6 +12,7 @@ import shlex
 import sys
 from typing import Any
 
+from iclora.cores import cores
 from iclora.presets import load_config
 from iclora.store import Store, write_whole
 from schemas.adapter import AdapterRef
@@ -69,7 +70,7 @@ def launcher() -> list[str]:
     if given := os.environ.get(LAUNCH):
         return [*start, *shlex.split(given), "-m"]
     gpus = len(devices.gpus())
-    threads = os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // (gpus or 1))
+    threads = os.environ.get("OMP_NUM_THREADS") or max(1, cores() // (gpus or 1))
     start += ["--num_processes", str(gpus or 1), "--num_machines", "1"]
     start += ["--num_cpu_threads_per_process", str(threads)]
     start += ["--mixed_precision", "no", "--dynamo_backend", "no"]  # the configuration's to say

@@ -22,14 +22,14 @@ from iclora.shards.ledger import STAGES, add_up
 from iclora.stages import result_of
 from iclora.store import Store
 from iclora.watch import RESULTS
-from schemas.job import BuildJob
+from schemas.job import BuildJob, Parcel
 from schemas.stage import StageRef
 from schemas.verdict import Tally, Verdict, add_tallies
 from tasks.devices import gpu_hours
 from tasks.live import Live, updating
 from tasks.names import run_name
 
-Futures = TypeVar("Futures", bound=Sequence[PrefectFuture[StageRef]])
+Futures = TypeVar("Futures", bound=Sequence[PrefectFuture[list[StageRef]]])
 
 MAPPED = ("ingest", "quality", "sets", "stitch", "caption")
 """The stages that have a part per source."""
@@ -75,9 +75,12 @@ class BuildWatch:
         self._note("sources", "given", job.refused, len(job.refused))
 
     def __call__(self, futures: Futures) -> Futures:
-        """Watches a stage's parts, one a source; returns them."""
-        for source, future in zip(self._job.sources, futures, strict=True):
-            future.add_done_callback(partial(self._end, source.name))
+        """Watches a stage's task runs, one a parcel; returns them.
+
+        Parts are of sources, and are heard of when their parcel ends.
+        """
+        for parcel, future in zip(self._job.parcels, futures, strict=True):
+            future.add_done_callback(partial(self._end, parcel))
         return futures
 
     def whole(self, ref: StageRef) -> StageRef:
@@ -86,11 +89,12 @@ class BuildWatch:
         self._ended += 1
         return ref
 
-    def _end(self, source: str, future: PrefectFuture[StageRef]) -> None:
+    def _end(self, parcel: Parcel, future: PrefectFuture[list[StageRef]]) -> None:
         result: Any = future.result(raise_on_failure=False)
-        if isinstance(result, StageRef):  # and not the error that it failed with
-            self._heard.append((source, result))
-        self._ended += 1
+        if isinstance(result, list):  # and not the error that it failed with
+            names = [source.name for source in parcel.sources]
+            self._heard.extend(zip(names, result, strict=True))
+        self._ended += len(parcel.sources)
 
     def show(self) -> None:
         """Brings the artifacts up to date."""

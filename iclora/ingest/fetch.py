@@ -66,6 +66,19 @@ def is_folder(location: str) -> bool:
         raise BadInput(f"{location} cannot be read: {error}") from error
 
 
+def size_at(location: str) -> int | None:
+    """The bytes of a local file or folder; None of anything else, which would have to be asked."""
+    if is_url(location):
+        return None
+    place = Path(location)
+    try:
+        if place.is_dir():
+            return sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+        return place.stat().st_size
+    except OSError:  # a hub id, a pattern of shards, or gone since
+        return None
+
+
 def files_at(folder: str) -> list[str]:
     """The files below a folder, relative to it, in natural order; junk left out.
 

@@ -5,7 +5,6 @@ Only some pictures are looked at, spread over the folder: what stays put shows i
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from iclora.cores import cores
 from iclora.ingest.bars import BarGauge
 from iclora.ingest.film import Pixels
 from iclora.ingest.found import Found, Reading
@@ -85,7 +85,7 @@ def marks_on(reading: Reading, frames: Sequence[Frame]) -> tuple[Mark, ...]:
     shrink = 1
     while largest > _MARK_PIXELS * shrink * shrink:
         shrink *= 2
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         found = find_marks(list(pool.map(partial(_grey, reading, shrink=shrink), looked_at)))
     return tuple(
         mark._replace(

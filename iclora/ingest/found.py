@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,12 +55,11 @@ class Reading:
         self.times[item] += 1
         return item if self.times[item] == 1 else f"{item}-{self.times[item]}"
 
-    @property
+    @cached_property
     def frames_folder(self) -> Path:
-        """Where pictures are put."""
+        """Where pictures are put; there from the first time it is asked for."""
         folder = self.folder / FRAMES
-        if not folder.is_dir():
-            folder.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
         return folder
 
     def kept(self, item: str) -> Verdict:

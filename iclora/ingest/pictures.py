@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
+from iclora.cores import cores
 from iclora.ingest.fetch import known_sha256
 from iclora.ingest.found import FRAMES, Found, Reading, Unreadable
 from iclora.store import file_sha256
@@ -205,7 +206,7 @@ def read_pictures(reading: Reading, files: Iterable[tuple[str, str, Path]]) -> F
     Returns:
         Frames in order, and one verdict a picture; a picture that was there before is rejected.
     """
-    threads = os.cpu_count() or 1 if isinstance(files, Sequence) else 1
+    threads = cores() if isinstance(files, Sequence) else 1
     at_once = _AT_ONCE if threads > 1 else 1
     waiting = iter(files)
     frames: list[Frame] = []

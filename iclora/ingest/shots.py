@@ -169,7 +169,7 @@ def survey_film(film: Film, params: ShotParams, watch: Watcher) -> Timeline:
         for cut in cuts:
             watch.cut(reel.number_at(float(cut.seconds)))
 
-    for number, (frame, pixels) in enumerate(_ahead(film)):
+    for number, (frame, pixels) in enumerate(decoded_ahead(film)):
         reel.note(frame)
         watch.look(number, frame, pixels)
         shape = shape or pixels.shape
@@ -192,7 +192,7 @@ def survey_film(film: Film, params: ShotParams, watch: Watcher) -> Timeline:
     )
 
 
-def _ahead(film: Film) -> Iterator[Decoded]:
+def decoded_ahead(film: Film) -> Iterator[Decoded]:
     """Every frame; the next ones are decoded by another thread while one is looked at."""
     width, height = film.size
     many = max(1, min(_AHEAD, _AHEAD_BYTES // (3 * width * height)))

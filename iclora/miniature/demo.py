@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+from iclora.cores import cores
 from iclora.miniature.film import render_film
 from iclora.store import write_whole
 
@@ -27,8 +27,8 @@ def render_demo(folder: Path) -> Path:
         The folder.
     """
     missing = [seed for seed in range(FILMS) if not film_of(folder, seed).exists()]
-    cores = os.cpu_count() or 1
-    parts = [part for n in range(cores) if (part := missing[n::cores])]
+    many = cores()
+    parts = [part for n in range(many) if (part := missing[n::many])]
     command = [sys.executable, "-m", "iclora.miniature.demo", str(folder)]
     running = [subprocess.Popen([*command, *map(str, part)]) for part in parts[1:]]
     for seed in parts[0] if parts else ():

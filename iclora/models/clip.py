@@ -8,7 +8,6 @@ each other. float32 throughout.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from iclora.cores import cores
 from iclora.errors import BadConfig, MissingModel
 from iclora.models.locate import MINIATURE, file_digest, locate
 
@@ -94,7 +94,7 @@ class ClipEncoder:
         batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
         if not batches:
             return np.zeros((0, self._width()), np.float32)
-        workers = 1 if self._device == "cuda" else min(len(batches), os.cpu_count() or 1)
+        workers = 1 if self._device == "cuda" else min(len(batches), cores())
         with ThreadPoolExecutor(workers, initializer=_one_thread) as pool:
             return np.concatenate(list(pool.map(_unit, batches, repeat(embed))))
 

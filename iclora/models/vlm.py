@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 import queue
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from iclora.cores import cores
 from iclora.errors import BadConfig
 from iclora.models.locate import MINIATURE, Located, locate
 from iclora.models.usage import note
@@ -81,7 +81,7 @@ class VisionLanguageModel:
         except (OSError, ValueError, KeyError) as error:  # what transformers raises at the edge
             raise BadConfig(f"{name} is not a vision-language model: {error}") from error
         model = model.eval().requires_grad_(requires_grad=False).to(self._device)
-        self._copies = 1 if self._device == "cuda" else os.cpu_count() or 1
+        self._copies = 1 if self._device == "cuda" else cores()
         self._models: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(self._copies):
             self._models.put(_replica(model))

@@ -6,7 +6,6 @@ threshold costs no decoding and no CLIP, and a killed build keeps every finished
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from iclora.cores import cores
 from iclora.models.clip import ClipEncoder, clip_label, load_clip
 from iclora.sift.phash import perceptual_hash
 from iclora.sift.picture import Look, UnreadableError, look_at
@@ -108,7 +108,7 @@ def _measure_batch(
         scores = measure(look, frame) | check(tools.checks, look)
         return _Reading(frame, look, scores, perceptual_hash(look.luma))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         results = list(pool.map(read, batch, paths))
     found = [result for result in results if isinstance(result, _Reading)]
     np.save(folder / _EMBEDDINGS, tools.clip.images([one.look.picture for one in found]))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
+import av
+import numpy as np
 import pytest
 import scenedetect
 
 from iclora.errors import BadInput, MissingModel
 from iclora.ingest import find_cuts
+from iclora.ingest.shots import decoded_ahead
 from schemas.ingest import ShotParams
 
 USUAL = ShotParams()
@@ -99,3 +103,22 @@ def test_what_is_no_film_is_a_user_error(tmp_path):
     path.write_text("not a film\n" * 100)
     with pytest.raises(BadInput, match="notes.mp4"):
         find_cuts(path, USUAL)
+
+
+@pytest.mark.parametrize(
+    ("size", "ahead"),
+    [((1920, 1080), 4), ((2048, 2730), 4), ((2048, 2731), 3), ((4096, 5461), 1), ((9000, 9000), 1)],
+)
+def test_few_large_frames_are_decoded_ahead(size, ahead):
+    """64 MiB of pixels at most, but always one frame."""
+    made: list[int] = []
+
+    def frames():
+        while True:
+            made.append(len(made))
+            yield av.VideoFrame.from_ndarray(np.zeros((48, 32), np.uint8), "yuv420p")
+
+    stream = decoded_ahead(SimpleNamespace(size=size, frames=frames))
+    next(stream)
+    stream.close()  # waits for what was begun
+    assert len(made) == ahead + 1
