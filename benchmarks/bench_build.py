@@ -321,6 +321,8 @@ def main() -> None:
         # Last: a child's peak begins at its parent's, which holds this model once.
         large = SETTINGS | {"sift.clip": released_clip(Path(folder, "clip"))}
         show_cpu(f", {CLIP}", f"{folder}/large", films[:LARGE], large)
+        if given:
+            show_cpu(f" that were given, {CLIP}", f"{folder}/large-given", given, large)
 
 
 if __name__ == "__main__":
