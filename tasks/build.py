@@ -51,7 +51,9 @@ def plan_build(
     )
     return BuildJob(
         setup=BuildSetup(store=place.url, name=name, config=config),
-        parcels=into_parcels(found, [size_at(source.url) for source in found], at_a_time()),
+        parcels=into_parcels(
+            found, [size_at(source.url, place.work) for source in found], at_a_time()
+        ),
         refused=refused,
         review=choices,
         latest=places.read_line(place, f"datasets/{name}/{LATEST}"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -20,7 +22,12 @@ from iclora.ingest.found import Unreadable
 from iclora.store import file_sha256, whole
 from schemas.base import DIGEST_LENGTH
 
+log = logging.getLogger(__name__)
+
 _MAX_SMALL = 1 << 20
+
+_COPYING: dict[Path, Lock] = {}
+"""A lock a copy."""
 
 
 def default_work() -> Path:
@@ -66,16 +73,22 @@ def is_folder(location: str) -> bool:
         raise BadInput(f"{location} cannot be read: {error}") from error
 
 
-def size_at(location: str) -> int | None:
-    """The bytes of a local file or folder; None of anything else, which would have to be asked."""
-    if is_url(location):
+def size_at(location: str, work: Path) -> int | None:
+    """The bytes of a file or folder, if it is here or was copied; else None.
+
+    Args:
+        location: of a resolved source.
+        work: where remote sources were copied.
+    """
+    try:
+        place = local_copy(location, work)
+    except BadInput:  # a pattern of shards, or gone since
         return None
-    place = Path(location)
     try:
         if place.is_dir():
             return sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
         return place.stat().st_size
-    except OSError:  # a hub id, a pattern of shards, or gone since
+    except OSError:  # a hub id, or gone since
         return None
 
 
@@ -110,12 +123,19 @@ def read_small(location: str) -> bytes | None:
     return data
 
 
+def _copying(place: Path) -> Lock:
+    """Held while a copy is made, so that a folder that is two sources is copied once."""
+    return _COPYING.setdefault(place, Lock())
+
+
 def _copy_file(fs: fsspec.AbstractFileSystem, path: str, work: Path) -> Path:
     name = path.rsplit("/", 1)[-1]
     copy = work / "fetched" / _tag([f"{path} {fs.ukey(path)}"]) / name
-    if not copy.exists():
-        with whole(copy) as scratch:
-            fs.get_file(path, str(scratch))
+    with _copying(copy):
+        if not copy.exists():
+            with whole(copy) as scratch:
+                fs.get_file(path, str(scratch))
+            log.info("%s copied, %.1f MB", name, copy.stat().st_size / 1e6)
     return copy
 
 
@@ -123,9 +143,9 @@ def _copy_folder(fs: fsspec.AbstractFileSystem, path: str, work: Path) -> Path:
     files = sorted(str(file) for file in fs.find(path) if not _is_source_itself(str(file)))
     tag = _tag(f"{file} {fs.ukey(file)}" for file in files)
     place = work / "fetched" / tag / path.rsplit("/", 1)[-1]
-    if place.exists():
-        return place
-    with with_room(work):
+    with _copying(place), with_room(work):
+        if place.exists():
+            return place
         place.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=place.parent))
         try:
@@ -136,6 +156,7 @@ def _copy_folder(fs: fsspec.AbstractFileSystem, path: str, work: Path) -> Path:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 fs.get_file(file, str(target))
             scratch.rename(place)
+            log.info("%s copied, %d files", place.name, len(files))
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return place

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +38,10 @@ from schemas.source import Licence, Source, SourceKind
 from schemas.verdict import Outcome, Verdict
 
 log = logging.getLogger(__name__)
+
+AT_ONCE = 8
+"""Sources copied and digested at a time: a bucket gives one file after another slowly, eight beside
+each other fast."""
 
 
 class Candidate(NamedTuple):
@@ -72,32 +78,57 @@ def resolve_sources(
         BadInput: a location is not there, or there is nothing in any of them.
     """
     work = work or default_work()
+    candidates = [one for location in locations for one in _candidates(location)]
     sources: list[Source] = []
     verdicts: list[Verdict] = []
     contents: dict[tuple[str, str], str] = {}
-    for location in locations:
-        for candidate in _candidates(location):
-            source, verdict = _judge(candidate, params, contents, work)
-            verdicts.append(_with_own_id(verdict, verdicts))
-            if source is not None:
-                sources.append(source)
+    for candidate, looked in zip(candidates, _look_at_all(candidates, params, work), strict=True):
+        source, verdict = _judge(candidate, looked, contents)
+        verdicts.append(_with_own_id(verdict, verdicts))
+        if source is not None:
+            sources.append(source)
     if not verdicts:
         raise BadInput(f"there is no film, picture or archive in {', '.join(locations)}")
     return tuple(sources), tuple(verdicts)
 
 
-def _judge(
-    candidate: Candidate, params: IngestParams, contents: dict[tuple[str, str], str], work: Path
-) -> tuple[Source | None, Verdict]:
-    """Digests one candidate and decides whether it may be ingested."""
+class _Looked(NamedTuple):
+    """A candidate's rights and the digest of its content."""
+
+    rights: Licence
+    content: str
+
+
+def _look_at_all(
+    candidates: Sequence[Candidate], params: IngestParams, work: Path
+) -> Iterator[_Looked | Verdict]:
+    """Copies and digests candidates, some at a time; in order, and none after an error."""
+    pool = ThreadPoolExecutor(AT_ONCE, "iclora-sources")
+    try:
+        yield from pool.map(partial(_look_at, params=params, work=work), candidates)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _look_at(candidate: Candidate, params: IngestParams, work: Path) -> _Looked | Verdict:
+    """Digests one candidate, or says why it may or can not be ingested."""
     try:
         rights = _rights_of(candidate)
         if is_reserved(rights, params):  # before anything of it is copied or read
             detail = f"reserved by {', '.join(rights.opt_out)}; ingest.allow_opt_out overrides"
-            return None, _verdict(candidate.name, "rejected", "opt_out", detail)
-        content = _content_of(candidate, work)
+            return _verdict(candidate.name, "rejected", "opt_out", detail)
+        return _Looked(rights, _content_of(candidate, work))
     except Unreadable as why:
-        return None, _verdict(candidate.name, "failed", why.reason, str(why))
+        return _verdict(candidate.name, "failed", why.reason, str(why))
+
+
+def _judge(
+    candidate: Candidate, looked: _Looked | Verdict, contents: dict[tuple[str, str], str]
+) -> tuple[Source | None, Verdict]:
+    """Makes a source of a candidate, unless it is the same as an earlier one."""
+    if isinstance(looked, Verdict):
+        return None, looked
+    rights, content = looked
     name = f"{candidate.name}@{content}"
     if (candidate.kind, content) in contents:
         detail = f"the same as {contents[candidate.kind, content]}"

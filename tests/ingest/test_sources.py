@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
+from threading import Barrier, Event
 
 import fsspec
 import pytest
@@ -14,6 +16,7 @@ from PIL import Image
 from iclora.errors import BadInput
 from iclora.ingest import names, resolve_sources
 from iclora.ingest.found import Unreadable
+from iclora.ingest.locate import AT_ONCE
 from iclora.ingest.sidecar import parse_sidecar
 from schemas.ingest import IngestParams
 from schemas.source import OPT_OUTS
@@ -117,6 +120,70 @@ def test_urls_are_copied_once(tmp_path, write_film, shots):
     before = copies[0].stat()
     resolve("memory://bucket/films", work=work)
     assert [copy.stat().st_ino for copy in work.rglob("a.mp4")] == [before.st_ino]
+
+
+def remote(folder, monkeypatch, get_file):
+    """The files of a folder as ``memory://bucket/<folder>``, which are fetched by ``get_file``."""
+    memory = fsspec.filesystem("memory")
+    for file in folder.rglob("*.*"):
+        memory.pipe_file(f"/bucket/{folder.name}/{file.relative_to(folder)}", file.read_bytes())
+    real = type(memory).get_file
+
+    def get(self, path, target, **options):
+        get_file(path)
+        return real(self, path, target, **options)
+
+    monkeypatch.setattr(type(memory), "get_file", get)
+    return f"memory://bucket/{folder.name}"
+
+
+def test_remote_sources_are_copied_beside_each_other_and_come_in_order(
+    tmp_path, write_film, shots, monkeypatch
+):
+    for number in range(4):
+        write_film(shots(number + 1), f"beside/{number}.mp4")
+    meeting = Barrier(2)
+    place = remote(tmp_path / "beside", monkeypatch, lambda _: meeting.wait(30))
+    sources, _ = resolve(place, work=tmp_path / "work")
+    assert sources == tuple(
+        source.model_copy(update={"url": source.url.replace(str(tmp_path), "memory://bucket")})
+        for source in resolve(tmp_path / "beside")[0]
+    )
+    assert len(sources) == 4
+
+
+def test_a_remote_folder_that_is_two_sources_is_copied_once(tmp_path, picture, monkeypatch):
+    for number in range(3):
+        picture(tmp_path / "both/plain" / f"{number}.png", number)
+        picture(tmp_path / "both/told" / f"{number}.png", 9 + number)
+        (tmp_path / "both/told" / f"{number}.txt").write_text("a story")
+    fetched: list[str] = []
+    place = remote(tmp_path / "both", monkeypatch, fetched.append)
+    sources, _ = resolve(place, work=tmp_path / "work")
+    assert [source.kind for source in sources] == ["pictures", "captioned"]
+    assert sorted(fetched) == sorted(set(fetched))
+    assert len(fetched) == 9
+
+
+def test_no_more_is_copied_after_a_source_that_cannot_be(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    for number in range(3 * AT_ONCE):
+        (tmp_path / "gone" / f"{number:02d}.mp4").write_bytes(bytes([number]))
+    asked: list[str] = []
+    first = Event()
+
+    def fail_first(path):
+        asked.append(path)
+        if path.endswith("/00.mp4"):
+            first.set()
+            raise OSError("the bucket is closed")
+        first.wait(30)
+        time.sleep(0.05)
+
+    place = remote(tmp_path / "gone", monkeypatch, fail_first)
+    with pytest.raises(BadInput, match=r"00\.mp4 cannot be read: the bucket is closed"):
+        resolve(place, work=tmp_path / "work")
+    assert len(asked) < 3 * AT_ONCE
 
 
 def test_a_url_that_leads_nowhere_is_one_sentence(tmp_path):

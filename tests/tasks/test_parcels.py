@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fsspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -76,15 +77,18 @@ def test_every_parcel_keeps_the_bounds(sizes, cores):
             assert len(sizes) > FEW * cores
 
 
-def test_the_size_of_what_is_here_is_known(tmp_path):
+def test_the_size_of_what_is_here_or_was_copied_is_known(tmp_path):
+    work = tmp_path / "work"
     folder = tmp_path / "pictures" / "more"
     folder.mkdir(parents=True)
     (folder / "a.png").write_bytes(b"12345")
     (folder.parent / "b.png").write_bytes(b"123")
-    assert size_at(str(folder / "a.png")) == 5
-    assert size_at(str(folder.parent)) == 8
-    for elsewhere in ("s3://bucket/a.mp4", "owner/dataset", f"{tmp_path}/{{0..9}}.tar"):
-        assert size_at(elsewhere) is None
+    assert size_at(str(folder / "a.png"), work) == 5
+    assert size_at(str(folder.parent), work) == 8
+    fsspec.filesystem("memory").pipe_file("/sizes/a.mp4", b"1234567")
+    assert size_at("memory://sizes/a.mp4", work) == 7
+    for elsewhere in ("memory://sizes/b.mp4", "owner/dataset", f"{tmp_path}/{{0..9}}.tar"):
+        assert size_at(elsewhere, work) is None
 
 
 def test_a_source_that_fails_does_not_take_its_neighbours_along(caplog):
