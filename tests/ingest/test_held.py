@@ -82,6 +82,22 @@ def test_a_film_gives_the_same_bytes_however_much_is_held(film, tmp_path, monkey
     assert any(name.endswith(".png") for name in whole)
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mpg", "mpeg2video"), ("a.avi", "mpeg4"), ("a.ts", "libx264"), ("a.webm", "libvpx-vp9")],
+)
+def test_whatever_the_codec_both_ways_give_the_same_bytes(
+    write_film, texture, tmp_path, monkeypatch, name, codec
+):
+    """Moving pictures, so that frames are told from the ones before and after them."""
+    pictures = [np.roll(texture(n // 30), 2 * n, axis=1) for n in range(90)]
+    path = write_film(pictures, name, rate=25, codec=codec)
+    whole = stages_of(path, tmp_path / "usual")
+    monkeypatch.setattr("iclora.ingest.survey.HELD_BYTES", 0)
+    assert stages_of(path, tmp_path / "other") == whole
+    assert sum(name.endswith(".png") for name in whole) == 3
+
+
 def test_frames_are_sought_only_where_they_could_not_be_held(film, tmp_path, monkeypatch):
     sought: list[int] = []
 
