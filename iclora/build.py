@@ -68,9 +68,11 @@ def build_dataset(
     check_name(name)
     watch = Watch(store, config.ingest.max_failed, progress or Quiet())
     sources, judged = resolve_sources(locations, config.ingest, store.work)
-    watch.expect(1, "sources", "choose")
+    watch.expect(1, "sources")
     watch.count("sources", judged, len(judged))
-    watch.expect(len(sources), "ingest", "quality", "sets", "stitch", "caption")
+    watch.expect(len(sources), "ingest", "quality", "sets")
+    watch.expect(1, "choose")
+    watch.expect(len(sources), "stitch", "caption")
     with (
         _threads(CAPTIONED_AT_ONCE, "iclora-caption") as captions,
         _threads(_workers(len(sources)), "iclora-build") as workers,

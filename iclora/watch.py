@@ -38,7 +38,7 @@ class Progress(Protocol):
     """Hears how a build goes; called by one thread at a time."""
 
     def started(self, stage: str, parts: int) -> None:
-        """A stage begins that has this many parts (sources)."""
+        """There will be a stage of this many parts (sources)."""
 
     def advanced(self, stage: str, part: Tally) -> None:
         """One part of a stage is done, or was done already."""
@@ -76,6 +76,7 @@ class Watch:
         """Says how many parts stages will have."""
         for stage in stages:
             self._parts[stage], self._tallies[stage], self._failed[stage] = parts, [], []
+            self._progress.started(stage, parts)
 
     def done(self, ref: StageRef) -> StageRef:
         """Counts a finished part of a stage; returns it."""
@@ -92,8 +93,6 @@ class Watch:
         """
         part = add_up(stage, verdicts, seen)
         with self._lock:
-            if not self._tallies[stage]:
-                self._progress.started(stage, self._parts[stage])
             self._tallies[stage].append(part)
             self._failed[stage] += [v for v in verdicts if v.outcome == "failed"]
             self._progress.advanced(stage, part)

@@ -21,6 +21,7 @@ from iclora.models.usage import spent
 from iclora.shards.ledger import STAGES, add_up
 from iclora.stages import result_of
 from iclora.store import Store
+from iclora.underway import parts_underway
 from iclora.watch import RESULTS
 from schemas.job import BuildJob, Parcel
 from schemas.stage import StageRef
@@ -44,6 +45,12 @@ SAID = {
     "caption": "Canvases captioned",
 }
 """A stage in plain words, for its table's card in the UI, which shows some thirty characters."""
+
+READ = ("ingest", "quality")
+"""The stages that say how far they are with a source."""
+
+NAMED = 4
+"""Sources in work that are named."""
 
 ROWS = 100
 """Sources in a stage's table; those that lost most come first."""
@@ -69,6 +76,7 @@ class BuildWatch:
         self._began = time.monotonic()
         self._heard: deque[tuple[str, StageRef]] = deque()
         self._ended = 0
+        self._share = 0.0
         self._parts: dict[str, list[Part]] = {}
         self._progress = Live("progress", f"build-{job.setup.name}")
         self._tables: dict[str, Live] = {}
@@ -110,8 +118,16 @@ class BuildWatch:
         self._progress.show(round(100 * self.share(), 1), said)
 
     def share(self) -> float:
-        """How much of the build is done, 0-1: parts of stages, each counted alike."""
-        return min(1.0, self._ended / (len(MAPPED) * len(self._job.sources) + 1))
+        """How much of the build is done, 0-1: parts of stages, each counted alike.
+
+        Sources in work here count for what of them is read; not for captions, because some are
+        written ahead, which is no part. It never falls, although a parcel's sources are counted
+        for good only together.
+        """
+        parts = sum(part.share for part in parts_underway() if part.stage in READ)
+        share = (self._ended + parts) / (len(MAPPED) * len(self._job.sources) + 1)
+        self._share = max(self._share, min(1.0, share))
+        return self._share
 
     def sentence(self) -> str:
         """Where the build stands, in a line."""
@@ -124,6 +140,9 @@ class BuildWatch:
         if 0 < share < 1:
             left = timedelta(seconds=round(elapsed / share * (1 - share)))
             pieces.append(f"about {left} left")
+        if parts := parts_underway():
+            said = [f"{part.stage} {part.source} {part.share:.0%}" for part in parts[:NAMED]]
+            pieces.append("now " + ", ".join(said))
         if tokens.asked:
             pieces.append(f"captioner: {tokens.read} tokens read, {tokens.written} written")
         return "; ".join([*pieces, gpu_hours(elapsed)])

@@ -19,6 +19,7 @@ from iclora.captions.text import parse
 from iclora.models.locate import locate
 from iclora.stages import result_of, run_stage
 from iclora.store import Store, file_sha256
+from iclora.underway import underway
 from schemas.captioning import CaptionerParams, CaptionParams
 from schemas.config import Config
 from schemas.stage import Captioned, StageRef, Stitched
@@ -55,7 +56,9 @@ def caption_source(store: Store, stitched: StageRef, config: Config) -> StageRef
     def work(_folder: Path) -> Captioned:
         nonlocal has_run
         has_run = True
-        outcomes = list(Desk(store, stitched, config).outcomes(content.canvases))
+        source = content.canvases[0].set.source if content.canvases else ""
+        with underway(STAGE.name, source) as say:
+            outcomes = list(Desk(store, stitched, config, say).outcomes(content.canvases))
         return Captioned(
             stitched=stitched,
             captions=tuple(done.caption for done in outcomes if done.caption is not None),

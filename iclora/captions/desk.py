@@ -25,6 +25,7 @@ from iclora.captions.writing import CaptionWriter, Job, Judge, Written
 from iclora.errors import BadInput
 from iclora.stages import Stage, file_of
 from iclora.store import Store
+from iclora.underway import Say, say_nothing
 from schemas.caption import Caption, Fault
 from schemas.captioning import CaptionerParams
 from schemas.config import Config
@@ -54,16 +55,21 @@ class Outcome(NamedTuple):
 class Desk:
     """Where one source's captions are written; the captioner is fetched when first needed."""
 
-    def __init__(self, store: Store, stitched: StageRef, config: Config) -> None:
+    def __init__(
+        self, store: Store, stitched: StageRef, config: Config, say: Say = say_nothing
+    ) -> None:
         self._store = store
         self._stitched = stitched
         self._config = config
+        self._say, self._done, self._some_of = say, 0.0, 1.0
         self._writer: CaptionWriter | None = None
 
     def outcomes(self, canvases: Sequence[Canvas]) -> Iterator[Outcome]:
         """One per canvas, in order."""
         for start in range(0, len(canvases), _AT_ONCE):
-            yield from self._some(canvases[start : start + _AT_ONCE])
+            some = canvases[start : start + _AT_ONCE]
+            self._done, self._some_of = start / len(canvases), len(some) / len(canvases)
+            yield from self._some(some)
 
     def _some(self, canvases: Sequence[Canvas]) -> list[Outcome]:
         done: dict[str, Outcome] = {}
@@ -141,8 +147,13 @@ class Desk:
         if self._writer is None:
             params = self._config.caption
             captioner = CachedCaptioner(_captioner(params.captioner), self._store)
-            self._writer = CaptionWriter(captioner, self._config.layout, params, self._judge())
+            self._writer = CaptionWriter(
+                captioner, self._config.layout, params, self._judge(), self._tell
+            )
         return self._writer
+
+    def _tell(self, share: float) -> None:
+        self._say(self._done + share * self._some_of)
 
     def _judge(self) -> Judge:
         params, layout = self._config.caption, self._config.layout

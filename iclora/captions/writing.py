@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from iclora.captions.ask import Captioner, Failure, Request, ask_all
+from iclora.captions.ask import Captioner, Failure, Reply, Request
 from iclora.captions.merge import merge_plain
 from iclora.captions.names import names_for
 from iclora.captions.prompt import (
@@ -26,6 +26,7 @@ from iclora.captions.prompt import (
 )
 from iclora.captions.repair import from_json, repair
 from iclora.captions.text import flatten, parse
+from iclora.underway import Say, say_nothing
 from schemas.caption import Answer, Caption, Fault
 from schemas.captioning import CaptionParams
 from schemas.layout import Layout
@@ -93,12 +94,26 @@ class _Pending:
 
 
 class CaptionWriter:
-    """Writes captions in one way, with one captioner, for one layout."""
+    """Writes captions in one way, with one captioner, for one layout.
+
+    Args:
+        captioner: is asked.
+        layout: of the canvases.
+        params: the way, the prefix, how often it is tried.
+        judge: finds the faults of a text.
+        say: is told how many of the answers that the first round needs are there.
+    """
 
     def __init__(
-        self, captioner: Captioner, layout: Layout, params: CaptionParams, judge: Judge
+        self,
+        captioner: Captioner,
+        layout: Layout,
+        params: CaptionParams,
+        judge: Judge,
+        say: Say = say_nothing,
     ) -> None:
         self._captioner = captioner
+        self._say, self._due, self._heard = say, 1, 0
         self._layout = layout
         self._params = params
         self._judge = judge
@@ -111,9 +126,16 @@ class CaptionWriter:
             by_rule = True
         self._merges_by_rule = by_rule
 
+    @property
+    def _answers_a_set(self) -> int:
+        if self._merges_by_rule:
+            return self._layout.panels
+        return 1 + (self._layout.panels if self._params.way == "panels" else 0)
+
     def write(self, jobs: Sequence[Job]) -> list[Written]:
         """The captions of these sets, in their order."""
         every = [_Pending(job) for job in jobs]
+        self._due, self._heard = len(jobs) * self._answers_a_set, 0
         if self._params.way == "panels" and not self._merges_by_rule:
             self._describe_panels(every)
         for number in range(1, self._params.attempts + 1):
@@ -130,7 +152,7 @@ class CaptionWriter:
                 if pending.written is None:
                     self._take(pending, self._merged(pending), list(pending.unfinished.values()))
             return
-        replies = ask_all(self._captioner, [self._whole_request(pending) for pending in waiting])
+        replies = self._ask([self._whole_request(pending) for pending in waiting])
         for pending, reply in zip(waiting, replies, strict=True):
             if isinstance(reply, Failure):
                 pending.fail(reply)
@@ -172,7 +194,7 @@ class CaptionWriter:
         requests = [self._panel_request(pending, panel) for pending, panel in asked]
         for pending in waiting:
             pending.said = pending.said or [""] * self._layout.panels
-        replies = ask_all(self._captioner, requests)
+        replies = self._ask(requests)
         for (pending, panel), reply in zip(asked, replies, strict=True):
             if pending.written is not None:
                 continue
@@ -182,6 +204,14 @@ class CaptionWriter:
                 pending.fail(failure)
             else:
                 pending.hear(panel, reply)
+
+    def _ask(self, requests: Sequence[Request]) -> list[Reply]:
+        replies: dict[int, Reply] = {}
+        for place, reply in self._captioner.ask(requests):
+            replies[place] = reply
+            self._heard += 1
+            self._say(self._heard / self._due)
+        return [replies[place] for place in range(len(requests))]
 
     def _panel_request(self, pending: _Pending, panel: int) -> Request:
         faults = [fault for fault in pending.faults if fault.panel in {0, panel + 1}]

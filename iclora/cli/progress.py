@@ -6,23 +6,48 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from iclora.shards.ledger import in_order
+from iclora.underway import parts_underway
 from schemas.verdict import Ledger, Tally
+
+NAMED = 2
+"""Sources in work that a stage's line names."""
+
+
+class _Underway(ProgressColumn):
+    """The sources that a stage is working on, and how far they are."""
+
+    def render(self, task: Task) -> Text:
+        parts = [part for part in parts_underway() if part.stage == task.description]
+        said = [f"{part.share:.0%} {part.source}" for part in parts[:NAMED]]
+        if len(parts) > NAMED:
+            said.append(f"{len(parts) - NAMED} more")
+        return Text(", ".join(said), overflow="ellipsis", no_wrap=True)
 
 
 class BuildProgress:
     """Draws progress on stderr; bars in a terminal, nothing but the ledger elsewhere."""
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description:>8}"),
-            BarColumn(),
+            BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[kept]}"),
+            _Underway(),
             console=self._console,
             disable=not self._console.is_terminal,
         )
@@ -40,6 +65,10 @@ class BuildProgress:
         trace: TracebackType | None,
     ) -> None:
         self._bars.stop()
+
+    def refresh(self) -> None:
+        """Draws now; by itself this happens ten times a second."""
+        self._bars.refresh()
 
     def started(self, stage: str, parts: int) -> None:
         """A bar for the stage."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from iclora.errors import BadInput
+from iclora.underway import Say, say_nothing
 from schemas.base import digest_of
 from schemas.frame import Frame, ImageSet
 from schemas.ingest import IngestParams
@@ -42,6 +43,7 @@ class Reading:
         layout: of canvases that are stitched already.
         folder: the stage's; pictures go into its ``frames``.
         times: how often each item was met, so that every one has an id of its own.
+        say: is told how much of the source was read.
     """
 
     source: Source
@@ -49,11 +51,20 @@ class Reading:
     layout: Layout
     folder: Path
     times: Counter[str] = field(default_factory=Counter)
+    say: Say = say_nothing
 
     def own_id(self, item: str) -> str:
         """The item's id the first time, with a number after it from then on."""
         self.times[item] += 1
         return item if self.times[item] == 1 else f"{item}-{self.times[item]}"
+
+    def part(self, number: int, of: int) -> Reading:
+        """For reading one of several parts of the source, which are taken to be of one size."""
+
+        def say(share: float) -> None:
+            self.say((number + share) / of)
+
+        return replace(self, say=say)
 
     @cached_property
     def frames_folder(self) -> Path:

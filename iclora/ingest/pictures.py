@@ -219,6 +219,8 @@ def read_pictures(reading: Reading, files: Iterable[tuple[str, str, Path]]) -> F
                     verdicts.append(reading.kept(read.id))
                 else:
                     verdicts.append(read)
+            if isinstance(files, Sequence):
+                reading.say(len(verdicts) / len(files))
     return Found(tuple(frames), (), tuple(verdicts))
 
 

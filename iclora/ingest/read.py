@@ -19,6 +19,7 @@ from iclora.ingest.shards import read_shards, shards_of
 from iclora.ingest.tree import read_archive
 from iclora.stages import Stage, run_stage
 from iclora.store import Store
+from iclora.underway import underway
 from schemas.config import Config
 from schemas.source import Source
 from schemas.stage import Ingested, StageRef
@@ -47,13 +48,14 @@ def ingest_source(store: Store, source: Source, config: Config) -> StageRef:
     inputs = [public.fingerprint]
 
     def work(folder: Path) -> Ingested:
-        reading = Reading(public, config.ingest, config.layout, folder)
-        try:
-            return _ingested(public, _read(reading, source.url, store.work))
-        except Unreadable as why:
-            if why.reason == UNREACHABLE:
-                raise
-            return _failed(reading, why)
+        with underway(INGEST.name, public.name) as say:
+            reading = Reading(public, config.ingest, config.layout, folder, say=say)
+            try:
+                return _ingested(public, _read(reading, source.url, store.work))
+            except Unreadable as why:
+                if why.reason == UNREACHABLE:
+                    raise
+                return _failed(reading, why)
 
     def give_up(why: BadInput) -> Callable[[Path], Ingested]:
         reason = Unreadable(UNREACHABLE, str(why))

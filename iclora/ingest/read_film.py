@@ -81,7 +81,7 @@ def read_film(reading: Reading, path: Path, prefix: str, scene: str = "") -> Fou
             held[number] = _write_picture(reading, number, decoded, shape_of(film, decoded))
 
         survey = Survey(float(film.rate), params, keep)
-        timeline = survey_film(film, params.shots, survey)
+        timeline = survey_film(film, params.shots, survey, reading.say)
     surveyed = _Surveyed(
         path=path,
         prefix=prefix,

@@ -28,6 +28,7 @@ from scenedetect.scene_manager import compute_downscale_factor
 from iclora.errors import BadConfig, MissingModel
 from iclora.ingest.film import Film, Pixels, open_film
 from iclora.ingest.found import Unreadable
+from iclora.underway import Say, say_nothing
 from schemas.ingest import Cuts, IngestParams, ShotParams
 
 USUAL_THRESHOLDS = {"adaptive": 3.5, "content": 27.0, "histogram": 0.2, "transnet": 0.5}
@@ -36,6 +37,9 @@ _MISSING = -(1 << 62)
 
 _AHEAD, _AHEAD_BYTES = 4, 64 << 20
 """Frames decoded while another one is looked at, and what their pixels may take."""
+
+_SAID = 24
+"""Frames between two words about how far a film is."""
 
 Decoded = tuple[av.VideoFrame, Pixels]
 """A frame, and its pixels as BGR."""
@@ -108,6 +112,11 @@ class _Reel:
         """The time of the frame noted last, as PySceneDetect has it."""
         return FrameTimecode(Timecode(pts=self.ticks[-1], time_base=self.base), fps=self._rate)
 
+    @property
+    def seconds(self) -> float:
+        """From the first frame to the one noted last."""
+        return float(self.ticks[-1] * self.base)
+
     def number_at(self, time: float) -> int:
         """The number of the frame whose time, in seconds, is nearest."""
         return _nearest(self.ticks, time / float(self.base))
@@ -153,8 +162,14 @@ def _transnet(model_file: str, threshold: float, least: float) -> SceneDetector:
         raise BadConfig(f"{model_file} is not TransNetV2's ONNX file: {error}") from error
 
 
-def survey_film(film: Film, params: ShotParams, watch: Watcher) -> Timeline:
+def survey_film(film: Film, params: ShotParams, watch: Watcher, say: Say = say_nothing) -> Timeline:
     """Decodes a film once, finds its shots, and shows every frame to ``watch``.
+
+    Args:
+        film: to be decoded.
+        params: the detector and its settings.
+        watch: sees frames and hears of cuts.
+        say: is told how much of the film is decoded, if the container says how long it is.
 
     Raises:
         Unreadable: not one frame could be decoded.
@@ -171,6 +186,8 @@ def survey_film(film: Film, params: ShotParams, watch: Watcher) -> Timeline:
 
     for number, (frame, pixels) in enumerate(decoded_ahead(film)):
         reel.note(frame)
+        if number % _SAID == 0 and film.claimed_seconds:
+            say(reel.seconds / film.claimed_seconds)
         watch.look(number, frame, pixels)
         shape = shape or pixels.shape
         if pixels.shape == shape:  # PySceneDetect, too, passes over what it cannot compare

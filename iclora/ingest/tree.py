@@ -48,8 +48,10 @@ def read_tree(reading: Reading, place: Path, prefix: str, scenes: Scenes | None 
     """Reads the films, pictures and captioned canvases below a folder."""
     files = names.files_below(place)
     found = Found()
-    for number, name in enumerate(name for name in files if names.is_film(name)):
-        found += _film_inside(reading, place / name, f"{prefix}-{number:04d}", name)
+    films = [name for name in files if names.is_film(name)]
+    for number, name in enumerate(films):
+        part = reading.part(number, len(films))
+        found += _film_inside(part, place / name, f"{prefix}-{number:04d}", name)
     plain = names.pictures_among(files, captioned=False)
     canvases = names.pictures_among(files, captioned=True)
     if plain:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -320,3 +321,18 @@ def test_a_kill_loses_only_what_was_on_its_way(tmp_path, server, config_of, stit
     assert sum(times.values()) - 12 <= 2 + (5 - min(saved, 5))  # what was on its way
     manifest = f"{folder_of(ref)}/manifest.json"
     assert killed.read(manifest) == undisturbed.read(manifest)
+
+
+def test_it_says_how_many_answers_are_there(store, server, config_of, stitch, monkeypatch):
+    said: list[float] = []
+
+    @contextmanager
+    def listen(stage, source):
+        assert (stage, bool(source)) == ("caption", True)
+        yield said.append
+
+    monkeypatch.setattr("iclora.captions.underway", listen)
+    config = config_of(server)
+    run(store, stitch(store, config, ["", ""]), config)
+    assert len(server.seen) == len(said)
+    assert said == pytest.approx([(n + 1) / len(said) for n in range(len(said))])

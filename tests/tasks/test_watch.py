@@ -10,11 +10,13 @@ from prefect import flow
 
 from iclora.presets import load_config
 from iclora.store import Store
+from iclora.underway import underway
 from schemas.adapter import CheckpointState, Progress, RunIdentity
-from schemas.job import TrainJob
+from schemas.job import BuildJob, BuildSetup, Parcel, TrainJob
+from schemas.source import Source
 from schemas.verdict import Tally
 from tasks.live import LONGEST, SHORTEST, Live, key_of, pause, updating
-from tasks.watch_build import MAPPED, ROWS, SAID, Part, rows
+from tasks.watch_build import MAPPED, ROWS, SAID, BuildWatch, Part, rows
 from tasks.watch_training import TrainingWatch, find_running, loss_table, watch_training
 
 
@@ -93,6 +95,23 @@ def artifact(key):
         answer = client.request("POST", "/artifacts/filter", json={}).json()
     (found,) = [one for one in answer if one["key"] == key]
     return found
+
+
+def test_a_build_counts_what_is_read_of_sources_in_work(store: Store):
+    sources = tuple(
+        Source(url="", name=f"{name}.mp4@0", kind="film", content=name) for name in ("a", "b")
+    )
+    setup = BuildSetup(store=store.url, name="films", config=load_config("miniature"))
+    parcels = tuple(Parcel(sources=(one,)) for one in sources)
+    watch = BuildWatch(BuildJob(setup=setup, parcels=parcels, refused=()))
+    assert watch.share() == 0.0
+    with underway("ingest", "a.mp4@0") as say, underway("caption", "b.mp4@0") as told:
+        say(0.5)
+        told(0.75)  # may be ahead, which is no part of the build
+        assert watch.share() == pytest.approx(0.5 / (5 * 2 + 1))
+        assert "now ingest a.mp4 50%, caption b.mp4 75%" in watch.sentence()
+    assert watch.share() == pytest.approx(0.5 / (5 * 2 + 1)), "it never falls"
+    assert "now" not in watch.sentence()
 
 
 @pytest.mark.usefixtures("prefect")
