@@ -175,7 +175,7 @@ def survey_film(film: Film, params: ShotParams, watch: Watcher, say: Say = say_n
         Unreadable: not one frame could be decoded.
     """
     detector, reel = detector_of(params), _Reel(film)
-    shrink = compute_downscale_factor(max(film.size))
+    shrink = compute_downscale_factor(max(1, *film.size))  # a broken header may say 0
     found: list[FrameTimecode] = []
     shape: tuple[int, ...] = ()
 
@@ -212,7 +212,7 @@ def survey_film(film: Film, params: ShotParams, watch: Watcher, say: Say = say_n
 def decoded_ahead(film: Film) -> Iterator[Decoded]:
     """Every frame; the next ones are decoded by another thread while one is looked at."""
     width, height = film.size
-    many = max(1, min(_AHEAD, _AHEAD_BYTES // (3 * width * height)))
+    many = max(1, min(_AHEAD, _AHEAD_BYTES // max(1, 3 * width * height)))
     frames = _as_bgr(film)
     with ThreadPoolExecutor(1, "iclora-decode") as thread:
         coming = deque(thread.submit(next, frames, None) for _ in range(many))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import av
 import numpy as np
 import pytest
 
@@ -35,6 +36,25 @@ def test_what_is_no_film_is_a_failed_source(tmp_path, write_film, shots, ingest,
     assert "bad.mp4" in verdict.detail
     assert str(tmp_path) not in found.to_text()
     assert found.frames == ()
+
+
+def without_size(film):
+    """An MP4 whose headers say that its frames are of 0 x 0 pixels and do not say otherwise."""
+    data = bytearray(film.read_bytes())
+    entry = data.index(b"avc1", data.index(b"stsd"))
+    data[entry + 28 : entry + 32] = bytes(4)  # width and height (ISO/IEC 14496-12, 12.1.3)
+    sets = data.index(b"avcC", entry)
+    data[sets + 4 : sets + 36] = bytes(32)  # the parameter sets
+    return bytes(data)
+
+
+def test_a_film_of_no_size_is_a_failed_source(write_film, shots, ingest):
+    film = write_film(shots(2))
+    film.write_bytes(without_size(film))
+    with av.open(str(film)) as opened:
+        assert (opened.streams.video[0].width, opened.streams.video[0].height) == (0, 0)
+    (verdict,) = ingest(film).verdicts
+    assert (verdict.outcome, verdict.reason) == ("failed", "no_frames")
 
 
 def test_a_film_that_breaks_off_gives_what_it_has(write_film, shots, ingest):

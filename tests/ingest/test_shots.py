@@ -107,7 +107,14 @@ def test_what_is_no_film_is_a_user_error(tmp_path):
 
 @pytest.mark.parametrize(
     ("size", "ahead"),
-    [((1920, 1080), 4), ((2048, 2730), 4), ((2048, 2731), 3), ((4096, 5461), 1), ((9000, 9000), 1)],
+    [
+        ((0, 0), 4),
+        ((1920, 1080), 4),
+        ((2048, 2730), 4),
+        ((2048, 2731), 3),
+        ((4096, 5461), 1),
+        ((9000, 9000), 1),
+    ],
 )
 def test_few_large_frames_are_decoded_ahead(size, ahead):
     """64 MiB of pixels at most, but always one frame."""
