@@ -78,8 +78,10 @@ class Film:
         self.name = name
         self.container = container
         self.stream = container.streams.video[0]
+        context: Any = self.stream.codec_context  # None without a decoder, whatever its stub says
+        if context is None:
+            raise Unreadable("no_decoder", f"FFmpeg has no decoder for the video in {name}")
         self.stream.thread_type = "AUTO"
-        context = self.stream.codec_context
         self.size = (context.width, context.height)
         if context.width * context.height > max_pixels:
             raise Unreadable(
@@ -137,7 +139,10 @@ def open_film(path: Path, max_pixels: int) -> Generator[Film]:
         if not path.stat().st_size:
             raise Unreadable("empty_file", f"{name} is empty")
         try:
-            container = av.open(file, "r", options=_OPTIONS, buffer_size=_BUFFER)
+            # Titles of old films are seldom UTF-8; nobody reads them here.
+            container = av.open(
+                file, "r", options=_OPTIONS, buffer_size=_BUFFER, metadata_errors="replace"
+            )
         except (FFmpegError, OSError) as error:
             raise Unreadable("not_a_film", f"{name} is not a film FFmpeg can read") from error
         with closing(container):

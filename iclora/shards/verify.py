@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, pa.ArrowException)
+"""What reading a damaged table raises; a string that is not UTF-8 is a ValueError."""
+
 
 class _Check:
     """One verification under way."""
@@ -92,7 +95,7 @@ def _rows_by_shard(check: _Check) -> dict[str, dict[str, Row]]:
     try:
         for row in read_rows(check.folder / SAMPLES):
             rows.setdefault(row["shard"], {})[row["key"]] = row
-    except (OSError, pa.ArrowException, KeyError) as error:
+    except _UNREADABLE as error:
         check.add(f"cannot be read: {error}", shard=SAMPLES)
         return {}
     expected = {shard.file: shard.samples for shard in check.manifest.shards}
@@ -222,7 +225,7 @@ def _check_ledger(check: _Check) -> None:
         for row in read_rows(check.folder / REJECTS, ["stage", "outcome"]):
             place = (row["stage"], row["outcome"])
             counted[place] = counted.get(place, 0) + 1
-    except (OSError, pa.ArrowException) as error:
+    except _UNREADABLE as error:
         check.add(f"cannot be read: {error}", shard=REJECTS)
         return
     said = {

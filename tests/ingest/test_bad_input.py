@@ -57,6 +57,21 @@ def test_a_film_of_no_size_is_a_failed_source(write_film, shots, ingest):
     assert (verdict.outcome, verdict.reason) == ("failed", "no_frames")
 
 
+def test_a_film_with_a_title_in_an_old_encoding_is_read(write_film, shots, ingest):
+    film = write_film(shots(2), "old.mkv", options={"title": "x"})
+    data = film.read_bytes()
+    assert b"Lavf" in data
+    film.write_bytes(data.replace(b"Lavf", b"L\xe9vf"))  # the tags of the muxer, in Latin-1
+    assert len(ingest(film).frames) == 2
+
+
+def test_a_film_that_nothing_here_decodes_is_a_failed_source(write_film, shots, ingest):
+    film = write_film(shots(2))
+    film.write_bytes(film.read_bytes().replace(b"avc1", b"zzzz"))
+    (verdict,) = ingest(film).verdicts
+    assert (verdict.outcome, verdict.reason) == ("failed", "no_decoder")
+
+
 def test_a_film_that_breaks_off_gives_what_it_has(write_film, shots, ingest):
     film = write_film(shots(6), "film.mkv")
     film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])

@@ -152,6 +152,25 @@ def test_a_truncated_picture_is_undecodable(tmp_path, texture, store_one, suffix
     assert caught.value.reason == "undecodable"
 
 
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda data, at: data[: at + 4] + bytes(200) + data[at + 204 :], "undecodable"),
+        (lambda data, at: data.replace(b"pitm", b"pxtm"), "not_a_picture"),
+    ],
+    ids=["pixels", "no item"],
+)
+def test_a_damaged_avif_says_why(tmp_path, texture, store_one, damage, reason):
+    """Its decoder raises what no other reader of Pillow does."""
+    path = tmp_path / "a.avif"
+    Image.fromarray(texture(1, 640, 400)).save(path)
+    data = path.read_bytes()
+    path.write_bytes(damage(data, data.index(b"mdat")))
+    with pytest.raises(Unreadable, match=r"a\.avif") as caught:
+        store_one(path)
+    assert caught.value.reason == reason
+
+
 def test_the_bound_on_pixels_is_exact(tmp_path, texture, store_one):
     path = tmp_path / "a.png"
     Image.fromarray(texture(1, 100, 100)).save(path)

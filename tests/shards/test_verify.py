@@ -98,6 +98,18 @@ def test_one_flipped_byte_names_its_sample(folder: Path, member: str, number: in
     assert any("sha256 is not the manifest's" in p.problem for p in found.problems)
 
 
+@pytest.mark.parametrize(("table", "column"), [("samples", "split"), ("rejects", "outcome")])
+def test_a_table_whose_names_are_no_text_is_a_problem(folder: Path, table: str, column: str):
+    path = folder / f"{table}.parquet"
+    damaged = path.read_bytes().replace(column.encode(), b"\xe5" + column.encode()[1:])
+    assert damaged != path.read_bytes()
+    path.write_bytes(damaged)
+    found = verified(str(folder))
+    assert any(p.shard == path.name and "cannot be read" in p.problem for p in found.problems), (
+        found.problems
+    )
+
+
 def test_a_flipped_byte_in_a_header_names_its_sample(folder: Path):
     path = folder / "train-000000.tar"
     key = keys(folder)[2]
