@@ -52,3 +52,31 @@ def test_a_preset_that_extends_itself_is_refused(tmp_path):
     path.write_text(f'extends = ["{path}"]\n')
     with pytest.raises(BadConfig, match="extends itself"):
         load_config(str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"# Caf\xe9\nseed = 1\n", "is not TOML: 'utf-8' codec"),
+        (b"sift = [\n", "is not TOML"),
+        (b"extends = 3\n", "extends is a list of presets, not 3"),
+        (b"extends = [3]\n", "no preset '3'"),
+        (b"[sift]\nmax_sets = 2030-01-01\n", "sift.max_sets = '2030-01-01'"),
+        (b"[sift]\nmax_sets = 07:32:00\n", "sift.max_sets = '07:32:00'"),
+    ],
+)
+def test_a_file_that_is_no_preset_is_one_sentence(tmp_path, content, sentence):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content)
+    with pytest.raises(BadConfig, match=sentence) as caught:
+        load_config(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("length", "is_cut"), [(118, False), (119, True), (5000, True)])
+def test_of_a_long_wrong_value_the_beginning_is_told(length, is_cut):
+    with pytest.raises(BadConfig) as caught:
+        load_config("miniature", {"sift.max_sets": "x" * length})
+    assert str(caught.value).startswith(f"sift.max_sets = '{'x' * 100}")
+    assert ("x ...: " in str(caught.value)) is is_cut
+    assert len(str(caught.value)) < 300

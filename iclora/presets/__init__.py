@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
+from datetime import date, time
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,9 @@ from iclora.errors import BadConfig
 from schemas.config import Config
 
 _FOLDER = Path(__file__).parent
+_LONGEST = 120
+"""Characters of a wrong value in a sentence."""
+
 Tree = dict[str, Any]
 
 
@@ -46,11 +50,13 @@ def load_config(
     tree["preset"] = Path(preset).stem
     _refuse_unknown(tree, Config, "")
     try:
-        return Config.from_json(tree)
+        return Config.from_json(_without_dates(tree))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BadConfig(f"{where} = {first.get('input')!r}: {first['msg']}") from error
+        given = repr(first.get("input"))
+        given = given if len(given) <= _LONGEST else f"{given[:_LONGEST]} ..."
+        raise BadConfig(f"{where} = {given}: {first['msg']}") from error
 
 
 def _read_tree(preset: str, above: tuple[str, ...] = ()) -> Tree:
@@ -60,12 +66,17 @@ def _read_tree(preset: str, above: tuple[str, ...] = ()) -> Tree:
     if not path.is_file():
         raise BadConfig(f"no preset {preset!r}{_nearest(preset, preset_names())}")
     try:
-        own: Tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise BadConfig(f"{path}: {error}") from error
+        own: Tree = tomllib.loads(path.read_bytes().decode("utf-8"))
+    except ValueError as error:  # of TOML, or of UTF-8
+        raise BadConfig(f"{path} is not TOML: {error}") from error
+    except OSError as error:
+        raise BadConfig(f"{path} cannot be read: {error.strerror}") from error
     tree: Tree = {}
-    for parent in cast("list[str]", own.pop("extends", [])):
-        _merge(tree, _read_tree(parent, (*above, preset)))
+    parents = own.pop("extends", [])
+    if not isinstance(parents, list):
+        raise BadConfig(f"{path}: extends is a list of presets, not {parents!r}")
+    for parent in cast("list[object]", parents):
+        _merge(tree, _read_tree(str(parent), (*above, preset)))
     _merge(tree, own)
     return tree
 
@@ -89,6 +100,15 @@ def parse_override(text: str) -> tuple[str, Any]:
         return key.strip(), tomllib.loads(f"value = {value.strip()}")["value"]
     except tomllib.TOMLDecodeError:
         return key.strip(), value.strip()
+
+
+def _without_dates(value: Any) -> Any:
+    """TOML's dates as text: no setting is one, and JSON has none."""
+    if isinstance(value, dict):
+        return {key: _without_dates(one) for key, one in cast("Tree", value).items()}
+    if isinstance(value, list):
+        return [_without_dates(one) for one in cast("list[Any]", value)]
+    return value.isoformat() if isinstance(value, date | time) else value
 
 
 def _nested(keys: list[str], value: Any) -> Tree:

@@ -124,7 +124,7 @@ def test_json_is_read_too(tmp_path):
     path.write_text(json.dumps(tree))
     assert read_ai_toolkit(path).config.train.lora.rank == 4
     path.write_text("{")
-    with pytest.raises(BadConfig, match="is not json"):
+    with pytest.raises(BadConfig, match="is not JSON"):
         read_ai_toolkit(path)
 
 
@@ -263,3 +263,42 @@ def test_the_published_file_trains_on_the_published_sets(
     assert (ref.name, ref.steps) == ("movie-shots", 20)
     rows = read_rows(Path(ref.url) / "metrics.jsonl")
     assert all(row["loss"] > 0 for row in rows if "loss" in row)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda text: text + "# caf\xe9\n".encode("latin-1"), "is not YAML: 'utf-8' codec"),
+        (lambda text: text + b"\tx: 1\n", r"is not YAML: .*, line \d+, column \d+"),
+        (lambda text: text.replace(b"config:", b"config: [", 1), "is not YAML"),
+        (lambda text: text.replace(b"lr: ", b"lr: 2030-01-01 #", 1), "2030-01-01"),
+        (lambda _: b"config: {process: [sd_trainer]}", "must be a list of one process"),
+        (lambda _: b"config: {process: {type: sd_trainer}}", "must be a list of one process"),
+    ],
+)
+def test_a_file_that_is_no_yaml_is_one_sentence(tmp_path, change, sentence):
+    path = write(tmp_path)
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(BadConfig, match=sentence) as caught:
+        read_ai_toolkit(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "sentence"),
+    [
+        ("sample", {"prompts": 3}, "3 is nothing that it can be"),
+        ("sample", {"width": "wide"}, "sample.width is a number of pixels, not 'wide'"),
+        ("sample", {"width": [1]}, "sample.width is a number of pixels"),
+        ("train", {"ema_config": "on"}, "ema_config"),
+        ("train", {"ema_config": {"use_ema": True, "ema_decay": "slow"}}, "slow"),
+    ],
+)
+def test_a_value_of_another_kind_is_one_sentence(tmp_path, section, value, sentence):
+    path = write(tmp_path)
+    tree = yaml.safe_load(path.read_text())
+    tree["config"]["process"][0].setdefault(section, {}).update(value)
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(BadConfig, match=sentence) as caught:
+        read_ai_toolkit(path)
+    assert "\n" not in str(caught.value)

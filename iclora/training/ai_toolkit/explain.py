@@ -80,6 +80,8 @@ def _fault(rule: Rule, value: Any) -> str:
         rule.convert(value)
     except BadConfig as error:
         return str(error)
+    except (TypeError, ValueError, AttributeError, LookupError):  # of another kind altogether
+        return f"{value!r} is nothing that it can be"
     return ""
 
 

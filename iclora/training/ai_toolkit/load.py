@@ -44,13 +44,24 @@ def load_tree(path: Path) -> Tree:
     """
     if not path.is_file():
         raise BadConfig(f"{path} does not exist")
-    text = _VARIABLE.sub(_environment, path.read_text(encoding="utf-8"))
     try:
+        text = _VARIABLE.sub(_environment, path.read_bytes().decode("utf-8"))
         tree = json.loads(text) if path.suffix == ".json" else _parse(text)
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
-        raise BadConfig(f"{path} is not {path.suffix.lstrip('.')}: {error}") from error
+    except (yaml.YAMLError, ValueError) as error:  # of JSON, UTF-8, or a number too long
+        kind = "JSON" if path.suffix == ".json" else "YAML"
+        raise BadConfig(f"{path} is not {kind}: {_said(error)}") from error
+    except OSError as error:
+        raise BadConfig(f"{path} cannot be read: {error.strerror}") from error
     _refuse_other_jobs(tree, path)
     return cast("Tree", _with_name(tree, str(tree["config"].get("name", ""))))
+
+
+def _said(error: yaml.YAMLError | ValueError) -> str:
+    """An error in one line; YAML's own have the text of the file in them."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        return f"{error.problem}, line {mark.line + 1}, column {mark.column + 1}"
+    return " ".join(str(error).split())
 
 
 def _parse(text: str) -> Any:
@@ -75,9 +86,10 @@ def _refuse_other_jobs(tree: Any, path: Path) -> None:
     if tree.get("job", "extension") not in JOBS:
         raise BadConfig(f"{path}: job {tree['job']!r} does not train; known are {', '.join(JOBS)}")
     processes = tree["config"].get("process")
-    if not isinstance(processes, list) or len(cast("list[Any]", processes)) != 1:
+    found = cast("list[Any]", processes) if isinstance(processes, list) else []
+    if len(found) != 1 or not isinstance(found[0], dict):
         raise BadConfig(f"{path}: config.process must be a list of one process")
-    kind = cast("list[Tree]", processes)[0].get("type")
+    kind = cast("Tree", found[0]).get("type")
     if kind not in PROCESSES:
         raise BadConfig(
             f"{path}: process type {kind!r} is not read; known are {', '.join(PROCESSES)}"

@@ -54,8 +54,9 @@ def read_ai_toolkit(path: Path | str, overrides: Iterable[str] = ()) -> ToolkitJ
         settings |= _settings_of(leaf)
     settings |= _layout(tree)
     process = cast("Tree", tree["config"]["process"][0])
-    settings |= _average(process.get("train", {}).get("ema_config") or {})
-    texts = [f"{key}={json.dumps(value)}" for key, value in settings.items() if value is not None]
+    settings |= _average(_table(_table(process, "train"), "ema_config"))
+    said = {key: value for key, value in settings.items() if value is not None}
+    texts = [f"{key}={json.dumps(value, default=str)}" for key, value in said.items()]
     for key, value in cast("Tree", tree.get("meta") or {}).items():
         note = _UNSAFE.sub("-", str(key).lower())
         texts.append(f"train.lora.notes.{note}={json.dumps(str(value))}")
@@ -84,18 +85,34 @@ def _settings_of(leaf: Leaf) -> Settings:
 def _average(settings: Tree) -> Settings:
     if not settings.get("use_ema", False):
         return {"train.optimizer.ema_decay": 0.0}
-    return {"train.optimizer.ema_decay": float(settings.get("ema_decay", EMA_DECAY))}
+    return {"train.optimizer.ema_decay": settings.get("ema_decay", EMA_DECAY)}
+
+
+def _table(tree: Tree, key: str) -> Tree:
+    """A table within a table; empty if it is not there.
+
+    Raises:
+        BadConfig: it is something else.
+    """
+    value = tree.get(key) or {}
+    if not isinstance(value, dict):
+        raise BadConfig(f"{key} is a table, not {value!r}")
+    return cast("Tree", value)
 
 
 def _layout(tree: Tree) -> Settings:
     """The canvas that is sampled, divided by the task's rows and columns."""
-    sample = cast("Tree", tree["config"]["process"][0].get("sample") or {})
+    sample = _table(tree["config"]["process"][0], "sample")
     layout = load_config(_PRESET).layout
     sides: Settings = {}
-    if "width" in sample:
-        sides["layout.panel_width"] = int(sample["width"]) // layout.columns
-    if "height" in sample:
-        sides["layout.panel_height"] = int(sample["height"]) // layout.rows
+    for key, target, parts in (
+        ("width", "layout.panel_width", layout.columns),
+        ("height", "layout.panel_height", layout.rows),
+    ):
+        if key in sample:
+            if not isinstance(sample[key], int):
+                raise BadConfig(f"sample.{key} is a number of pixels, not {sample[key]!r}")
+            sides[target] = sample[key] // parts
     return sides
 
 
