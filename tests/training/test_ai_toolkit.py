@@ -272,6 +272,11 @@ def test_the_published_file_trains_on_the_published_sets(
         (lambda text: text + b"\tx: 1\n", r"is not YAML: .*, line \d+, column \d+"),
         (lambda text: text.replace(b"config:", b"config: [", 1), "is not YAML"),
         (lambda text: text.replace(b"lr: ", b"lr: 2030-01-01 #", 1), "2030-01-01"),
+        (lambda text: text.replace(b"meta: {", b"meta: [{", 1).rstrip() + b"]", "meta is a table"),
+        (
+            lambda text: text.replace(b"datasets:", b"datasets: [null]\n      x:", 1),
+            "datasets.0 is",
+        ),
         (lambda _: b"config: {process: [sd_trainer]}", "must be a list of one process"),
         (lambda _: b"config: {process: {type: sd_trainer}}", "must be a list of one process"),
     ],

@@ -113,13 +113,23 @@ def _nearest(leaf: Leaf) -> str:
     return f"AI-Toolkit ignores it silently; the nearest known key is {where}"
 
 
+def _table(value: Any, path: str) -> Tree:
+    if not isinstance(value, dict):
+        raise BadConfig(f"{path} is a table, not {value!r}")
+    return cast("Tree", value)
+
+
 def leaves(tree: Tree) -> Iterator[Leaf]:
-    """Every key of a file, in its order."""
+    """Every key of a file, in its order.
+
+    Raises:
+        BadConfig: a dataset or ``meta`` is no table.
+    """
     for key, value in tree.items():
         if key == "config":
             yield from _config_leaves(cast("Tree", value))
         elif key == "meta":
-            for name, part in cast("Tree", value or {}).items():
+            for name, part in _table(value or {}, key).items():
                 yield Leaf(f"meta.{name}", "top", "meta", part)
         else:
             yield Leaf(key, "top" if key in _TOP else "file", key, value)
@@ -136,8 +146,9 @@ def _config_leaves(config: Tree) -> Iterator[Leaf]:
 def _process_leaves(process: Tree) -> Iterator[Leaf]:
     for key, value in process.items():
         if key == "datasets" and isinstance(value, list):
-            for number, part in enumerate(cast("list[Tree]", value)):
-                yield from _section(f"{_PROCESS}.datasets.{number}", "datasets", part)
+            for number, part in enumerate(cast("list[Any]", value)):
+                path = f"{_PROCESS}.datasets.{number}"
+                yield from _section(path, "datasets", _table(part, path))
         elif isinstance(value, dict) and key in SECTIONS:
             yield from _section(f"{_PROCESS}.{key}", key, cast("Tree", value))
         else:
