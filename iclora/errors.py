@@ -2,6 +2,23 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
+BROKEN_PICTURE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    RuntimeError,  # of libavif
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow's readers raise when a file is damaged; they have no error of their own."""
+
 
 class IcloraError(Exception):
     """Anything this package raises on purpose; its text is one sentence for a person."""

@@ -73,7 +73,7 @@ def each(names: Sequence[str], work: Callable[[Item], Made], items: Iterable[Ite
     for name, item in zip(names, items, strict=True):
         try:
             made.append(work(item))
-        except Exception as error:
+        except Exception as error:  # whatever it is, it is raised once the others were tried
             if len(names) == 1:
                 raise
             log.exception("%s failed", name)

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from iclora.captions.adherence import misplaced
 from iclora.captions.ask import Captioner, shrunk_jpeg
@@ -22,7 +22,7 @@ from iclora.captions.cache import CachedCaptioner
 from iclora.captions.lint import lint_caption
 from iclora.captions.text import parse
 from iclora.captions.writing import CaptionWriter, Job, Judge, Written
-from iclora.errors import BadInput
+from iclora.errors import BROKEN_PICTURE, BadInput
 from iclora.stages import Stage, file_of
 from iclora.store import Store
 from iclora.underway import Say, say_nothing
@@ -137,7 +137,7 @@ class Desk:
             raise BadInput(f"{canvas.file} is not the picture that was stitched.")
         try:
             picture = Image.open(io.BytesIO(data)).convert("RGB")
-        except (UnidentifiedImageError, OSError) as error:
+        except BROKEN_PICTURE as error:
             raise BadInput(f"{canvas.file} cannot be decoded: {error}.") from error
         side = self._config.caption.captioner.max_side
         panels = tuple(shrunk_jpeg(picture.crop(panel.box), side) for panel in canvas.panels)

@@ -11,8 +11,6 @@ import io
 import os
 import re
 import shutil
-import struct
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -23,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from iclora.cores import cores
+from iclora.errors import BROKEN_PICTURE
 from iclora.ingest.fetch import known_sha256
 from iclora.ingest.found import FRAMES, Found, Reading, Unreadable
 from iclora.store import file_sha256
@@ -35,20 +34,6 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "AVI
 """What Pillow may decode here: none of these runs another program."""
 
 _PLAIN_FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
-_BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    RuntimeError,  # of libavif
-    LookupError,
-    TypeError,
-    ArithmeticError,
-    struct.error,
-    zlib.error,
-)
-"""What Pillow's readers raise when a file is damaged; they have no error of their own."""
-
 _CHECK_SIDE = 1
 """A JPEG is checked at the smallest scale there is, an eighth, without its colours: all its bytes
 are read, but few of its pixels made."""
@@ -83,7 +68,7 @@ def open_picture(file: Path, max_pixels: int) -> Image.Image:
         raise Unreadable(
             "too_many_pixels", f"{name} has more than {max_pixels} pixels", -1, max_pixels
         ) from error
-    except _BROKEN as error:
+    except BROKEN_PICTURE as error:
         reason = "unreadable" if isinstance(error, PermissionError) else "not_a_picture"
         raise Unreadable(reason, f"{name} cannot be read as a picture") from error
     pixels = image.width * image.height
@@ -129,7 +114,7 @@ def store_picture(
             packed = io.BytesIO()
             upright.save(packed, "PNG", compress_level=1)
             place.write_bytes(packed.getbuffer())  # which, unlike Pillow, says why it cannot
-        except _BROKEN as error:
+        except BROKEN_PICTURE as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # a full disk is not the picture's fault
             raise Unreadable("undecodable", f"{file.name} is broken: {error}") from error

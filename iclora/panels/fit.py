@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from iclora.errors import BROKEN_PICTURE
 from iclora.models.face import FaceFinder
 from iclora.panels.crop import head_box, place_crop
 from iclora.panels.geometry import Pixels
@@ -95,8 +96,7 @@ def _decode(path: Path, frame: Frame) -> Image.Image:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        # Pillow's decoders report broken files with any of these.
+    except BROKEN_PICTURE as error:
         raise _failure(frame, "unreadable", f"{frame.file}: {error}") from error
 
 

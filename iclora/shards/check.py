@@ -12,6 +12,7 @@ from typing import NamedTuple
 from PIL import Image
 from pydantic import ValidationError
 
+from iclora.errors import BROKEN_PICTURE
 from iclora.shards.write import FORMATS, MEMBER_MODE, read_record, record_bytes
 from schemas.base import Box
 from schemas.caption import Caption
@@ -87,7 +88,7 @@ def _picture_problems(read: Read, record: SampleRecord) -> Iterator[str]:
             size, kind = canvas.size, canvas.format
             if size == (record.width, record.height):
                 canvas.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (*BROKEN_PICTURE, Image.DecompressionBombError) as error:
         yield f"its canvas cannot be decoded: {error}"
         return
     if kind != _FORMAT_OF[read.extension]:

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from iclora.errors import BROKEN_PICTURE
 from schemas.base import Box
 from schemas.frame import Frame
 
@@ -57,8 +58,7 @@ def look_at(path: Path, frame: Frame, shorter: int) -> Look:
                 raise UnreadableError(f"{image.size} pixels instead of {frame.width, frame.height}")
             image.draft("RGB", _draft_size(frame, shorter))
             picture = image.convert("RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-        # Pillow's decoders report broken files with any of these.
+    except BROKEN_PICTURE as error:
         raise UnreadableError(str(error)) from error
     scale = picture.width / frame.width
     cut = picture.crop(_scaled(frame.crop, scale))
