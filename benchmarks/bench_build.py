@@ -46,9 +46,9 @@ from iclora.captions import caption_source
 from iclora.ingest import ingest_source, resolve_sources
 from iclora.miniature.film import render_film
 from iclora.panels import stitch_source
+from iclora.pipeline.stage import file_of, result_of
 from iclora.presets import load_config
 from iclora.sift import calibrate, choose_sets, form_sets, score_frames
-from iclora.stages import file_of, result_of
 from iclora.store import Store
 from schemas.config import Config
 from schemas.stage import Ingested, StageRef, Stitched

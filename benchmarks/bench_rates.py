@@ -36,17 +36,16 @@ from iclora.miniature.film import encode_film, render_film
 from iclora.miniature.script import film_script
 from iclora.models.clip import load_clip
 from iclora.panels import stitch_source
+from iclora.pipeline.stage import result_of
 from iclora.presets import load_config
 from iclora.shards.publish import publish_dataset
 from iclora.sift import calibrate, choose_sets, form_sets, score_frames
 from iclora.sift.twins import find_twins
-from iclora.stages import result_of
 from iclora.store import Store
 from schemas.config import Config
-from schemas.source import Source
 from schemas.stage import Captioned, Chosen, Formed, Ingested, Scored, SourceStages, Stitched
+from tasks.executor import batch_sizes
 from tasks.names import at_a_time
-from tasks.parcels import into_parcels
 
 FILMS = 4
 SHARE = 0.02
@@ -228,21 +227,20 @@ def show_flow(folder: Path, count: int, config: Config) -> None:
 
 def show_share(count: int, seconds: float) -> None:
     """What it is of a build of ten minutes that Prefect took so many seconds for so many films."""
-    each, parcel = seconds / count, seconds / parcels_of(count)
+    each, batch = seconds / count, seconds / batches_of(count)
     print(f"Prefect takes {1000 * each:.0f} ms a film: {SHARE:.0%} of ten minutes are reached "
           f"at {SHARE * 600 / each:.0f} films")  # fmt: skip
-    print(f"It takes {1000 * parcel:.0f} ms a parcel ({parcels_of(count)} of {count} films)")
+    print(f"It takes {1000 * batch:.0f} ms per batch ({batches_of(count)} of {count} films)")
     for pace in PACES:
         films = round(600 / pace)
-        parcels = parcels_of(films)
-        print(f"{films:6} films of {pace:4.1f} s make {parcels:4} parcels: "
-              f"{parcel * parcels / 600:.1%} of ten minutes")  # fmt: skip
+        batches = batches_of(films)
+        print(f"{films:6} films of {pace:4.1f} s make {batches:4} batches: "
+              f"{batch * batches / 600:.1%} of ten minutes")  # fmt: skip
 
 
-def parcels_of(count: int) -> int:
-    """Of so many small films."""
-    film = Source(url="", name="film", kind="film", content="")
-    return len(into_parcels([film] * count, [0] * count, at_a_time()))
+def batches_of(count: int) -> int:
+    """Counts the batches of this many small films."""
+    return len(batch_sizes([0] * count, at_a_time()))
 
 
 def main() -> None:

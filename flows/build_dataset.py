@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow, unmapped
+from prefect import flow
 
 from schemas.dataset import DatasetRef
 from tasks import build, names, report
-from tasks.parcels import unpack
-from tasks.watch_build import watch_build
 
 
 @flow(name="build-dataset", flow_run_name="build {name}", task_runner=names.runner())
@@ -36,22 +34,9 @@ def build_dataset(
         review: A `review.csv` that `iclora review` wrote and a person filled in; empty is none.
     """
     job = build.plan_build(sources, preset, name, store, overrides, review)
-    setup, setups, many = job.setup, job.setups(), len(job.sources)
-    with watch_build(job) as see:
-        ingested = see(build.ingest_sources.map(list(job.parcels), setup=setups))
-        scored = see(build.score_frames.map(ingested, setup=setups))
-        early = build.caption_ahead.map(ingested, scored, setup=setups, sources=many)
-        frames, good = unpack(ingested.result()), unpack(scored.result())
-        bounds = build.calibrate(good, setup)
-        formed = see(build.form_sets.map(scored, bounds=unmapped(bounds), setup=setups))
-        chosen = see.whole(build.choose_sets(unpack(formed.result()), setup))
-        stitched = see(build.stitch_sets.map(ingested, chosen=unmapped(chosen), setup=setups))
-        early.wait()
-        captioned = see(build.caption_sets.map(stitched, setup=setups))
-        made = [unpack(parts.result()) for parts in (formed, stitched, captioned)]
-        dataset = build.publish_dataset(build.gather(frames, good, *made), chosen, job)
-    report.show_dataset(dataset, good, bounds, job)
-    return dataset
+    result = build.run_build(job)
+    report.show_dataset(result, job)
+    return result.dataset
 
 
 if __name__ == "__main__":

@@ -1,182 +1,278 @@
-"""Sources to a dataset version, in this process: the stages in their order, sources side by side.
+"""Sources to a dataset version: the order of the stages, written once.
 
-A thread per source takes it from stage to stage (decoding, CLIP and encoding release the
-interpreter's lock), and captions have threads of their own, because a captioner is mostly waited
-for. Two stages need the whole build: calibrating the bounds and choosing the sets. So that nothing
-stands still until then, the sets of a source that will most likely be chosen are stitched and
-captioned ahead, as soon as the source is read; what was chosen in the end finds its canvases and
-captions done, and at most ``sift.max_sets`` captions were made in vain. Between stages only
-references are held, so memory grows with the number of threads and not of sources. Whether work is
-done is decided by the stages themselves; running this again is how a build resumes.
+``run_build`` is a paragraph over an ``Executor``: the command line runs it on threads, a flow as
+Prefect task runs. Two steps need all sources: calibrating the thresholds and choosing the sets. So
+that the captioner does not stand still until the last film is decoded, the sets of a source that
+will most likely be chosen are stitched and captioned as soon as the source is read; the chosen sets
+find those canvases and captions done, and at most ``sift.max_sets`` captions are made in vain.
+Stages decide what is done: running a build again resumes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from threading import Event
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final, NamedTuple
 
-from iclora.ahead import stitch_ahead
-from iclora.captions import caption_source, was_let_down
+from iclora.captions import caption_source
 from iclora.cores import cores
 from iclora.ingest import ingest_source, resolve_sources
-from iclora.panels import stitch_source
+from iclora.locks import only_one
+from iclora.panels import stitch_sets, stitch_source
+from iclora.pipeline.executor import Executor, Mapped, Step, ThreadExecutor, as_completed
+from iclora.pipeline.progress import BuildProgress, Listener, Report, Reports, SourceReports
+from iclora.pipeline.stage import result_of
 from iclora.shards.publish import check_name, publish_dataset
-from iclora.sift import calibrate, choose_sets, form_sets, score_frames
+from iclora.shards.read import LATEST
+from iclora.sift import calibrate, choose_sets, form_sets, likely_sets, score_frames
 from iclora.store import Store
-from iclora.watch import Progress, Quiet, Watch
 from schemas.config import Config
 from schemas.dataset import DatasetRef, ReviewLine
+from schemas.job import BuildJob, BuildResult, BuildSetup
+from schemas.sift import BandParams
 from schemas.source import Source
-from schemas.stage import SourceStages, StageRef
+from schemas.stage import SourceStages, StageRef, Stitched
 
-MAX_THREADS = 8
-"""Sources in work at a time, at most; no more than cores."""
+MAX_WORKERS: Final = 8
+"""Maximum number of sources processed concurrently in this process, also capped by its CPUs."""
 
-CAPTIONED_AT_ONCE = 4
-"""Sources whose captions are waited for at a time; they share the captioner's places."""
+CAPTIONER: Final = "captioner"
+"""Lane of the steps that wait for the captioner."""
 
-Item = TypeVar("Item")
-Made = TypeVar("Made")
+CAPTIONER_WORKERS: Final = 4
+"""Sources whose captions are waited for concurrently; they share the captioner's slots."""
 
 
-def build_dataset(
+class BuildContext(NamedTuple):
+    """What every step of a build is given."""
+
+    store: Store
+    config: Config
+    source_count: int
+    track: Callable[[str, str], AbstractContextManager[Report]]
+    """Shows a source (stage, name) as in progress."""
+
+
+class ReadSource(NamedTuple):
+    """A source, decoded and scored."""
+
+    ingested: StageRef
+    scored: StageRef
+    likely: StageRef | None
+    """Canvases of the sets that will most likely be chosen; None if they are not known yet."""
+
+
+def read_source(context: BuildContext, source: Source) -> ReadSource:
+    """Decodes one source, measures its frames and stitches the sets that are likely chosen."""
+    store, config = context.store, context.config
+    with context.track("ingest", source.name) as report:
+        ingested = ingest_source(store, source, config, report)
+    with context.track("quality", source.name) as report:
+        scored = score_frames(store, ingested, config, report)
+    return ReadSource(ingested, scored, _stitch_likely_sets(context, ingested, scored))
+
+
+def _stitch_likely_sets(
+    context: BuildContext, ingested: StageRef, scored: StageRef
+) -> StageRef | None:
+    store, config = context.store, context.config
+    band = config.sift.sets.band
+    has_captions = config.caption.captioner.kind == "beside"
+    if context.source_count == 1 or band.unit != "absolute" or has_captions:
+        return None  # nothing to gain, or nothing known yet
+    sets = likely_sets(store, form_sets(store, scored, band, config), config, context.source_count)
+    return stitch_sets(store, ingested, sets, config) if sets else None
+
+
+def caption_likely_sets(context: BuildContext, read: ReadSource) -> None:
+    """Captions the sets of a source that will most likely be chosen."""
+    if read.likely is not None:
+        caption(context, read.likely)
+
+
+def calibrate_thresholds(context: BuildContext, scored: Sequence[StageRef]) -> BandParams:
+    """Turns percentiles of all sources into absolute similarity thresholds."""
+    return calibrate(context.store, scored, context.config)
+
+
+def form_source(context: BuildContext, read: ReadSource, thresholds: BandParams) -> StageRef:
+    """Groups the frames of one source into sets."""
+    return form_sets(context.store, read.scored, thresholds, context.config)
+
+
+def choose(context: BuildContext, formed: Sequence[StageRef]) -> StageRef:
+    """Chooses among the sets of all sources."""
+    return choose_sets(context.store, formed, context.config)
+
+
+def stitch(context: BuildContext, read: ReadSource, chosen: StageRef) -> StageRef:
+    """Stitches the chosen sets of one source."""
+    return stitch_source(context.store, read.ingested, chosen, context.config)
+
+
+def caption(context: BuildContext, stitched: StageRef) -> StageRef:
+    """Captions the canvases of one source."""
+    source = result_of(context.store, stitched, Stitched).source
+    with context.track("caption", source.name) as report:
+        return caption_source(context.store, stitched, context.config, report)
+
+
+def publish(
+    context: BuildContext, job: BuildJob, stages: Sequence[SourceStages], chosen: StageRef
+) -> DatasetRef:
+    """Writes shards, tables and card; moves LATEST last."""
+    return publish_dataset(
+        context.store,
+        job.name,
+        job.config,
+        sources=job.sources,
+        refused=job.refused,
+        stages=stages,
+        chosen=chosen,
+        review=job.review,
+    )
+
+
+READ: Final = Step("read", read_source)
+CAPTION_LIKELY: Final = Step("caption likely sets of", caption_likely_sets, CAPTIONER)
+CALIBRATE: Final = Step("calibrate", calibrate_thresholds)
+FORM: Final = Step("form sets of", form_source)
+CHOOSE: Final = Step("choose sets", choose)
+STITCH: Final = Step("stitch", stitch)
+CAPTION: Final = Step("caption", caption, CAPTIONER)
+PUBLISH: Final = Step("publish", publish)
+STEPS: Final = {
+    step.name: step
+    for step in (READ, CAPTION_LIKELY, CALIBRATE, FORM, CHOOSE, STITCH, CAPTION, PUBLISH)
+}
+"""Steps by name, for workers in other processes."""
+
+
+def build_dataset(  # noqa: PLR0913 - a build has this many parts, and callers name them
     store: Store,
     locations: Sequence[str],
     config: Config,
     name: str,
-    progress: Progress | None = None,
+    listener: Listener | None = None,
     *,
+    reports: Reports | None = None,
     review: Sequence[ReviewLine] = (),
 ) -> DatasetRef:
-    """Builds a dataset from sources, or finds that it is built.
+    """Builds a dataset from sources in this process, or finds that it is built.
 
     Args:
         store: where stages and the dataset go.
         locations: films, folders, archives, URLs, hub ids.
         config: the resolved configuration.
         name: the dataset's name.
-        progress: hears how it goes.
+        listener: receives the progress of the stages.
+        reports: receives the progress of the sources.
         review: a person's choices about samples, from ``review.csv``.
 
     Raises:
         UserError: nothing can be read or nothing is kept, a setting or a model is wrong.
         BuildStopped: too large a share of a stage failed, or a ledger does not add up.
     """
+    job = plan_build(store, locations, config, name, review)
+    context = open_context(job.setup, reports or SourceReports())
+    workers = max(1, min(len(job.sources), cores(), MAX_WORKERS))
+    with ThreadExecutor(context, workers, {CAPTIONER: CAPTIONER_WORKERS}) as executor:
+        progress = BuildProgress(store, config.ingest.max_failed, listener)
+        return run_build(job, executor, progress).dataset
+
+
+def plan_build(
+    store: Store,
+    locations: Sequence[str],
+    config: Config,
+    name: str,
+    review: Sequence[ReviewLine] = (),
+) -> BuildJob:
+    """Resolves the sources of a build.
+
+    Raises:
+        BadConfig: the name cannot be a dataset's.
+        BadInput: a location does not exist.
+    """
     check_name(name)
-    watch = Watch(store, config.ingest.max_failed, progress or Quiet())
-    sources, judged = resolve_sources(locations, config.ingest, store.work)
-    watch.expect(1, "sources")
-    watch.count("sources", judged, len(judged))
-    watch.expect(len(sources), "ingest", "quality", "sets")
-    watch.expect(1, "choose")
-    watch.expect(len(sources), "stitch", "caption")
-    with (
-        _threads(CAPTIONED_AT_ONCE, "iclora-caption") as captions,
-        _threads(_workers(len(sources)), "iclora-build") as workers,
-    ):
-        site = _Site(store, config, watch, workers, captions)
-        read = _read_all(site, sources)
-        bounds = calibrate(store, [one.scored for one in read], config)
-        formed = _all(
-            workers, lambda one: watch.done(form_sets(store, one.scored, bounds, config)), read
-        )
-        chosen = watch.done(choose_sets(store, formed, config))
-        stages = _finish_all(site, read, formed, chosen)
-    return publish_dataset(
-        store,
-        name,
-        config,
-        sources=sources,
-        refused=judged,
-        stages=stages,
-        chosen=chosen,
-        review=review,
+    sources, verdicts = resolve_sources(locations, config.ingest, store.work)
+    latest = f"datasets/{name}/{LATEST}"
+    return BuildJob(
+        store=store.url,
+        name=name,
+        config=config,
+        sources=tuple(sources),
+        refused=tuple(verdicts),
+        review=tuple(review),
+        latest=store.read(latest).decode().strip() if store.exists(latest) else "",
     )
 
 
-class _Site(NamedTuple):
-    """Where a build's work is done."""
-
-    store: Store
-    config: Config
-    watch: Watch
-    workers: ThreadPoolExecutor
-    captions: ThreadPoolExecutor
+def open_context(setup: BuildSetup, reports: Reports) -> BuildContext:
+    """Opens the store for the steps of a build, in whatever process they run."""
+    return BuildContext(Store(setup.store), setup.config, setup.source_count, reports.track)
 
 
-class _Read(NamedTuple):
-    """One source, decoded and scored."""
+def run_build(
+    job: BuildJob, executor: Executor, progress: BuildProgress, holder: str = ""
+) -> BuildResult:
+    """Runs the stages of a build in their order.
 
-    ingested: StageRef
-    scored: StageRef
-    ahead: Future[None] | None
-    """Its captions that are being written already."""
+    Another build of the same name on this machine is waited for.
 
+    Args:
+        job: sources and settings.
+        executor: runs the steps.
+        progress: counts what is done, and stops a build that mostly fails.
+        holder: names this run to builds that wait for it.
 
-def _read_all(site: _Site, sources: Sequence[Source]) -> list[_Read]:
-    """Reads every source, and has the sets of each captioned that will most likely be chosen."""
-    store, config, watch = site.store, site.config, site.watch
-    silent = Event()
+    Raises:
+        UserError: nothing can be read or nothing is kept, a setting or a model is wrong.
+        BuildStopped: too large a share of a stage failed, or a ledger does not add up.
+    """
+    lock = Store(job.store).work / "locks" / f"build-{job.name}.lock"
+    with only_one(lock, f"the build of {job.name}", holder):
+        count = len(job.sources)
+        progress.expect(1, "sources")
+        progress.expect(count, "ingest", "quality", "sets")
+        progress.expect(1, "choose")
+        progress.expect(count, "stitch", "caption")
+        progress.count("sources", "given", job.refused, len(job.refused))
 
-    def caption(stitched: StageRef) -> None:
-        if not silent.is_set() and was_let_down(store, caption_source(store, stitched, config)):
-            silent.set()  # asked again when it is known what must be asked
+        read = executor.map(READ, job.sources)
+        early = executor.map(CAPTION_LIKELY, read)
+        _collect(job, progress, read)
+        scored = [one.scored for one in read.results()]
+        thresholds = executor.run(CALIBRATE, scored)
 
-    def read(source: Source) -> _Read:
-        ingested = watch.done(ingest_source(store, source, config))
-        scored = watch.done(score_frames(store, ingested, config))
-        stitched = stitch_ahead(store, ingested, scored, config, len(sources))
-        ahead = site.captions.submit(caption, stitched) if stitched else None
-        return _Read(ingested, scored, ahead)
+        formed = executor.map(FORM, read, thresholds)
+        _collect(job, progress, formed)
+        chosen = executor.run(CHOOSE, formed.results())
+        progress.record("all sources", chosen)
 
-    return _all(site.workers, read, sources)
+        stitched = executor.map(STITCH, read, chosen)
+        early.results()  # sets that are being captioned are not captioned twice
+        captioned = executor.map(CAPTION, stitched)
+        _collect(job, progress, stitched, captioned)
 
-
-def _finish_all(
-    site: _Site, read: Sequence[_Read], formed: Sequence[StageRef], chosen: StageRef
-) -> list[SourceStages]:
-    """Stitches and captions what was chosen."""
-    store, config, watch = site.store, site.config, site.watch
-
-    def stitch(one: _Read) -> StageRef:
-        return watch.done(stitch_source(store, one.ingested, chosen, config))
-
-    def caption(work: tuple[_Read, StageRef, Future[StageRef]]) -> SourceStages:
-        one, sets, stitching = work
-        if one.ahead is not None:
-            one.ahead.result()  # what is being asked is not asked twice
-        stitched = stitching.result()
-        return SourceStages(
-            ingested=one.ingested,
-            scored=one.scored,
-            formed=sets,
-            stitched=stitched,
-            captioned=watch.done(caption_source(store, stitched, config)),
-        )
-
-    stitching = [site.workers.submit(stitch, one) for one in read]
-    return _all(site.captions, caption, zip(read, formed, stitching, strict=True))
-
-
-def _workers(sources: int) -> int:
-    return max(1, min(sources, cores(), MAX_THREADS))
-
-
-@contextmanager
-def _threads(count: int, name: str) -> Generator[ThreadPoolExecutor]:
-    """Threads that begin nothing more once something went wrong."""
-    pool = ThreadPoolExecutor(count, name)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
+        made = (read.results(), formed.results(), stitched.results(), captioned.results())
+        stages = [
+            SourceStages(
+                ingested=one.ingested,
+                scored=one.scored,
+                formed=sets,
+                stitched=canvases,
+                captioned=captions,
+            )
+            for one, sets, canvases, captions in zip(*made, strict=True)
+        ]
+        dataset = executor.run(PUBLISH, job, stages, chosen)
+        return BuildResult(dataset=dataset, scored=tuple(scored), thresholds=thresholds)
 
 
-def _all(
-    pool: ThreadPoolExecutor, work: Callable[[Item], Made], items: Iterable[Item]
-) -> list[Made]:
-    """The results in the items' order; the first error ends the others before they begin."""
-    return list(pool.map(work, items))
+def _collect(job: BuildJob, progress: BuildProgress, *mapped: Mapped[Any]) -> None:
+    """Counts the stages of every source as they are finished."""
+    for batch in as_completed(*mapped):
+        for source, made in zip(job.sources[batch.start :], batch.results, strict=False):
+            refs = (made.ingested, made.scored) if isinstance(made, ReadSource) else (made,)
+            progress.record(source.name.rpartition("@")[0], *refs)

@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
 
@@ -136,6 +136,11 @@ class Store:
             with self._reaching(relative):
                 self.fs.pipe_file(self.path(relative), data)
 
+    def remove(self, relative: str) -> None:
+        """Removes a file or a folder, if it is there."""
+        with self._reaching(relative), suppress(FileNotFoundError):
+            self.fs.rm(self.path(relative), recursive=True)
+
     def local(self, relative: str) -> Path:
         """A real file with these bytes; copied into the work folder if the store is remote."""
         if self.is_local:
@@ -220,15 +225,24 @@ def _rename_folder(scratch: Path, place: Path) -> None:
         list(pool.map(_sync, files))
     scratch.chmod(0o755)
     place.parent.mkdir(parents=True, exist_ok=True)
-    if place.exists():  # leftovers without a manifest: never made by a rename
-        shutil.rmtree(place)
+    if scratch.stat().st_dev == place.parent.stat().st_dev:
+        _move(scratch, place)
+        return
+    beside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    try:  # ICLORA_WORK is on another disk
+        _move(shutil.copytree(scratch, beside / place.name), place)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _move(folder: Path, place: Path) -> None:
+    """Renames a folder, unless another process put the same content there first."""
     try:
-        scratch.rename(place)
+        folder.rename(place)
     except OSError:
-        if not place.is_dir():  # ICLORA_WORK on another disk
-            beside = place.with_name(f".{place.name}.{os.getpid()}")
-            try:
-                shutil.copytree(scratch, beside)
-                beside.rename(place)
-            finally:
-                shutil.rmtree(beside, ignore_errors=True)
+        if (place / MANIFEST).exists():
+            return
+        if not place.is_dir():
+            raise
+        shutil.rmtree(place)  # leftovers without a manifest: never made by a rename
+        folder.rename(place)

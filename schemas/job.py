@@ -1,48 +1,42 @@
-"""What a flow works on: its parameters, resolved once at the start."""
+"""Jobs: what a run works on, resolved once at its start."""
 
 from __future__ import annotations
 
+from pydantic import NonNegativeInt
+
 from schemas.base import Key, Schema
 from schemas.config import Config
-from schemas.dataset import ReviewLine
+from schemas.dataset import DatasetRef, ReviewLine
+from schemas.sift import BandParams
 from schemas.source import Source
+from schemas.stage import StageRef
 from schemas.verdict import Verdict
 
 
-class Parcel(Schema):
-    """Consecutive sources of a build, worked on in one task run a stage."""
-
-    sources: tuple[Source, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The sources' names as people know them: without the digest."""
-        return tuple(source.name.rpartition("@")[0] for source in self.sources)
-
-
 class BuildSetup(Schema):
-    """What every task of a build is given; small, because there are many."""
+    """Facts that every step of a build needs, wherever it runs."""
 
     store: str
+    """URL."""
+
     name: Key
     config: Config
-    parcel: tuple[str, ...] = ()
-    """The names of the sources that the task works on, for people; empty if it works on all."""
-
-    @property
-    def title(self) -> str:
-        """The parcel in a few words, for the name of a task run."""
-        first, more = self.parcel[0], len(self.parcel) - 1
-        return f"{first} and {more} more" if more else first
+    source_count: NonNegativeInt
+    run: str = ""
+    """Identifies the run, for progress that crosses processes."""
 
 
 class BuildJob(Schema):
     """A build, ready to run."""
 
-    setup: BuildSetup
-    parcels: tuple[Parcel, ...]
+    store: str
+    """URL."""
+
+    name: Key
+    config: Config
+    sources: tuple[Source, ...]
     refused: tuple[Verdict, ...]
-    """The verdicts of sources that do not take part, and why."""
+    """Verdicts on locations and sources; those that say kept belong to ``sources``."""
 
     review: tuple[ReviewLine, ...] = ()
     """A person's choices about samples."""
@@ -51,13 +45,24 @@ class BuildJob(Schema):
     """The dataset's version before this build; empty if there is none."""
 
     @property
-    def sources(self) -> tuple[Source, ...]:
-        """All of them, in order."""
-        return tuple(source for parcel in self.parcels for source in parcel.sources)
+    def setup(self) -> BuildSetup:
+        """The facts that every step needs."""
+        return BuildSetup(
+            store=self.store,
+            name=self.name,
+            config=self.config,
+            source_count=len(self.sources),
+            run=self.fingerprint,
+        )
 
-    def setups(self) -> list[BuildSetup]:
-        """One a parcel."""
-        return [self.setup.model_copy(update={"parcel": one.names}) for one in self.parcels]
+
+class BuildResult(Schema):
+    """A finished build."""
+
+    dataset: DatasetRef
+    scored: tuple[StageRef, ...]
+    thresholds: BandParams
+    """Similarity thresholds in absolute numbers."""
 
 
 class TrainJob(Schema):

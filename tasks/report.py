@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 from prefect.artifacts import create_image_artifact, create_table_artifact
 
-from iclora.shards.ledger import in_order
+from iclora.pipeline.ledger import in_order
 from iclora.store import Store
 from schemas.adapter import AdapterRef
-from schemas.dataset import DatasetManifest, DatasetRef
+from schemas.dataset import DatasetManifest
 from schemas.evaluation import ReportRef
-from schemas.job import BuildJob, EvaluateJob, TrainJob
-from schemas.sift import BandParams
-from schemas.stage import StageRef
+from schemas.job import BuildJob, BuildResult, EvaluateJob, TrainJob
 from schemas.verdict import Ledger
 from tasks.evaluation import read_report
 from tasks.events import announce
@@ -28,12 +25,11 @@ from tasks.places import link
 log = logging.getLogger("iclora.report")
 
 
-@stage_task(name="show dataset", task_run_name="show dataset {dataset.name}")
-def show_dataset(
-    dataset: DatasetRef, scored: Sequence[StageRef], bounds: BandParams, job: BuildJob
-) -> None:
-    """The ledger, the preview, the calibration, and what came of the build in one sentence."""
-    store, label = Store(job.setup.store), f"{dataset.name}@{dataset.version}"
+@stage_task(name="show dataset", task_run_name="show dataset {job.name}")
+def show_dataset(result: BuildResult, job: BuildJob) -> None:
+    """Shows the ledger, the preview, the calibration, and the outcome in one sentence."""
+    dataset = result.dataset
+    store, label = Store(job.store), f"{dataset.name}@{dataset.version}"
     folder = f"datasets/{dataset.name}/{dataset.version}"
     manifest = DatasetManifest.from_text(store.read(f"{folder}/manifest.json"))
     files = link(store, folder, "the files")
@@ -41,7 +37,7 @@ def show_dataset(
     if not store.exists(page):
         from iclora.sift import calibration_page  # late: it brings the arrays
 
-        text = calibration_page(store, scored, bounds, job.setup.config)
+        text = calibration_page(store, result.scored, result.thresholds, job.config)
         store.write(page, text.encode())
     create_table_artifact(
         key=key_of(f"ledger-{dataset.name}"),
@@ -57,8 +53,8 @@ def show_dataset(
         sentence = f"Nothing new: {label} is unchanged."
     else:
         sentence = f"{label} is new: {dataset.samples} samples."
-        announce("dataset.published", dataset.name, dataset=label, store=job.setup.store)
-    show_chain(sentence, job.setup.store, dataset=label)
+        announce("dataset.published", dataset.name, dataset=label, store=job.store)
+    show_chain(sentence, job.store, dataset=label)
     log.info("%s", sentence)
 
 

@@ -1,4 +1,4 @@
-"""The whole way from films to a dataset, in this process, with everything real but the captioner.
+"""The whole way from films to a dataset, on both executors, with everything real but the captioner.
 
 The captioner is a server of our own that always gives the same good caption: what it is asked, and
 how often, can be counted.
@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from iclora.build import MAX_THREADS, build_dataset
+from iclora.build import MAX_WORKERS, build_dataset
+from iclora.captions.breaker import MAX_FAILURES
 from iclora.errors import BadConfig, BadInput, BuildStopped
 from iclora.presets import load_config
 from iclora.shards import open_dataset
 from iclora.shards.verify import verify_dataset
 from iclora.store import Store
+from schemas.dataset import DatasetRef
 from schemas.verdict import Tally
 
 CAPTION = (
@@ -93,16 +98,31 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-def settings(captioner: Captioner, family: Path, **more: object) -> dict[str, object]:
+def settings(url: str, family: Path, **more: object) -> dict[str, object]:
     return {
         "sift.clip": str(family / "clip"),
         "sift.sets.band": {"floor": -0.9, "ceiling": 0.99999, "ends": -1.0},
         "sift.max_set_similarity": 1.0,
         "caption.way": "canvas",
-        "caption.captioner": {"kind": "server", "url": captioner.url, "model": "stub"},
+        "caption.captioner": {"kind": "server", "url": url, "model": "stub"},
         "caption.captioner.json_output": False,
         "caption.captioner.retries": 0,
     } | more
+
+
+@pytest.fixture(params=["threads", "prefect"])
+def build(request: pytest.FixtureRequest, store: Store) -> Callable[..., DatasetRef]:
+    """Builds as the command line does, and as the flow does."""
+    if request.param == "threads":
+        return lambda locations, changes, name="films": build_dataset(
+            store, [str(one) for one in locations], load_config("miniature", changes), name
+        )
+    request.getfixturevalue("prefect")
+    from flows.build_dataset import build_dataset as flow
+
+    return lambda locations, changes, name="films": flow(
+        [str(one) for one in locations], "miniature", name, store.url, changes
+    )
 
 
 def files_of(store: Store, name: str) -> dict[str, bytes]:
@@ -112,7 +132,7 @@ def files_of(store: Store, name: str) -> dict[str, bytes]:
 
 def work_of(caplog: pytest.LogCaptureFixture) -> Counter[str]:
     """The stages that were worked on since the last call."""
-    said = [record for record in caplog.records if record.name == "iclora.stages"]
+    said = [record for record in caplog.records if record.name == "iclora.pipeline.stage"]
     caplog.clear()
     return Counter(str(one.args[0]) for one in said if one.msg.endswith("done") and one.args)
 
@@ -132,40 +152,44 @@ class Listener:
         self.totals[stage] = total
 
 
-def test_a_build_and_what_reruns_cost(store, films, captioner, family, caplog):
-    caplog.set_level(logging.INFO, "iclora.stages")
-    config = load_config("miniature", settings(captioner, family))
-    two = [str(film) for film in films[:2]]
+def test_a_build_tells_its_listener_what_the_ledger_says(store, films, captioner, family):
+    config = load_config("miniature", settings(captioner.url, family))
     listener = Listener()
-    ref = build_dataset(store, two, config, "films", listener)
-    assert ref.samples > 2
-    found = verify_dataset(open_dataset(store, "films"))
-    assert found.ok, found.problems
+    build_dataset(store, [str(film) for film in films[:2]], config, "films", listener)
     known = open_dataset(store, "films").manifest
     assert not known.preview, "no miniature model took part"
     assert listener.totals == {k: v for k, v in known.ledger.items() if k != "shard"}
     assert ("started", "ingest 2") in listener.heard
     assert Counter(what for what, _ in listener.heard)["advanced"] == 2 + 5 * 2
+
+
+def test_a_build_and_what_reruns_cost(build, store, films, captioner, family, caplog):
+    caplog.set_level(logging.INFO, "iclora.pipeline.stage")
+    chosen = settings(captioner.url, family)
+    ref = build(films[:2], chosen)
+    assert ref.samples > 2
+    found = verify_dataset(open_dataset(store, "films"))
+    assert found.ok, found.problems
+    known = open_dataset(store, "films").manifest
     work = work_of(caplog)
     assert (work["ingest"], work["quality"], work["choose"], work["caption"]) == (2, 2, 1, 2)
     asked = sum(captioner.asked.values())
     assert asked == ref.samples + known.ledger["caption"].rejected
 
     # Nothing changed: nothing is done.
-    assert build_dataset(store, two[::-1], config, "films") == ref
+    assert build(films[1::-1], chosen) == ref
     assert work_of(caplog) == {}
     assert sum(captioner.asked.values()) == asked
 
     # A changed threshold: from that stage on.
-    changed = load_config("miniature", settings(captioner, family, **{"sift.max_sets": 2}))
-    assert build_dataset(store, two, changed, "few").samples == 2
+    assert build(films[:2], chosen | {"sift.max_sets": 2}, "few").samples == 2
     work = work_of(caplog)
     assert not {"ingest", "measure", "quality"} & set(work)
     assert work["choose"] == 1
     assert sum(captioner.asked.values()) == asked
 
     # One more film: one film's work.
-    more = build_dataset(store, [str(film) for film in films], config, "films")
+    more = build(films, chosen)
     assert more.samples > ref.samples
     work = work_of(caplog)
     assert (work["ingest"], work["quality"], work["sets"]) == (1, 1, 1)
@@ -174,17 +198,17 @@ def test_a_build_and_what_reruns_cost(store, films, captioner, family, caplog):
 
     # The same from nothing, elsewhere, in another order: the same bytes.
     elsewhere = Store(f"{store.root}-2")
+    config = load_config("miniature", chosen)
     build_dataset(elsewhere, [str(film) for film in films[::-1]], config, "films")
     assert files_of(elsewhere, "films") == files_of(store, "films")
 
 
-def test_captions_do_not_wait_for_the_last_film(store, films, captioner, family):
-    chosen = []
-    captioner.heard = lambda: chosen.append(store.names("stages/choose"))
-    config = load_config("miniature", settings(captioner, family, **{"sift.max_sets": 0}))
-    ref = build_dataset(store, [str(film) for film in films], config, "films")
-    assert chosen[0] == [], "asked before it was known what all films hold"
-    assert len(chosen) == ref.samples, "and nothing was asked in vain or twice"
+def test_captions_do_not_wait_for_the_last_film(build, store, films, captioner, family):
+    known: list[list[str]] = []
+    captioner.heard = lambda: known.append(store.names("stages/choose"))
+    ref = build(films, settings(captioner.url, family, **{"sift.max_sets": 0}))
+    assert known[0] == [], "asked before it was known what all films hold"
+    assert len(known) == ref.samples, "and nothing was asked in vain or twice"
 
 
 BUILD = """
@@ -200,7 +224,7 @@ if __name__ == "__main__":
 
 def test_kill_at_any_moment_then_the_same_bytes(tmp_path, films, captioner, family):
     captioner.delay = 0.1
-    chosen = settings(captioner, family, **{"caption.captioner.concurrency": 1})
+    chosen = settings(captioner.url, family, **{"caption.captioner.concurrency": 1})
     two = [str(film) for film in films[:2]]
     undisturbed, killed = Store(str(tmp_path / "calm")), Store(str(tmp_path / "killed"))
     build_dataset(undisturbed, two, load_config("miniature", chosen), "films")
@@ -223,7 +247,7 @@ def test_kill_at_any_moment_then_the_same_bytes(tmp_path, films, captioner, fami
     assert files_of(killed, "films") == files_of(undisturbed, "films")
     assert finished.items() <= _stages(killed).items(), "what was finished was not done again"
     repeated = sum(captioner.asked.values()) - sum(calm.values())
-    assert repeated <= MAX_THREADS, "only what was on its way was asked again"
+    assert repeated <= MAX_WORKERS, "only what was on its way was asked again"
 
 
 def _stages(store: Store) -> dict[str, int]:
@@ -232,32 +256,75 @@ def _stages(store: Store) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in manifests}
 
 
-def test_a_build_that_mostly_fails_stops_and_says_so(store, films, captioner, family):
+def test_captions_that_mostly_fail_stop_a_build(build, store, films, captioner, family):
     captioner.status = 500
-    config = load_config("miniature", settings(captioner, family))
     with pytest.raises(
         BuildStopped, match=r"stage caption: (\d+) of \1 failed \(.*max_failed = 0.5"
     ):
-        build_dataset(store, [str(films[0])], config, "films")
+        build(films[:1], settings(captioner.url, family))
     assert not store.exists("datasets")
+    assert not store.exists("stages/publish")
 
 
-def test_sources_that_fail_do_not_stop_the_rest(store, films, captioner, family, tmp_path):
+def test_a_captioner_that_is_down_is_not_asked_for_every_film(build, store, films, family):
+    """It accepts connections and closes them; a film alone would ask it a dozen times."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        connections = 0
+
+        def hang_up() -> None:
+            nonlocal connections
+            with suppress(OSError):
+                while True:
+                    listening.accept()[0].close()
+                    connections += 1
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        chosen = settings(url, family) | {
+            "caption.captioner.retries": 1,
+            "caption.captioner.backoff_seconds": 0.01,
+        }
+        with pytest.raises(BuildStopped, match=r"stage caption: (\d+) of \1 failed"):
+            build(films, chosen)
+        listening.shutdown(socket.SHUT_RDWR)
+    assert 1 <= connections <= 2 * MAX_FAILURES
+
+
+def test_a_stage_that_mostly_fails_stops_a_build_before_the_next(
+    build, store, films, captioner, family, tmp_path
+):
+    broken = [tmp_path / f"broken-{number}.mp4" for number in range(2)]
+    for number, path in enumerate(broken):
+        path.write_bytes(b"not a film at all %d" % number)
+    with pytest.raises(BuildStopped, match=r"stage (ingest|quality): .* failed"):
+        build([films[0], *broken], settings(captioner.url, family, **{"ingest.max_failed": 0.01}))
+    assert store.exists("stages/ingest")
+    assert not store.exists("stages/choose"), "no dearer stage begins"
+
+
+def test_sources_that_fail_do_not_stop_the_rest(build, store, films, captioner, family, tmp_path):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"not a film at all")
-    config = load_config("miniature", settings(captioner, family))
-    build_dataset(store, [str(films[0]), str(broken)], config, "films")
+    build([films[0], broken], settings(captioner.url, family))
     known = open_dataset(store, "films").manifest
     assert sum(known.ledger[stage].failed for stage in ("sources", "ingest")) == 1
-    strict = load_config("miniature", settings(captioner, family, **{"ingest.max_failed": 0.0}))
+    strict = settings(captioner.url, family, **{"ingest.max_failed": 0.0})
     with pytest.raises(BuildStopped, match=r"more than ingest\.max_failed = 0\.0"):
-        build_dataset(store, [str(films[0]), str(broken)], strict, "films")
+        build([films[0], broken], strict)
 
 
-def test_nothing_readable_is_the_users_mistake(store, captioner, family, tmp_path):
+def test_nothing_readable_is_the_users_mistake(build, tmp_path):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"not a film at all")
     with pytest.raises(BadInput, match=r"broken\.mp4"):
-        build_dataset(store, [str(broken)], load_config("miniature"), "films")
+        build([broken], {})
     with pytest.raises(BadConfig, match="cannot be a dataset's name"):
-        build_dataset(store, [str(broken)], load_config("miniature"), "My Films")
+        build([broken], {}, "My Films")
+
+
+def test_when_every_source_is_refused_one_sentence_says_why(build, films, tmp_path):
+    reserved = tmp_path / "reserved.mp4"
+    shutil.copy(films[0], reserved)
+    Path(f"{reserved}.toml").write_text('opt_out = "noai"\n')
+    with pytest.raises(BadInput, match=r"nothing was kept: 1 opt_out \(sources\)"):
+        build([reserved], {})

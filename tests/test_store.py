@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from iclora.errors import BadInput, IcloraError, UserError
-from iclora.stages import Stage, file_of, result_of, run_stage
-from iclora.store import Store, whole
+from iclora.pipeline.stage import Stage, file_of, result_of, run_stage
+from iclora.store import Store, _rename_folder, whole
 from schemas.verdict import Tally
 
 STAGE = Stage("count", 1)
@@ -118,3 +120,24 @@ def test_what_an_object_store_refuses_is_a_sentence(tmp_path, monkeypatch, raise
         with pytest.raises(kind, match=r"memory://bucket/refused/.* cannot be reached") as caught:
             attempt()
         assert caught.value.exit_code == status
+
+
+def test_of_two_that_did_the_same_work_one_stays(store):
+    """A reader that saw the manifest sees it ever after."""
+    first = Path(store.path("stages/quality/1"))
+    with store.scratch("slow") as slow:
+        (slow / "manifest.json").write_text("{}")
+        with store.folder("stages/quality/1") as folder:
+            (folder / "manifest.json").write_text("{}")
+        was = (first / "manifest.json").stat().st_ino
+        _rename_folder(slow, first)
+    assert (first / "manifest.json").stat().st_ino == was
+
+
+def test_what_was_left_without_a_manifest_is_replaced(store):
+    left = Path(store.path("stages/quality/1"))
+    left.mkdir(parents=True)
+    (left / "half.bin").write_bytes(b"half")
+    with store.folder("stages/quality/1") as folder:
+        (folder / "manifest.json").write_text("{}")
+    assert store.names("stages/quality/1") == ["manifest.json"]

@@ -17,14 +17,14 @@ from iclora.captions.desk import BESIDE, STAGE, Desk
 from iclora.captions.lint import lint_caption, rule_names
 from iclora.captions.text import parse
 from iclora.models.locate import locate
-from iclora.stages import result_of, run_stage
+from iclora.pipeline.progress import Report, ignore_progress
+from iclora.pipeline.stage import result_of, run_stage
 from iclora.store import Store, file_sha256
-from iclora.underway import underway
 from schemas.captioning import CaptionerParams, CaptionParams
 from schemas.config import Config
 from schemas.stage import Captioned, StageRef, Stitched
 
-__all__ = ["BESIDE", "caption_source", "lint_caption", "parse", "rule_names", "was_let_down"]
+__all__ = ["BESIDE", "caption_source", "lint_caption", "parse", "rule_names"]
 
 _PASSING: Final = frozenset({"unreachable", "busy", "server_error", "nonsense", "nothing"})
 """Failures of a captioner that may be gone the next time."""
@@ -40,7 +40,9 @@ _OPERATIONAL: Final = (
 """Settings that say where a server is and how it is waited for: no caption depends on them."""
 
 
-def caption_source(store: Store, stitched: StageRef, config: Config) -> StageRef:
+def caption_source(
+    store: Store, stitched: StageRef, config: Config, report: Report = ignore_progress
+) -> StageRef:
     """Captions one source's canvases.
 
     Returns:
@@ -56,9 +58,7 @@ def caption_source(store: Store, stitched: StageRef, config: Config) -> StageRef
     def work(_folder: Path) -> Captioned:
         nonlocal has_run
         has_run = True
-        source = content.canvases[0].set.source if content.canvases else ""
-        with underway(STAGE.name, source) as say:
-            outcomes = list(Desk(store, stitched, config, say).outcomes(content.canvases))
+        outcomes = list(Desk(store, stitched, config, report).outcomes(content.canvases))
         return Captioned(
             stitched=stitched,
             captions=tuple(done.caption for done in outcomes if done.caption is not None),
@@ -69,7 +69,7 @@ def caption_source(store: Store, stitched: StageRef, config: Config) -> StageRef
     params, inputs = _what_counts(stitched, content, config)
     while True:
         ref = run_stage(store, STAGE, [params, config.layout], inputs, work)
-        if has_run or not was_let_down(store, ref):
+        if has_run or not _has_transient_failures(store, ref):
             return ref
         inputs.append("again")
 
@@ -96,8 +96,8 @@ def _what_counts(
     return params.model_copy(update={"captioner": captioner, "forbidden_names": ""}), inputs
 
 
-def was_let_down(store: Store, captioned: StageRef) -> bool:
-    """Whether another try may give what the captioner failed to give."""
+def _has_transient_failures(store: Store, captioned: StageRef) -> bool:
+    """Tells if any caption failed for a reason that a retry may fix."""
     return any(
         verdict.reason.removeprefix("captioner_") in _PASSING
         for verdict in result_of(store, captioned, Captioned).verdicts

@@ -23,9 +23,9 @@ from iclora.captions.lint import lint_caption
 from iclora.captions.text import parse
 from iclora.captions.writing import CaptionWriter, Job, Judge, Written
 from iclora.errors import BROKEN_PICTURE, BadInput
-from iclora.stages import Stage, file_of
+from iclora.pipeline.progress import Report, ignore_progress
+from iclora.pipeline.stage import Stage, file_of
 from iclora.store import Store
-from iclora.underway import Say, say_nothing
 from schemas.caption import Caption, Fault
 from schemas.captioning import CaptionerParams
 from schemas.config import Config
@@ -56,7 +56,7 @@ class Desk:
     """Where one source's captions are written; the captioner is fetched when first needed."""
 
     def __init__(
-        self, store: Store, stitched: StageRef, config: Config, say: Say = say_nothing
+        self, store: Store, stitched: StageRef, config: Config, say: Report = ignore_progress
     ) -> None:
         self._store = store
         self._stitched = stitched

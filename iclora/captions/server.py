@@ -3,8 +3,8 @@
 Decided: threads over one httpx client, because requests are few, long and independent. Waiting
 answers (429, 5xx, timeouts, cut connections, nonsense) are asked again with growing waits or as
 long as the server says; what more tries cannot mend is a reply at once; a refused key or an
-unknown model stops the build, because it would fail every set. After a server has answered
-nothing to anybody, the requests still waiting are given up at once instead of one by one.
+unknown model stops the build, because it would fail every set. A server that is down is asked by
+one request at a time, whatever the number of sources (``breaker``).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import httpx
 import tenacity
 
 from iclora.captions.ask import Failure, Reply, Request
+from iclora.captions.breaker import breaker_of
 from iclora.errors import BadConfig
 from iclora.models.usage import note_usage
 from schemas.caption import Answer
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 LONGEST_WAIT: Final = 120.0
 """Seconds between two tries, whatever the server or the doubling says."""
 
+_DOWN: Final = frozenset({"unreachable", "server_error"})
 _BUSY: Final = frozenset({408, 409, 425, 429})
 _FINISHES: Final[Mapping[str, str]] = {"length": "length", "content_filter": "blocked"}
 
@@ -63,8 +65,7 @@ class ServerCaptioner:
         self._offers_json = params.json_output
         self._pause: Callable[[float], None] = time.sleep
         self._slots = _slots_of(params.url, params.concurrency)
-        self._silent = threading.Event()
-        self._has_answered = threading.Event()
+        self._breaker = breaker_of(params.url)
 
     @property
     def label(self) -> str:
@@ -120,13 +121,14 @@ class ServerCaptioner:
             sleep=self._pause,
             reraise=True,
         )
-        try:
-            reply: Reply = tries(self._once, client, request)
-        except _TryAgainError as error:
-            if error.failure.why == "unreachable" and not self._has_answered.is_set():
-                self._silent.set()
-            return error.failure
-        return reply
+        with self._breaker.request():
+            try:
+                reply: Reply = tries(self._once, client, request)
+            except _TryAgainError as error:
+                if error.failure.why in _DOWN:
+                    self._breaker.fail()
+                return error.failure
+            return reply
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         """As long as the server says, else doubling with a little jitter."""
@@ -137,8 +139,10 @@ class ServerCaptioner:
         return min(doubled * random.uniform(1.0, 1.25), LONGEST_WAIT)  # noqa: S311 - not a secret
 
     def _once(self, client: httpx.Client, request: Request) -> Reply:
-        if self._silent.is_set():
-            return Failure("unreachable", "The captioning server answers nobody.")
+        if self._breaker.is_open:
+            return Failure(
+                "unreachable", "The captioning server does not respond; not asked again."
+            )
         shaped = self._offers_json and request.shape is not None
         try:
             with self._slots:
@@ -148,8 +152,9 @@ class ServerCaptioner:
                 "unreachable",
                 f"The captioning server does not answer: {type(error).__name__}: {error}",
             ) from error
-        self._has_answered.set()
         status = response.status_code
+        if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            self._breaker.succeed()
         if status == HTTPStatus.OK:
             return _answer_in(response)
         if shaped and status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}:

@@ -26,7 +26,7 @@ from iclora.captions.prompt import (
 )
 from iclora.captions.repair import from_json, repair
 from iclora.captions.text import flatten, parse
-from iclora.underway import Say, say_nothing
+from iclora.pipeline.progress import Report, ignore_progress
 from schemas.caption import Answer, Caption, Fault
 from schemas.captioning import CaptionParams
 from schemas.layout import Layout
@@ -110,7 +110,7 @@ class CaptionWriter:
         layout: Layout,
         params: CaptionParams,
         judge: Judge,
-        say: Say = say_nothing,
+        say: Report = ignore_progress,
     ) -> None:
         self._captioner = captioner
         self._say, self._due, self._heard = say, 1, 0

@@ -42,8 +42,8 @@ def build(  # noqa: PLR0913 - an option is a parameter
     """Turns sources into a dataset version."""
     from iclora.build import build_dataset
     from iclora.cli.progress import BuildProgress
+    from iclora.pipeline.ledger import in_order
     from iclora.shards import open_dataset
-    from iclora.shards.ledger import in_order
     from iclora.shards.review import read_review
 
     config = config_from(preset, overrides)
@@ -52,7 +52,13 @@ def build(  # noqa: PLR0913 - an option is a parameter
     with BuildProgress() as progress:
         there = open_store(store)
         made = build_dataset(
-            there, sources, config, name or config.preset, progress, review=choices
+            there,
+            sources,
+            config,
+            name or config.preset,
+            progress,
+            reports=progress.reports,
+            review=choices,
         )
     manifest = open_dataset(there, f"{made.name}@{made.version}").manifest
     progress.show_ledger(manifest.ledger)

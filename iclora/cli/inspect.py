@@ -57,8 +57,8 @@ def _dataset(store: Store, path: str) -> _Found | None:
 
 
 def _dataset_lines(known: DatasetManifest) -> list[str]:
+    from iclora.pipeline.ledger import in_order
     from iclora.shards.card import ledger_table
-    from iclora.shards.ledger import in_order
 
     layout = known.config.layout
     counts = ", ".join(f"{count} {split}" for split, count in known.splits.items())

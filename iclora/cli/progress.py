@@ -18,23 +18,27 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from iclora.shards.ledger import in_order
-from iclora.underway import parts_underway
+from iclora.pipeline.ledger import in_order
+from iclora.pipeline.progress import SourceReports
 from schemas.verdict import Ledger, Tally
 
 NAMED = 2
 """Sources in work that a stage's line names."""
 
 
-class _Underway(ProgressColumn):
-    """The sources that a stage is working on, and how far they are."""
+class _ActiveSources(ProgressColumn):
+    """Column that names the sources a stage is working on, and the percentage done."""
+
+    def __init__(self, reports: SourceReports) -> None:
+        super().__init__()
+        self._reports = reports
 
     def render(self, task: Task) -> Text:
-        parts = [part for part in parts_underway() if part.stage == task.description]
-        said = [f"{part.share:.0%} {part.source}" for part in parts[:NAMED]]
-        if len(parts) > NAMED:
-            said.append(f"{len(parts) - NAMED} more")
-        return Text(", ".join(said), overflow="ellipsis", no_wrap=True)
+        active = [one for one in self._reports.active() if one.stage == task.description]
+        names = [f"{one.fraction:.0%} {one.source}" for one in active[:NAMED]]
+        if len(active) > NAMED:
+            names.append(f"{len(active) - NAMED} more")
+        return Text(", ".join(names), overflow="ellipsis", no_wrap=True)
 
 
 class BuildProgress:
@@ -42,12 +46,13 @@ class BuildProgress:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
+        self.reports = SourceReports()
         self._bars = Progress(
             TextColumn("{task.description:>8}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[kept]}"),
-            _Underway(),
+            _ActiveSources(self.reports),
             console=self._console,
             disable=not self._console.is_terminal,
         )

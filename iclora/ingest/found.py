@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from iclora.errors import BadInput
-from iclora.underway import Say, say_nothing
+from iclora.pipeline.progress import Report, ignore_progress
 from schemas.base import digest_of
 from schemas.frame import Frame, ImageSet
 from schemas.ingest import IngestParams
@@ -51,7 +51,7 @@ class Reading:
     layout: Layout
     folder: Path
     times: Counter[str] = field(default_factory=Counter)
-    say: Say = say_nothing
+    say: Report = ignore_progress
 
     def own_id(self, item: str) -> str:
         """The item's id the first time, with a number after it from then on."""

@@ -17,9 +17,9 @@ from iclora.ingest.pictures import scene_of
 from iclora.ingest.read_film import read_film
 from iclora.ingest.shards import read_shards, shards_of
 from iclora.ingest.tree import read_archive
-from iclora.stages import Stage, run_stage
+from iclora.pipeline.progress import Report, ignore_progress
+from iclora.pipeline.stage import Stage, run_stage
 from iclora.store import Store
-from iclora.underway import underway
 from schemas.config import Config
 from schemas.source import Source
 from schemas.stage import Ingested, StageRef
@@ -31,13 +31,16 @@ UNREACHABLE = "unreadable"
 """The reason of a source that is not bad itself: it cannot be got at."""
 
 
-def ingest_source(store: Store, source: Source, config: Config) -> StageRef:
+def ingest_source(
+    store: Store, source: Source, config: Config, report: Report = ignore_progress
+) -> StageRef:
     """Reads one source into frames, unless that is done.
 
     Args:
         store: where the stage goes.
         source: from ``resolve_sources``.
         config: its ``ingest`` section, and ``layout`` for canvases that are stitched already.
+        report: takes the fraction of the source that is read.
 
     Returns:
         The stage; its manifest is an ``Ingested``. A source that cannot be read at all has one
@@ -48,14 +51,13 @@ def ingest_source(store: Store, source: Source, config: Config) -> StageRef:
     inputs = [public.fingerprint]
 
     def work(folder: Path) -> Ingested:
-        with underway(INGEST.name, public.name) as say:
-            reading = Reading(public, config.ingest, config.layout, folder, say=say)
-            try:
-                return _ingested(public, _read(reading, source.url, store.work))
-            except Unreadable as why:
-                if why.reason == UNREACHABLE:
-                    raise
-                return _failed(reading, why)
+        reading = Reading(public, config.ingest, config.layout, folder, say=report)
+        try:
+            return _ingested(public, _read(reading, source.url, store.work))
+        except Unreadable as why:
+            if why.reason == UNREACHABLE:
+                raise
+            return _failed(reading, why)
 
     def give_up(why: BadInput) -> Callable[[Path], Ingested]:
         reason = Unreadable(UNREACHABLE, str(why))

@@ -28,7 +28,7 @@ from scenedetect.scene_manager import compute_downscale_factor
 from iclora.errors import BadConfig, MissingModel
 from iclora.ingest.film import Film, Pixels, open_film
 from iclora.ingest.found import Unreadable
-from iclora.underway import Say, say_nothing
+from iclora.pipeline.progress import Report, ignore_progress
 from schemas.ingest import Cuts, IngestParams, ShotParams
 
 USUAL_THRESHOLDS = {"adaptive": 3.5, "content": 27.0, "histogram": 0.2, "transnet": 0.5}
@@ -162,7 +162,9 @@ def _transnet(model_file: str, threshold: float, least: float) -> SceneDetector:
         raise BadConfig(f"{model_file} is not TransNetV2's ONNX file: {error}") from error
 
 
-def survey_film(film: Film, params: ShotParams, watch: Watcher, say: Say = say_nothing) -> Timeline:
+def survey_film(
+    film: Film, params: ShotParams, watch: Watcher, say: Report = ignore_progress
+) -> Timeline:
     """Decodes a film once, finds its shots, and shows every frame to ``watch``.
 
     Args:

@@ -11,8 +11,8 @@ from iclora.models.face import face_label, load_faces
 from iclora.panels.encode import encode
 from iclora.panels.fit import STAGE, Fitted, Fitting, Refusal, fit_frame
 from iclora.panels.geometry import carry_box, stitch
+from iclora.pipeline.stage import Stage, file_of, result_of, run_stage
 from iclora.sift.policy import check_labels, load_checks
-from iclora.stages import Stage, file_of, result_of, run_stage
 from iclora.store import Store
 from schemas.base import Box, digest_of
 from schemas.config import Config

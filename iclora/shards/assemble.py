@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from iclora.errors import BuildStopped
+from iclora.pipeline.stage import file_of, folder_of
 from iclora.shards.card import write_card
 from iclora.shards.contents import Entry, portable, portable_config
 from iclora.shards.plan import Plan, record_of, text_of
@@ -16,7 +17,6 @@ from iclora.shards.preview import pick, write_preview
 from iclora.shards.provenance import is_preview, models_of
 from iclora.shards.tables import SampleRow, write_rejects, write_samples
 from iclora.shards.write import Sample, wids_index, write_shards
-from iclora.stages import file_of, folder_of
 from iclora.store import Store, file_sha256
 from schemas.base import digest_of
 from schemas.dataset import (

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, cast
 
 from iclora.captions.text import flatten, parse
 from iclora.errors import BuildStopped
-from iclora.shards.ledger import STAGES, add_up
-from iclora.stages import result_of
+from iclora.pipeline.ledger import STAGES, add_up
+from iclora.pipeline.stage import result_of
 from iclora.store import Store
 from schemas.dataset import BuildConfig, ReviewLine
 from schemas.source import Source

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from iclora.errors import BadConfig
+from iclora.pipeline.ledger import stop_if_failing
+from iclora.pipeline.stage import Stage, result_of, run_stage
 from iclora.shards.assemble import assemble
 from iclora.shards.contents import Contents, gather
-from iclora.shards.ledger import stop_if_failing
 from iclora.shards.plan import Plan, make_plan
 from iclora.shards.provenance import all_of_film_world
 from iclora.shards.read import LATEST
-from iclora.stages import Stage, result_of, run_stage
 from iclora.store import MANIFEST, Store
 from schemas.base import digest_of
 from schemas.config import Config
@@ -73,7 +73,8 @@ def publish_dataset(  # noqa: PLR0913 - one argument a stage; the flow names eac
         by_key = {line.key: line for line in review}
         contents = gather(store, sources, refused, stages, chosen, by_key)
         _note_unknown(review, contents)
-        _stop_if_failing(contents, config)
+        failed = [one for one in contents.rejects if one.stage == "shard"]
+        stop_if_failing("shard", failed, contents.ledger["shard"], config.ingest.max_failed)
         version, samples = _write_version(store, make_plan(name, config, sources, contents))
         return Published(
             name=name, version=version, samples=samples, chosen=chosen, stages=tuple(stages)
@@ -124,12 +125,6 @@ def _write_version(store: Store, plan: Plan) -> tuple[str, int]:
             (folder / MANIFEST).write_text(manifest.to_text(), encoding="utf-8")
     log.info("%s@%s: %d samples", plan.name, manifest.version, manifest.samples)
     return manifest.version, manifest.samples
-
-
-def _stop_if_failing(contents: Contents, config: Config) -> None:
-    for stage, total in contents.ledger.items():
-        failed = [v for v in contents.rejects if v.stage == stage and v.outcome == "failed"]
-        stop_if_failing(stage, failed, total, config.ingest.max_failed)
 
 
 def _note_unknown(review: Sequence[ReviewLine], contents: Contents) -> None:

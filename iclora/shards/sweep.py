@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from iclora.stages import folder_of, result_of
+from iclora.pipeline.stage import folder_of, result_of
 from iclora.store import MANIFEST, Store
 from schemas.dataset import Published
 from schemas.measured import Measured

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from iclora.errors import MissingModel
-from iclora.models.face import face_label
+from iclora.pipeline.progress import Report, ignore_progress
+from iclora.pipeline.stage import Stage, result_of, run_stage
 from iclora.sift.bounds import resolve_band
 from iclora.sift.calibration import calibration_page
 from iclora.sift.choose import Entry, choose
 from iclora.sift.forming import form, free_indices, read_rows
 from iclora.sift.judging import judge_source
 from iclora.sift.measuring import MEASURE, labels_of
-from iclora.sift.policy import NOT_CHECKED
 from iclora.sift.similarity import Cosines, neighbour_cosines
-from iclora.stages import Stage, result_of, run_stage
 from iclora.store import Store
 from schemas.base import digest_of
 from schemas.config import Config
@@ -29,7 +27,6 @@ __all__ = [
     "choose_sets",
     "form_sets",
     "likely_sets",
-    "models_of",
     "score_frames",
 ]
 
@@ -38,14 +35,16 @@ SETS = Stage("sets", 1)
 CHOOSE = Stage("choose", 2)
 
 
-def score_frames(store: Store, ingested: StageRef, config: Config) -> StageRef:
+def score_frames(
+    store: Store, ingested: StageRef, config: Config, report: Report = ignore_progress
+) -> StageRef:
     """Measures one source's frames and keeps the good ones (``Scored``, stage ``quality``)."""
     sift = config.sift
     models = sorted(labels_of(sift).items())
     prompts = [list(sift.require), list(sift.exclude)]
 
     def work(folder: Path) -> Scored:
-        return judge_source(folder, store, ingested, sift)
+        return judge_source(folder, store, ingested, sift, report)
 
     inputs = [ingested.digest, digest_of([MEASURE.version, models, prompts])]
     return run_stage(store, QUALITY, [sift.quality, sift.policy], inputs, work)
@@ -100,23 +99,6 @@ def likely_sets(
     if sift.max_sets and not share:
         return ()
     return choose(_entries(store, formed), sift.model_copy(update={"max_sets": share})).kept
-
-
-def models_of(config: Config) -> dict[str, str]:
-    """What a manifest says of the models that sifted and cropped.
-
-    Returns:
-        ``clip``, ``nsfw`` (unsafe pictures), ``faces`` (the policy) and ``face`` (heads that no
-        crop may cut), each ``name@revision`` or ``not checked``.
-    """
-    return labels_of(config.sift) | {"face": _head_model(config.stitch.face_model)}
-
-
-def _head_model(file: str) -> str:
-    try:
-        return face_label(file) if file else NOT_CHECKED
-    except MissingModel:
-        return NOT_CHECKED
 
 
 def _neighbours(store: Store, ref: StageRef) -> Cosines:

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from iclora.pipeline.stage import file_of, result_of
 from iclora.sift.forming import free_indices, read_rows
 from iclora.sift.judging import frames_of
 from iclora.sift.similarity import neighbour_cosines
-from iclora.stages import file_of, result_of
 from iclora.store import Store
 from schemas.config import Config
 from schemas.frame import Frame

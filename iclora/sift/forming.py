@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from iclora.pipeline.stage import file_of, result_of
 from iclora.sift.quality import Scores
 from iclora.sift.sets import coherence, group_frames
 from iclora.sift.similarity import Rows, Sight, see
-from iclora.stages import file_of, result_of
 from iclora.store import Store
 from schemas.frame import Frame, ImageSet
 from schemas.sift import SetParams

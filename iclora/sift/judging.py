@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from iclora.models.clip import load_clip
+from iclora.pipeline.progress import Report, ignore_progress
+from iclora.pipeline.stage import result_of
 from iclora.sift.measuring import Readings, labels_of, measure_frames
 from iclora.sift.policy import policy_fault
 from iclora.sift.prompts import prompt_faults, read_prompts
 from iclora.sift.quality import Fault, find_fault
-from iclora.stages import result_of
 from iclora.store import Store
 from schemas.frame import Frame
 from schemas.sift import SiftParams
@@ -22,7 +23,9 @@ from schemas.verdict import Verdict
 EMBEDDINGS = "embeddings.npy"
 
 
-def judge_source(folder: Path, store: Store, ref: StageRef, sift: SiftParams) -> Scored:
+def judge_source(
+    folder: Path, store: Store, ref: StageRef, sift: SiftParams, report: Report = ignore_progress
+) -> Scored:
     """Measures a source's frames and decides about each.
 
     Frames of sets that the source already holds are judged like the others.
@@ -32,10 +35,11 @@ def judge_source(folder: Path, store: Store, ref: StageRef, sift: SiftParams) ->
         store: holds the frames.
         ref: the source's ingest stage.
         sift: quality, prompts and policy.
+        report: takes the fraction of the frames that is measured.
     """
     ingested = result_of(store, ref, Ingested)
     frames = frames_of(ingested)
-    readings = measure_frames(store, ref, frames, sift)
+    readings = measure_frames(store, ref, frames, sift, report)
     faults = find_faults(frames, readings, sift)
     good = [frame for frame in frames if frame.id in readings.rows and frame.id not in faults]
     _write_rows(folder, [readings.rows[frame.id] for frame in good])

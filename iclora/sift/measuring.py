@@ -15,14 +15,14 @@ import numpy as np
 
 from iclora.cores import cores
 from iclora.models.clip import ClipEncoder, clip_label, load_clip
+from iclora.pipeline.progress import Report, ignore_progress
+from iclora.pipeline.stage import Stage, file_of, result_of, run_stage
 from iclora.sift.phash import perceptual_hash
 from iclora.sift.picture import Look, UnreadableError, look_at
 from iclora.sift.policy import Checks, check, check_labels, load_checks
 from iclora.sift.quality import Scores, measure
 from iclora.sift.similarity import Rows
-from iclora.stages import Stage, file_of, result_of, run_stage
 from iclora.store import Store
-from iclora.underway import underway
 from schemas.base import digest_of
 from schemas.frame import Frame
 from schemas.measured import Measured
@@ -66,23 +66,26 @@ def labels_of(sift: SiftParams) -> dict[str, str]:
 
 
 def measure_frames(
-    store: Store, ingested: StageRef, frames: Sequence[Frame], sift: SiftParams
+    store: Store,
+    ingested: StageRef,
+    frames: Sequence[Frame],
+    sift: SiftParams,
+    report: Report = ignore_progress,
 ) -> Readings:
     """The measurements of a source's frames; what was measured before is read again."""
     labels = sorted(labels_of(sift).items())
     readings = Readings({}, {}, {}, {})
-    with underway("quality", frames[0].source if frames else "") as say:
-        for start in range(0, len(frames), BATCH):
-            say(start / len(frames))
-            batch = frames[start : start + BATCH]
+    for start in range(0, len(frames), BATCH):
+        report(start / len(frames))
+        batch = frames[start : start + BATCH]
 
-            def work(folder: Path, batch: Sequence[Frame] = batch) -> Measured:
-                paths = [file_of(store, ingested, frame.file) for frame in batch]
-                tools = Instruments(load_clip(sift.clip), load_checks(sift.policy))
-                return _measure_batch(folder, batch, paths, tools)
+        def work(folder: Path, batch: Sequence[Frame] = batch) -> Measured:
+            paths = [file_of(store, ingested, frame.file) for frame in batch]
+            tools = Instruments(load_clip(sift.clip), load_checks(sift.policy))
+            return _measure_batch(folder, batch, paths, tools)
 
-            inputs = [digest_of(labels), *(_identity(frame) for frame in batch)]
-            _add(store, run_stage(store, MEASURE, [], inputs, work), readings)
+        inputs = [digest_of(labels), *(_identity(frame) for frame in batch)]
+        _add(store, run_stage(store, MEASURE, [], inputs, work), readings)
     return readings
 
 

@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from PIL import Image
 
+from iclora.pipeline.stage import Stage, run_stage
 from iclora.presets import load_config
-from iclora.stages import Stage, run_stage
 from schemas.frame import Frame, ImageSet
 from schemas.sample import PanelRecord
 from schemas.source import Source

@@ -10,7 +10,7 @@ from iclora.captions import caption_source
 from iclora.captions.adherence import misplaced
 from iclora.captions.ask import shrunk_jpeg
 from iclora.captions.text import parse
-from iclora.stages import result_of
+from iclora.pipeline.stage import result_of
 from schemas.stage import Captioned
 
 MARKERS = ("[A]", "[B]")

@@ -7,11 +7,13 @@ import io
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
 
 from iclora.captions.ask import Failure, Request, ask_all, shrunk_jpeg
+from iclora.captions.breaker import COOLDOWN, MAX_FAILURES, CircuitBreaker
 from iclora.captions.server import LONGEST_WAIT, ServerCaptioner
 from iclora.errors import BadConfig
 from schemas.caption import Answer
@@ -125,13 +127,37 @@ def test_a_silent_server_times_out(server, captioner, completion, slowly):
     assert "ReadTimeout" in failure.sentence
 
 
-def test_when_nobody_listens_the_rest_is_given_up_at_once(captioner):
-    waits = []
-    asked = captioner(url="http://127.0.0.1:9/v1", concurrency=2, retries=3)
-    asked._pause = waits.append
-    replies = ask_all(asked, [ASKED] * 40)
-    assert {reply.why for reply in replies} == {"unreachable"}
-    assert len(waits) <= 2 * 3  # of the first two only
+def test_a_server_that_is_down_is_asked_by_few_requests_of_all_sources(server, captioner):
+    server.default = "cut"
+    sources = [captioner(concurrency=4, retries=1) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        replies = list(pool.map(lambda one: ask_all(one, [ASKED] * 20), sources))
+    assert {reply.why for some in replies for reply in some} == {"unreachable"}
+    assert len(server.seen) == 2 * MAX_FAILURES
+
+
+def test_a_server_that_comes_back_is_asked_again(server, captioner, completion):
+    now = 0.0
+    asked = captioner(retries=0)
+    asked._breaker = CircuitBreaker(lambda: now)
+    server.default = "cut"
+    ask_all(asked, [ASKED] * 9)
+    assert len(server.seen) == MAX_FAILURES
+    server.default = completion("back")
+    now = COOLDOWN - 0.1
+    assert {reply.why for reply in ask_all(asked, [ASKED] * 9)} == {"unreachable"}
+    now = COOLDOWN
+    assert ask_all(asked, [ASKED] * 9) == [Answer(text="back")] * 9
+
+
+@pytest.mark.parametrize("fault", ["cut", (500, {}, b"")])
+def test_a_picture_that_the_server_cannot_bear_costs_that_picture_only(
+    server, captioner, completion, fault
+):
+    server.script = [fault] * (MAX_FAILURES - 1)
+    server.default = completion("fine")
+    replies = ask_all(captioner(retries=0, concurrency=1), [ASKED] * 9)
+    assert sum(reply == Answer(text="fine") for reply in replies) == 9 - (MAX_FAILURES - 1)
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from iclora.captions import BESIDE, caption_source
+from iclora.pipeline.stage import folder_of, result_of
 from iclora.presets import load_config
-from iclora.stages import folder_of, result_of
 from iclora.store import Store
 from schemas.stage import Captioned, Stitched
 from schemas.verdict import tally
@@ -323,16 +322,9 @@ def test_a_kill_loses_only_what_was_on_its_way(tmp_path, server, config_of, stit
     assert killed.read(manifest) == undisturbed.read(manifest)
 
 
-def test_it_says_how_many_answers_are_there(store, server, config_of, stitch, monkeypatch):
-    said: list[float] = []
-
-    @contextmanager
-    def listen(stage, source):
-        assert (stage, bool(source)) == ("caption", True)
-        yield said.append
-
-    monkeypatch.setattr("iclora.captions.underway", listen)
+def test_it_reports_how_many_answers_are_there(store, server, config_of, stitch):
+    reported: list[float] = []
     config = config_of(server)
-    run(store, stitch(store, config, ["", ""]), config)
-    assert len(server.seen) == len(said)
-    assert said == pytest.approx([(n + 1) / len(said) for n in range(len(said))])
+    caption_source(store, stitch(store, config, ["", ""]), config, reported.append)
+    assert len(server.seen) == len(reported)
+    assert reported == pytest.approx([(n + 1) / len(reported) for n in range(len(reported))])

@@ -7,7 +7,6 @@ import io
 from rich.console import Console
 
 from iclora.cli.progress import BuildProgress
-from iclora.underway import underway
 from schemas.verdict import Tally
 
 
@@ -22,9 +21,10 @@ def shown(work):
 def test_a_stage_names_the_sources_that_it_works_on():
     def work(progress):
         progress.started("ingest", 3)
-        with underway("ingest", "a.mp4@0123") as say, underway("ingest", "b.mp4@0123"):
-            say(0.345)
-            with underway("quality", "c.mp4@0123"):
+        track = progress.reports.track
+        with track("ingest", "a.mp4@0123") as report, track("ingest", "b.mp4@0123"):
+            report(0.345)
+            with track("quality", "c.mp4@0123"):
                 progress.refresh()
 
     text = shown(work)
@@ -36,9 +36,10 @@ def test_a_stage_names_the_sources_that_it_works_on():
 def test_of_many_sources_the_first_are_named():
     def work(progress):
         progress.started("ingest", 9)
-        with underway("ingest", "a.mp4"), underway("ingest", "b.mp4"):
+        track = progress.reports.track
+        with track("ingest", "a.mp4"), track("ingest", "b.mp4"):
             progress.refresh()
-            with underway("ingest", "c.mp4"):
+            with track("ingest", "c.mp4"):
                 progress.refresh()
 
     text = shown(work)

@@ -71,7 +71,7 @@ def test_the_source_is_read(tree):
         tree(SOURCE),
         "from iclora.ingest import ingest_source, resolve_sources\n"
         "from iclora.presets import load_config\n"
-        "from iclora.stages import result_of\n"
+        "from iclora.pipeline.stage import result_of\n"
         "from iclora.store import Store\n"
         "from schemas.stage import Ingested\n"
         "store, config = Store('store'), load_config('miniature')\n"

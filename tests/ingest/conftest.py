@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from iclora.ingest import ingest_source, resolve_sources
+from iclora.pipeline.stage import result_of
 from iclora.presets import load_config
-from iclora.stages import result_of
 from iclora.store import Store
 from schemas.stage import Ingested
 

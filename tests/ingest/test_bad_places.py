@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from iclora.ingest import ingest_source, resolve_sources
+from iclora.pipeline.stage import result_of
 from iclora.presets import load_config
-from iclora.stages import result_of
 from iclora.store import Store
 from schemas.stage import Ingested
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from iclora.panels import stitch_source
 from iclora.panels.geometry import split
+from iclora.pipeline.stage import Stage, file_of, result_of, run_stage
 from iclora.presets import load_config
-from iclora.stages import Stage, file_of, result_of, run_stage
 from iclora.store import Store, file_sha256
 from schemas.config import Config
 from schemas.frame import Frame, ImageSet

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import pytest
 from PIL import Image
 
+from iclora.pipeline.stage import Stage, run_stage
 from iclora.presets import load_config
 from iclora.shards.publish import publish_dataset
-from iclora.stages import Stage, run_stage
 from iclora.store import Store
 from schemas.base import digest_of
 from schemas.caption import Caption

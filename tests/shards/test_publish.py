@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from iclora.errors import BadConfig, BadInput, BuildStopped
+from iclora.pipeline.stage import folder_of
 from iclora.presets import load_config
 from iclora.shards import open_dataset
 from iclora.shards.assemble import version_of
@@ -15,7 +16,6 @@ from iclora.shards.contents import portable
 from iclora.shards.read import read_samples
 from iclora.shards.tables import read_rows
 from iclora.shards.verify import verify_dataset
-from iclora.stages import folder_of
 from iclora.store import Store
 from schemas.dataset import ReviewLine
 from schemas.source import Licence

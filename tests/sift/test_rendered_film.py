@@ -10,9 +10,9 @@ import pytest
 
 from iclora.ingest import ingest_source, resolve_sources
 from iclora.models.locate import locate
+from iclora.pipeline.stage import result_of
 from iclora.presets import load_config
 from iclora.sift import calibrate, form_sets, score_frames
-from iclora.stages import result_of
 from iclora.store import Store
 from schemas.stage import Formed, Ingested, Scored
 

@@ -8,17 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from iclora.pipeline.stage import Stage, file_of, folder_of, result_of, run_stage
 from iclora.presets import load_config
 from iclora.sift import (
     calibrate,
     calibration_page,
     choose_sets,
     form_sets,
-    models_of,
     score_frames,
 )
 from iclora.sift.similarity import cosine
-from iclora.stages import Stage, file_of, folder_of, result_of, run_stage
 from iclora.store import Store, file_sha256
 from schemas.frame import Frame, ImageSet
 from schemas.source import Source
@@ -220,10 +219,3 @@ def test_the_calibration_page_stands_alone(store, config):
     assert "a&lt;b" in page
     assert "http" not in page
     assert "a<b" not in page
-
-
-def test_models_that_did_not_look_are_named(config, family):
-    models = models_of(config)
-    assert models["clip"].startswith("clip@")
-    assert str(family) not in models["clip"]
-    assert {models["nsfw"], models["faces"], models["face"]} == {"not checked"}

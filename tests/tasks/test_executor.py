@@ -9,72 +9,66 @@ from hypothesis import strategies as st
 
 from iclora.errors import BadConfig
 from iclora.ingest.fetch import size_at
-from iclora.presets import load_config
-from schemas.job import BuildSetup
-from schemas.source import Source
-from tasks.parcels import FEW, MOST_BYTES, MOST_SOURCES, SHARES, each, into_parcels, unpack
+from tasks.executor import MAX_BATCH_BYTES, MAX_BATCH_SOURCES, SHARES, UNBATCHED, batch_sizes, each
 
 SMALL = 4 << 20
 SIZES = st.lists(
-    st.none() | st.sampled_from([0, SMALL, MOST_BYTES // 2, MOST_BYTES, MOST_BYTES + 1]),
+    st.none()
+    | st.sampled_from([0, SMALL, MAX_BATCH_BYTES // 2, MAX_BATCH_BYTES, MAX_BATCH_BYTES + 1]),
     max_size=600,
 )
 
 
 def divide(sizes, cores):
-    sources = [
-        Source(url=str(n), name=f"{n}.mp4@{n:016x}", kind="film", content=f"{n:016x}")
-        for n in range(len(sizes))
-    ]
-    parcels = into_parcels(sources, sizes, cores)
-    assert unpack(parcel.sources for parcel in parcels) == sources, "nothing lost, order kept"
-    return [len(parcel.sources) for parcel in parcels]
+    batches = batch_sizes(sizes, cores)
+    assert sum(batches) == len(sizes), "nothing is lost"
+    return list(batches)
 
 
 @pytest.mark.parametrize("cores", [1, 2, 16])
 def test_few_sources_have_task_runs_of_their_own(cores):
-    assert divide([SMALL] * FEW * cores, cores) == [1] * FEW * cores
-    assert max(divide([SMALL] * (FEW * cores + 1), cores)) > 1
+    assert divide([SMALL] * UNBATCHED * cores, cores) == [1] * UNBATCHED * cores
+    assert max(divide([SMALL] * (UNBATCHED * cores + 1), cores)) > 1
 
 
-def test_a_parcel_has_room_for_so_many_sources():
-    assert divide([SMALL // 4] * 2000, 2)[:9] == [MOST_SOURCES] * 9
-    enough = MOST_SOURCES * SHARES
-    assert divide([SMALL // 4] * enough, 1)[0] == MOST_SOURCES
-    assert divide([SMALL // 4] * (enough - 1), 1)[0] == MOST_SOURCES - 1
+def test_a_batch_has_room_for_so_many_sources():
+    assert divide([SMALL // 4] * 2000, 2)[:9] == [MAX_BATCH_SOURCES] * 9
+    enough = MAX_BATCH_SOURCES * SHARES
+    assert divide([SMALL // 4] * enough, 1)[0] == MAX_BATCH_SOURCES
+    assert divide([SMALL // 4] * (enough - 1), 1)[0] == MAX_BATCH_SOURCES - 1
 
 
-def test_a_parcel_has_room_for_so_many_bytes():
-    half = MOST_BYTES // 2
+def test_a_batch_has_room_for_so_many_bytes():
+    half = MAX_BATCH_BYTES // 2
     assert divide([half, half, *[0] * 100], 1)[0] > 1
     assert divide([half, half + 1, *[0] * 100], 1)[0] == 1
-    assert divide([MOST_BYTES, *[0] * 100], 1)[0] > 1
-    assert divide([MOST_BYTES + 1, *[0] * 100], 1)[0] == 1
-    assert divide([0, MOST_BYTES + 1, *[0] * 100], 1)[:2] == [1, 1]
+    assert divide([MAX_BATCH_BYTES, *[0] * 100], 1)[0] > 1
+    assert divide([MAX_BATCH_BYTES + 1, *[0] * 100], 1)[0] == 1
+    assert divide([0, MAX_BATCH_BYTES + 1, *[0] * 100], 1)[:2] == [1, 1]
 
 
 def test_a_source_of_unknown_size_stands_alone():
-    assert divide([0, 0, None, *[0] * 100], 1)[:3] == [2, 1, MOST_SOURCES]
+    assert divide([0, 0, None, *[0] * 100], 1)[:3] == [2, 1, MAX_BATCH_SOURCES]
     assert divide([None] * 100, 1) == [1] * 100
 
 
 def test_the_last_sources_are_spread_over_the_cores():
-    """No core waits for a parcel of many while another has none left."""
+    """No core waits for a batch of many while another has none left."""
     assert divide([SMALL] * 40, 2) == [10, 7, 5, 4, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1]
 
 
 @settings(deadline=None, max_examples=60)
 @given(sizes=SIZES, cores=st.integers(1, 70))
-def test_every_parcel_keeps_the_bounds(sizes, cores):
+def test_every_batch_keeps_the_bounds(sizes, cores):
     begin = 0
     for count in divide(sizes, cores):
         held, left = sizes[begin : begin + count], len(sizes) - begin
         begin += count
         if count > 1:
-            assert count <= MOST_SOURCES
-            assert sum(held) <= MOST_BYTES, "and none of unknown size"
+            assert count <= MAX_BATCH_SOURCES
+            assert sum(held) <= MAX_BATCH_BYTES, "and none of unknown size"
             assert count * cores * SHARES <= left
-            assert len(sizes) > FEW * cores
+            assert len(sizes) > UNBATCHED * cores
 
 
 def test_the_size_of_what_is_here_or_was_copied_is_known(tmp_path):
@@ -108,12 +102,3 @@ def test_a_source_that_fails_does_not_take_its_neighbours_along(caplog):
     assert "b.mp4 failed" in caplog.text
     assert "no such model" in caplog.text, "what is not raised is not lost"
     assert each(["a.mp4", "d.mp4"], work, "ad") == ["A", "D"]
-
-
-@pytest.mark.parametrize(
-    ("names", "title"),
-    [(("a.mp4",), "a.mp4"), (("a.mp4", "b.mp4", "c.mp4"), "a.mp4 and 2 more")],
-)
-def test_a_task_run_is_named_after_its_first_source(names, title):
-    setup = BuildSetup(store="s", name="n", config=load_config("miniature"), parcel=names)
-    assert setup.title == title

@@ -8,15 +8,16 @@ import shutil
 import pytest
 from prefect import flow
 
+from iclora.pipeline.ledger import RESULTS
+from iclora.pipeline.progress import Part, SharedReports
 from iclora.presets import load_config
 from iclora.store import Store
-from iclora.underway import underway
 from schemas.adapter import CheckpointState, Progress, RunIdentity
-from schemas.job import BuildJob, BuildSetup, Parcel, TrainJob
+from schemas.job import BuildJob, TrainJob
 from schemas.source import Source
 from schemas.verdict import Tally
+from tasks.build_progress import ROWS, TITLES, BuildArtifacts, rows
 from tasks.live import LONGEST, SHORTEST, Live, key_of, pause, updating
-from tasks.watch_build import MAPPED, ROWS, SAID, BuildWatch, Part, rows
 from tasks.watch_training import TrainingWatch, find_running, loss_table, watch_training
 
 
@@ -48,7 +49,7 @@ def test_a_stages_table_begins_with_the_sum_and_the_sources_that_lost_most():
     assert [second["source"], third["source"]] == ["b", "a"]
     many = [Part(str(number), tally(1, 1), {}) for number in range(ROWS + 5)]
     assert len(rows(many)) == ROWS + 1
-    assert set(MAPPED) < set(SAID), "every table's card says what it is"
+    assert set(RESULTS) < set(TITLES), "every table's card has a title"
     assert rows(many)[0]["in"] == ROWS + 5
 
 
@@ -97,21 +98,28 @@ def artifact(key):
     return found
 
 
-def test_a_build_counts_what_is_read_of_sources_in_work(store: Store):
+def test_a_build_counts_what_is_read_of_sources_in_progress(store: Store, monkeypatch):
+    monkeypatch.setattr(SharedReports, "PAUSE", 0.0)
     sources = tuple(
         Source(url="", name=f"{name}.mp4@0", kind="film", content=name) for name in ("a", "b")
     )
-    setup = BuildSetup(store=store.url, name="films", config=load_config("miniature"))
-    parcels = tuple(Parcel(sources=(one,)) for one in sources)
-    watch = BuildWatch(BuildJob(setup=setup, parcels=parcels, refused=()))
-    assert watch.share() == 0.0
-    with underway("ingest", "a.mp4@0") as say, underway("caption", "b.mp4@0") as told:
-        say(0.5)
-        told(0.75)  # may be ahead, which is no part of the build
-        assert watch.share() == pytest.approx(0.5 / (5 * 2 + 1))
-        assert "now ingest a.mp4 50%, caption b.mp4 75%" in watch.sentence()
-    assert watch.share() == pytest.approx(0.5 / (5 * 2 + 1)), "it never falls"
-    assert "now" not in watch.sentence()
+    config = load_config("miniature")
+    job = BuildJob(store=store.url, name="films", config=config, sources=sources, refused=())
+    shown = BuildArtifacts(job)
+    shown.progress.expect(2, "ingest", "quality", "sets", "stitch", "caption")
+    shown.progress.expect(1, "choose")
+    assert shown.share() == 0.0
+    elsewhere = SharedReports(store, job.setup.run)  # as a worker has it
+    with (
+        elsewhere.track("ingest", "a.mp4@0") as ingest,
+        elsewhere.track("caption", "b.mp4@0") as caption,
+    ):
+        ingest(0.5)
+        caption(0.75)  # may be early, which is no part of the build
+        assert shown.share() == pytest.approx(0.5 / (5 * 2 + 1))
+        assert "now ingest a.mp4 50%, caption b.mp4 75%" in shown.sentence()
+    assert shown.share() == pytest.approx(0.5 / (5 * 2 + 1)), "it never falls"
+    assert "now" not in shown.sentence()
 
 
 @pytest.mark.usefixtures("prefect")

@@ -11,26 +11,25 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
-import iclora.ingest
+import iclora.build
 from iclora.build import build_dataset as build_in_process
 from iclora.miniature.film import encode_film
 from iclora.miniature.script import film_script
 from iclora.presets import load_config
 from iclora.shards.read import open_dataset
 from iclora.store import Store
-from schemas.job import Parcel
-from tasks import build
+from tasks import build, executor
 
-STAGES = ("ingest", "score frames of", "caption ahead", "form sets of", "stitch", "caption")
+STEPS = ("read", "caption likely sets of", "form sets of", "stitch", "caption")
 SHOTS = 6
 SETTINGS: dict[str, Any] = {"ingest.max_failed": 1.0, "sift.max_set_similarity": 1.0}
 BAD = "1-bad.mp4"
-"""No film, in the middle of the first parcel."""
+"""No film, in the middle of the first batch."""
 
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory):
-    """Two films and a text file between them, then a film of another parcel."""
+    """Two films and a text file between them, then a film of another batch."""
     folder = tmp_path_factory.mktemp("films")
     for seed in (0, 2, 3):
         film = film_script(seed)
@@ -56,14 +55,14 @@ def files_of(store):
 
 @pytest.fixture
 def _three_and_one(monkeypatch):
-    """Parcels as they are of hundreds of sources, of four."""
+    """Batches as they are of hundreds of sources, of four."""
 
-    def divide(sources, sizes, cores):
-        assert len(sizes) == len(sources) == 4
+    def divide(sizes, cores):
+        assert len(sizes) == 4
         assert cores >= 1
-        return Parcel(sources=sources[:3]), Parcel(sources=sources[3:])
+        return 3, 1
 
-    monkeypatch.setattr(build, "into_parcels", divide)
+    monkeypatch.setattr(build, "batch_sizes", divide)
 
 
 @pytest.fixture
@@ -71,8 +70,7 @@ def run(films, store, monkeypatch):
     """Builds by the flow, without the pause before another try."""
     from flows.build_dataset import build_dataset
 
-    patient = build.ingest_sources.with_options(retry_delay_seconds=0)
-    monkeypatch.setattr(build, "ingest_sources", patient)
+    monkeypatch.setattr(executor, "run_step", executor.run_step.with_options(retry_delay_seconds=0))
 
     return partial(
         build_dataset, [films], "miniature", "films", str(store.root), SETTINGS, return_state=True
@@ -87,7 +85,7 @@ def task_runs(state):
 
 
 @pytest.mark.usefixtures("prefect", "_three_and_one")
-def test_parcels_make_the_same_bytes_and_a_bad_source_has_its_verdict(run, store, calm):
+def test_batches_make_the_same_bytes_and_a_bad_source_has_its_verdict(run, store, calm):
     state = run()
     state.result()
     assert files_of(store) == calm
@@ -97,7 +95,7 @@ def test_parcels_make_the_same_bytes_and_a_bad_source_has_its_verdict(run, store
         "0-film.mp4": True, BAD: False, "2-film.mp4": True, "3-film.mp4": True,
     }  # fmt: skip
     titles = ("0-film.mp4 and 2 more", "3-film.mp4")
-    expected = {f"{stage} {title}" for stage in STAGES for title in titles}
+    expected = {f"{step} {title}" for step in STEPS for title in titles}
     deadline = time.monotonic() + 30
     while missing := expected - task_runs(state):  # the server writes them down a little later
         assert time.monotonic() < deadline, missing
@@ -111,18 +109,18 @@ def test_parcels_make_the_same_bytes_and_a_bad_source_has_its_verdict(run, store
 
 @pytest.mark.usefixtures("prefect", "_three_and_one")
 def test_a_source_that_fails_costs_its_neighbours_nothing(run, store, calm, monkeypatch, caplog):
-    """And what of a parcel was done is found done when it is tried again."""
-    caplog.set_level("INFO", "iclora.stages")
-    real, tries = iclora.ingest.ingest_source, []
+    """And what of a batch was done is found done when it is tried again."""
+    caplog.set_level("INFO", "iclora.pipeline.stage")
+    real, tries = iclora.build.ingest_source, []
 
-    def flaky(store, source, config):
+    def flaky(store, source, config, report):
         tries.append(source.name.partition("@")[0])
         if source.name.startswith("0-"):
             raise OSError("the disk of the first film is away")
-        return real(store, source, config)
+        return real(store, source, config, report)
 
     with monkeypatch.context() as patched:
-        patched.setattr(iclora.ingest, "ingest_source", flaky)
+        patched.setattr(iclora.build, "ingest_source", flaky)
         state = run()
     with pytest.raises(OSError, match="the disk of the first film is away"):
         state.result()

@@ -1,0 +1,1 @@
+"""Stages, executors, progress and the ledger; nothing here knows what a stage does."""
