@@ -42,6 +42,53 @@ class Verdict(Schema):
     source: str = ""
     """The source the item comes from."""
 
+    @classmethod
+    def kept(cls, stage: str, item: str, *, source: str = "") -> Self:
+        """Keeps an item."""
+        return cls(stage=stage, id=item, outcome="kept", source=source)
+
+    @classmethod
+    def rejected(  # noqa: PLR0913 - everything a report says of an item
+        cls,
+        stage: str,
+        item: str,
+        reason: str,
+        detail: str = "",
+        *,
+        value: float = UNMEASURED,
+        threshold: float = UNMEASURED,
+        source: str = "",
+    ) -> Self:
+        """Rejects a sound item that is not wanted; numbers are rounded to four decimals."""
+        return cls(
+            stage=stage,
+            id=item,
+            outcome="rejected",
+            reason=reason,
+            detail=detail,
+            value=round(value, 4),
+            threshold=round(threshold, 4),
+            source=source,
+        )
+
+    @classmethod
+    def failed(  # noqa: PLR0913 - likewise
+        cls,
+        stage: str,
+        item: str,
+        reason: str,
+        detail: str = "",
+        *,
+        value: float = UNMEASURED,
+        threshold: float = UNMEASURED,
+        source: str = "",
+    ) -> Self:
+        """Fails an item that cannot be used; numbers are rounded to four decimals."""
+        rejected = cls.rejected(
+            stage, item, reason, detail, value=value, threshold=threshold, source=source
+        )
+        return rejected.model_copy(update={"outcome": "failed"})
+
     @model_validator(mode="after")
     def _a_refusal_has_a_reason(self) -> Self:
         if (self.outcome == "kept") == bool(self.reason):
