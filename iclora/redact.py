@@ -72,6 +72,17 @@ def redact_url(url: str) -> str:
     return "::".join(map(_redact_one, _CHAIN.split(url)))
 
 
+def redact_users(text: str) -> str:
+    """Hides the user information of the URLs in a text and leaves everything else as it is."""
+
+    def hide(found: re.Match[str]) -> str:
+        scheme, mark, rest = found[0].partition("://")
+        end = 0 if scheme.lower() in _NOT_USERS | _LOCAL else _user_end(rest)
+        return f"{scheme}{mark}{HIDDEN}@{rest[end:]}" if end else found[0]
+
+    return _URL.sub(hide, text)
+
+
 def redact_text(text: str, secrets: Iterable[str] = ()) -> str:
     """Hides the secrets in a text: in its URLs, behind telling names, and those that are known.
 

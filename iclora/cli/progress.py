@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from iclora.cli.console import printable
 from iclora.shards.ledger import in_order
 from iclora.underway import parts_underway
 from schemas.verdict import Ledger, Tally
@@ -31,7 +32,7 @@ class _Underway(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         parts = [part for part in parts_underway() if part.stage == task.description]
-        said = [f"{part.share:.0%} {part.source}" for part in parts[:NAMED]]
+        said = [f"{part.share:.0%} {printable(part.source)}" for part in parts[:NAMED]]
         if len(parts) > NAMED:
             said.append(f"{len(parts) - NAMED} more")
         return Text(", ".join(said), overflow="ellipsis", no_wrap=True)
