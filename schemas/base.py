@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -52,10 +53,21 @@ def _check_path(path: str) -> str:
     return path
 
 
-def _check_version(version: str) -> str:
-    if "/" in version:
-        raise PydanticCustomError(PATH_FAULT, "{path} is no version", {"path": shortened(version)})
-    return _check_path(version) if version else version
+def is_version(text: str) -> bool:
+    """Tells whether a version's folder may have this name."""
+    return len(text) <= _LONGEST_VERSION and _VERSION.fullmatch(text) is not None
+
+
+_VERSION = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_LONGEST_VERSION = 80
+
+
+def _check_version(text: str) -> str:
+    if text and not is_version(text):
+        raise PydanticCustomError(
+            PATH_FAULT, "{version} is no version", {"version": shortened(text)}
+        )
+    return text
 
 
 def shortened(text: str, longest: int = 80) -> str:

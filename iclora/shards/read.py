@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from iclora.errors import BadInput
 from iclora.shards.write import FORMATS, Sample, read_record
 from iclora.store import MANIFEST, Store, refuse_special
-from schemas.base import PATH_FAULT, path_fault, shortened
+from schemas.base import PATH_FAULT, is_version, shortened
 from schemas.dataset import SCHEMA_VERSION, DatasetManifest, DatasetRef, ShardEntry
 from schemas.sample import Split
 
@@ -215,7 +215,7 @@ def _latest(store: Store, folder: str) -> str:
     if not store.exists(place):
         raise BadInput(f"{store.address(folder)} has no {LATEST}: its first build is not finished")
     version = store.read(place).decode(errors="replace").strip()
-    if "/" in version or path_fault(version):
+    if not is_version(version):
         raise BadInput(f"{store.address(place)} names no version: {shortened(version)}")
     return version
 
