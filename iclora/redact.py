@@ -6,11 +6,12 @@ a terminal and perhaps in a published dataset; a query that is hidden costs its 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable
 from typing import Final
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import quote, unquote, unquote_plus
 
 HIDDEN: Final = "***"
 """Stands where a secret was."""
@@ -90,7 +91,8 @@ def redact_text(text: str, secrets: Iterable[str] = ()) -> str:
         text: a sentence, an error's text, a server's answer.
         secrets: those that the caller knows; the environment's are known anyway.
     """
-    known = {secret for secret in secrets if len(secret) >= _SHORTEST_PASSWORD}
+    sure = [secret for secret in secrets if len(secret) >= _SHORTEST_PASSWORD]
+    known = {form for one in sure for form in (one, quote(one, safe=""), json.dumps(one)[1:-1])}
     for secret in sorted(known | _environment_secrets(), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     text = _URL.sub(_redact_match, text)

@@ -66,19 +66,24 @@ def foreign_problems(
     if card is None:
         yield CARD, "", "does not name the shards and their features as the manifest does"
         return
+    by_split = {
+        split: [s.file for s in manifest.shards if s.split == split and s.file in ours]
+        for split in manifest.splits
+    }
+    there = {split: files for split, files in by_split.items() if files}
+    (configuration,) = card["configs"]
+    named = [one for one in configuration["data_files"] if one["split"] in there]
+    configuration["data_files"] = named
     with TemporaryDirectory(prefix="iclora-verify-") as place:
         apart = Path(place)
         (apart / CARD).write_text(f"---\n{yaml.safe_dump(card)}---\n", encoding="utf-8")
         for file in ours:
             (apart / file).parent.mkdir(parents=True, exist_ok=True)
             (apart / file).symlink_to((folder / file).resolve())
-        for split in manifest.splits:
-            files = [s.file for s in manifest.shards if s.split == split and s.file in ours]
-            if files:
-                expected = [digest for file in files for digest in ours[file]]
-                yield from _compared(
-                    "datasets", expected, _guarded(_by_datasets(apart, split)), files[0]
-                )
+        for split, files in there.items():
+            expected = [digest for file in files for digest in ours[file]]
+            read = _guarded(_by_datasets(apart, split))
+            yield from _compared("datasets", expected, read, files[0])
 
 
 def _card_of(folder: Path, manifest: DatasetManifest) -> Node | None:

@@ -293,6 +293,7 @@ def test_a_member_that_would_fill_the_memory_is_one_sentence(published, folder, 
     found = verify_named(store, "films")[1]
     assert any("the tar breaks off" in problem.problem for problem in found.problems)
     assert found.samples == 2  # of the other shard
+    assert not any("datasets" in problem.problem for problem in found.problems)
     dataset = open_dataset(store, "films")
     for read in (
         lambda: list(dataset.samples()),
