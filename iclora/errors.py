@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 import zlib
 
+from iclora.redact import redact_text
+
 BROKEN_PICTURE = (
     OSError,
     SyntaxError,
@@ -21,9 +23,16 @@ BROKEN_PICTURE = (
 
 
 class IcloraError(Exception):
-    """Anything this package raises on purpose; its text is one sentence for a person."""
+    """Anything this package raises on purpose; its text is one sentence for a person.
+
+    Sentences are printed, logged and kept in verdicts and manifests, and URLs and texts of others
+    are in them: secrets are hidden here, once for all of them.
+    """
 
     exit_code = 1
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(redact_text(sentence))
 
 
 class UserError(IcloraError):

@@ -3,9 +3,11 @@
 Decisions: files are addressed by their path below the root; a file or folder appears whole or not
 at all (written beside its place, then renamed; on an object store a folder is whole when its
 manifest exists, which is uploaded last); readers that need a real file get one through ``local``,
-which copies from an object store once. Listings are never remembered: another machine may have
-finished a stage a moment ago. Waiting for a busy or broken network is left to the object store's
-client, which has its own settings for it; when it gives up, a sentence says what it was about.
+which copies from an object store once. A path that leads out of the root is refused wherever it
+comes from: manifests and listings name files, and they may be somebody else's. Listings are never
+remembered: another machine may have finished a stage a moment ago. Waiting for a busy or broken
+network is left to the object store's client, which has its own settings for it; when it gives up, a
+sentence says what it was about.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from iclora.disk import with_room
 from iclora.errors import BadInput, IcloraError, UserError
+from iclora.redact import redact_text, redact_url, url_secrets
+from schemas.base import path_fault, shortened
 
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
@@ -39,6 +43,16 @@ def file_sha256(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def refuse_special(path: Path) -> None:
+    """Refuses pipes and devices, which may never end and may never begin.
+
+    Raises:
+        BadInput: there is something else than a file at the path.
+    """
+    if not path.is_file():
+        raise BadInput(f"{path} is not a file")
 
 
 @contextmanager
@@ -79,7 +93,18 @@ class Store:
     """
 
     def __init__(self, url: str) -> None:
-        fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        """Opens a store.
+
+        Raises:
+            BadInput: the URL's protocol is unknown, or its file system cannot be used here.
+        """
+        try:
+            fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        except Exception as error:  # every file system has errors of its own
+            missing = isinstance(error, ImportError) and url.startswith("s3")
+            hint = "; try: pip install 'iclora[s3]'" if missing else ""
+            why = redact_text(str(error), url_secrets(url))
+            raise BadInput(f"{redact_url(url)} cannot be opened: {why}{hint}") from error
         self.fs: fsspec.AbstractFileSystem = fs
         self.root: str = root.rstrip("/")
         self.is_local = isinstance(fs, LocalFileSystem)
@@ -95,15 +120,25 @@ class Store:
         return Path(tempfile.gettempdir()) / f"iclora-work-{name}"
 
     def path(self, relative: str) -> str:
-        """The file system's own name of a path below the root."""
-        return f"{self.root}/{relative}" if relative else self.root
+        """The file system's own name of a path below the root; empty means the root.
+
+        Raises:
+            BadInput: the path leads elsewhere, or no file can have it.
+        """
+        if not relative:
+            return self.root
+        if fault := path_fault(relative):
+            raise BadInput(f"{shortened(relative)} leads out of {self.url}: {fault}")
+        return f"{self.root}/{relative}"
 
     def address(self, relative: str) -> str:
-        """The URL (or local path) of a path below the root, for people and messages."""
+        """The URL (or local path) of a path below the root."""
         return f"{self.url}/{relative}"
 
     def exists(self, relative: str) -> bool:
-        """Whether a file or folder is there."""
+        """Whether a file or folder is there; never under a path that leads out of the root."""
+        if relative and path_fault(relative):
+            return False
         with self._reaching(relative):
             return bool(self.fs.exists(self.path(relative)))
 
@@ -114,14 +149,30 @@ class Store:
         with self._reaching(relative):
             paths = self.fs.ls(self.path(relative), detail=False, refresh=True)
         names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths}
-        return sorted(name for name in names if not name.startswith("."))
+        return sorted(name for name in names if not name.startswith(".") and not path_fault(name))
+
+    def files(self, relative: str) -> list[str]:
+        """The sorted paths of all files below a folder, relative to it.
+
+        Raises:
+            BadInput: one of them leads out of the folder.
+        """
+        folder = self.path(relative)
+        with self._reaching(relative):
+            found = [str(path).removeprefix(f"{folder}/") for path in self.fs.find(folder)]
+        for name in found:
+            if fault := path_fault(name):
+                raise BadInput(f"{shortened(name)} leads out of {self.address(relative)}: {fault}")
+        return sorted(found)
 
     def read(self, relative: str) -> bytes:
         """A file's bytes.
 
         Raises:
-            BadInput: there is no such file.
+            BadInput: there is no such file, or no file's bytes would come from it.
         """
+        if self.is_local and Path(self.path(relative)).exists():
+            refuse_special(Path(self.path(relative)))
         with self._reaching(relative):
             try:
                 return cast("bytes", self.fs.cat_file(self.path(relative)))
@@ -142,14 +193,26 @@ class Store:
             self.fs.rm(self.path(relative), recursive=True)
 
     def local(self, relative: str) -> Path:
-        """A real file with these bytes; copied into the work folder if the store is remote."""
+        """A real file with these bytes; copied into the work folder if the store is remote.
+
+        Raises:
+            BadInput: the path leads out of the root.
+        """
         if self.is_local:
             return Path(self.path(relative))
         copy = self.work / "copies" / relative
         if not copy.exists():
-            with whole(copy) as scratch, self._reaching(relative):
-                self.fs.get_file(self.path(relative), str(scratch))
+            self.copy(relative, copy)
         return copy
+
+    def copy(self, relative: str, place: Path) -> None:
+        """Copies a file to a local place, whole or not at all.
+
+        Raises:
+            BadInput: the path leads out of the root.
+        """
+        with whole(place) as scratch, self._reaching(relative):
+            self.fs.get_file(self.path(relative), str(scratch))
 
     @contextmanager
     def folder(self, relative: str) -> Generator[Path]:
@@ -211,7 +274,8 @@ class Store:
             refused = isinstance(error, (PermissionError, FileNotFoundError))
             keyless = "Credentials" in type(error).__name__  # botocore's, which is not imported
             kind = UserError if refused or keyless else IcloraError
-            raise kind(f"{self.address(relative)} cannot be reached: {error}") from error
+            why = redact_text(str(error), url_secrets(self.url))
+            raise kind(f"{self.address(relative)} cannot be reached: {why}") from error
 
 
 def _sync(file: Path) -> None:

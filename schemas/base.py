@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 Box = tuple[int, int, int, int]
 """x0, y0, x1, y1 in pixels; x1 and y1 are exclusive."""
@@ -17,6 +19,67 @@ Key = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=80)]
 It begins with a letter or digit: ``datasets`` takes members that begin with ``__`` for hidden and
 drops them without a word.
 """
+
+LONGEST_PATH = 512
+"""Characters of a ``RelativePath``."""
+
+PATH_FAULT = "relative_path"
+"""The type of the validation error of a ``RelativePath``."""
+
+
+def path_fault(path: str) -> str:
+    """Says what keeps a text from being a file's path below a folder; empty if nothing does.
+
+    Names in a dataset's files, in a manifest or in the listing of a bucket come from whoever wrote
+    them. One that passes stays below the folder that it is joined to, on every system, is no URL,
+    and shows as what it is.
+    """
+    if not path or len(path) > LONGEST_PATH:
+        return f"it has {len(path)} characters, not 1 to {LONGEST_PATH}"
+    if not path.isprintable():
+        return "it has characters that are not printable"
+    if "\\" in path or ":" in path:
+        return "it has a backslash or a colon"
+    if not {"", ".", ".."}.isdisjoint(path.split("/")):
+        return "it is not a relative path without `.` and `..`"
+    return ""
+
+
+def _check_path(path: str) -> str:
+    if fault := path_fault(path):
+        raise PydanticCustomError(
+            PATH_FAULT, "{path} leads elsewhere: {fault}", {"path": shortened(path), "fault": fault}
+        )
+    return path
+
+
+def is_version(text: str) -> bool:
+    """Tells whether a version's folder may have this name."""
+    return len(text) <= _LONGEST_VERSION and _VERSION.fullmatch(text) is not None
+
+
+_VERSION = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_LONGEST_VERSION = 80
+
+
+def _check_version(text: str) -> str:
+    if text and not is_version(text):
+        raise PydanticCustomError(
+            PATH_FAULT, "{version} is no version", {"version": shortened(text)}
+        )
+    return text
+
+
+def shortened(text: str, longest: int = 80) -> str:
+    """The beginning of somebody else's text, in quotes and with its odd characters escaped."""
+    return repr(text if len(text) <= longest else f"{text[:longest]}...")
+
+
+RelativePath = Annotated[str, AfterValidator(_check_path)]
+"""A file's path below a folder, with ``/`` between its parts; safe to be joined and opened."""
+
+Version = Annotated[str, AfterValidator(_check_version)]
+"""The name of a version's folder; empty until it is known."""
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 """A share or a probability."""

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from schemas.base import Key, Schema
+from schemas.base import Key, RelativePath, Schema, Version
 from schemas.captioning import CaptionParams
 from schemas.config import Config
 from schemas.ingest import IngestParams
@@ -55,7 +55,7 @@ class BuildConfig(Schema):
 class ShardEntry(Schema):
     """One tar of samples."""
 
-    file: str
+    file: RelativePath
     split: Split
     samples: PositiveInt
     size: PositiveInt
@@ -80,7 +80,7 @@ class DatasetManifest(Schema):
 
     schema_version: int = SCHEMA_VERSION
     name: Key
-    version: str
+    version: Version
     """Digest of the shards, the parquet files, the models and the config."""
 
     preview: bool = False
@@ -100,7 +100,7 @@ class DatasetManifest(Schema):
     shards: tuple[ShardEntry, ...]
     sources: tuple[SourceEntry, ...]
     ledger: Ledger
-    digests: dict[str, str]
+    digests: dict[RelativePath, str]
     """File name to sha256, for every other file of the folder."""
 
 

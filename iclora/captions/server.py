@@ -5,6 +5,10 @@ answers (429, 5xx, timeouts, cut connections, nonsense) are asked again with gro
 long as the server says; what more tries cannot mend is a reply at once; a refused key or an
 unknown model stops the build, because it would fail every set. A server that is down is asked by
 one request at a time, whatever the number of sources (``breaker``).
+
+Server messages end up in published verdicts, and an answer becomes a caption: both are limited in
+size and stripped of the key that a server may echo. Compressed answers are neither requested nor
+accepted: a few bytes of one become many.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import math
 import os
 import random
 import threading
@@ -20,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import httpx
 import tenacity
@@ -29,6 +34,7 @@ from iclora.captions.ask import Failure, Reply, Request
 from iclora.captions.breaker import breaker_of
 from iclora.errors import BadConfig
 from iclora.models.usage import note_usage
+from iclora.redact import HIDDEN, redact_text, redact_url, url_secrets
 from schemas.caption import Answer
 from schemas.captioning import CaptionerParams
 
@@ -38,6 +44,16 @@ LONGEST_WAIT: Final = 120.0
 """Seconds between two tries, whatever the server or the doubling says."""
 
 _DOWN: Final = frozenset({"unreachable", "server_error"})
+_LARGEST_BODY: Final = 4 << 20
+_LONGEST_TEXT: Final = 1 << 16
+"""Characters of an answer; a caption has a thousand."""
+
+_SHORTEST_KEY: Final = 8
+"""Characters; servers without keys are given any word."""
+
+_TOLD, _QUOTED = 200, 80
+"""Characters of an error's text, and of an answer that is none, in a sentence."""
+
 _BUSY: Final = frozenset({408, 409, 425, 429})
 _FINISHES: Final[Mapping[str, str]] = {"length": "length", "content_filter": "blocked"}
 
@@ -52,6 +68,26 @@ class _TryAgainError(Exception):
         """Seconds the server asked for."""
 
 
+class _Response(NamedTuple):
+    """A whole HTTP response."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def json(self) -> Any:
+        """The body's value.
+
+        Raises:
+            ValueError: it is not JSON, or too deep to be read.
+        """
+        try:
+            return json.loads(self.text)
+        except RecursionError as error:
+            raise ValueError("JSON too deep to be read") from error
+
+
 class ServerCaptioner:
     """Chat completions with pictures as JPEG data URLs."""
 
@@ -61,6 +97,10 @@ class ServerCaptioner:
                 "caption.captioner.url is empty; give the server's base URL such as "
                 "http://127.0.0.1:8000/v1"
             )
+        try:
+            httpx.URL(params.url)
+        except httpx.InvalidURL as error:
+            raise BadConfig(f"caption.captioner.url is no URL: {error}") from error
         self._params = params
         self._offers_json = params.json_output
         self._pause: Callable[[float], None] = time.sleep
@@ -104,11 +144,16 @@ class ServerCaptioner:
                     future.cancel()
 
     def _client(self) -> httpx.Client:
-        key = os.environ.get(self._params.key_variable, "")
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise BadConfig(
+                f"the environment variable {self._params.key_variable} holds characters that a key "
+                "cannot have; set it anew"
+            )
+        authorization = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         limit = self._params.concurrency
         return httpx.Client(
             base_url=self._params.url.rstrip("/") + "/",
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers={**authorization, "Accept-Encoding": "identity"},
             timeout=self._params.timeout_seconds,
             limits=httpx.Limits(max_connections=limit, max_keepalive_connections=limit),
         )
@@ -144,26 +189,64 @@ class ServerCaptioner:
                 "unreachable", "The captioning server does not respond; not asked again."
             )
         shaped = self._offers_json and request.shape is not None
-        try:
-            with self._slots:
-                response = client.post("chat/completions", json=self._body(request, shaped=shaped))
-        except httpx.TransportError as error:  # refused, cut, timed out, not HTTP
-            raise _TryAgainError(
-                "unreachable",
-                f"The captioning server does not answer: {type(error).__name__}: {error}",
-            ) from error
-        status = response.status_code
-        if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        with self._slots:
+            response = self._post(client, self._body(request, shaped=shaped))
+        if response.status < HTTPStatus.INTERNAL_SERVER_ERROR:
             self._breaker.succeed()
-        if status == HTTPStatus.OK:
-            return _answer_in(response)
-        if shaped and status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}:
+        if response.status == HTTPStatus.OK:
+            return self._answer_in(response)
+        if shaped and response.status in {
+            HTTPStatus.BAD_REQUEST,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+        }:
             if (reply := _blocked(response)) is not None:
                 return reply
-            log.info("%s offers no JSON schema; asking for plain text", self._params.url)
+            log.info("%s offers no JSON schema; asking for plain text", self._clean_url)
             self._offers_json = False
             return self._once(client, request)
         return self._refused(response)
+
+    def _post(self, client: httpx.Client, body: Mapping[str, object]) -> _Response:
+        """Sends a request and takes its response, up to a size and for as long as is allowed."""
+        data = bytearray()
+        try:
+            with client.stream("POST", "chat/completions", json=body) as response:
+                status, headers = response.status_code, response.headers
+                if headers.get("content-encoding", "identity") != "identity":
+                    raise _TryAgainError(
+                        "nonsense", "The captioning server's answer is compressed."
+                    )
+                until = time.monotonic() + self._params.timeout_seconds
+                for chunk in response.iter_raw():
+                    data += chunk
+                    if len(data) > _LARGEST_BODY or time.monotonic() > until:
+                        raise _TryAgainError(
+                            "nonsense", "The captioning server's answer does not end."
+                        )
+        except httpx.TransportError as error:  # refused, cut, timed out, not HTTP
+            raise _TryAgainError(
+                "unreachable",
+                "The captioning server does not answer: "
+                f"{type(error).__name__}: {self._clean(str(error))}",
+            ) from error
+        return _Response(status, headers, data.decode(errors="replace"))
+
+    @property
+    def _key(self) -> str:
+        return os.environ.get(self._params.key_variable, "")
+
+    def _clean(self, text: str) -> str:
+        """A server's text as it may be told: without the key and other secrets."""
+        return redact_text(_writable(text), (self._key, *url_secrets(self._params.url)))
+
+    def _caption(self, text: str) -> str:
+        """A server's text as a caption: without the key, if that is not a word of a language."""
+        is_word = self._key.isalpha() or len(self._key) < _SHORTEST_KEY
+        return _writable(text if is_word else text.replace(self._key, HIDDEN))
+
+    @property
+    def _clean_url(self) -> str:
+        return self._clean(redact_url(self._params.url))
 
     def _body(self, request: Request, *, shaped: bool) -> dict[str, object]:
         content: list[dict[str, object]] = [
@@ -182,10 +265,11 @@ class ServerCaptioner:
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body
 
-    def _refused(self, response: httpx.Response) -> Reply:
+    def _refused(self, response: _Response) -> Reply:
         """What a status other than 200 means."""
-        status, url = response.status_code, self._params.url
-        sentence = f"The captioning server answers {status}: {_message(response)}"
+        status, url = response.status, self._clean_url
+        said = self._clean(" ".join(_message(response).split()))[:_TOLD]
+        sentence = f"The captioning server answers {status}: {said}"
         if status in _BUSY:
             raise _TryAgainError("busy", sentence, _retry_after(response))
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -202,6 +286,33 @@ class ServerCaptioner:
             )
         return _blocked(response) or Failure("bad_request", sentence)
 
+    def _answer_in(self, response: _Response) -> Answer:
+        """The first choice of a completion.
+
+        Raises:
+            _TryAgainError: the body is not a completion, or says nothing.
+        """
+        try:
+            completion = response.json
+            choice = cast("dict[str, Any]", completion["choices"][0])
+            message = cast("dict[str, Any]", choice["message"])
+            refusal = message.get("refusal")
+            text, finish = _text_of(message.get("content")), choice.get("finish_reason")
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            said = self._clean(response.text)[:_QUOTED]
+            raise _TryAgainError(
+                "nonsense", f"The captioning server's answer is no completion: {said!r}"
+            ) from error
+        note_usage(completion.get("usage"))
+        if len(text) > _LONGEST_TEXT:
+            raise _TryAgainError("nonsense", "The captioning server's answer is too long.")
+        if refusal:
+            return Answer(text=self._caption(str(refusal)[:_LONGEST_TEXT]), finish="refused")
+        end = cast("Any", _FINISHES.get(str(finish), "stop"))
+        if not text.strip() and end == "stop":
+            raise _TryAgainError("nothing", "The captioning server's answer is empty.")
+        return Answer(text=self._caption(text), finish=end)
+
 
 @lru_cache(maxsize=16)
 def _slots_of(url: str, concurrency: int) -> threading.BoundedSemaphore:
@@ -214,29 +325,9 @@ def _data_url(picture: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(picture).decode("ascii")
 
 
-def _answer_in(response: httpx.Response) -> Answer:
-    """The first choice of a completion.
-
-    Raises:
-        _TryAgainError: the body is not a completion, or says nothing.
-    """
-    try:
-        choice = cast("dict[str, Any]", response.json()["choices"][0])
-        message = cast("dict[str, Any]", choice["message"])
-        refusal = message.get("refusal")
-        text, finish = _text_of(message.get("content")), choice.get("finish_reason")
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        said = response.text[:80]
-        raise _TryAgainError(
-            "nonsense", f"The captioning server's answer is no completion: {said!r}"
-        ) from error
-    note_usage(response.json().get("usage"))
-    if refusal:
-        return Answer(text=str(refusal), finish="refused")
-    end = cast("Any", _FINISHES.get(str(finish), "stop"))
-    if not text.strip() and end == "stop":
-        raise _TryAgainError("nothing", "The captioning server's answer is empty.")
-    return Answer(text=text, finish=end)
+def _writable(text: str) -> str:
+    """JSON may hold halves of surrogate pairs, which no file can."""
+    return text.encode(errors="replace").decode()
 
 
 def _text_of(content: object) -> str:
@@ -247,30 +338,31 @@ def _text_of(content: object) -> str:
     return "" if content is None else str(content)
 
 
-def _blocked(response: httpx.Response) -> Answer | None:
+def _blocked(response: _Response) -> Answer | None:
     """Hosted servers report their content filter as a 400 with a code."""
     code = json.dumps(_error(response)).lower()
     held_back = "content_filter" in code or "content_policy" in code
     return Answer(text="", finish="blocked") if held_back else None
 
 
-def _error(response: httpx.Response) -> object:
+def _error(response: _Response) -> object:
     try:
-        body = response.json()
+        body = response.json
     except ValueError:
         return response.text
     return cast("dict[str, Any]", body).get("error", body) if isinstance(body, dict) else body
 
 
-def _message(response: httpx.Response) -> str:
+def _message(response: _Response) -> str:
     error = _error(response)
     said = cast("dict[str, Any]", error).get("message", "") if isinstance(error, dict) else error
-    return " ".join(str(said).split())[:200] or response.reason_phrase
+    return str(said) or httpx.codes.get_reason_phrase(response.status)
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def _retry_after(response: _Response) -> float | None:
     """Seconds from ``Retry-After``; its date form is left to the doubling."""
     try:
-        return max(0.0, float(response.headers["retry-after"]))
+        seconds = float(response.headers["retry-after"])
     except (KeyError, ValueError):
         return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None

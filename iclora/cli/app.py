@@ -29,6 +29,7 @@ from iclora.cli.train import train
 from iclora.cli.verify import verify
 from iclora.disk import full_sentence, is_full
 from iclora.errors import IcloraError
+from iclora.redact import redact_text
 
 OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
@@ -120,7 +121,7 @@ def _call(arguments: Sequence[str]) -> int:
 
 
 def _sorry(sentence: str, status: int, arguments: Sequence[str]) -> int:
-    line = " ".join(sentence.split())
+    line = redact_text(" ".join(sentence.split()))
     tell(f"iclora: {line}")
     if "--json" in arguments:
         answer({"error": line, "status": status}, "", as_json=True)

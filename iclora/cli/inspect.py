@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from iclora.cli.console import answer
+from iclora.cli.console import answer, printable
 from iclora.cli.options import DEFAULT_STORE, AsJson, StoreUrl
 from iclora.cli.settings import open_store
 from iclora.errors import BadInput
@@ -62,7 +62,7 @@ def _dataset_lines(known: DatasetManifest) -> list[str]:
 
     layout = known.config.layout
     counts = ", ".join(f"{count} {split}" for split, count in known.splits.items())
-    return [
+    lines = [
         f"dataset {known.name}@{known.version}{' (a preview)' if known.preview else ''}",
         (
             f"{known.samples} samples ({counts}) in {len(known.shards)} shards, "
@@ -70,8 +70,8 @@ def _dataset_lines(known: DatasetManifest) -> list[str]:
         ),
         *(f"{role}: {model}" for role, model in known.models.items()),
         *(f"{s.split}: {s.samples} of {s.name} ({s.rights.licence})" for s in known.sources),
-        ledger_table(in_order(known.ledger)),
     ]
+    return [*map(printable, lines), ledger_table(in_order(known.ledger))]
 
 
 def _adapter(store: Store, path: str) -> _Found | None:

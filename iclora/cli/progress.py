@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from iclora.cli.console import printable
 from iclora.pipeline.ledger import in_order
 from iclora.pipeline.progress import SourceReports
 from schemas.verdict import Ledger, Tally
@@ -35,7 +36,7 @@ class _ActiveSources(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         active = [one for one in self._reports.active() if one.stage == task.description]
-        names = [f"{one.fraction:.0%} {one.source}" for one in active[:NAMED]]
+        names = [f"{one.fraction:.0%} {printable(one.source)}" for one in active[:NAMED]]
         if len(active) > NAMED:
             names.append(f"{len(active) - NAMED} more")
         return Text(", ".join(names), overflow="ellipsis", no_wrap=True)

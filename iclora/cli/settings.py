@@ -23,10 +23,8 @@ def open_store(url: str) -> Store:
 
     try:
         return Store(url)
-    except ValueError as error:  # fsspec: protocol not known
-        raise BadInput(f"--store {url}: {error}") from error
-    except ImportError as error:  # fsspec: the protocol's package is an extra
-        raise BadInput(f"--store {url}: {error}; try: pip install 'iclora[s3]'") from error
+    except BadInput as error:
+        raise BadInput(f"--store: {error}") from error
 
 
 def config_from(preset: str, overrides: Sequence[str] | None) -> Config:

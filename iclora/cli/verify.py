@@ -14,18 +14,15 @@ def verify(
     dataset: DatasetName, store: StoreUrl = DEFAULT_STORE, *, as_json: AsJson = False
 ) -> int:
     """Re-reads a dataset with three readers and checks all of it."""
-    from iclora.shards import open_dataset
-    from iclora.shards.verify import verify_dataset
+    from iclora.shards.verify import verify_named
 
-    opened = open_dataset(open_store(store), dataset)
-    found = verify_dataset(opened)
+    name, found = verify_named(open_store(store), dataset)
     for problem in found.problems[:_SHOWN]:
         tell(": ".join(part for part in (problem.shard, problem.key, problem.problem) if part))
     if len(found.problems) > _SHOWN:
         tell(f"and {len(found.problems) - _SHOWN} more; --json has all")
-    known = opened.manifest
     verdict = f"sound, {found.samples} samples" if found.ok else _broken(len(found.problems))
-    answer(found.to_json(), f"{known.name}@{known.version}: {verdict}", as_json=as_json)
+    answer(found.to_json(), f"{name}: {verdict}", as_json=as_json)
     return 0 if found.ok else 1
 
 

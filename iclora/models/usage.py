@@ -35,4 +35,8 @@ def note(answers: int, read: int, written: int) -> None:
 def note_usage(usage: object) -> None:
     """Adds one answer of a server, which may say what it cost (``usage`` of a completion)."""
     counts = cast("Mapping[str, Any]", usage) if isinstance(usage, Mapping) else {}
-    note(1, int(counts.get("prompt_tokens") or 0), int(counts.get("completion_tokens") or 0))
+    note(1, *(_count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens")))
+
+
+def _count(said: object) -> int:
+    return said if isinstance(said, int) and said > 0 else 0

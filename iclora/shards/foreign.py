@@ -1,4 +1,9 @@
-"""Other people's readers, held against ours: webdataset and ``datasets``."""
+"""Other people's readers, held against ours: webdataset and ``datasets``.
+
+``datasets`` opens whatever a card names, an address as well as a file. So the card is compared with
+the one that the manifest asks for, and the shards are read in a folder of their own, beside a card
+that was written here.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, cast
 
+import yaml
+
+from iclora.shards.assemble import CARD
+from iclora.shards.card import Node, card_data
+from iclora.shards.write import FORMATS
 from schemas.dataset import DatasetManifest
 from schemas.sample import SampleRecord
 
@@ -45,18 +56,58 @@ def foreign_problems(
     Args:
         folder: the version's, local.
         manifest: names the shards.
-        ours: shard to what tarfile found in it.
+        ours: shard to what tarfile found in it; the others are not opened.
     """
     for shard in manifest.shards:
         if shard.file in ours:
             read = _guarded(_by_webdataset(folder / shard.file))
             yield from _compared("webdataset", ours[shard.file], read, shard.file)
-    for split, count in manifest.splits.items():
-        if count:
-            files = [shard.file for shard in manifest.shards if shard.split == split]
-            expected = [digest for file in files for digest in ours.get(file, ())]
-            read = _guarded(_by_datasets(folder, split))
+    card = _card_of(folder, manifest)
+    if card is None:
+        yield CARD, "", "does not name the shards and their features as the manifest does"
+        return
+    by_split = {
+        split: [s.file for s in manifest.shards if s.split == split and s.file in ours]
+        for split in manifest.splits
+    }
+    there = {split: files for split, files in by_split.items() if files}
+    (configuration,) = card["configs"]
+    named = [one for one in configuration["data_files"] if one["split"] in there]
+    configuration["data_files"] = named
+    with TemporaryDirectory(prefix="iclora-verify-") as place:
+        apart = Path(place)
+        (apart / CARD).write_text(f"---\n{yaml.safe_dump(card)}---\n", encoding="utf-8")
+        for file in ours:
+            (apart / file).parent.mkdir(parents=True, exist_ok=True)
+            (apart / file).symlink_to((folder / file).resolve())
+        for split, files in there.items():
+            expected = [digest for file in files for digest in ours[file]]
+            read = _guarded(_by_datasets(apart, split))
             yield from _compared("datasets", expected, read, files[0])
+
+
+def _card_of(folder: Path, manifest: DatasetManifest) -> Node | None:
+    """What ``datasets`` reads of the version's card, if it is what the manifest asks for."""
+    path = folder / CARD
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        text = file.read(_LARGEST_CARD).decode(errors="replace")
+    try:
+        before, head, _ = text.split("---\n", maxsplit=2)
+        head = yaml.safe_load(head if not before else "")
+        read = {key: head[key] for key in _READ}
+        (extension,) = {name["name"] for name in head["dataset_info"]["features"]} & set(FORMATS)
+    except Exception:  # noqa: BLE001 - of YAML, of its depth, and of whatever is in it
+        return None
+    asked = card_data(manifest, extension)
+    return read if read == {key: asked[key] for key in _READ} else None
+
+
+_READ = ("configs", "dataset_info")
+"""Keys of a card that decide what ``datasets`` opens, and as what."""
+
+_LARGEST_CARD = 1 << 20
 
 
 def _compared(

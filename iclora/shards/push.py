@@ -66,5 +66,6 @@ def _local(store: Store, folder: str) -> Generator[Path]:
         yield Path(store.path(folder))
         return
     with tempfile.TemporaryDirectory(prefix="iclora-push-") as copy:
-        store.fs.get(f"{store.path(folder)}/", f"{copy}/", recursive=True)
+        for file in store.files(folder):
+            store.copy(f"{folder}/{file}", Path(copy) / file)
         yield Path(copy)

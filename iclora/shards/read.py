@@ -6,20 +6,31 @@ import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, NamedTuple, cast
 
 from pydantic import ValidationError
 
 from iclora.errors import BadInput
 from iclora.shards.write import FORMATS, Sample, read_record
-from iclora.store import MANIFEST, Store
+from iclora.store import MANIFEST, Store, refuse_special
+from schemas.base import PATH_FAULT, is_version, shortened
 from schemas.dataset import SCHEMA_VERSION, DatasetManifest, DatasetRef, ShardEntry
 from schemas.sample import Split
 
 LATEST = "LATEST"
 """One line: the version that the dataset's bare name means."""
 
+LARGEST_SAMPLE = 1 << 29
+"""Bytes of a sample's members; a canvas of nine 4K panels without compression has 230 MB."""
+
+_MOST_MEMBERS = 64
+"""Members of a sample; ours have three."""
+
 _NAME = re.compile(r"([a-z0-9_-]+)(?:@([a-z0-9]+))?")
+
+
+class UnsafeManifest(BadInput):
+    """A manifest that names files outside of its dataset; nothing of it is opened."""
 
 
 class Dataset:
@@ -79,6 +90,8 @@ class Dataset:
             BadInput: the shard is damaged.
         """
         place = self.store.path(self.place(shard.file))
+        if self.store.is_local and Path(place).exists():
+            refuse_special(Path(place))
         try:
             with cast("IO[bytes]", self.store.fs.open(place, "rb")) as file:
                 yield from read_samples(file)
@@ -96,7 +109,9 @@ def read_samples(file: IO[bytes]) -> Iterator[Sample]:
         ValueError: members are missing, or a record is not one.
         tarfile.TarError: it is not a whole tar.
     """
-    for key, members in group_members(file):
+    for group in group_members(file):
+        key = group[0].key
+        members = {member.extension: member.data for member in group}
         images = [ext for ext in members if ext in FORMATS]
         if len(images) != 1 or not {"json", "txt"} <= set(members):
             raise ValueError(f"{key} has the members {', '.join(sorted(members))}")
@@ -108,20 +123,54 @@ def read_samples(file: IO[bytes]) -> Iterator[Sample]:
         )
 
 
-def group_members(file: IO[bytes]) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Neighbouring members of a tar with the same key: the key, and extension to bytes."""
-    current, members = "", dict[str, bytes]()
-    with tarfile.open(fileobj=file, mode="r|") as tar:
-        for info in tar:
-            key, _, extension = info.name.partition(".")
-            if members and key != current:
-                yield current, members
-                members = {}
-            handle = tar.extractfile(info)
-            current = key
-            members[extension] = handle.read() if handle else b""
-    if members:
-        yield current, members
+class Member(NamedTuple):
+    """A member of a tar, read."""
+
+    info: tarfile.TarInfo
+    key: str
+    """Its name up to the first dot."""
+
+    extension: str
+    """Its name behind the first dot."""
+
+    data: bytes
+
+
+class UnsafeMember(tarfile.ReadError):
+    """A member that would fill the memory; no other reader must try it either."""
+
+
+def group_members(file: IO[bytes]) -> Iterator[list[Member]]:
+    """Neighbouring members of a tar with the same key, in the order of the file.
+
+    Raises:
+        tarfile.ReadError: the tar breaks off, or makes no sense.
+        UnsafeMember: a sample is larger than any sample is, or has holes instead of bytes.
+    """
+    group = list[Member]()
+    try:
+        with tarfile.open(fileobj=file, mode="r|") as tar:
+            for info in tar:
+                key, _, extension = info.name.partition(".")
+                if group and key != group[0].key:
+                    yield group
+                    group = []
+                group.append(Member(info, key, extension, _read_member(tar, info, group)))
+    except tarfile.ReadError:
+        raise
+    except Exception as error:  # tarfile raises much else on damaged headers
+        raise tarfile.ReadError(str(error) or type(error).__name__) from error
+    if group:
+        yield group
+
+
+def _read_member(tar: tarfile.TarFile, info: tarfile.TarInfo, group: list[Member]) -> bytes:
+    """The bytes of a member that goes to others of its sample."""
+    size = info.size + sum(len(member.data) for member in group)
+    if info.issparse() or size > LARGEST_SAMPLE or len(group) >= _MOST_MEMBERS:
+        raise UnsafeMember(f"{shortened(info.name)} is sparse, or its sample is too large")
+    handle = tar.extractfile(info)
+    return handle.read() if handle else b""
 
 
 def open_dataset(store: Store, dataset: str) -> Dataset:
@@ -165,7 +214,10 @@ def _latest(store: Store, folder: str) -> str:
     place = f"{folder}/{LATEST}" if folder else LATEST
     if not store.exists(place):
         raise BadInput(f"{store.address(folder)} has no {LATEST}: its first build is not finished")
-    return store.read(place).decode().strip()
+    version = store.read(place).decode(errors="replace").strip()
+    if not is_version(version):
+        raise BadInput(f"{store.address(place)} names no version: {shortened(version)}")
+    return version
 
 
 def _versions(store: Store, folder: str) -> list[str]:
@@ -183,6 +235,11 @@ def _read_manifest(store: Store, folder: str) -> DatasetManifest:
     try:
         manifest = DatasetManifest.from_text(data)
     except ValidationError as error:
+        for fault in error.errors():
+            if fault["type"] == PATH_FAULT:
+                raise UnsafeManifest(
+                    f"{store.address(place)} is not safe: {fault['msg']}"
+                ) from error
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BadInput(

@@ -23,10 +23,10 @@ import pyarrow as pa
 from iclora.shards.assemble import INDEX, REJECTS, SAMPLES, version_of
 from iclora.shards.check import Read, header_problems, read_sample, sample_problems
 from iclora.shards.foreign import Digest, digest_sample, foreign_problems
-from iclora.shards.read import Dataset
+from iclora.shards.read import Dataset, UnsafeManifest, UnsafeMember, group_members, open_dataset
 from iclora.shards.tables import SampleRow, read_rows, sample_columns
 from iclora.shards.write import wids_index
-from iclora.store import MANIFEST, file_sha256
+from iclora.store import MANIFEST, Store, file_sha256
 from schemas.dataset import DatasetManifest, Problem, ShardEntry, Verification
 
 log = logging.getLogger(__name__)
@@ -47,9 +47,45 @@ class _Check:
         self.read: dict[str, list[Digest]] = {}
         """Shard to what was in it."""
 
+        self.unsafe: set[str] = set()
+        """Shards that no other reader may open."""
+
+    def file(self, name: str) -> Path:
+        """A file of the dataset; not a pipe or a device, which might never end.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        if not (self.folder / name).is_file():
+            raise FileNotFoundError(f"{name} is not a file")
+        return self.folder / name
+
     def add(self, problem: str, *, key: str = "", shard: str = "") -> None:
         """Notes a problem."""
         self.problems.append(Problem(key=key, shard=shard, problem=problem))
+
+
+def verify_named(store: Store, dataset: str) -> tuple[str, Verification]:
+    """Finds a dataset version and re-reads it.
+
+    Args:
+        store: where bare names are looked up.
+        dataset: as ``open_dataset`` takes it.
+
+    Returns:
+        Its name and version, and every problem found. A manifest that names files elsewhere is the
+        only problem that is looked for in its dataset: nothing of it is opened.
+
+    Raises:
+        BadInput: there is no such dataset.
+    """
+    try:
+        opened = open_dataset(store, dataset)
+    except UnsafeManifest as error:
+        problem = Problem(key="", shard=MANIFEST, problem=str(error))
+        return dataset, Verification(ok=False, samples=0, problems=(problem,))
+    known = opened.manifest
+    return f"{known.name}@{known.version}", verify_dataset(opened)
 
 
 def verify_dataset(dataset: Dataset) -> Verification:
@@ -69,7 +105,8 @@ def verify_dataset(dataset: Dataset) -> Verification:
                 _check_shard(check, shard, rows.get(shard.file))
         _check_whole(check)
         _check_files(check)
-        for shard, key, problem in foreign_problems(folder, dataset.manifest, check.read):
+        readable = {file: read for file, read in check.read.items() if file not in check.unsafe}
+        for shard, key, problem in foreign_problems(folder, dataset.manifest, readable):
             check.add(problem, key=key, shard=shard)
     problems = sorted(check.problems, key=lambda problem: not problem.key)
     samples = sum(len(samples) for samples in check.read.values())
@@ -85,7 +122,7 @@ def _local_folder(dataset: Dataset) -> Generator[Path]:
         known = dataset.manifest
         for name in (MANIFEST, *known.digests, *(shard.file for shard in known.shards)):
             if dataset.store.exists(dataset.place(name)):
-                (Path(folder) / name).write_bytes(dataset.store.read(dataset.place(name)))
+                dataset.store.copy(dataset.place(name), Path(folder) / name)
         yield Path(folder)
 
 
@@ -93,7 +130,7 @@ def _rows_by_shard(check: _Check) -> dict[str, dict[str, Row]]:
     """Shard to key to what ``samples.parquet`` says of it; empty if it cannot be read."""
     rows: dict[str, dict[str, Row]] = {}
     try:
-        for row in read_rows(check.folder / SAMPLES):
+        for row in read_rows(check.file(SAMPLES)):
             rows.setdefault(row["shard"], {})[row["key"]] = row
     except _UNREADABLE as error:
         check.add(f"cannot be read: {error}", shard=SAMPLES)
@@ -115,7 +152,9 @@ def _check_shard(check: _Check, shard: ShardEntry, rows: dict[str, Row] | None) 
             if read.record is not None:
                 image, text = read.members[read.extension], read.members["txt"]
                 found.append(digest_sample(read.key, image, text, read.record))
-    except (OSError, tarfile.TarError, EOFError) as error:
+    except (OSError, tarfile.ReadError) as error:
+        if isinstance(error, UnsafeMember):
+            check.unsafe.add(shard.file)
         check.add(f"the tar breaks off: {error}", key=next(iter(missing), ""), shard=shard.file)
     for key in missing:
         check.add("is missing from its shard", key=key, shard=shard.file)
@@ -132,30 +171,18 @@ def _sample_problems(
 
 def _read_shard(path: Path) -> Iterator[tuple[Read, list[str]]]:
     """The samples of a tar with the problems of their members."""
-    key, members, problems = "", dict[str, bytes](), list[str]()
-    with tarfile.open(path, "r:") as tar:
-        for info in tar:
-            own, _, extension = info.name.partition(".")
-            if members and own != key:
-                yield _taken_apart(key, members, problems)
-                members, problems = {}, []
-            key = own
-            problems += header_problems(info)
-            if extension in members:
-                problems.append(f"has two members {extension}")
-            handle = tar.extractfile(info)
-            members[extension] = handle.read() if handle else b""
-            if list(members) != sorted(members):
-                problems.append("its members are not sorted")
-    if members:
-        yield _taken_apart(key, members, problems)
-
-
-def _taken_apart(
-    key: str, members: dict[str, bytes], problems: list[str]
-) -> tuple[Read, list[str]]:
-    read, more = read_sample(key, members)
-    return read, problems + more
+    with path.open("rb") as file:
+        for group in group_members(file):
+            members, problems = dict[str, bytes](), list[str]()
+            for member in group:
+                problems += header_problems(member.info)
+                if member.extension in members:
+                    problems.append(f"has two members {member.extension}")
+                members[member.extension] = member.data
+                if list(members) != sorted(members):
+                    problems.append("its members are not sorted")
+            read, more = read_sample(group[0].key, members)
+            yield read, problems + more
 
 
 def _row_problems(read: Read, shard: ShardEntry, rows: dict[str, Row] | None) -> Iterator[str]:
@@ -168,7 +195,7 @@ def _row_problems(read: Read, shard: ShardEntry, rows: dict[str, Row] | None) ->
         return
     size = len(read.members[read.extension])
     own = sample_columns(SampleRow(read.record, read.text, shard.file, size))
-    differing = [name for name, value in row.items() if own[name] != value]
+    differing = [name for name, value in row.items() if name not in own or own[name] != value]
     if differing:
         yield f"{SAMPLES} says something else of its {', '.join(sorted(differing))}"
 
@@ -199,7 +226,8 @@ def _check_whole(check: _Check) -> None:
             if digest.key in places:
                 check.add(f"is also in {places[digest.key]}", key=digest.key, shard=file)
             places.setdefault(digest.key, file)
-    if version_of(known) != known.version:
+    parts = {INDEX, REJECTS, SAMPLES} <= known.digests.keys()
+    if not parts or version_of(known) != known.version:
         check.add("its version is not the digest of its content", shard=MANIFEST)
     by_split = {
         split: sum(shard.samples for shard in known.shards if shard.split == split)
@@ -222,7 +250,7 @@ def _check_ledger(check: _Check) -> None:
         check.add("its ledger does not end with its samples", shard=MANIFEST)
     counted: dict[tuple[str, str], int] = {}
     try:
-        for row in read_rows(check.folder / REJECTS, ["stage", "outcome"]):
+        for row in read_rows(check.file(REJECTS), ["stage", "outcome"]):
             place = (row["stage"], row["outcome"])
             counted[place] = counted.get(place, 0) + 1
     except _UNREADABLE as error:
@@ -258,8 +286,10 @@ def _check_files(check: _Check) -> None:
 
 def _check_index(check: _Check) -> None:
     try:
-        index = json.loads((check.folder / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return  # its digest was a problem already
+        index = json.loads(check.file(INDEX).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return  # a problem already
+    except (OSError, ValueError, RecursionError):
+        index = None
     if index != wids_index(check.manifest.shards):
         check.add("does not list the manifest's shards", shard=INDEX)

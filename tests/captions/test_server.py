@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import gzip
 import io
+import json
 import logging
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +60,161 @@ def test_the_key_is_in_no_setting_log_or_message(server, captioner, monkeypatch,
     with pytest.raises(BadConfig, match="MY_KEY") as caught:
         ask_all(asked, [ASKED])
     assert "s3cret" not in f"{caught.value} {asked.settings} {asked.label} {caplog.text}"
+
+
+KEY = "sk-Zx9/s3cr3t+0123"  # of nobody
+
+
+def echoing(shape):
+    """A body in which the server says the key that it was sent."""
+    return json.dumps(shape).replace("KEY", KEY).encode()
+
+
+@pytest.mark.parametrize("status", [400, 413, 429, 500, 503])
+@pytest.mark.parametrize(
+    "body",
+    [
+        echoing({"error": {"message": "bad request of Bearer KEY"}}),
+        echoing({"error": "KEY"}),
+        echoing({"KEY": "KEY"}),
+        echoing(["KEY"]),
+        b"x" * 193 + KEY.encode(),  # across the length that is told
+        KEY.replace("/", "%2F").replace("+", "%2B").encode(),
+        f"http://user:{KEY}@host/v1?key={KEY}".encode(),
+    ],
+)
+def test_a_key_that_a_server_echoes_is_in_no_failure(server, captioner, monkeypatch, status, body):
+    monkeypatch.setenv("MY_KEY", KEY)
+    server.default = (status, {}, body)
+    (failure,) = ask_all(captioner(key_variable="MY_KEY", retries=0), [ASKED])
+    assert "s3cr3t" not in failure.sentence
+    assert "sk-Z" not in failure.sentence
+    assert len(failure.sentence) < 300
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        KEY.encode(),
+        b"x" * 70 + KEY.encode(),
+        echoing({"choices": [{"message": {"content": "a sign KEY on a wall"}}]}),
+        echoing({"choices": [{"message": {"refusal": "not with KEY"}}]}),
+    ],
+)
+def test_a_key_that_a_server_echoes_is_in_no_answer(server, captioner, monkeypatch, body):
+    monkeypatch.setenv("MY_KEY", KEY)
+    server.default = (200, {}, body)
+    (reply,) = ask_all(captioner(key_variable="MY_KEY", retries=0), [ASKED])
+    assert "s3cr3t" not in str(reply)
+    assert "sk-Z" not in str(reply)
+
+
+def test_a_key_that_is_any_word_is_left_in_captions(server, captioner, completion, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "whatever")
+    server.default = completion("whatever the weather")
+    asked = captioner(key_variable="MY_KEY")
+    assert ask_all(asked, [ASKED]) == [Answer(text="whatever the weather")]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_the_secrets_of_an_address_are_in_no_message(server, captioner, monkeypatch, status):
+    monkeypatch.setenv("MY_KEY", KEY)
+    server.default = (status, {}, echoing({"error": {"message": "KEY"}}))
+    url = server.url.replace("http://", "http://me:hunter2@") + "?key=s3cr3t"
+    with pytest.raises(BadConfig) as caught:
+        ask_all(captioner(url=url, key_variable="MY_KEY"), [ASKED])
+    assert "127.0.0.1" in str(caught.value)
+    for secret in ("s3cr3t", "sk-Z", "hunter2"):
+        assert secret not in str(caught.value)
+
+
+def test_a_server_that_cannot_be_reached_tells_no_secret_of_its_address(captioner):
+    url = "http://me:hunter2@127.0.0.1:9/v1"
+    (failure,) = ask_all(captioner(url=url, retries=0), [ASKED])
+    assert failure.why == "unreachable"
+    assert "hunter2" not in failure.sentence
+
+
+def test_the_log_has_no_secret_of_the_address(server, captioner, completion, caplog):
+    server.script = [(400, {}, b'{"error": "response_format is not supported"}')]
+    server.default = completion("plain")
+    caplog.set_level(logging.INFO, "iclora")
+    ask_all(captioner(url=server.url.replace("//", "//me:hunter2@")), [SHAPED])
+    assert "offers no JSON schema" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize("key", ["with\nline", "caf\xe9"])
+def test_a_key_that_no_header_can_hold_is_one_sentence(captioner, monkeypatch, key):
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(BadConfig, match="MY_KEY holds characters") as caught:
+        ask_all(captioner(key_variable="MY_KEY"), [ASKED])
+    assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://\x00", "http://[::1", "http://a b:x"])
+def test_an_address_that_is_none_is_one_sentence(captioner, url):
+    with pytest.raises(BadConfig, match=r"caption\.captioner\.url is no URL"):
+        captioner(url=url)
+
+
+DEEP = b"[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        ((200, {}, DEEP), "nonsense"),
+        ((500, {}, DEEP), "server_error"),
+        ((200, {}, b'{"choices":[{"message":{"content":"' + b"a" * 100_000 + b'"}}]}'), "nonsense"),
+        ((200, {}, b" " * (5 << 20)), "nonsense"),
+        ((200, {"Content-Encoding": "gzip"}, gzip.compress(bytes(64 << 20))), "nonsense"),
+        ((200, {}, b'{"choices":[{"message":{"content":' + b"9" * 5000 + b"}}]}"), "nonsense"),
+    ],
+)
+def test_an_answer_that_is_too_much_is_a_failure(server, captioner, reply, why):
+    server.default = reply
+    (failure,) = ask_all(captioner(retries=0), [ASKED])
+    assert failure.why == why
+    assert len(failure.sentence) < 300
+
+
+def test_an_answer_that_trickles_is_given_up(captioner, trickle):
+    (failure,) = ask_all(captioner(url=trickle, retries=0, timeout_seconds=0.5), [ASKED])
+    assert (failure.why, "does not end" in failure.sentence) == ("nonsense", True)
+
+
+@pytest.fixture
+def trickle():
+    """The URL of a server whose answer goes on for ever, a byte now and then."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve():
+            connection, _ = listening.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n")
+                while True:
+                    connection.sendall(b" ")
+                    time.sleep(0.05)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+
+
+@pytest.mark.parametrize("usage", ['{"prompt_tokens": "x"}', '{"prompt_tokens": 1e999}', "[]", "7"])
+def test_a_usage_that_makes_no_sense_costs_nothing(server, captioner, usage):
+    body = f'{{"choices":[{{"message":{{"content":"red"}}}}],"usage":{usage}}}'
+    server.default = (200, {}, body.encode())
+    assert ask_all(captioner(), [ASKED]) == [Answer(text="red")]
+
+
+def test_half_a_surrogate_pair_can_be_written(server, captioner, completion):
+    server.default = completion("a \ud800 b")
+    (answer,) = ask_all(captioner(), [ASKED])
+    assert answer.text.encode() == b"a ? b"
+    server.default = completion(None, refusal="no \ud800")
+    (answer,) = ask_all(captioner(), [ASKED])
+    assert answer.text.encode() == b"no ?"
 
 
 def test_no_key_sends_none(server, captioner, monkeypatch):
