@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +23,8 @@ from schemas.base import DIGEST_LENGTH
 from schemas.sampling import AdapterUse
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from iclora.models.families import Family
 
 log = logging.getLogger(__name__)
@@ -177,38 +179,38 @@ def worn(transformer: Any, uses: Sequence[AdapterUse], family: Family) -> Genera
 
 
 def _put_on(transformer: Any, name: str, use: AdapterUse, family: Family) -> None:
-    import diffusers
-    from safetensors import SafetensorError
+    from iclora.models.lora_files import first_line, read_lora
 
-    pipeline: Any = getattr(diffusers, family.pipeline)
-    file = Path(use.file)
+    weights = read_lora(Path(use.file), family)
+    mine = {key: value for key, value in weights.items() if not key.startswith("text_encoder")}
     try:
-        weights, alphas, metadata = pipeline.lora_state_dict(
-            str(file.parent),
-            weight_name=file.name,
-            return_alphas=True,
-            return_lora_metadata=True,
-            use_safetensors=True,
-            local_files_only=True,
-        )
         with warnings.catch_warnings():
             # peft's doubt about a second adapter: several are what was asked for.
             warnings.filterwarnings("ignore", "Already found a `peft_config`")
-            transformer.load_lora_adapter(
-                weights,
-                prefix="transformer",
-                network_alphas=None if metadata else alphas,
-                metadata=metadata,
-                adapter_name=name,
-            )
-    except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
-        # What diffusers, peft and safetensors raise on files that do not fit or are damaged.
-        raise BadInput(f"{use.name} is no LoRA of this base: {_first_line(error)}") from error
-    if name not in getattr(transformer, "peft_config", {}):
+            transformer.load_lora_adapter(mine, prefix=None, adapter_name=name)
+        fitting = _hold_as_computed(transformer, name, mine)
+    except (RuntimeError, ValueError, KeyError) as error:
+        # What diffusers and peft raise on files that do not fit.
+        raise BadInput(f"{use.name} is no LoRA of this base: {first_line(error)}") from error
+    if not fitting:
         raise BadInput(f"{use.name} holds no weights for the transformer of this base")
-    if any(key.startswith("text_encoder") for key in weights):
+    if len(mine) < len(weights):
         log.warning("%s also changes the text encoder; that part is left out", use.name)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _hold_as_computed(transformer: Any, name: str, weights: Mapping[str, Tensor]) -> int:
+    """Holds an adapter in the dtype of the computation; returns how many tensors it has there.
+
+    peft makes it in the dtype of the weights beside it. Where those are held in 8 bits, there is no
+    arithmetic for them, and the adapter's values have lost all but 3 bits on the way: they are
+    loaded anew.
+    """
+    from peft import set_peft_model_state_dict
+
+    named = dict(transformer.named_parameters())
+    held = [tensor for key, tensor in named.items() if name in key.split(".")]
+    if any(tensor.dtype != transformer.dtype for tensor in held):
+        for tensor in held:
+            tensor.data = tensor.data.to(transformer.dtype)
+        set_peft_model_state_dict(transformer, dict(weights), name)
+    return len(held)

@@ -17,7 +17,6 @@ import math
 import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,8 +26,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from iclora.models.families import Family, Given, Grid, Text, load_family
+from iclora.models.families import Family, Given, Grid, Text, load_family, nothing_given
 from iclora.models.locate import locate
+from iclora.sampling.denoise import Prompt, denoise
 from iclora.sampling.given import GivenPanels
 from schemas.layout import Layout
 from schemas.sampling import SampleParams
@@ -172,61 +172,51 @@ class Painter:
     ) -> Tensor:
         """From noise to clean tokens, by Euler steps along the predicted velocity."""
         params = manner.params
-        sigmas = self.family.sigmas(self._folder, params.steps, noise.shape[1])
-        text = self._text(captions)
-        null = self._text([""] * len(captions)) if params.true_cfg > 1 else None
         held = math.ceil(params.strength * params.steps)
-        x = noise
-        for step, (a, b) in enumerate(pairwise(sigmas)):
-            if given is not None and not manner.clean and step < held:
-                known = (1 - a) * given.tokens + a * noise
-                x = torch.where(given.mask[..., None], known, x)
-            x = x + (b - a) * self._velocity(x, a, (text, null), manner, given)
-        if given is not None and (manner.clean or held == params.steps):
-            x = torch.where(given.mask[..., None], given.tokens, x)
-        return x
+        seen = given if manner.clean else None
+        if seen is None and self.family.needs_blank:
+            seen = nothing_given(noise, self._blank(manner.layout))
 
-    def _velocity(
-        self,
-        x: Tensor,
-        sigma: float,
-        texts: tuple[Text, Text | None],
-        manner: Manner,
-        given: Given | None,
-    ) -> Tensor:
-        t = torch.full((len(x),), sigma, device=x.device)
+        def put_back(x: Tensor, step: int, sigma: float) -> Tensor:
+            if given is None or manner.clean or step >= held:
+                return x
+            known = (1 - sigma) * given.tokens + sigma * noise
+            return torch.where(given.mask[..., None], known, x)
 
-        def predict(text: Text) -> Tensor:
+        def predict(x: Tensor, t: Tensor, text: Text) -> Tensor:
             return self.family.predict(
                 self.transformer,
                 x,
                 t,
                 text,
                 grid=self.grid(manner.layout),
-                guidance=manner.params.guidance,
-                given=given if manner.clean else None,
+                guidance=params.guidance,
+                given=seen,
             ).float()
 
-        wanted, null = texts
-        if null is None:
-            return predict(wanted)
-        without = predict(null)
-        return without + manner.params.true_cfg * (predict(wanted) - without)
+        null = self._text([""] * len(captions)) if params.true_cfg > 1 else None
+        prompt = Prompt(self._text(captions), null, params.true_cfg)
+        sigmas = self.family.sigmas(self._folder, params.steps, noise.shape[1])
+        x = denoise(noise, sigmas, prompt, predict, before=put_back)
+        if given is not None and (manner.clean or held == params.steps):
+            x = torch.where(given.mask[..., None], given.tokens, x)
+        return x
 
     def _given(self, wishes: Sequence[Wish], manner: Manner) -> Given:
         """The given panels as tokens, and where they lie."""
         layout = manner.layout
         rows = [self._known(wish, layout) for wish in wishes]
-        blank = None
-        if self.family.needs_blank:
-            empty = torch.zeros(1, 3, layout.height, layout.width)
-            blank = self.family.encode_images(self.vae, empty).mean.to(self._device)
         mask = self._mask(list(wishes[0].given), layout)
         return Given(
             tokens=torch.stack(rows),
             mask=mask.expand(len(wishes), -1).to(self._device),
-            blank=blank,
+            blank=self._blank(layout) if self.family.needs_blank else None,
         )
+
+    def _blank(self, layout: Layout) -> Tensor:
+        """``[1, N, C]``: an empty canvas as the VAE sees it."""
+        empty = torch.zeros(1, 3, layout.height, layout.width)
+        return self.family.encode_images(self.vae, empty).mean.to(self._device)
 
     def _known(self, wish: Wish, layout: Layout) -> Tensor:
         """``[N, C]``: each given panel encoded by itself; zero where nothing is given.

@@ -14,19 +14,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from iclora.errors import BadInput
 from iclora.models.families import Family
+from iclora.models.lora_files import PREFIX, read_lora
 from iclora.store import whole
 from iclora.training.order import seed_of
 
 log = logging.getLogger(__name__)
 
-PREFIX = "transformer."
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -129,39 +128,6 @@ def load_start(tensors: Mapping[str, Tensor], path: Path, family: Family) -> Non
     for name, value in found.items():
         _copy_into(tensors[name], value.float(), f"{path}: {name}")
     log.info("%d of %d tensors start from %s", len(found), len(tensors), path.name)
-
-
-def read_lora(path: Path, family: Family) -> dict[str, Tensor]:
-    """A file's tensors (ours, AI-Toolkit's, kohya's, diffusers') by diffusers' names, at scale 1.
-
-    The names carry no ``transformer.`` in front.
-    """
-    import diffusers
-
-    state = safetensors.torch.load_file(path)
-    with safetensors.safe_open(path, "pt") as file:  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue, reportUnknownVariableType] - untyped module
-        settings = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
-    if not any(".lora_down." in name for name in state):  # kohya's converter folds its own alphas
-        state = _folded(state, settings)
-    pipeline: Any = getattr(diffusers, family.pipeline)
-    found = cast("dict[str, Tensor]", pipeline.lora_state_dict(state))
-    return {name.removeprefix(PREFIX): value for name, value in found.items()}
-
-
-def _folded(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Multiplies every B by alpha / rank, from the file's alphas or its header."""
-    overall = settings.get(f"{PREFIX}lora_alpha", 1.0) / settings.get(f"{PREFIX}r", 1.0)
-    folded: dict[str, Tensor] = {}
-    for name, value in state.items():
-        if name.endswith(".alpha"):
-            continue
-        if ".lora_B." in name:
-            alpha = state.get(f"{name.partition('.lora_B.')[0]}.alpha")
-            scale = overall if alpha is None else float(alpha) / value.shape[1]
-            folded[name] = value.float() * scale
-        else:
-            folded[name] = value
-    return folded
 
 
 def _copy_into(target: Tensor, value: Tensor, where: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from iclora.models.families import Given, Text
+from iclora.models.families import Given, Text, nothing_given
+from iclora.sampling.denoise import Prompt, denoise
 from iclora.store import whole
 from iclora.training.cache import Cache
 from iclora.training.feed import blank_path
@@ -78,28 +78,25 @@ class Sheets(NamedTuple):
         channels = job.family.token_channels(self.transformer)
         generator = torch.Generator().manual_seed(seed_of("sheet", params.seed, caption))
         x = torch.randn(1, grid.count, channels, generator=generator).to(self.device)
-        text, null = self._text(caption), self._text("")
         given = self._nothing_given(x)
-        sigmas = job.family.sigmas(job.base.folder, params.steps, grid.count)
-        for a, b in pairwise(sigmas):
-            v = self._velocity(x, a, text, given)
-            if params.true_cfg > 1.0:
-                v0 = self._velocity(x, a, null, given)
-                v = v0 + params.true_cfg * (v - v0)
-            x = x + (b - a) * v
-        return x
 
-    def _velocity(self, x: Tensor, t: float, text: Text, given: Given | None) -> Tensor:
-        with autocast(self.job.config.train.precision, self.device):
-            return self.job.family.predict(
-                self.transformer,
-                x,
-                torch.tensor([t], device=self.device),
-                text,
-                grid=self.view.grid,
-                guidance=self.job.config.sample.guidance,
-                given=given,
-            ).float()
+        def predict(x: Tensor, t: Tensor, text: Text) -> Tensor:
+            with autocast(job.config.train.precision, self.device):
+                return job.family.predict(
+                    self.transformer,
+                    x,
+                    t,
+                    text,
+                    grid=grid,
+                    guidance=params.guidance,
+                    given=given,
+                ).float()
+
+        null = self._text("") if params.true_cfg > 1 else None
+        prompt = Prompt(self._text(caption), null, params.true_cfg)
+        return denoise(
+            x, job.family.sigmas(job.base.folder, params.steps, grid.count), prompt, predict
+        )
 
     def _text(self, caption: str) -> Text:
         parts = self.cache.load(self.cache.text_path(caption))
@@ -108,9 +105,8 @@ class Sheets(NamedTuple):
     def _nothing_given(self, x: Tensor) -> Given | None:
         if not self.job.family.needs_blank:
             return None
-        blank = self.cache.posterior(blank_path(self.cache, self.view)).mean[None].to(x)
-        mask = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
-        return Given(torch.zeros_like(x), mask, blank)
+        blank = self.cache.posterior(blank_path(self.cache, self.view)).mean[None]
+        return nothing_given(x, blank.to(x))
 
     def _write(self, path: Path, *columns: Sequence[Tensor]) -> None:
         """The VAE comes in for the sheet alone and goes again."""

@@ -9,9 +9,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from iclora.errors import BadInput, MissingModel
-from iclora.sampling.adapters import find_stored, locate_adapter
+from iclora.sampling.adapters import find_stored, locate_adapter, worn
 from iclora.sampling.drawing import draw_wishes
-from iclora.sampling.painter import Wish
+from iclora.sampling.painter import Wish, load_painter
 from schemas.adapter import RunRecord
 from schemas.sampling import AdapterUse
 
@@ -156,6 +156,23 @@ def test_kohyas_layout_draws_the_same(drawn, tmp_path, write_lora):
     assert np.abs(drawn(use_of(other)) - drawn(use_of(file))).max() <= 1
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_beside_weights_in_8_bits_an_adapter_keeps_its_values(
+    config, tmp_path, write_lora, precision
+):
+    painter = load_painter(config.base.model, config.base.family, "fp8", precision)
+    files = [write_lora(tmp_path / f"{n}.safetensors", seed=n) for n in range(2)]
+    with worn(painter.transformer, [use_of(file, 0.5) for file in files], painter.family):
+        live = dict(painter.transformer.named_parameters())
+    for number, file in enumerate(files):
+        for name, value in load_file(file).items():
+            layer, part, _ = name.removeprefix("transformer.").rsplit(".", 2)
+            held = live[f"{layer}.{part}.adapter_{number}.weight"]
+            dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+            assert held.dtype == dtype
+            assert torch.equal(held, value.to(dtype))
+
+
 def test_a_lora_of_another_base_is_refused_and_leaves_the_base_bare(
     drawn, tmp_path, write_lora, config
 ):
@@ -177,10 +194,18 @@ def test_a_file_without_weights_for_the_transformer_is_refused(drawn, tmp_path, 
         drawn(use_of(text_only))
 
 
+def test_a_file_whose_layers_this_base_lacks_is_refused(drawn, tmp_path, write_lora):
+    weights = load_file(write_lora(tmp_path / "a.safetensors"))
+    moved = {name.replace(".attn.", ".elsewhere."): value for name, value in weights.items()}
+    save_file(moved, tmp_path / "moved.safetensors")
+    with pytest.raises(BadInput, match="moved"):
+        drawn(use_of(tmp_path / "moved.safetensors"))
+
+
 def test_a_file_that_is_cut_short_is_refused(drawn, tmp_path, write_lora):
     file = write_lora(tmp_path / "cut.safetensors")
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(BadInput, match="cut is no LoRA of this base"):
+    with pytest.raises(BadInput, match=r"cut\.safetensors is no LoRA of this base"):
         drawn(use_of(file))
 
 

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import io
 import re
+from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from iclora.errors import BadConfig
-from iclora.models.families import Given, Grid, load_family
+from iclora.evaluation.contest import arrange
+from iclora.evaluation.renders import draw_side
+from iclora.evaluation.suite import RealSet, Suite
+from iclora.models.families import Family, Given, Grid, family_names, load_family
+from iclora.sampling.adapters import locate_adapter
+from iclora.sampling.drawing import draw_wishes
+from iclora.sampling.painter import Wish, noise_seed
+from iclora.store import Store
 from iclora.training import train_adapter
+from schemas.config import Config
+from schemas.sampling import AdapterUse
 
+CAPTION = "[MOVIE-SHOTS] a house, [SCENE-1] a red house, [SCENE-2] a door, [SCENE-3] a garden."
 GRID = Grid(6, 4)
 SIZE = {"width": 32, "height": 48}
+
+
+def build_flux1(folder):
+    from iclora.miniature.flux_folder import build_flux, save_flux
+    from iclora.miniature.sizes import TINY
+
+    save_flux(build_flux(TINY), folder)
 
 
 def build_fill(folder):
@@ -71,13 +94,21 @@ def build_klein(folder):
     Flux2KleinPipeline(scheduler, vae, text, tokenizer, transformer).save_pretrained(folder)
 
 
+BUILDERS = {
+    "FluxPipeline": build_flux1,
+    "FluxFillPipeline": build_fill,
+    "Flux2KleinPipeline": build_klein,
+}
+"""A tiny random base for every pipeline that a family names."""
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     place = tmp_path_factory.mktemp("families")
-    build_fill(place / "flux1-fill")
-    build_klein(place / "flux2-klein")
+    for name, build in BUILDERS.items():
+        build(place / name)
     return place
 
 
@@ -101,7 +132,7 @@ def test_full_size_on_the_meta_device(name, parameters, linears):
 def test_fill_masks_as_its_pipeline_does(folders):
     from diffusers import FluxFillPipeline
 
-    folder = folders / "flux1-fill"
+    folder = folders / "FluxFillPipeline"
     pipe = FluxFillPipeline.from_pretrained(folder)
     family = load_family("flux1-fill")
     family.check(folder)
@@ -123,7 +154,7 @@ def test_fill_masks_as_its_pipeline_does(folders):
 def test_klein_draws_as_its_pipeline_does(folders):
     from diffusers import Flux2KleinPipeline
 
-    folder, caption, steps = folders / "flux2-klein", "a red house", 2
+    folder, caption, steps = folders / "Flux2KleinPipeline", "a red house", 2
     family = load_family("flux2-klein")
     family.check(folder)
     pipe = Flux2KleinPipeline.from_pretrained(folder)
@@ -158,7 +189,7 @@ def test_a_distilled_klein_needs_an_adapter(folders, tmp_path):
     import shutil
 
     place = tmp_path / "klein"
-    shutil.copytree(folders / "flux2-klein", place)
+    shutil.copytree(folders / "Flux2KleinPipeline", place)
     index = place / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | {"is_distilled": True}))
     with pytest.raises(BadConfig, match="distilled klein"):
@@ -168,28 +199,231 @@ def test_a_distilled_klein_needs_an_adapter(folders, tmp_path):
         load_family("flux1").check(place)
 
 
-@pytest.mark.parametrize("name", ["flux1-fill", "flux2-klein"])
-def test_train_save_load_draw(folders, store, dataset, config, name):
+# From here on every family that the package lists is trained and drawn with.
+
+
+class Mine(NamedTuple):
+    """An adapter that was trained on a tiny base of a family."""
+
+    family: Family
+    folder: Path
+    """The base's."""
+
+    store: Store
+    config: Config
+    use: AdapterUse
+
+
+@pytest.fixture(scope="module")
+def known():
+    return {}
+
+
+@pytest.fixture(params=family_names())
+def mine(request, known, folders, store, dataset, config):
+    """Trained once a family; strong enough that a picture without it is another one."""
+    name = request.param
+    if name not in known:
+        family = load_family(name)
+        folder = folders / family.pipeline
+        assert folder.exists(), f"BUILDERS needs a tiny base for {family.pipeline}"
+        base = config.base.model_copy(update={"model": str(folder), "family": name})
+        optimizer = config.train.optimizer.model_copy(update={"lr": 0.3})
+        train = config.train.model_copy(
+            update={"steps": 2, "conditional": 0.5, "optimizer": optimizer}
+        )
+        # FluxFillPipeline has no true guidance.
+        guided = 1.0 if family.needs_blank else 2.5
+        sample = config.sample.model_copy(update={"steps": 3, "true_cfg": guided})
+        config = config.model_copy(update={"base": base, "train": train, "sample": sample})
+        train_adapter(store, dataset, config, "mine")
+        known[name] = Mine(family, folder, store, config, locate_adapter(store, "mine"))
+    return known[name]
+
+
+def panel(number):
+    ramp = np.zeros((32, 32, 3), np.uint8)
+    ramp[..., number] = 200
+    ramp[..., (number + 1) % 3] = np.linspace(0, 255, 32)[None, :]
+    return Image.fromarray(ramp)
+
+
+def draw(mine, folder, *, given=(), way="auto", uses=None, **changes):
+    """Our canvas, 96 x 32 pixels."""
+    sample = mine.config.sample.model_copy(update={"given": way, **changes})
+    wish = Wish(CAPTION, 3, {number: panel(number) for number in given})
+    (record,) = draw_wishes(
+        [wish],
+        mine.config.model_copy(update={"sample": sample}),
+        folder,
+        adapters=[mine.use] if uses is None else uses,
+    )
+    for number in given:
+        saved = Image.open(folder / record.panels[number])
+        assert saved.tobytes() == panel(number).tobytes()
+    return np.asarray(Image.open(folder / record.canvas), np.int16)
+
+
+def pipeline_of(mine):
+    """The family's pipeline in diffusers; Fill's takes its condition's tokens from ``holed``."""
     import diffusers
 
-    base = config.base.model_copy(update={"model": str(folders / name), "family": name})
-    train = config.train.model_copy(update={"steps": 2, "conditional": 0.5})
-    ref = train_adapter(
-        store, dataset, config.model_copy(update={"base": base, "train": train}), "mine"
-    )
-    pipe = getattr(diffusers, load_family(name).pipeline).from_pretrained(folders / name)
+    class Told(diffusers.FluxFillPipeline):
+        """Encodes no canvas with holes: we encode panel by panel, and take the mean."""
+
+        def prepare_mask_latents(self, *args):
+            mask, _ = super().prepare_mask_latents(*args)
+            return mask, self.holed
+
+    kinds = {"FluxFillPipeline": Told}
+    kind = kinds.get(mine.family.pipeline) or getattr(diffusers, mine.family.pipeline)
+    pipe = kind.from_pretrained(mine.folder, torch_dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    extra = {}
-    if name == "flux1-fill":
-        extra = {"image": torch.zeros(1, 3, 48, 32), "mask_image": torch.ones(1, 1, 48, 32)}
+    return pipe
 
-    def draw():
-        noise = torch.Generator().manual_seed(1)
-        return pipe(
-            prompt="a house", **SIZE, **extra, num_inference_steps=2, generator=noise,
-            output_type="pt", max_sequence_length=32,
-        ).images  # fmt: skip
 
-    bare = draw()
-    pipe.load_lora_weights(ref.url, weight_name="mine-raw.safetensors")
-    assert not torch.equal(bare, draw())
+def encoded(pipe, pixels):
+    """Tokens of a picture in -1..1, by diffusers' means."""
+    with torch.no_grad():
+        if hasattr(pipe.vae, "bn"):
+            return pipe._pack_latents(pipe._encode_vae_image(pixels, torch.Generator()))[0]
+        mode = pipe.vae.encode(pixels).latent_dist.mode()
+    scaled = (mode - pipe.vae.config.shift_factor) * pipe.vae.config.scaling_factor
+    return pipe._pack_latents(scaled, *scaled.shape)[0]
+
+
+def theirs(mine, pipe, *, given=(), way=""):
+    """What diffusers' pipeline draws from the same noise.
+
+    It has no given panels but Fill's: after every step they are put back, as our loop does before
+    the next one, noised (put-back) or not (clean).
+    """
+    fill, params = mine.family.needs_blank, mine.config.sample
+    grid = Grid(12, 4)
+    channels = mine.family.token_channels(pipe.transformer)
+    seed = torch.Generator().manual_seed(noise_seed(CAPTION, 3, mine.config.layout))
+    noise = torch.randn(grid.count, channels, generator=seed)
+    clean, kept = torch.zeros_like(noise), torch.zeros(grid.count, 1, dtype=torch.bool)
+    for number in given:
+        place = slice(number * 16, number * 16 + 16)
+        pixels = torch.from_numpy(np.array(panel(number))).permute(2, 0, 1)[None]
+        clean[place], kept[place] = encoded(pipe, pixels / 127.5 - 1), True
+
+    def keep(pipe, step, _time, tensors):
+        sigma = pipe.scheduler.sigmas[step + 1]
+        if way == "clean" and fill and sigma > 0:
+            return tensors
+        known = clean if way == "clean" else (1 - sigma) * clean + sigma * noise
+        return {"latents": torch.where(kept, known, tensors["latents"])}
+
+    start = torch.where(kept, clean, noise) if way == "clean" and not fill else noise
+    extra = {"guidance_scale": params.guidance, "latents": start[None]}
+    if fill:
+        known = kept & (way == "clean")
+        pipe.holed = torch.where(known, clean, encoded(pipe, torch.zeros(1, 3, 96, 32)))[None]
+        hole = (~known).reshape(1, 1, *grid).float()
+        extra["mask_image"] = hole.repeat_interleave(8, 2).repeat_interleave(8, 3)
+        extra["image"] = torch.zeros(1, 3, 96, 32)
+    elif hasattr(pipe.vae, "bn"):  # klein has true guidance alone, and packs by itself
+        latents = start.T.reshape(1, channels, *grid)
+        extra = {"guidance_scale": params.true_cfg, "latents": latents}
+    else:
+        extra |= {"true_cfg_scale": params.true_cfg, "negative_prompt": ""}
+    return np.asarray(
+        pipe(
+            prompt=CAPTION,
+            width=32,
+            height=96,
+            num_inference_steps=params.steps,
+            max_sequence_length=mine.family.text_length(mine.folder),
+            callback_on_step_end=keep,
+            **extra,
+        ).images[0],
+        np.int16,
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "way"),
+    [((), "auto"), *[(g, w) for g in ((0,), (0, 2)) for w in ("put-back", "clean")]],
+)
+def test_our_drawing_is_its_pipelines(mine, tmp_path, given, way):
+    """To one level of 255, where nothing was pasted over; without the adapter it is another one."""
+    pipe = pipeline_of(mine)
+    free = [row for row in range(96) if row // 32 not in given]
+    bare = draw(mine, tmp_path, given=given, way=way, uses=())[free]
+    assert np.abs(bare - theirs(mine, pipe, given=given, way=way)[free]).max() <= 1
+    file = Path(mine.use.file)
+    pipe.load_lora_weights(str(file.parent), weight_name=file.name)
+    ours = draw(mine, tmp_path, given=given, way=way)[free]
+    assert np.abs(ours - theirs(mine, pipe, given=given, way=way)[free]).max() <= 1
+    assert np.abs(ours - bare).max() > 10
+
+
+def test_an_adapter_draws_on_a_base_in_8_bits(mine, tmp_path):
+    """Within one level of 255 in the mean, where the adapter changes five."""
+    dense, small = draw(mine, tmp_path), draw(mine, tmp_path, weights="fp8")
+    assert np.abs(small - dense).mean() < 1
+    assert np.abs(dense - draw(mine, tmp_path, uses=())).mean() > 5
+
+
+ORIGINAL = {
+    "flux1": {
+        "transformer_blocks.0.attn.to_out.0": "double_blocks.0.img_attn.proj",
+        "single_transformer_blocks.0.proj_out": "single_blocks.0.linear2",
+    },
+    "flux2-klein": {
+        "transformer_blocks.0.attn.to_out.0": "double_blocks.0.img_attn.proj",
+        "single_transformer_blocks.0.attn.to_out": "single_blocks.0.linear2",
+    },
+}
+"""Layers that have one name in diffusers and one in the original code, which others keep to."""
+
+
+@pytest.mark.parametrize("mine", ORIGINAL, indirect=True)
+def test_files_of_other_trainers_draw_the_same(mine, tmp_path):
+    """kohya's and AI-Toolkit's, at half the scale with B twice as large."""
+    weights = load_file(mine.use.file)
+    ours, kohya, toolkit = {}, {}, {}
+    for layer, name in ORIGINAL[mine.family.name].items():
+        down, up = (weights[f"transformer.{layer}.lora_{part}.weight"].float() for part in "AB")
+        up *= 10  # two layers of few: otherwise hardly to be seen
+        ours |= {
+            f"transformer.{layer}.lora_A.weight": down,
+            f"transformer.{layer}.lora_B.weight": up,
+        }
+        alpha = {"alpha": torch.tensor(down.shape[0] / 2)}
+        flat = {"lora_down.weight": down, "lora_up.weight": up * 2, **alpha}
+        dotted = {"lora_A.weight": down, "lora_B.weight": up * 2, **alpha}
+        # AI-Toolkit writes FLUX.1 by diffusers' names.
+        whole = f"transformer.{layer}" if mine.family.name == "flux1" else f"diffusion_model.{name}"
+        kohya |= {f"lora_unet_{name.replace('.', '_')}.{part}": flat[part] for part in flat}
+        toolkit |= {f"{whole}.{part}": dotted[part] for part in dotted}
+    pictures = [draw(mine, tmp_path, uses=())]
+    for number, content in enumerate((ours, kohya, toolkit)):
+        file = tmp_path / f"{number}.safetensors"
+        save_file(content, file)
+        use = mine.use.model_copy(update={"file": str(file), "content": str(number)})
+        pictures.append(draw(mine, tmp_path, uses=[use]))
+    bare, first, *others = pictures
+    assert np.abs(first - bare).max() > 10
+    assert all(np.abs(other - first).max() <= 1 for other in others)
+
+
+def test_the_evaluator_draws_it_and_its_base(mine):
+    contest = arrange(mine.store, "mine", None, against="base", dataset="")
+    canvas = io.BytesIO()
+    Image.fromarray(np.vstack([panel(number) for number in range(3)])).save(canvas, "PNG")
+    real = RealSet(
+        "a", CAPTION, canvas.getvalue(), contest.config.layout.boxes, contest.config.layout
+    )
+    suite = Suite((CAPTION,), (real,), real_seen=False, withheld=0)
+    pictures = []
+    for side in contest.sides:
+        renders = draw_side(mine.store, contest, side, suite, lambda *_: None)
+        assert renders.untouched(contest.config.layout) == [True]
+        opened = [open_one() for row in renders.open_free() for open_one in row]
+        assert len(opened) == len(contest.config.evaluate.seeds)
+        pictures.append([picture.tobytes() for picture in opened])
+    assert len(pictures) == 2
+    assert pictures[0] != pictures[1]

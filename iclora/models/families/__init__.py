@@ -64,6 +64,17 @@ class Given(NamedTuple):
     """``[1, N, C]``: an empty canvas as the VAE sees it, where ``needs_blank``."""
 
 
+def nothing_given(tokens: Tensor, blank: Tensor) -> Given:
+    """Tells a family that needs a blank that the whole canvas is drawn.
+
+    Args:
+        tokens: ``[B, N, C]`` that are drawn.
+        blank: see ``Given``.
+    """
+    mask = tokens.new_zeros(tokens.shape[:2]).bool()
+    return Given(tokens.new_zeros(tokens.shape), mask, blank)
+
+
 class Geometry(NamedTuple):
     """What must be known of a base to plan a training without loading it."""
 

@@ -21,10 +21,11 @@ from typing import Any, cast
 import safetensors
 
 from iclora.errors import BadConfig, IcloraError
+from iclora.models.lora_files import read_lora
 from iclora.training.ai_toolkit.export import LOGS, OUTPUT, export_ai_toolkit, refuse_ours_alone
 from iclora.training.job import Job
 from iclora.training.journal import Journal, final_loss
-from iclora.training.lora import lora_config, lora_header, read_lora, save_lora
+from iclora.training.lora import lora_config, lora_header, save_lora
 from iclora.training.publish import facts, publish_folder, versions
 from iclora.training.stop import StopRequest, TrainingInterrupted
 from iclora.training.team import Team
