@@ -198,8 +198,9 @@ class Store:
         Raises:
             BadInput: the path leads out of the root.
         """
+        place = self.path(relative)  # before anything is done with it
         if self.is_local:
-            return Path(self.path(relative))
+            return Path(place)
         copy = self.work / "copies" / relative
         if not copy.exists():
             self.copy(relative, copy)
@@ -211,8 +212,9 @@ class Store:
         Raises:
             BadInput: the path leads out of the root.
         """
+        source = self.path(relative)
         with whole(place) as scratch, self._reaching(relative):
-            self.fs.get_file(self.path(relative), str(scratch))
+            self.fs.get_file(source, str(scratch))
 
     @contextmanager
     def folder(self, relative: str) -> Generator[Path]:

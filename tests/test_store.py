@@ -6,9 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from iclora.cli.app import run
 from iclora.errors import BadInput, IcloraError, UserError
+<<<<<<< HEAD
 from iclora.pipeline.stage import Stage, file_of, result_of, run_stage
 from iclora.store import Store, _rename_folder, whole
+=======
+from iclora.ingest.found import Unreadable
+from iclora.shards import open_dataset
+from iclora.stages import Stage, file_of, result_of, run_stage
+from iclora.store import Store, whole
+from schemas.stage import StageRef
+>>>>>>> mend-store
 from schemas.verdict import Tally
 
 STAGE = Stage("count", 1)
@@ -122,6 +131,7 @@ def test_what_an_object_store_refuses_is_a_sentence(tmp_path, monkeypatch, raise
         assert caught.value.exit_code == status
 
 
+<<<<<<< HEAD
 def test_of_two_that_did_the_same_work_one_stays(store):
     """A reader that saw the manifest sees it ever after."""
     first = Path(store.path("stages/quality/1"))
@@ -141,3 +151,74 @@ def test_what_was_left_without_a_manifest_is_replaced(store):
     with store.folder("stages/quality/1") as folder:
         (folder / "manifest.json").write_text("{}")
     assert store.names("stages/quality/1") == ["manifest.json"]
+=======
+@pytest.mark.parametrize("name", ["../outside", "/outside", "a/../../outside", "a\x1bb", "a\\b"])
+def test_a_path_that_leads_out_of_the_root_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("ICLORA_WORK", str(tmp_path / "work"))
+    (tmp_path / "outside").write_text("not the store's")
+    for store in (Store(str(tmp_path / "store")), Store("memory://bucket/inside")):
+        for use in (store.path, store.read, store.local, store.files):
+            with pytest.raises(BadInput, match="leads out of"):
+                use(name)
+        with pytest.raises(BadInput, match="leads out of"):
+            store.write(name, b"changed")
+        with pytest.raises(BadInput, match="leads out of"):
+            file_of(store, StageRef(stage="count", digest="1"), name)
+        assert not store.exists(name)
+        assert store.names(name) == []
+    assert (tmp_path / "outside").read_text() == "not the store's"
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_listing_that_names_files_elsewhere_is_refused(tmp_path):
+    store = Store("memory://bucket/listed")
+    store.write("datasets/a/one.tar", b"1")
+    store.write("datasets/a/deep/two.tar", b"2")
+    assert store.files("datasets/a") == ["deep/two.tar", "one.tar"]
+    store.fs.store[store.path("datasets/a") + "/../../../../outside"] = store.fs.store[
+        store.path("datasets/a/one.tar")
+    ]  # as an object store may have it
+    with pytest.raises(BadInput, match="leads out of"):
+        store.files("datasets/a")
+
+
+def test_names_that_a_terminal_would_obey_are_not_listed():
+    store = Store("memory://bucket/names")
+    store.write("datasets/a/LATEST", b"1")
+    store.fs.store[store.path("datasets") + "/x\x1b[2J"] = store.fs.store[
+        store.path("datasets/a/LATEST")
+    ]
+    assert store.names("datasets") == ["a"]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:hunter2@127.0.0.1:9/films", "http://127.0.0.1:9/films?sig=hunter2"]
+)
+def test_no_sentence_has_a_secret_of_the_stores_url(url, capsys):
+    store = Store(url)
+    for attempt in (
+        lambda: store.read("datasets/a/LATEST"),
+        lambda: open_dataset(store, "films"),
+        lambda: open_dataset(store, url),
+    ):
+        with pytest.raises(IcloraError, match=r"127\.0\.0\.1") as caught:
+            attempt()
+        assert "hunter2" not in str(caught.value)
+    for command in (
+        ["verify", url],
+        ["inspect", "films", "--store", url],
+        ["verify", url, "--json"],
+    ):
+        assert run(command) in {1, 2}
+        said = capsys.readouterr()
+        assert "127.0.0.1" in said.err
+        assert "hunter2" not in said.out + said.err
+
+
+def test_every_error_hides_the_secrets_of_its_sentence():
+    for kind in (IcloraError, UserError, BadInput):
+        assert (
+            str(kind("https://me:hunter2@host/a?sig=1 is gone")) == "https://***@host/a?*** is gone"
+        )
+    assert str(Unreadable("missing", "ftp://me:hunter2@host/a")) == "ftp://***@host/a"
+>>>>>>> mend-store
