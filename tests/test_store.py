@@ -8,16 +8,11 @@ import pytest
 
 from iclora.cli.app import run
 from iclora.errors import BadInput, IcloraError, UserError
-<<<<<<< HEAD
-from iclora.pipeline.stage import Stage, file_of, result_of, run_stage
-from iclora.store import Store, _rename_folder, whole
-=======
 from iclora.ingest.found import Unreadable
+from iclora.pipeline.stage import Stage, file_of, result_of, run_stage
 from iclora.shards import open_dataset
-from iclora.stages import Stage, file_of, result_of, run_stage
-from iclora.store import Store, whole
+from iclora.store import Store, _rename_folder, whole
 from schemas.stage import StageRef
->>>>>>> mend-store
 from schemas.verdict import Tally
 
 STAGE = Stage("count", 1)
@@ -131,7 +126,6 @@ def test_what_an_object_store_refuses_is_a_sentence(tmp_path, monkeypatch, raise
         assert caught.value.exit_code == status
 
 
-<<<<<<< HEAD
 def test_of_two_that_did_the_same_work_one_stays(store):
     """A reader that saw the manifest sees it ever after."""
     first = Path(store.path("stages/quality/1"))
@@ -151,7 +145,8 @@ def test_what_was_left_without_a_manifest_is_replaced(store):
     with store.folder("stages/quality/1") as folder:
         (folder / "manifest.json").write_text("{}")
     assert store.names("stages/quality/1") == ["manifest.json"]
-=======
+
+
 @pytest.mark.parametrize("name", ["../outside", "/outside", "a/../../outside", "a\x1bb", "a\\b"])
 def test_a_path_that_leads_out_of_the_root_is_refused(tmp_path, monkeypatch, name):
     monkeypatch.setenv("ICLORA_WORK", str(tmp_path / "work"))
@@ -221,4 +216,3 @@ def test_every_error_hides_the_secrets_of_its_sentence():
             str(kind("https://me:hunter2@host/a?sig=1 is gone")) == "https://***@host/a?*** is gone"
         )
     assert str(Unreadable("missing", "ftp://me:hunter2@host/a")) == "ftp://***@host/a"
->>>>>>> mend-store
