@@ -18,9 +18,9 @@ from iclora.evaluation.contest import arrange
 from iclora.evaluation.renders import draw_side
 from iclora.evaluation.suite import RealSet, Suite
 from iclora.models.families import Family, Given, Grid, family_names, load_family
-from iclora.sampling.adapters import locate_adapter
+from iclora.sampling.adapters import locate_adapter, worn
 from iclora.sampling.drawing import draw_wishes
-from iclora.sampling.painter import Wish, noise_seed
+from iclora.sampling.painter import Manner, Wish, load_painter, noise_seed
 from iclora.store import Store
 from iclora.training import train_adapter
 from schemas.config import Config
@@ -264,6 +264,16 @@ def draw(mine, folder, *, given=(), way="auto", uses=None, **changes):
     return np.asarray(Image.open(folder / record.canvas), np.int16)
 
 
+def tokens(mine, *, given, way, uses):
+    """What our sampler hands to the VAE, ``[N, C]``."""
+    base, sample = mine.config.base, mine.config.sample
+    painter = load_painter(base.model, base.family, sample.weights, sample.precision)
+    painter.read([CAPTION, ""])
+    wish = Wish(CAPTION, 3, {number: panel(number) for number in given})
+    with worn(painter.transformer, uses, mine.family):
+        return painter.tokens([wish], Manner(mine.config.layout, sample, clean=way == "clean"))[0]
+
+
 def pipeline_of(mine):
     """The family's pipeline in diffusers; Fill's takes its condition's tokens from ``holed``."""
     import diffusers
@@ -293,7 +303,7 @@ def encoded(pipe, pixels):
 
 
 def theirs(mine, pipe, *, given=(), way=""):
-    """What diffusers' pipeline draws from the same noise.
+    """What diffusers' pipeline draws from the same noise: a canvas, and its tokens.
 
     It has no given panels but Fill's: after every step they are put back, as our loop does before
     the next one, noised (put-back) or not (clean).
@@ -309,12 +319,15 @@ def theirs(mine, pipe, *, given=(), way=""):
         pixels = torch.from_numpy(np.array(panel(number))).permute(2, 0, 1)[None]
         clean[place], kept[place] = encoded(pipe, pixels / 127.5 - 1), True
 
+    last = []
+
     def keep(pipe, step, _time, tensors):
         sigma = pipe.scheduler.sigmas[step + 1]
-        if way == "clean" and fill and sigma > 0:
-            return tensors
-        known = clean if way == "clean" else (1 - sigma) * clean + sigma * noise
-        return {"latents": torch.where(kept, known, tensors["latents"])}
+        if not (way == "clean" and fill and sigma > 0):
+            known = clean if way == "clean" else (1 - sigma) * clean + sigma * noise
+            tensors["latents"] = torch.where(kept, known, tensors["latents"])
+        last[:] = tensors["latents"]
+        return tensors
 
     start = torch.where(kept, clean, noise) if way == "clean" and not fill else noise
     extra = {"guidance_scale": params.guidance, "latents": start[None]}
@@ -329,18 +342,16 @@ def theirs(mine, pipe, *, given=(), way=""):
         extra = {"guidance_scale": params.true_cfg, "latents": latents}
     else:
         extra |= {"true_cfg_scale": params.true_cfg, "negative_prompt": ""}
-    return np.asarray(
-        pipe(
-            prompt=CAPTION,
-            width=32,
-            height=96,
-            num_inference_steps=params.steps,
-            max_sequence_length=mine.family.text_length(mine.folder),
-            callback_on_step_end=keep,
-            **extra,
-        ).images[0],
-        np.int16,
-    )
+    canvas = pipe(
+        prompt=CAPTION,
+        width=32,
+        height=96,
+        num_inference_steps=params.steps,
+        max_sequence_length=mine.family.text_length(mine.folder),
+        callback_on_step_end=keep,
+        **extra,
+    ).images[0]
+    return np.asarray(canvas, np.int16), last[0]
 
 
 @pytest.mark.parametrize(
@@ -348,16 +359,20 @@ def theirs(mine, pipe, *, given=(), way=""):
     [((), "auto"), *[(g, w) for g in ((0,), (0, 2)) for w in ("put-back", "clean")]],
 )
 def test_our_drawing_is_its_pipelines(mine, tmp_path, given, way):
-    """To one level of 255, where nothing was pasted over; without the adapter it is another one."""
+    """Tokens to 1e-4, pictures to one level of 255; without the adapter it is another one."""
     pipe = pipeline_of(mine)
     free = [row for row in range(96) if row // 32 not in given]
-    bare = draw(mine, tmp_path, given=given, way=way, uses=())[free]
-    assert np.abs(bare - theirs(mine, pipe, given=given, way=way)[free]).max() <= 1
-    file = Path(mine.use.file)
-    pipe.load_lora_weights(str(file.parent), weight_name=file.name)
-    ours = draw(mine, tmp_path, given=given, way=way)[free]
-    assert np.abs(ours - theirs(mine, pipe, given=given, way=way)[free]).max() <= 1
-    assert np.abs(ours - bare).max() > 10
+    pictures = []
+    for uses in ((), (mine.use,)):
+        for use in uses:
+            pipe.load_lora_weights(str(Path(use.file).parent), weight_name=Path(use.file).name)
+        canvas, latents = theirs(mine, pipe, given=given, way=way)
+        found = tokens(mine, given=given, way=way, uses=uses)
+        torch.testing.assert_close(found, latents, atol=1e-4, rtol=0)
+        ours = draw(mine, tmp_path, given=given, way=way, uses=uses)
+        assert np.abs(ours - canvas)[free].max() <= 1  # elsewhere panels were pasted over
+        pictures.append(ours[free])
+    assert np.abs(pictures[1] - pictures[0]).max() > 10
 
 
 def test_an_adapter_draws_on_a_base_in_8_bits(mine, tmp_path):
