@@ -18,6 +18,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 
 from iclora.errors import BadConfig
+from iclora.redact import tell_value
 from schemas.config import Config
 
 _FOLDER = Path(__file__).parent
@@ -71,10 +72,9 @@ def load_config(
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        given = f" = {_beginning(first.get('input'))}"
-        if any(where == key or where.startswith(f"{key}.") for key in unshown):
-            given = ""
-        raise BadConfig(f"{where}{given}: {first['msg']}") from error
+        secret = any(where == key or where.startswith(f"{key}.") for key in unshown)
+        given = (tell_value if secret else _beginning)(first.get("input"))
+        raise BadConfig(f"{where} = {given}: {first['msg']}") from error
 
 
 def _beginning(value: object) -> str:
