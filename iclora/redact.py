@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from datetime import date, time
 from typing import Final
 from urllib.parse import quote, unquote, unquote_plus
 
@@ -98,6 +99,33 @@ def redact_text(text: str, secrets: Iterable[str] = ()) -> str:
     text = _URL.sub(_redact_match, text)
     text = _NAMED.sub(rf"\1\2{HIDDEN}", text)
     return _KNOWN.sub(HIDDEN, _BEARER.sub(rf"\1{HIDDEN}", text))
+
+
+def tell_value(value: object, words: Collection[str] = ()) -> str:
+    """A value that may be a secret, as a sentence may have it: numbers, dates and known words.
+
+    Args:
+        value: of a setting in somebody's file.
+        words: texts that may be told.
+
+    Returns:
+        The value itself, or its kind.
+    """
+    if value is None or isinstance(value, bool | float):
+        return repr(value)
+    if isinstance(value, int):
+        return repr(value) if abs(value) < _LONGEST_NUMBER else "a number of many digits"
+    if isinstance(value, date | time) or (isinstance(value, str) and _DATE.fullmatch(value)):
+        return f"'{value}'"
+    if isinstance(value, str):
+        return repr(value) if value in words else "a text"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return "a table" if isinstance(value, dict) else "something else"
+
+
+_LONGEST_NUMBER: Final = 10**12
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ][\d:.]{4,15})?|\d\d:\d\d:\d\d")
 
 
 def url_secrets(url: str) -> tuple[str, ...]:

@@ -80,3 +80,76 @@ def test_of_a_long_wrong_value_the_beginning_is_told(length, is_cut):
     assert str(caught.value).startswith(f"sift.max_sets = '{'x' * 100}")
     assert ("x ...: " in str(caught.value)) is is_cut
     assert len(str(caught.value)) < 300
+
+
+DEEP = "[" * 5000 + "]" * 5000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"seed = {DEEP}",
+        f"[train]\nsteps = {'{a = ' * 200}1{'}' * 200}",
+        f"train.lora.notes{'.a' * 5000} = 1",
+        f"[train]\nsteps = {'9' * 40}",
+        f"[train]\nsteps = {'9' * 5000}",
+        f"extends = {'9' * 4000}",
+    ],
+)
+def test_a_preset_too_deep_or_too_large_is_one_sentence(tmp_path, content):
+    path = tmp_path / "mine.toml"
+    path.write_text(content)
+    with pytest.raises(BadConfig, match="too deep|too large|is not TOML|is a list") as caught:
+        load_config(str(path))
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        f"train.steps={DEEP}",
+        f"train.steps={'[' * 50}{']' * 50}",
+        f"train.lora.notes{'.a' * 5000}=1",
+        f"train.steps={'9' * 40}",
+        f"train.steps={'9' * 5000}",
+    ],
+)
+def test_an_override_too_deep_or_too_large_is_one_sentence(override):
+    with pytest.raises(BadConfig, match=r"too deep|too large|train\.steps") as caught:
+        load_config("miniature", [override])
+    assert len(str(caught.value)) < 400
+
+
+def test_presets_that_are_built_on_too_many_are_refused(tmp_path):
+    for number in range(1100):
+        (tmp_path / f"{number}.toml").write_text(f"extends = ['{tmp_path}/{number + 1}.toml']")
+    (tmp_path / "1100.toml").write_text("seed = 1")
+    with pytest.raises(BadConfig, match="more than 32 presets in a row"):
+        load_config(str(tmp_path / "0.toml"))
+
+
+def test_a_preset_that_many_others_extend_is_read_once(tmp_path):
+    for number in range(30):
+        twice = f"'{tmp_path}/{number + 1}.toml', " * 2
+        (tmp_path / f"{number}.toml").write_text(f"extends = [{twice}]")
+    (tmp_path / "30.toml").write_text("extends = ['miniature']\n[train]\nsteps = 7\n")
+    assert load_config(str(tmp_path / "0.toml")).train.steps == 7
+
+
+def test_what_two_presets_share_is_not_changed_by_one_of_them(tmp_path):
+    (tmp_path / "base.toml").write_text("extends = ['miniature']\n[train]\nsteps = 7\n")
+    changed = f"extends = ['{tmp_path}/base.toml']\n[train]\nsteps = 9\n"
+    (tmp_path / "changed.toml").write_text(changed)
+    both = f"extends = ['{tmp_path}/changed.toml', '{tmp_path}/base.toml']\n"
+    (tmp_path / "both.toml").write_text(both)
+    assert load_config(str(tmp_path / "both.toml")).train.steps == 7
+
+
+def test_values_that_may_be_secrets_are_in_no_sentence():
+    changes = {"train.optimizer.lr": "hunter2", "data.resolutions": ["hunter2"]}
+    for key, value in changes.items():
+        with pytest.raises(BadConfig, match=key) as caught:
+            load_config("miniature", {key: value}, unshown=[key])
+        assert "hunter2" not in str(caught.value)
+    with pytest.raises(BadConfig, match="hunter2"):
+        load_config("miniature", changes, unshown=["train.steps"])

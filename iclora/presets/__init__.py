@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from copy import deepcopy
 from datetime import date, time
 from pathlib import Path
 from typing import Any, cast
@@ -17,11 +18,20 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 
 from iclora.errors import BadConfig
+from iclora.redact import tell_value
 from schemas.config import Config
 
 _FOLDER = Path(__file__).parent
 _LONGEST = 120
 """Characters of a wrong value in a sentence."""
+
+_DEEPEST = 16
+"""Tables and lists in each other, in a setting."""
+
+_LARGEST = (1 << 63) - 1
+
+_MOST_ABOVE = 32
+"""Presets in a row that extend each other."""
 
 Tree = dict[str, Any]
 
@@ -32,7 +42,10 @@ def preset_names() -> list[str]:
 
 
 def load_config(
-    preset: str = "miniature", overrides: Iterable[str] | Mapping[str, Any] = ()
+    preset: str = "miniature",
+    overrides: Iterable[str] | Mapping[str, Any] = (),
+    *,
+    unshown: Collection[str] = (),
 ) -> Config:
     """Resolves a preset (a name, or a TOML file of the user) and overrides.
 
@@ -40,44 +53,61 @@ def load_config(
         preset: a packaged preset's name or the path of a TOML file.
         overrides: ``section.key=value`` strings (values in TOML syntax; bare words are strings)
             or a mapping of dotted keys to values.
+        unshown: dotted keys whose values may be secrets, so that no sentence has them.
 
     Raises:
         BadConfig: an unknown preset or key, or a value out of range.
     """
-    tree = _read_tree(preset)
-    for key, value in _pairs(overrides):
-        _merge(tree, _nested(key.split("."), value))
-    tree["preset"] = Path(preset).stem
-    _refuse_unknown(tree, Config, "")
     try:
-        return Config.from_json(_without_dates(tree))
+        tree = _read_tree(preset, (), {})
+        for key, value in _pairs(overrides):
+            _merge(tree, _nested(key.split("."), value))
+        tree["preset"] = Path(preset).stem
+        _refuse_unknown(tree, Config, "")
+        plain = {key: _plain(value, key) for key, value in tree.items()}
+    except RecursionError as error:
+        raise BadConfig(f"the tables of {preset} and of what is set are too deep") from error
+    try:
+        return Config.from_json(plain)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        given = repr(first.get("input"))
-        given = given if len(given) <= _LONGEST else f"{given[:_LONGEST]} ..."
+        secret = any(where == key or where.startswith(f"{key}.") for key in unshown)
+        given = (tell_value if secret else _beginning)(first.get("input"))
         raise BadConfig(f"{where} = {given}: {first['msg']}") from error
 
 
-def _read_tree(preset: str, above: tuple[str, ...] = ()) -> Tree:
+def _beginning(value: object) -> str:
+    """A value as a sentence can have it."""
+    said = repr(value)
+    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ..."
+
+
+def _read_tree(preset: str, above: tuple[str, ...], known: dict[str, Tree]) -> Tree:
+    """A preset and those that it is built on; each file is read once."""
     path = Path(preset) if preset.endswith(".toml") else _FOLDER / f"{preset}.toml"
     if preset in above:
         raise BadConfig(f"preset {preset} extends itself through {' > '.join(above)}")
+    if len(above) > _MOST_ABOVE:
+        raise BadConfig(f"{above[0]} is built on more than {_MOST_ABOVE} presets in a row")
+    if preset in known:
+        return deepcopy(known[preset])
     if not path.is_file():
         raise BadConfig(f"no preset {preset!r}{_nearest(preset, preset_names())}")
     try:
         own: Tree = tomllib.loads(path.read_bytes().decode("utf-8"))
-    except ValueError as error:  # of TOML, or of UTF-8
+    except (ValueError, RecursionError) as error:  # of TOML, of its depth, or of UTF-8
         raise BadConfig(f"{path} is not TOML: {error}") from error
     except OSError as error:
         raise BadConfig(f"{path} cannot be read: {error.strerror}") from error
     tree: Tree = {}
     parents = own.pop("extends", [])
     if not isinstance(parents, list):
-        raise BadConfig(f"{path}: extends is a list of presets, not {parents!r}")
+        raise BadConfig(f"{path}: extends is a list of presets, not {_beginning(parents)}")
     for parent in cast("list[object]", parents):
-        _merge(tree, _read_tree(str(parent), (*above, preset)))
+        _merge(tree, _read_tree(str(parent), (*above, preset), known))
     _merge(tree, own)
+    known[preset] = deepcopy(tree)
     return tree
 
 
@@ -98,16 +128,27 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise BadConfig(f"--set takes section.key=value, not {text!r}")
     try:
         return key.strip(), tomllib.loads(f"value = {value.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+    except RecursionError as error:
+        raise BadConfig(f"{key.strip()} is too deep to be a setting") from error
+    except ValueError:  # a number with thousands of digits, too
         return key.strip(), value.strip()
 
 
-def _without_dates(value: Any) -> Any:
-    """TOML's dates as text: no setting is one, and JSON has none."""
+def _plain(value: Any, where: str, depth: int = 0) -> Any:
+    """A value as JSON can have it: TOML's dates as text, because no setting is one.
+
+    Raises:
+        BadConfig: it is deeper than any setting, or a number that no machine counts to.
+    """
+    if depth > _DEEPEST:
+        raise BadConfig(f"{where} is too deep to be a setting")
     if isinstance(value, dict):
-        return {key: _without_dates(one) for key, one in cast("Tree", value).items()}
+        parts = cast("Tree", value).items()
+        return {key: _plain(one, f"{where}.{key}", depth + 1) for key, one in parts}
     if isinstance(value, list):
-        return [_without_dates(one) for one in cast("list[Any]", value)]
+        return [_plain(one, where, depth + 1) for one in cast("list[Any]", value)]
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise BadConfig(f"{where} is too large a number to be a setting")
     return value.isoformat() if isinstance(value, date | time) else value
 
 

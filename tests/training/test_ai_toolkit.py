@@ -293,10 +293,10 @@ def test_a_file_that_is_no_yaml_is_one_sentence(tmp_path, change, sentence):
     ("section", "value", "sentence"),
     [
         ("sample", {"prompts": 3}, "3 is nothing that it can be"),
-        ("sample", {"width": "wide"}, "sample.width is a number of pixels, not 'wide'"),
+        ("sample", {"width": "wide"}, "sample.width is a number of pixels, not a text"),
         ("sample", {"width": [1]}, "sample.width is a number of pixels"),
         ("train", {"ema_config": "on"}, "ema_config"),
-        ("train", {"ema_config": {"use_ema": True, "ema_decay": "slow"}}, "slow"),
+        ("train", {"ema_config": {"use_ema": True, "ema_decay": "slow"}}, "ema_decay = a text"),
     ],
 )
 def test_a_value_of_another_kind_is_one_sentence(tmp_path, section, value, sentence):
@@ -307,3 +307,191 @@ def test_a_value_of_another_kind_is_one_sentence(tmp_path, section, value, sente
     with pytest.raises(BadConfig, match=sentence) as caught:
         read_ai_toolkit(path)
     assert "\n" not in str(caught.value)
+
+
+SECRET = "hf_Zx9s3cr3tZx9s3cr3t"  # noqa: S105 - of nobody
+PLAIN = "correct-horse-battery"
+
+
+def sections(tree):
+    process = tree["config"]["process"][0]
+    return {"": process, "config": tree["config"], "file": tree, "meta": tree["meta"]} | {
+        name: part for name, part in process.items() if isinstance(part, dict)
+    }
+
+
+def with_value(tree, path, value):
+    *above, key = path.split(".")
+    here = tree
+    for name in above:
+        here = here[int(name) if name.isdigit() else name]
+    here[int(key) if key.isdigit() else key] = value
+
+
+def told(tmp_path, tree):
+    """Everything that the reader and ``iclora explain`` say of a file."""
+    path = tmp_path / "job.yml"
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    texts = []
+    for read in (read_ai_toolkit, explain):
+        try:
+            said = read(path)
+        except BadConfig as error:
+            texts.append(str(error))
+        else:
+            shown = {key: one.to_json() for key, one in said.items()} if read is explain else ""
+            texts.append(str(shown))
+    return texts
+
+
+@pytest.mark.parametrize("secret", [PLAIN, [SECRET], {PLAIN: SECRET}])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "job",
+        "config.process.0.type",
+        "config.process.0.model.name_or_path",
+        "config.process.0.model.arch",
+        "config.process.0.model.assistant_lora_path",
+        "config.process.0.model.qtype",
+        "config.process.0.network.type",
+        "config.process.0.network.linear",
+        "config.process.0.network.network_kwargs",
+        "config.process.0.save.dtype",
+        "config.process.0.save.save_every",
+        "config.process.0.train.optimizer",
+        "config.process.0.train.optimizer_params",
+        "config.process.0.train.lr",
+        "config.process.0.train.lr_scheduler",
+        "config.process.0.train.lr_scheduler_params",
+        "config.process.0.train.timestep_type",
+        "config.process.0.train.noise_scheduler",
+        "config.process.0.train.ema_config",
+        "config.process.0.train.ema_config.ema_decay",
+        "config.process.0.train.ema_config.use_feedback",
+        "config.process.0.train",
+        "config.process.0.datasets.0.resolution",
+        "config.process.0.datasets.0.caption_ext",
+        "config.process.0.datasets.0",
+        "config.process.0.sample",
+        "config.process.0.sample.width",
+        "config.process.0.sample.prompts",
+        "config.process.0.sample.seed",
+        "config.process",
+        "config",
+        "meta",
+        "config.process.0.train.no_such_key",
+        "config.no_such_key",
+        "no_such_key",
+    ],
+)
+def test_no_value_that_is_refused_is_told(tmp_path, path, secret):
+    tree = yaml.safe_load(FILE)
+    with_value(tree, path, secret)
+    for text in told(tmp_path, tree):
+        assert "s3cr3t" not in text
+        assert "correct" not in text
+        assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    "secret", [SECRET, "sk-" + "a" * 30, "Hunter2hunter2", "AKIAIOSFODNN7EXAMPLE"]
+)
+@pytest.mark.parametrize("section", ["", "config", "file", "meta", "train", "network", "sample"])
+def test_no_key_that_may_be_a_secret_is_told(tmp_path, section, secret):
+    tree = yaml.safe_load(FILE)
+    sections(tree)[section][secret] = True
+    texts = told(tmp_path, tree)
+    assert not [text for text in texts if secret in text]
+    number = len(sections(tree)[section])
+    assert f"(key {number})" in texts[1]
+
+
+def test_what_a_person_wrote_is_told_where_it_is_no_secret(tmp_path):
+    tree = yaml.safe_load(FILE)
+    with_value(tree, "config.process.0.train.optimizer", "adamw8bitt")
+    assert (
+        "train.optimizer a text is not supported; known are adamw, adamw8bit; did you mean "
+        in (told(tmp_path, tree)[0])
+    )
+    with_value(tree, "config.process.0.train.optimizer", "prodigy")
+    assert "train.optimizer 'prodigy' is not supported" in told(tmp_path, tree)[0]
+    with_value(tree, "config.process.0.train.optimizer", 8)
+    assert "train.optimizer 8 is not supported" in told(tmp_path, tree)[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "some-model", SECRET, f"{SECRET}=", "https://me:hunter2@host/model",
+    ],
+)  # fmt: skip
+def test_a_base_that_is_no_place_is_refused_without_telling_it(tmp_path, text):
+    tree = yaml.safe_load(FILE)
+    with_value(tree, "config.process.0.model.name_or_path", text)
+    (said, _) = told(tmp_path, tree)
+    assert "neither a path here nor a hub id" in said
+    assert text not in said
+
+
+@pytest.mark.parametrize(
+    "text", ["owner/name", "./model", "/models/flux", "~/flux", "models/flux/dev", "C:\\flux"]
+)
+def test_a_base_that_looks_like_a_place_is_taken(tmp_path, text):
+    tree = yaml.safe_load(FILE)
+    with_value(tree, "config.process.0.model.name_or_path", text)
+    path = tmp_path / "job.yml"
+    path.write_text(yaml.safe_dump(tree))
+    assert read_ai_toolkit(path).config.base.model == text
+
+
+def test_a_secret_among_the_notes_is_not_written_into_adapters(tmp_path):
+    tree = yaml.safe_load(FILE)
+    tree["meta"]["where"] = f"https://me:hunter2@host/ {SECRET}"
+    path = tmp_path / "job.yml"
+    path.write_text(yaml.safe_dump(tree))
+    assert read_ai_toolkit(path).config.train.lora.notes["where"] == "https://***@host/ ***"
+
+
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(
+    f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{LAUGHS}{FILE}",
+        f"{FILE}\nx: &x [*x]\n",
+        f"{FILE}\nx: &x {{y: *x}}\n",
+        FILE.replace("meta: {", "meta: {z: &z [*z], "),
+        FILE.replace("steps: 300", f"steps: {'[' * 500}{']' * 500}"),
+        FILE.replace("steps: 300", f"steps: {'[' * 50}{']' * 50}"),
+        FILE.replace("steps: 300", f"steps: {'9' * 40}"),
+        FILE.replace("steps: 300", f"steps: {'9' * 5000}"),
+        FILE.replace("steps: 300", "3: 4"),
+        FILE.replace("steps: 300", "on: 4"),
+        FILE.replace("steps: 300", "? [a]\n        : 4"),
+        FILE + "#" * (2 << 20),
+        f"{FILE}\nx: *{SECRET}\n",
+        f"{FILE}\nx: !{SECRET} y\n",
+    ],
+)
+def test_a_file_that_no_person_writes_is_one_sentence(tmp_path, text):
+    path = tmp_path / "job.yml"
+    path.write_text(text)
+    for read in (read_ai_toolkit, explain):
+        if "9" * 40 in text and "9" * 50 not in text and read is explain:
+            continue  # a number is a number
+        with pytest.raises(BadConfig) as caught:
+            read(path)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 400
+        assert "s3cr3t" not in str(caught.value)
+
+
+def test_json_too_deep_is_one_sentence(tmp_path):
+    path = tmp_path / "job.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(BadConfig, match="is not JSON"):
+        read_ai_toolkit(path)

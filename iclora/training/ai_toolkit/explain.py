@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 from iclora.errors import BadConfig
 from iclora.training.ai_toolkit.keys import SECTIONS, Rule, upstream_keys
 from iclora.training.ai_toolkit.load import Tree, load_tree
+from iclora.training.ai_toolkit.shown import shown_key, shown_value
 from schemas.training import Explained, KeyStatus
 
 _PROCESS = "config.process.0"
@@ -19,7 +20,7 @@ class Leaf(NamedTuple):
     """One key of the file."""
 
     path: str
-    """From the root, such as ``config.process.0.train.lr``."""
+    """From the root, such as ``config.process.0.train.lr``, as a sentence may have it."""
 
     section: str
     """Of ``SECTIONS``, or ``top`` for what lies outside the process."""
@@ -55,7 +56,9 @@ def explain_leaf(leaf: Leaf) -> Explained:
     if rule is None:
         return Explained(status="unknown", note=_nearest(leaf))
     if rule.inert is not None and not any(_same(leaf.value, value) for value in rule.inert):
-        return Explained(status="refused", note=f"{leaf.value!r} is not supported: {rule.note}")
+        return Explained(
+            status="refused", note=f"{shown_value(leaf.value)} is not supported: {rule.note}"
+        )
     if fault := _fault(rule, leaf.value) or _rising(leaf):
         return Explained(status="refused", note=fault)
     return Explained(status=cast("KeyStatus", rule.status), note=rule.note)
@@ -81,7 +84,7 @@ def _fault(rule: Rule, value: Any) -> str:
     except BadConfig as error:
         return str(error)
     except (TypeError, ValueError, AttributeError, LookupError):  # of another kind altogether
-        return f"{value!r} is nothing that it can be"
+        return f"{shown_value(value)} is nothing that it can be"
     return ""
 
 
@@ -98,7 +101,11 @@ def _rising(leaf: Leaf) -> str:
     )
 
 
+_LONGEST_KEY = 64
+
+
 def _nearest(leaf: Leaf) -> str:
+    leaf = leaf._replace(key=leaf.key[:_LONGEST_KEY])
     here = SECTIONS.get(leaf.section, {})
     close = difflib.get_close_matches(leaf.key, list(here), n=1, cutoff=0.6)
     if close:
@@ -115,7 +122,7 @@ def _nearest(leaf: Leaf) -> str:
 
 def _table(value: Any, path: str) -> Tree:
     if not isinstance(value, dict):
-        raise BadConfig(f"{path} is a table, not {value!r}")
+        raise BadConfig(f"{path} is a table, not {shown_value(value)}")
     return cast("Tree", value)
 
 
@@ -125,40 +132,42 @@ def leaves(tree: Tree) -> Iterator[Leaf]:
     Raises:
         BadConfig: a dataset or ``meta`` is no table.
     """
-    for key, value in tree.items():
+    for number, (key, value) in enumerate(tree.items(), 1):
         if key == "config":
             yield from _config_leaves(cast("Tree", value))
         elif key == "meta":
-            for name, part in _table(value or {}, key).items():
-                yield Leaf(f"meta.{name}", "top", "meta", part)
+            for place, (name, part) in enumerate(_table(value or {}, key).items(), 1):
+                yield Leaf(f"meta.{shown_key(name, place)}", "top", "meta", part)
         else:
-            yield Leaf(key, "top" if key in _TOP else "file", key, value)
+            section = "top" if key in _TOP else "file"
+            yield Leaf(shown_key(key, number), section, key, value)
 
 
 def _config_leaves(config: Tree) -> Iterator[Leaf]:
-    for key, value in config.items():
+    for number, (key, value) in enumerate(config.items(), 1):
         if key == "process":
             yield from _process_leaves(cast("list[Tree]", value)[0])
         else:
-            yield Leaf(f"config.{key}", "top" if key == "name" else "config", key, value)
+            section = "top" if key == "name" else "config"
+            yield Leaf(f"config.{shown_key(key, number)}", section, key, value)
 
 
 def _process_leaves(process: Tree) -> Iterator[Leaf]:
-    for key, value in process.items():
+    for number, (key, value) in enumerate(process.items(), 1):
         if key == "datasets" and isinstance(value, list):
-            for number, part in enumerate(cast("list[Any]", value)):
-                path = f"{_PROCESS}.datasets.{number}"
+            for place, part in enumerate(cast("list[Any]", value)):
+                path = f"{_PROCESS}.datasets.{place}"
                 yield from _section(path, "datasets", _table(part, path))
         elif isinstance(value, dict) and key in SECTIONS:
             yield from _section(f"{_PROCESS}.{key}", key, cast("Tree", value))
         else:
-            yield Leaf(f"{_PROCESS}.{key}", "", key, value)
+            yield Leaf(f"{_PROCESS}.{shown_key(key, number)}", "", key, value)
 
 
 def _section(path: str, section: str, tree: Tree) -> Iterator[Leaf]:
-    for key, value in tree.items():
+    for number, (key, value) in enumerate(tree.items(), 1):
         inner = f"{section}.{key}"
         if isinstance(value, dict) and inner in SECTIONS:
             yield from _section(f"{path}.{key}", inner, cast("Tree", value))
         else:
-            yield Leaf(f"{path}.{key}", section, key, value, tree)
+            yield Leaf(f"{path}.{shown_key(key, number)}", section, key, value, tree)

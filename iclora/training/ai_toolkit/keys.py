@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from iclora.errors import BadConfig
+from iclora.training.ai_toolkit.shown import nearest, shown_key, shown_value
 
 Settings = dict[str, Any]
 """Keys of ``Config`` to values."""
@@ -63,7 +65,10 @@ def choose(what: str, **choices: Settings) -> Callable[[Any], Settings]:
 
     def convert(value: Any) -> Settings:
         if str(value) not in choices:
-            raise BadConfig(f"{what} {value!r} is not supported; known are {', '.join(choices)}")
+            raise BadConfig(
+                f"{what} {shown_value(value)} is not supported; known are {', '.join(choices)}"
+                f"{nearest(value, choices)}"
+            )
         return choices[str(value)]
 
     return convert
@@ -91,10 +96,14 @@ def _resolutions(value: Any) -> Settings:
 
 
 def _optimizer_params(value: Any) -> Settings:
-    known = {"betas", "eps", "weight_decay"}
-    if odd := sorted(set(value) - known):
-        raise BadConfig(f"train.optimizer_params.{odd[0]} is not supported")
+    _refuse_others(value, "train.optimizer_params", {"betas", "eps", "weight_decay"})
     return {f"train.optimizer.{key}": setting for key, setting in value.items()}
+
+
+def _refuse_others(table: dict[str, Any], name: str, known: set[str]) -> None:
+    for number, key in enumerate(table, 1):
+        if key not in known:
+            raise BadConfig(f"{name}.{shown_key(key, number)} is not supported")
 
 
 _INERT_SCHEDULE = {"factor", "total_iters", "start_factor", "end_factor"}
@@ -106,16 +115,35 @@ def _schedule_params(value: Any) -> Settings:
         if value.get(key, falling) != falling:
             raise BadConfig(f"train.lr_scheduler_params.{key} must be {falling}")
     settings = {known[key]: setting for key, setting in value.items() if key in known}
-    if odd := sorted(set(value) - set(known) - _INERT_SCHEDULE):
-        raise BadConfig(f"train.lr_scheduler_params.{odd[0]} is not supported")
+    _refuse_others(value, "train.lr_scheduler_params", set(known) | _INERT_SCHEDULE)
     return settings
 
 
 def _family(value: Any) -> Settings:
     known = {"flux": "flux1", "flux2_klein_4b": "flux2-klein", "flux2_klein": "flux2-klein"}
     if value not in known:
-        raise BadConfig(f"model.arch {value!r} is not supported; known are {', '.join(known)}")
+        raise BadConfig(
+            f"model.arch {shown_value(value)} is not supported; known are {', '.join(known)}"
+        )
     return {"base.family": known[value]}
+
+
+_PLACE = re.compile(r"(?:\.{0,2}|~|[A-Za-z]:)[\\/].+|[\w.-]+(?:/[\w.-]+)+|[\w.-]+\.safetensors")
+
+
+def place(target: str) -> Rule:
+    """Copied as it is, if it looks like a path or a hub id; anything else may be a secret."""
+
+    def convert(value: Any) -> Settings:
+        text = str(value or "")
+        if text and not _PLACE.fullmatch(text) and not Path(text).exists():
+            raise BadConfig(
+                f"{shown_value(value)} is neither a path here nor a hub id such as "
+                "black-forest-labs/FLUX.1-dev"
+            )
+        return {target: value}
+
+    return by(convert, target)
 
 
 def _prompts(value: Any) -> Settings:
@@ -150,7 +178,7 @@ NETWORK: dict[str, Rule] = {
     "conv_alpha": dead("FLUX's blocks have no convolutions"),
     "dropout": only(*_OFF, note="no dropout in the adapter"),
     "transformer_only": only(True, note="every linear of the transformer's blocks"),
-    "pretrained_lora_path": to("train.lora.start_from"),
+    "pretrained_lora_path": place("train.lora.start_from"),
     "network_kwargs": only(*_OFF, note="every linear of the blocks is trained"),
     "layer_offloading": near("the memory planner decides"),
 }
@@ -297,7 +325,7 @@ EMA: dict[str, Rule] = {
 }
 
 MODEL: dict[str, Rule] = {
-    "name_or_path": to("base.model"),
+    "name_or_path": place("base.model"),
     "is_flux": by(lambda on: {"base.family": "flux1"} if on else {}, "base.family"),
     "arch": by(_family, "base.family"),
     "quantize": by(
@@ -310,8 +338,10 @@ MODEL: dict[str, Rule] = {
     "qtype_te": near("text encoders are freed before the transformer comes in"),
     "low_vram": near("the memory planner decides"),
     "attn_masking": only(*_OFF, note="padding is not masked, as FLUX was trained"),
-    "assistant_lora_path": to("train.training_adapter"),
-    "lora_path": to("train.training_adapter", "train.training_adapter: fused into the base"),
+    "assistant_lora_path": place("train.training_adapter"),
+    "lora_path": place("train.training_adapter")._replace(
+        note="train.training_adapter: fused into the base"
+    ),
     "layer_offloading": near("the memory planner decides"),
     "layer_offloading_transformer_percent": near("the memory planner decides"),
     "layer_offloading_text_encoder_percent": near("the memory planner decides"),

@@ -1,4 +1,7 @@
-"""An AI-Toolkit file as a tree, with the quirks of its own loader."""
+"""An AI-Toolkit file as a tree, with the quirks of its own loader.
+
+The tree is bounded: YAML's anchors make a large one, or an endless one, of a few lines.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any, cast
 import yaml
 
 from iclora.errors import BadConfig
+from iclora.training.ai_toolkit.shown import shown_value
 
 Tree = dict[str, Any]
 
@@ -18,6 +22,11 @@ JOBS = ("extension", "train")
 PROCESSES = ("sd_trainer", "ui_trainer", "diffusion_trainer")
 """Types of process that run the same trainer."""
 
+_LARGEST_FILE = 1 << 20
+_MOST_VALUES = 20_000
+_DEEPEST = 32
+
+_QUOTED = re.compile(r"'[^']{2,}'")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _FLOAT = re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.[\d_]+)(?:[eE][-+]?\d+)?$")
 _INTEGER = re.compile(r"^[-+]?\d[\d_]*$")
@@ -45,22 +54,26 @@ def load_tree(path: Path) -> Tree:
     if not path.is_file():
         raise BadConfig(f"{path} does not exist")
     try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise BadConfig(f"{path} is larger than any AI-Toolkit file")
         text = _VARIABLE.sub(_environment, path.read_bytes().decode("utf-8"))
         tree = json.loads(text) if path.suffix == ".json" else _parse(text)
-    except (yaml.YAMLError, ValueError) as error:  # of JSON, UTF-8, or a number too long
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of JSON, UTF-8, numbers, depth
         kind = "JSON" if path.suffix == ".json" else "YAML"
         raise BadConfig(f"{path} is not {kind}: {_said(error)}") from error
     except OSError as error:
         raise BadConfig(f"{path} cannot be read: {error.strerror}") from error
+    _refuse_bombs(tree, path)
     _refuse_other_jobs(tree, path)
     return cast("Tree", _with_name(tree, str(tree["config"].get("name", ""))))
 
 
-def _said(error: yaml.YAMLError | ValueError) -> str:
-    """An error in one line; YAML's own have the text of the file in them."""
+def _said(error: yaml.YAMLError | ValueError | RecursionError) -> str:
+    """An error in one line, without the text of the file, which YAML's own have in them."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
-        return f"{error.problem}, line {mark.line + 1}, column {mark.column + 1}"
+        problem = _QUOTED.sub("something", error.problem or "")
+        return f"{problem}, line {mark.line + 1}, column {mark.column + 1}"
     return " ".join(str(error).split())
 
 
@@ -79,12 +92,36 @@ def _environment(match: re.Match[str]) -> str:
     return value
 
 
+def _refuse_bombs(tree: Any, path: Path) -> None:
+    """Refuses what no person writes: values in values in values, and keys that are no texts.
+
+    Raises:
+        BadConfig: the tree is too deep, too large or endless, or has such a key.
+    """
+    waiting: list[tuple[Any, int]] = [(tree, 0)]
+    for _ in range(_MOST_VALUES):
+        if not waiting:
+            return
+        value, depth = waiting.pop()
+        if depth > _DEEPEST:
+            break
+        if isinstance(value, dict):
+            table = cast("dict[Any, Any]", value)
+            if odd := [key for key in table if not isinstance(key, str)]:
+                raise BadConfig(f"{path}: keys are texts, not {shown_value(odd[0])}")
+            waiting += [(one, depth + 1) for one in table.values()]
+        elif isinstance(value, list):
+            waiting += [(one, depth + 1) for one in cast("list[Any]", value)]
+    raise BadConfig(f"{path} has values too deep in each other, or too many of them")
+
+
 def _refuse_other_jobs(tree: Any, path: Path) -> None:
     if not isinstance(tree, dict) or not isinstance(cast("Tree", tree).get("config"), dict):
         raise BadConfig(f"{path} is not an AI-Toolkit file: it has no config")
     tree = cast("Tree", tree)
     if tree.get("job", "extension") not in JOBS:
-        raise BadConfig(f"{path}: job {tree['job']!r} does not train; known are {', '.join(JOBS)}")
+        job = shown_value(tree["job"])
+        raise BadConfig(f"{path}: job {job} does not train; known are {', '.join(JOBS)}")
     processes = tree["config"].get("process")
     found = cast("list[Any]", processes) if isinstance(processes, list) else []
     if len(found) != 1 or not isinstance(found[0], dict):
@@ -92,7 +129,8 @@ def _refuse_other_jobs(tree: Any, path: Path) -> None:
     kind = cast("Tree", found[0]).get("type")
     if kind not in PROCESSES:
         raise BadConfig(
-            f"{path}: process type {kind!r} is not read; known are {', '.join(PROCESSES)}"
+            f"{path}: process type {shown_value(kind)} is not read; known are "
+            f"{', '.join(PROCESSES)}"
         )
 
 

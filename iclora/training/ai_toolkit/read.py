@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Iterable
@@ -10,15 +9,18 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from iclora.errors import BadConfig
-from iclora.presets import load_config
+from iclora.presets import load_config, parse_override
+from iclora.redact import redact_text
 from iclora.training.ai_toolkit.explain import Leaf, explain_leaf, leaves
 from iclora.training.ai_toolkit.keys import DEFAULTS, EMA_DECAY, SECTIONS, Settings
 from iclora.training.ai_toolkit.load import Tree, load_tree
+from iclora.training.ai_toolkit.shown import shown_value
 from schemas.config import Config
 
 log = logging.getLogger(__name__)
 
 _PRESET = "movie-shots"
+_LONGEST_NAME = 80
 _UNSAFE = re.compile(r"[^a-z0-9_-]+")
 
 
@@ -56,12 +58,13 @@ def read_ai_toolkit(path: Path | str, overrides: Iterable[str] = ()) -> ToolkitJ
     process = cast("Tree", tree["config"]["process"][0])
     settings |= _average(_table(_table(process, "train"), "ema_config"))
     said = {key: value for key, value in settings.items() if value is not None}
-    texts = [f"{key}={json.dumps(value, default=str)}" for key, value in said.items()]
     for key, value in cast("Tree", tree.get("meta") or {}).items():
-        note = _UNSAFE.sub("-", str(key).lower())
-        texts.append(f"train.lora.notes.{note}={json.dumps(str(value))}")
-    config = load_config(_PRESET, [*texts, *overrides])
-    name = _UNSAFE.sub("-", str(tree["config"].get("name", "adapter")).lower()).strip("-_")
+        note = _UNSAFE.sub("-", key.lower())
+        said[f"train.lora.notes.{note}"] = redact_text(str(value))
+    own = dict(map(parse_override, overrides))
+    config = load_config(_PRESET, {**said, **own}, unshown=said.keys() - own.keys())
+    name = _UNSAFE.sub("-", str(tree["config"].get("name", "adapter")).lower())
+    name = name[:_LONGEST_NAME].strip("-_")
     return ToolkitJob(name or "adapter", _folder(process), config)
 
 
@@ -96,7 +99,7 @@ def _table(tree: Tree, key: str) -> Tree:
     """
     value = tree.get(key) or {}
     if not isinstance(value, dict):
-        raise BadConfig(f"{key} is a table, not {value!r}")
+        raise BadConfig(f"{key} is a table, not {shown_value(value)}")
     return cast("Tree", value)
 
 
@@ -111,7 +114,9 @@ def _layout(tree: Tree) -> Settings:
     ):
         if key in sample:
             if not isinstance(sample[key], int):
-                raise BadConfig(f"sample.{key} is a number of pixels, not {sample[key]!r}")
+                raise BadConfig(
+                    f"sample.{key} is a number of pixels, not {shown_value(sample[key])}"
+                )
             sides[target] = sample[key] // parts
     return sides
 

@@ -1,0 +1,96 @@
+"""What a sentence may have of an AI-Toolkit file.
+
+People keep tokens in such files, and a value in the wrong place is what a sentence is about. So a
+value is told by its kind, unless it is a number, a switch, a date, or a word that AI-Toolkit itself
+has; the key says where it is. A key is told if it is known, resembles one that is, or consists of
+plain words; another is told by its number in its table.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+from iclora.redact import tell_value
+
+_WORDS = frozenset({
+    # Jobs and processes.
+    "custom_sd_trainer", "diffusion_trainer", "extension", "extract", "generate",
+    "image_generator", "mod",
+    "sd_trainer", "slider", "textual_inversion_trainer", "train", "ui_trainer",
+    # Networks.
+    "dora", "full", "locon", "loha", "lokr", "lora", "lorm",
+    # Optimizers and schedules.
+    "adafactor", "adagrad", "adam", "adam8bit", "adamw", "adamw8bit", "adamw_8bit", "automagic",
+    "constant",
+    "constant_with_warmup", "cosine", "cosine_with_restarts", "dadaptation", "dadaptadam",
+    "linear", "lion", "lion8bit",
+    "polynomial", "prodigy", "prodigy8bit", "prodigyopt", "rose", "sgd", "step",
+    # Noise, losses and numbers.
+    "balanced", "content", "ddpm", "euler", "flowmatch", "flow", "flux_shift", "lumina2_shift",
+    "mae", "mse", "next_sample",
+    "one_step", "shift", "sigmoid", "style", "weighted", "bf16", "bfloat16", "float", "float16",
+    "float32", "float8", "fp16", "fp32",
+    "qfloat8", "qint4", "qint8", "uint3", "uint4",
+    # Models.
+    "chroma", "flux", "flux2", "flux2_klein", "flux2_klein_4b", "flux2_klein_9b", "flux_kontext",
+    "hidream", "lumina2",
+    "omnigen2", "qwen_image", "sd1", "sd15", "sd2", "sd3", "sdxl", "wan21", "z_image",
+    # Files.
+    "caption", "ckpt", "diffusers", "jpg", "json", "png", "safetensors", "txt", "webp",
+    # Attention.
+    "auto", "flash", "native", "sdpa", "xformers",
+})  # fmt: skip
+"""Values of AI-Toolkit's settings, by which people know what they wrote."""
+
+_PLAIN = re.compile(r"[a-z]{1,14}(?:_[a-z]{1,14}){0,5}(?:_?[0-9]{1,3})?")
+_GIVEN_OUT = ("hf", "sk", "pk", "rk", "gho", "ghp", "ghr", "ghs", "ghu", "xox", "pat", "key")
+"""How well-known services begin their tokens."""
+
+_LONGEST_KEY = 40
+
+
+def shown_value(value: object) -> str:
+    """A value as a sentence may have it."""
+    return tell_value(value, _WORDS)
+
+
+def shown_key(key: str, number: int) -> str:
+    """A key as a sentence may have it.
+
+    Args:
+        key: of a table.
+        number: which of the table's keys it is, from 1.
+    """
+    if key in _known_keys() or _resembles(key, _known_keys()):
+        return key
+    if (
+        len(key) <= _LONGEST_KEY
+        and key.partition("_")[0] not in _GIVEN_OUT
+        and _PLAIN.fullmatch(key)
+    ):
+        return key
+    return f"(key {number})"
+
+
+def nearest(value: object, known: Iterable[str]) -> str:
+    """The known word that a refused one may have meant, as the end of a sentence."""
+    close = difflib.get_close_matches(str(value)[:_LONGEST_KEY], list(known), n=1, cutoff=0.7)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _resembles(key: str, known: frozenset[str]) -> bool:
+    if len(key) > _LONGEST_KEY:
+        return False
+    return bool(difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.8))
+
+
+@lru_cache(maxsize=1)
+def _known_keys() -> frozenset[str]:
+    from iclora.training.ai_toolkit.keys import SECTIONS, upstream_keys
+
+    ours = {key for keys in SECTIONS.values() for key in keys}
+    theirs = {key for keys in upstream_keys().values() for key in keys}
+    return frozenset(ours | theirs | {"job", "config", "name", "process", "meta", "version"})
