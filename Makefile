@@ -54,9 +54,9 @@ bench-miniature: $(READY)  ## the miniature's table: base and adapter, measured
 	$(BIN)/python benchmarks/bench_miniature.py store/bench-miniature
 
 up: $(READY)  ## server with UI, pools, deployments and workers on this machine
-	$(BIN)/python -m tasks.operate up
+	$(BIN)/python -m tasks.local_stack up
 
 down: $(READY)  ## take all of it down; nothing is lost
-	$(BIN)/python -m tasks.operate down
+	$(BIN)/python -m tasks.local_stack down
 
 .PHONY: help setup format check test drills docs demo bench-miniature up down

@@ -42,13 +42,13 @@ from typing import Any
 from PIL import Image
 
 from iclora.build import CAPTIONED_AT_ONCE, MAX_THREADS, build_dataset
-from iclora.captions import caption_source
+from iclora.captioning import caption_source
+from iclora.filtering import calibrate, choose_sets, form_sets, score_frames
 from iclora.ingest import ingest_source, resolve_sources
 from iclora.miniature.film import render_film
-from iclora.panels import stitch_source
 from iclora.pipeline.stage import file_of, result_of
 from iclora.presets import load_config
-from iclora.sift import calibrate, choose_sets, form_sets, score_frames
+from iclora.stitching import stitch_source
 from iclora.store import Store
 from schemas.config import Config
 from schemas.stage import Ingested, StageRef, Stitched
@@ -63,7 +63,7 @@ MEMORY = 2
 CLIP, LARGE = "ViT-L-14", 4
 """The size of CLIP that a preset for real films names, and how many films it looks at."""
 
-SETTINGS: dict[str, Any] = {"sift.max_sets": 0, "caption.max_tokens": 512}
+SETTINGS: dict[str, Any] = {"filter.max_sets": 0, "caption.max_tokens": 512}
 BEYOND_HALF, CORES, BEYOND_SLOWEST, GROWTH = 1.15, 1.8, 1.25, 1.1
 WORDS = ("paints opens carries watches mends", "a", "red small heavy broken wooden",
          "door boat basket lamp chair", "in", "the", "garden harbour kitchen street")  # fmt: skip
@@ -144,7 +144,7 @@ def stages_apart(
         walls[name] = clock() - start
         return done
 
-    sources, _ = resolve_sources(films, config.ingest, store.work)
+    sources, _ = resolve_sources(films, config.ingest, store.work_folder)
     read = each("ingest", many, lambda one: ingest_source(store, one, config), sources)
     scored = each("quality", many, lambda one: score_frames(store, one, config), read)
     bounds = calibrate(store, scored, config)
@@ -177,7 +177,7 @@ def bare(store: Store, films: list[str], settings: dict[str, Any]) -> Figures:
 def results(store: Store, kind: Any) -> list[tuple[StageRef, Any]]:
     """The finished stages of a kind."""
     stage = {Ingested: "ingest", Stitched: "stitch"}[kind]
-    refs = [StageRef(stage=stage, digest=name) for name in store.names(f"stages/{stage}")]
+    refs = [StageRef(stage=stage, digest=name) for name in store.listdir(f"stages/{stage}")]
     return [(ref, result_of(store, ref, kind)) for ref in refs]
 
 
@@ -193,7 +193,7 @@ def bare_clip(store: Store, config: Config) -> None:
 
     for ref, found in results(store, Ingested):
         pictures = [Image.open(file_of(store, ref, frame.file)) for frame in found.frames]
-        load_clip(config.sift.clip).images([picture.convert("RGB") for picture in pictures])
+        load_clip(config.filter.clip).images([picture.convert("RGB") for picture in pictures])
 
 
 def bare_captions(store: Store, canvases: list[Any], config: Config) -> None:
@@ -319,7 +319,7 @@ def main() -> None:
         show_slow(folder, films[:count])
         show_memory(folder, films[: MEMORY * 10])
         # Last: a child's peak begins at its parent's, which holds this model once.
-        large = SETTINGS | {"sift.clip": released_clip(Path(folder, "clip"))}
+        large = SETTINGS | {"filter.clip": released_clip(Path(folder, "clip"))}
         show_cpu(f", {CLIP}", f"{folder}/large", films[:LARGE], large)
         if given:
             show_cpu(f" that were given, {CLIP}", f"{folder}/large-given", given, large)

@@ -1,10 +1,10 @@
 """Whether conditional training helps: the loss on panels that are drawn while others are given.
 
 Run: ``python benchmarks/bench_conditional.py [--store S --dataset D]``. Trains two adapters on the
-same samples for equally many steps, one with ``train.conditional`` and one without (an adapter that
-is there already is taken), then measures both on the val sets: every choice of given panels, the
-same noise and timesteps for all. Without a store, four films are made and built, which takes
-minutes. The interval is a bootstrap over val sets.
+same samples for equally many steps, one with ``train.conditional_probability`` and one without (an
+adapter that is there already is taken), then measures both on the val sets: every choice of given
+panels, the same noise and timesteps for all. Without a store, four films are made and built, which
+takes minutes. The interval is a bootstrap over val sets.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import torch
 
 from iclora.build import build_dataset
 from iclora.miniature.film import render_film
-from iclora.models.families import Given
+from iclora.models.families import GivenTokens
 from iclora.presets import load_config
 from iclora.store import Store
 from iclora.training import train_adapter
-from iclora.training.cache import stack_text
-from iclora.training.feed import latents_path
-from iclora.training.job import Job, fill_caches, open_job, read_material
+from iclora.training.dataloader import latents_path
+from iclora.training.latent_cache import stack_text
 from iclora.training.lora import add_lora, load_start
-from iclora.training.objective import MicroBatch, losses_of, token_weights
-from iclora.training.order import seed_of
-from iclora.training.samples import Item
+from iclora.training.loss import MicroBatch, compute_losses, token_weights
+from iclora.training.run_inputs import RunInputs, fill_caches, open_job, read_training_data
+from iclora.training.sampler import seed_of
+from iclora.training.samples import TrainingItem
 from schemas.config import Config
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -43,7 +43,7 @@ def subsets(panels: int) -> list[tuple[int, ...]]:
     return [c for count in range(1, panels) for c in combinations(range(panels), count)]
 
 
-def batch_of(job: Job, item: Item, t: float, *, clean: bool) -> MicroBatch:
+def batch_of(job: RunInputs, item: TrainingItem, t: float, *, clean: bool) -> MicroBatch:
     """One row a choice of given panels, in the same noise; only drawn panels count."""
     (view,) = item.views.values()
     mean = job.cache.posterior(latents_path(job.cache, item, view)).mean
@@ -63,22 +63,22 @@ def batch_of(job: Job, item: Item, t: float, *, clean: bool) -> MicroBatch:
         grid=view.grid,
         panel_of=panel_of.expand(rows, -1),
         weight=torch.stack([token_weights(panel_of, learn, choice, ()) for choice in given]),
-        given=Given(mean.expand(rows, -1, -1), mask) if clean else None,
+        given=GivenTokens(mean.expand(rows, -1, -1), mask) if clean else None,
         timestep_weight=torch.ones(rows),
     )
 
 
 @torch.no_grad()
-def losses(job: Job, items: list[Item], file: Path | None, *, clean: bool) -> Any:
+def losses(job: RunInputs, items: list[TrainingItem], file: Path | None, *, clean: bool) -> Any:
     """``[sets, times]``: an adapter's mean loss on drawn panels; the bare base without a file."""
     transformer = job.family.load_transformer(job.base.folder, dtype=torch.float32)
     if file:
         rank = job.config.train.lora.rank
         load_start(add_lora(transformer, job.family, rank=rank, seed=0), file, job.family)
 
-    def one(item: Item, t: float) -> float:
+    def one(item: TrainingItem, t: float) -> float:
         batch = batch_of(job, item, t, clean=clean)
-        return float(losses_of(job.family, transformer, batch, guidance=1.0).samples.mean())
+        return float(compute_losses(job.family, transformer, batch, guidance=1.0).samples.mean())
 
     return np.array([[one(item, t) for t in TIMES] for item in items])
 
@@ -95,7 +95,7 @@ def arguments() -> argparse.Namespace:
     asks = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     asks.add_argument("--store", help="one that holds the dataset; without it four films are made")
     asks.add_argument("--dataset", default="demo")
-    asks.add_argument("--share", type=float, default=0.5, help="train.conditional")
+    asks.add_argument("--share", type=float, default=0.5, help="train.conditional_probability")
     asks.add_argument("--steps", type=int, default=300)
     asks.add_argument(
         "--only", choices=("plain",), help="train the first and stop, the rest another time"
@@ -114,7 +114,8 @@ def build_films(folder: Path, name: str) -> Store:
 
 def configured(asked: argparse.Namespace, share: float) -> Config:
     changes = {
-        "train.steps": asked.steps, "train.conditional": share, "train.validate_samples": 10_000,
+        "train.steps": asked.steps, "train.conditional_probability": share,
+        "train.validate_samples": 10_000,
         "train.save_every": 100,
     }  # fmt: skip
     return load_config("miniature", changes)
@@ -131,12 +132,16 @@ def main() -> None:
             if asked.only == name:
                 return
         job = open_job(store, asked.dataset, configured(asked, 0.0), "measured")
-        material = read_material(job.dataset, job.config, job.family.token_pixels(job.base.folder))
+        material = read_training_data(
+            job.dataset, job.config, job.family.token_pixels(job.base.folder)
+        )
         fill_caches(job, material, torch.device("cpu"))
         report(job, material.val, files, asked)
 
 
-def report(job: Job, items: list[Item], files: dict[str, Path], asked: argparse.Namespace) -> None:
+def report(
+    job: RunInputs, items: list[TrainingItem], files: dict[str, Path], asked: argparse.Namespace
+) -> None:
     found = {
         "conditional, panels given": losses(job, items, files["conditional"], clean=True),
         "plain, panels given": losses(job, items, files["plain"], clean=True),

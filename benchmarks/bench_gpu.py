@@ -21,12 +21,12 @@ import torch
 from iclora.errors import IcloraError
 from iclora.models.families import Grid, load_family
 from iclora.models.families.flux1 import read_config
-from iclora.training.blocks import Recompute
-from iclora.training.job import free_memory
-from iclora.training.learner import Learner
+from iclora.training.activation_checkpointing import ActivationCheckpointing
 from iclora.training.lora import add_lora
-from iclora.training.objective import MicroBatch, autocast, losses_of
-from iclora.training.speed import count_flops, peak_flops, peak_memory
+from iclora.training.loss import MicroBatch, autocast, compute_losses
+from iclora.training.optimizer import AdapterOptimizer
+from iclora.training.perf import count_flops, peak_flops, peak_memory
+from iclora.training.run_inputs import free_memory
 from schemas.training import OptimizerParams
 
 FAMILY = load_family("flux1")
@@ -52,7 +52,7 @@ class Row(NamedTuple):
 
 def write_random(folder: Path) -> None:
     """FLUX.1 [dev]'s transformer with random weights, as a pipeline's folder."""
-    model = FAMILY.full_size().to(torch.bfloat16).to_empty(device="cpu")
+    model = FAMILY.meta_transformer().to(torch.bfloat16).to_empty(device="cpu")
     with torch.no_grad():
         for tensor in model.parameters():
             tensor.normal_(0.0, 0.02)
@@ -97,14 +97,14 @@ class Bench:
             args.base, dtype=torch.bfloat16, device=self.device, weights=WEIGHTS[mode]
         )
         tensors = add_lora(self.transformer, FAMILY, rank=16, seed=0)
-        self.learner = Learner(tensors, OptimizerParams(), 10)
-        self.recompute = Recompute(self.transformer)
+        self.learner = AdapterOptimizer(tensors, OptimizerParams(), 10)
+        self.recompute = ActivationCheckpointing(self.transformer)
         self.token = FAMILY.token_pixels(args.base) if (args.base / "vae").is_dir() else 16
 
     def measure(self, row: Row) -> str:
         """A row of the table."""
         batch = batch_of(self.transformer, row, self.token, self.args.text, self.device)
-        self.recompute.use(row.share)
+        self.recompute.set_share(row.share)
         key = (row.width, row.height, row.share)
         try:
             if key not in Bench.flops:
@@ -120,9 +120,9 @@ class Bench:
 
     def step(self, batch: MicroBatch) -> None:
         """Forward, backward, clipping, optimizer and moving average."""
-        self.learner.zero()
+        self.learner.zero_grad()
         with autocast("bf16", self.device):
-            loss = losses_of(FAMILY, self.transformer, batch, guidance=1.0).samples.sum()
+            loss = compute_losses(FAMILY, self.transformer, batch, guidance=1.0).samples.sum()
         loss.backward()
         self.learner.gradient_norm()
         self.learner.update(0)

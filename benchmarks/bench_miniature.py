@@ -20,23 +20,23 @@ from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
 
 from iclora.miniature.demo import render_demo
 from iclora.miniature.reader import load_reader
-from iclora.miniature.recipes.flux_eval import (
+from iclora.models.locate import locate
+from iclora.presets import load_config
+from recipes.flux_eval import (
     Share,
     draw_mosaics,
     draw_singles,
     obedience,
     sheet,
 )
-from iclora.miniature.recipes.flux_pool import open_pool
-from iclora.miniature.recipes.flux_sets import (
+from recipes.flux_pool import open_pool
+from recipes.flux_sets import (
     LOOKS_CAPTIONS,
     LOOKS_SEEDS,
     SetFigures,
     measure_sets,
 )
-from iclora.miniature.recipes.vae import measure_autoencoder
-from iclora.models.locate import locate
-from iclora.presets import load_config
+from recipes.vae import measure_autoencoder
 
 MEASURED_PANELS = 1000
 COLUMNS = 12

@@ -30,22 +30,22 @@ import numpy as np
 from PIL import Image
 
 from iclora.build import build_dataset
-from iclora.captions import caption_source
+from iclora.captioning import caption_source
+from iclora.dataset.publish import publish_dataset
+from iclora.filtering import calibrate, choose_sets, form_sets, score_frames
+from iclora.filtering.dedup import find_duplicates
 from iclora.ingest import ingest_source, resolve_sources
 from iclora.miniature.film import encode_film, render_film
 from iclora.miniature.script import film_script
 from iclora.models.clip import load_clip
-from iclora.panels import stitch_source
 from iclora.pipeline.stage import result_of
 from iclora.presets import load_config
-from iclora.shards.publish import publish_dataset
-from iclora.sift import calibrate, choose_sets, form_sets, score_frames
-from iclora.sift.twins import find_twins
+from iclora.stitching import stitch_source
 from iclora.store import Store
 from schemas.config import Config
 from schemas.stage import Captioned, Chosen, Formed, Ingested, Scored, SourceStages, Stitched
 from tasks.executor import batch_sizes
-from tasks.names import at_a_time
+from tasks.prefect_defaults import max_concurrent_runs
 
 FILMS = 4
 SHARE = 0.02
@@ -61,7 +61,7 @@ PACES = (0.5, 1.0, 2.0, 5.0)
 SHOTS = 6
 SHAPES = {"ingest": Ingested, "quality": Scored, "sets": Formed, "choose": Chosen,
           "stitch": Stitched, "caption": Captioned}  # fmt: skip
-SETTINGS = {"sift.max_sets": 0, "sift.max_set_similarity": 1.0}
+SETTINGS = {"filter.max_sets": 0, "filter.max_set_similarity": 1.0}
 LARGE = {"layout.panel_width": 1024, "layout.panel_height": 512}
 """For films that are given: panels as the published recipe has them."""
 
@@ -106,7 +106,7 @@ class Counted(logging.Handler):
 def build(clock: Clock, films: Sequence[Path], config: Config) -> None:
     """A build, stage by stage."""
     sources, judged = resolve_sources(
-        [str(film) for film in films], config.ingest, clock.store.work
+        [str(film) for film in films], config.ingest, clock.store.work_folder
     )
     ingested = [clock("ingest", ingest_source, source, config) for source in sources]
     scored = [clock("quality", score_frames, ref, config) for ref in ingested]
@@ -148,12 +148,12 @@ def show_rates(clock: Clock) -> None:
 
 def show_clip(config: Config) -> None:
     """How much of the stage quality is CLIP."""
-    clip = load_clip(config.sift.clip)
+    clip = load_clip(config.filter.clip)
     picture = [Image.new("RGB", (1280, 720), (90, 120, 150))] * 32
     clip.images(picture)
     cpu = time.process_time()
     clip.images(picture)
-    print(f"of quality: {config.sift.clip} takes {1000 * (time.process_time() - cpu) / 32:.1f} ms "
+    print(f"quality: {config.filter.clip} takes {1000 * (time.process_time() - cpu) / 32:.1f} ms "
           "a picture of 1280x720, scaling it included")  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def show_twins() -> None:
         rows = noise.standard_normal((count, 3, 768), np.float32)
         rows /= np.linalg.norm(rows, axis=2, keepdims=True)
         cpu = time.process_time()
-        find_twins(list(rows), 0.95)
+        find_duplicates(list(rows), 0.95)
         print(f"twins among {count} sets: {time.process_time() - cpu:.1f} CPU s")
 
 
@@ -240,7 +240,7 @@ def show_share(count: int, seconds: float) -> None:
 
 def batches_of(count: int) -> int:
     """Counts the batches of this many small films."""
-    return len(batch_sizes([0] * count, at_a_time()))
+    return len(batch_sizes([0] * count, max_concurrent_runs()))
 
 
 def main() -> None:

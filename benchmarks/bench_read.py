@@ -24,7 +24,7 @@ from iclora.store import Store
 
 ROUNDS = 3
 WANTED = 0.9
-PLAIN = ('ingest.watermark="ignore"', "ingest.bars=false")
+PLAIN = ('ingest.watermark="ignore"', "ingest.crop_bars=false")
 
 
 def render(folder: Path, count: int) -> None:
@@ -53,7 +53,7 @@ def ours(folder: Path, overrides: tuple[str, ...]) -> None:
     config = load_config("movie-shots", overrides)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         store = Store(scratch)
-        (source,), _ = resolve_sources([str(folder)], config.ingest, store.work)
+        (source,), _ = resolve_sources([str(folder)], config.ingest, store.work_folder)
         ingest_source(store, source, config)
 
 

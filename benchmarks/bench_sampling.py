@@ -20,12 +20,12 @@ from statistics import median
 
 import torch
 
-from iclora.evaluation.judges import load_judges
-from iclora.evaluation.measure import measure
+from iclora.evaluation.measurements import measure_canvases
 from iclora.evaluation.renders import open_picture
+from iclora.evaluation.scorers import load_scorers
 from iclora.presets import load_config
-from iclora.sampling.drawing import draw_wishes
-from iclora.sampling.painter import Painter, Wish, load_painter
+from iclora.sampling.render import render_requests
+from iclora.sampling.sampler import RenderRequest, Sampler, load_sampler
 from schemas.config import Config
 
 BATCHES = (1, 8)
@@ -33,34 +33,36 @@ PROMPTS, SEEDS, COMPLETED, SIDES = 48, 2, 16, 2
 """A full evaluation against the base."""
 
 
-def bare(painter: Painter, config: Config, captions: list[str]) -> None:
+def bare(sampler: Sampler, config: Config, captions: list[str]) -> None:
     """Denoising and decoding, and nothing else."""
-    family, folder, params = painter.family, painter._folder, config.sample
-    grid = painter.grid(config.layout)
+    family, folder, params = sampler.family, sampler._folder, config.sample
+    grid = sampler.grid(config.layout)
     know = {"grid": grid, "guidance": params.guidance}
     for at in range(0, len(captions), params.batch):
         batch = captions[at : at + params.batch]
-        text, null = painter._text(batch), painter._text([""] * len(batch))
-        x = torch.randn(len(batch), grid.count, family.token_channels(painter.transformer))
+        text, null = sampler._text(batch), sampler._text([""] * len(batch))
+        x = torch.randn(len(batch), grid.count, family.token_channels(sampler.transformer))
         for a, b in pairwise(family.sigmas(folder, params.steps, grid.count)):
             t = torch.full((len(x),), a)
-            told = family.predict(painter.transformer, x, t, text, **know)
-            untold = family.predict(painter.transformer, x, t, null, **know)
+            told = family.predict(sampler.transformer, x, t, text, **know)
+            untold = family.predict(sampler.transformer, x, t, null, **know)
             x = x + (b - a) * (untold + params.true_cfg * (told - untold))
         for row in x:
-            family.decode(painter.vae, row[None], grid)
+            family.decode(sampler.vae, row[None], grid)
 
 
 def ours(config: Config, captions: list[str], seed: int, folder: Path) -> list[Path]:
     """The same through the front door: records, canvases, panels."""
-    records = draw_wishes([Wish(caption, seed) for caption in captions], config, folder)
+    records = render_requests(
+        [RenderRequest(caption, seed) for caption in captions], config, folder
+    )
     return [folder / record.canvas for record in records]
 
 
 def score(config: Config, canvases: list[Path]) -> None:
     """All judges that the configuration has."""
     openers = [[partial(open_picture, file)] for file in canvases]
-    measure(openers, config.layout, load_judges(config))
+    measure_canvases(openers, config.layout, load_scorers(config))
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -72,7 +74,7 @@ def timed(work: Callable[[], object]) -> float:
 def one_round(base: Config, captions: list[str], number: int) -> dict[str, float]:
     """Seconds a set, by what was done."""
     found: dict[str, float] = {}
-    painter = load_painter(base.base.model, base.base.family, "", "auto")
+    sampler = load_sampler(base.base.model, base.base.family, "", "auto")
     for batch in BATCHES:
         sample = base.sample.model_copy(update={"batch": batch})
         config = base.model_copy(update={"sample": sample})
@@ -80,7 +82,7 @@ def one_round(base: Config, captions: list[str], number: int) -> dict[str, float
             folder = Path(name)
             turns = {
                 f"ours {batch}": partial(ours, config, captions, number, folder),
-                f"bare {batch}": partial(bare, painter, config, captions),
+                f"bare {batch}": partial(bare, sampler, config, captions),
             }
             for what in sorted(turns, reverse=bool(number % 2)):
                 found[what] = timed(turns[what]) / len(captions)
@@ -93,13 +95,15 @@ def main() -> None:
     base = sys.argv[1] if len(sys.argv) > 1 else "miniature/flux"
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 16
     rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 3
-    config = load_config("miniature", {"base.model": base, "evaluate.reader": "miniature"})
+    config = load_config(
+        "miniature", {"base.model": base, "evaluate.attribute_reader": "miniature"}
+    )
     captions = [
         f"[MOVIE-SHOTS] a story of <Ann> number {n}, [SCENE-1] a wide shot of <Ann> waving, "
         f"[SCENE-2] a close shot of <Ann> reading a book, [SCENE-3] a medium shot of <Ann> waving."
         for n in range(count)
     ]
-    load_painter(config.base.model, config.base.family, "", "auto").read([*captions, ""])
+    load_sampler(config.base.model, config.base.family, "", "auto").encode_captions([*captions, ""])
     one_round(config, captions[:2], 0)  # loads everything
     times = [one_round(config, captions, number) for number in range(rounds)]
     print(

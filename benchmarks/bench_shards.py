@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from iclora.shards.write import Sample, members_of, write_shards
+from iclora.dataset.shard_writer import Sample, members_of, write_shards
 from schemas.sample import CaptionRecord, PanelRecord, SampleRecord
 from schemas.sharding import ShardParams
 

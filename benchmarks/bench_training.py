@@ -30,18 +30,18 @@ from diffusers.training_utils import (
 from torch.utils.data import DataLoader
 
 from iclora.build import build_dataset
+from iclora.dataset.reader import open_dataset
 from iclora.miniature.film import render_film
 from iclora.models.families.flux1 import position_ids
 from iclora.presets import load_config
-from iclora.shards.read import open_dataset
 from iclora.store import Store
-from iclora.training.feed import Feed, latents_path
-from iclora.training.job import fill_caches, open_job, read_material
+from iclora.training.dataloader import BatchLoader, latents_path
+from iclora.training.distributed import DistEnv
 from iclora.training.lora import lora_config
-from iclora.training.objective import losses_of
-from iclora.training.run import assemble
-from iclora.training.stop import StopRequest
-from iclora.training.team import Team
+from iclora.training.loss import compute_losses
+from iclora.training.run import build_trainer
+from iclora.training.run_inputs import fill_caches, open_job, read_training_data
+from iclora.training.signals import StopRequest
 
 BLOCK = 10
 """Steps in a row of each kind."""
@@ -52,14 +52,14 @@ BARE = "bare forward, backward, optimizer"
 def bare_steps(job, material, transformer):
     """Forward, backward and optimizer step on batches that are ready; a generator of nothing."""
     config = job.config
-    feed = Feed(material.train, job.cache, job.family, config, Team())
+    feed = BatchLoader(material.train, job.cache, job.family, config, DistEnv())
     batches = [batch for step in range(BLOCK) for batch in feed.batch(step)]
     feed.close()
     trained = [tensor for tensor in transformer.parameters() if tensor.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.train.optimizer.lr, fused=True)
     while True:
         for batch in batches:
-            losses_of(job.family, transformer, batch, guidance=1.0).samples.mean().backward()
+            compute_losses(job.family, transformer, batch, guidance=1.0).samples.mean().backward()
             optimizer.step()
             optimizer.zero_grad()
             yield
@@ -166,13 +166,13 @@ def measure(asked: argparse.Namespace, store: Store) -> tuple[dict[str, list[flo
         "train.save_every": steps, "train.batch": asked.batch,
     }  # fmt: skip
     config = load_config("miniature", changes)
-    job, team = open_job(store, asked.dataset, config, "bench"), Team()
-    material = read_material(job.dataset, config, job.family.token_pixels(job.base.folder))
+    job, team = open_job(store, asked.dataset, config, "bench"), DistEnv()
+    material = read_training_data(job.dataset, config, job.family.token_pixels(job.base.folder))
     fill_caches(job, material, team.device)
-    job.work.mkdir(parents=True)
-    loop, parts = assemble(job, material, team)
+    job.work_folder.mkdir(parents=True)
+    loop, parts = build_trainer(job, material, team)
     rivals = {
-        BARE: bare_steps(job, material, copy.deepcopy(parts.machine.transformer)),
+        BARE: bare_steps(job, material, copy.deepcopy(parts.context.transformer)),
         "diffusers' example loop": example_steps(job, material, example_model(job)),
     }
     for rival in rivals.values():
@@ -186,7 +186,11 @@ def interleave(loop, rivals, epoch: int) -> tuple[dict[str, list[float]], float]
     last = [time.perf_counter(), 0.0]
 
     def watch(report) -> None:
-        now, waited, step = time.perf_counter(), loop.engine.waited, report.step - epoch
+        now, waited, step = (
+            time.perf_counter(),
+            loop.train_step.seconds_waiting,
+            report.step - epoch,
+        )
         if step > 0 and step % BLOCK != 1:
             times["iclora"].append(now - last[0])
             waits.append(waited - last[1])
@@ -195,7 +199,7 @@ def interleave(loop, rivals, epoch: int) -> tuple[dict[str, list[float]], float]
                 timed(steps, times[name])
         last[:] = time.perf_counter(), waited
 
-    loop.run(StopRequest(), watch)
+    loop.train(StopRequest(), watch)
     return times, sum(waits) / sum(times["iclora"])
 
 

@@ -7,10 +7,12 @@ from typing import Any
 from prefect import flow
 
 from schemas.dataset import DatasetRef
-from tasks import build, names, report
+from tasks import build, prefect_defaults, report
 
 
-@flow(name="build-dataset", flow_run_name="build {name}", task_runner=names.runner())
+@flow(
+    name="build-dataset", flow_run_name="build {name}", task_runner=prefect_defaults.task_runner()
+)
 def build_dataset(
     sources: list[str] = [],  # noqa: B006 - never changed, and the UI's form shows a list
     preset: str = "miniature",
@@ -29,7 +31,7 @@ def build_dataset(
         name: Of the dataset. A build that finds something new adds a version to it.
         store: Folder or URL (`s3://bucket/prefix`) where everything is kept. Empty is the
             environment's ICLORA_STORE, else `./store`.
-        overrides: Settings over the preset by their dotted keys, such as `{"sift.max_sets": 50}`;
+        overrides: Settings over the preset by their dotted keys, such as `{"filter.max_sets": 50}`;
             docs/config.md lists them all.
         review: A `review.csv` that `iclora review` wrote and a person filled in; empty is none.
     """

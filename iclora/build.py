@@ -4,7 +4,7 @@
 Prefect task runs. Two steps need all sources: calibrating the thresholds and choosing the sets. So
 that the captioner does not stand still until the last film is decoded, the sets of a source that
 will most likely be chosen are stitched and captioned as soon as the source is read; the chosen sets
-find those canvases and captions done, and at most ``sift.max_sets`` captions are made in vain.
+find those canvases and captions done, and at most ``filter.max_sets`` captions are made in vain.
 Stages decide what is done: running a build again resumes it.
 """
 
@@ -14,22 +14,22 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple
 
-from iclora.captions import caption_source
-from iclora.cores import cores
+from iclora.captioning import caption_source
+from iclora.cpus import available_cpus
+from iclora.dataset.publish import check_name, publish_dataset
+from iclora.dataset.reader import LATEST
+from iclora.filtering import calibrate, choose_sets, form_sets, likely_sets, score_frames
 from iclora.ingest import ingest_source, resolve_sources
-from iclora.locks import only_one
-from iclora.panels import stitch_sets, stitch_source
+from iclora.locks import file_lock
 from iclora.pipeline.executor import Executor, Mapped, Step, ThreadExecutor, as_completed
 from iclora.pipeline.progress import BuildProgress, Listener, Report, Reports, SourceReports
 from iclora.pipeline.stage import result_of
-from iclora.shards.publish import check_name, publish_dataset
-from iclora.shards.read import LATEST
-from iclora.sift import calibrate, choose_sets, form_sets, likely_sets, score_frames
+from iclora.stitching import stitch_sets, stitch_source
 from iclora.store import Store
 from schemas.config import Config
 from schemas.dataset import DatasetRef, ReviewLine
+from schemas.filtering import SimilarityParams
 from schemas.job import BuildJob, BuildResult, BuildSetup
-from schemas.sift import BandParams
 from schemas.source import Source
 from schemas.stage import SourceStages, StageRef, Stitched
 
@@ -76,8 +76,8 @@ def _stitch_likely_sets(
     context: BuildContext, ingested: StageRef, scored: StageRef
 ) -> StageRef | None:
     store, config = context.store, context.config
-    band = config.sift.sets.band
-    has_captions = config.caption.captioner.kind == "beside"
+    band = config.filter.sets.similarity
+    has_captions = config.caption.captioner.kind == "existing"
     if context.source_count == 1 or band.unit != "absolute" or has_captions:
         return None  # nothing to gain, or nothing known yet
     sets = likely_sets(store, form_sets(store, scored, band, config), config, context.source_count)
@@ -90,12 +90,12 @@ def caption_likely_sets(context: BuildContext, read: ReadSource) -> None:
         caption(context, read.likely)
 
 
-def calibrate_thresholds(context: BuildContext, scored: Sequence[StageRef]) -> BandParams:
+def calibrate_thresholds(context: BuildContext, scored: Sequence[StageRef]) -> SimilarityParams:
     """Turns percentiles of all sources into absolute similarity thresholds."""
     return calibrate(context.store, scored, context.config)
 
 
-def form_source(context: BuildContext, read: ReadSource, thresholds: BandParams) -> StageRef:
+def form_source(context: BuildContext, read: ReadSource, thresholds: SimilarityParams) -> StageRef:
     """Groups the frames of one source into sets."""
     return form_sets(context.store, read.scored, thresholds, context.config)
 
@@ -175,9 +175,9 @@ def build_dataset(  # noqa: PLR0913 - a build has this many parts, and callers n
     """
     job = plan_build(store, locations, config, name, review)
     context = open_context(job.setup, reports or SourceReports())
-    workers = max(1, min(len(job.sources), cores(), MAX_WORKERS))
+    workers = max(1, min(len(job.sources), available_cpus(), MAX_WORKERS))
     with ThreadExecutor(context, workers, {CAPTIONER: CAPTIONER_WORKERS}) as executor:
-        progress = BuildProgress(store, config.ingest.max_failed, listener)
+        progress = BuildProgress(store, config.ingest.max_failed_share, listener)
         return run_build(job, executor, progress).dataset
 
 
@@ -195,7 +195,7 @@ def plan_build(
         BadInput: a location does not exist.
     """
     check_name(name)
-    sources, verdicts = resolve_sources(locations, config.ingest, store.work)
+    sources, verdicts = resolve_sources(locations, config.ingest, store.work_folder)
     latest = f"datasets/{name}/{LATEST}"
     return BuildJob(
         store=store.url,
@@ -230,8 +230,8 @@ def run_build(
         UserError: nothing can be read or nothing is kept, a setting or a model is wrong.
         BuildStopped: too large a share of a stage failed, or a ledger does not add up.
     """
-    lock = Store(job.store).work / "locks" / f"build-{job.name}.lock"
-    with only_one(lock, f"the build of {job.name}", holder):
+    lock = Store(job.store).work_folder / "locks" / f"build-{job.name}.lock"
+    with file_lock(lock, f"the build of {job.name}", holder):
         count = len(job.sources)
         progress.expect(1, "sources")
         progress.expect(count, "ingest", "quality", "sets")

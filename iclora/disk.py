@@ -1,7 +1,7 @@
 """A full disk, said so that a person can make room.
 
-Everything that is kept is written through ``store.whole`` and ``Store.folder``, which look here at
-what went wrong; so the sentence is the same for every file of every stage.
+Everything that is kept is written through ``store.whole`` and ``Store.atomic_folder``, which look
+here at what went wrong; so the sentence is the same for every file of every stage.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ from pathlib import Path
 
 from iclora.errors import DiskFull
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """No room, no quota, and a limit on the size of files."""
 
-_SIGNS = ("No space left", "os error 28", "os error 27", "disk is full", " requested and ")
+_FULL_MESSAGES = ("No space left", "os error 28", "os error 27", "disk is full", " requested and ")
 """What libraries say that do not pass the number on: safetensors, sqlite, numpy."""
 
 
-def is_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
     """Whether an error says that there was no room to write."""
     number = getattr(error, "errno", None)
-    return number in _FULL or (number is None and any(sign in str(error) for sign in _SIGNS))
+    return number in _FULL_ERRNOS or (
+        number is None and any(sign in str(error) for sign in _FULL_MESSAGES)
+    )
 
 
 @contextmanager
-def with_room(place: Path) -> Generator[None]:
+def raise_on_full_disk(place: Path) -> Generator[None]:
     """Says where there is no room, if that is why the block fails.
 
     Raises:
@@ -37,12 +39,12 @@ def with_room(place: Path) -> Generator[None]:
     try:
         yield
     except Exception as error:  # libraries say it in their own ways; all others are passed on
-        if isinstance(error, DiskFull) or not is_full(error):
+        if isinstance(error, DiskFull) or not is_disk_full(error):
             raise
-        raise DiskFull(full_sentence(place)) from error
+        raise DiskFull(full_disk_message(place)) from error
 
 
-def full_sentence(place: Path) -> str:
+def full_disk_message(place: Path) -> str:
     """Which disk is full, and what to do."""
     there = next((one for one in (place, *place.absolute().parents) if one.exists()), Path("/"))
     left = os.statvfs(there)

@@ -17,17 +17,17 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-_NAP_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
 
 @contextmanager
-def only_one(file: Path, what: str, said: str = "") -> Generator[int]:
+def file_lock(file: Path, what: str, holder: str = "") -> Generator[int]:
     """Waits until nobody else holds a lock, and holds it while the block runs.
 
     Args:
         file: of the lock; made if missing.
         what: what waits, for the log: "the build of demo".
-        said: written into the file, for the log of those who wait.
+        holder: written into the file, for the log of those who wait.
 
     Yields:
         The file's descriptor. A child process that inherits it shares the lock.
@@ -35,31 +35,31 @@ def only_one(file: Path, what: str, said: str = "") -> Generator[int]:
     file.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not _take(handle):
+        if not _try_lock(handle):
             holder = file.read_text(encoding="utf-8").strip() or "another process"
             log.warning("%s waits for %s (%s)", what, holder, file)
-            while not _take(handle):
-                time.sleep(_NAP_SECONDS)
+            while not _try_lock(handle):
+                time.sleep(_POLL_SECONDS)
             log.info("%s goes on", what)
         os.ftruncate(handle, 0)
-        os.pwrite(handle, (said or f"process {os.getpid()}").encode(), 0)
+        os.pwrite(handle, (holder or f"process {os.getpid()}").encode(), 0)
         yield handle
     finally:
         os.close(handle)
 
 
-def is_held(file: Path) -> bool:
+def is_locked(file: Path) -> bool:
     """Whether somebody holds the lock."""
     if not file.exists():
         return False
     handle = os.open(file, os.O_RDONLY)
     try:
-        return not _take(handle)
+        return not _try_lock(handle)
     finally:
         os.close(handle)
 
 
-def _take(handle: int) -> bool:
+def _try_lock(handle: int) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -25,14 +25,14 @@ from typing import cast
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from iclora.disk import with_room
+from iclora.disk import raise_on_full_disk
 from iclora.errors import BadInput, IcloraError, UserError
 from iclora.redact import redact_text, redact_url, url_secrets
 from schemas.base import path_fault, shortened
 
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
-_SYNCS = 8
+_SYNC_THREADS = 8
 """Files synced beside each other: a disk's journal takes many at once as fast as one."""
 
 
@@ -56,7 +56,7 @@ def refuse_special(path: Path) -> None:
 
 
 @contextmanager
-def whole(path: Path) -> Generator[Path]:
+def atomic_path(path: Path) -> Generator[Path]:
     """Gives a scratch path beside ``path`` and renames it there if the block succeeds.
 
     The file is synced to disk before the rename, so a power cut leaves the old file or the new
@@ -67,7 +67,7 @@ def whole(path: Path) -> Generator[Path]:
     """
     scratch = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(3).hex()}.tmp")
     try:
-        with with_room(path.parent):
+        with raise_on_full_disk(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield scratch
             with scratch.open("rb") as file:
@@ -77,9 +77,9 @@ def whole(path: Path) -> Generator[Path]:
         scratch.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def atomic_write(path: Path, data: bytes) -> None:
     """Writes a small file so that it appears whole or not at all."""
-    with whole(path) as scratch:
+    with atomic_path(path) as scratch:
         scratch.write_bytes(data)
 
 
@@ -88,8 +88,8 @@ class Store:
 
     Attributes:
         url: the root as it was given, without a trailing slash.
-        work: a local folder for running work; the environment's ``ICLORA_WORK``, else ``.work``
-            inside a local store, else a folder below the system's temporary one.
+        work_folder: a local folder for running work; the environment's ``ICLORA_WORK``, else
+            ``.work`` inside a local store, else a folder below the system's temporary one.
     """
 
     def __init__(self, url: str) -> None:
@@ -109,9 +109,9 @@ class Store:
         self.root: str = root.rstrip("/")
         self.is_local = isinstance(fs, LocalFileSystem)
         self.url = self.root if self.is_local else url.rstrip("/")
-        self.work = self._work_folder()
+        self.work_folder = self._find_work_folder()
 
-    def _work_folder(self) -> Path:
+    def _find_work_folder(self) -> Path:
         if given := os.environ.get("ICLORA_WORK"):
             return Path(given)
         if self.is_local:
@@ -139,14 +139,14 @@ class Store:
         """Whether a file or folder is there; never under a path that leads out of the root."""
         if relative and path_fault(relative):
             return False
-        with self._reaching(relative):
+        with self._translate_errors(relative):
             return bool(self.fs.exists(self.path(relative)))
 
-    def names(self, relative: str) -> list[str]:
+    def listdir(self, relative: str) -> list[str]:
         """The sorted names in a folder; empty if there is none."""
         if not self.exists(relative):
             return []
-        with self._reaching(relative):
+        with self._translate_errors(relative):
             paths = self.fs.ls(self.path(relative), detail=False, refresh=True)
         names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths}
         return sorted(name for name in names if not name.startswith(".") and not path_fault(name))
@@ -158,7 +158,7 @@ class Store:
             BadInput: one of them leads out of the folder.
         """
         folder = self.path(relative)
-        with self._reaching(relative):
+        with self._translate_errors(relative):
             found = [str(path).removeprefix(f"{folder}/") for path in self.fs.find(folder)]
         for name in found:
             if fault := path_fault(name):
@@ -173,7 +173,7 @@ class Store:
         """
         if self.is_local and Path(self.path(relative)).exists():
             refuse_special(Path(self.path(relative)))
-        with self._reaching(relative):
+        with self._translate_errors(relative):
             try:
                 return cast("bytes", self.fs.cat_file(self.path(relative)))
             except FileNotFoundError as error:
@@ -182,17 +182,17 @@ class Store:
     def write(self, relative: str, data: bytes) -> None:
         """Writes one file, whole or not at all; an existing one is replaced."""
         if self.is_local:
-            write_whole(Path(self.path(relative)), data)
+            atomic_write(Path(self.path(relative)), data)
         else:
-            with self._reaching(relative):
+            with self._translate_errors(relative):
                 self.fs.pipe_file(self.path(relative), data)
 
     def remove(self, relative: str) -> None:
         """Removes a file or a folder, if it is there."""
-        with self._reaching(relative), suppress(FileNotFoundError):
+        with self._translate_errors(relative), suppress(FileNotFoundError):
             self.fs.rm(self.path(relative), recursive=True)
 
-    def local(self, relative: str) -> Path:
+    def local_path(self, relative: str) -> Path:
         """A real file with these bytes; copied into the work folder if the store is remote.
 
         Raises:
@@ -201,7 +201,7 @@ class Store:
         place = self.path(relative)  # before anything is done with it
         if self.is_local:
             return Path(place)
-        copy = self.work / "copies" / relative
+        copy = self.work_folder / "copies" / relative
         if not copy.exists():
             self.copy(relative, copy)
         return copy
@@ -213,11 +213,11 @@ class Store:
             BadInput: the path leads out of the root.
         """
         source = self.path(relative)
-        with whole(place) as scratch, self._reaching(relative):
+        with atomic_path(place) as scratch, self._translate_errors(relative):
             self.fs.get_file(source, str(scratch))
 
     @contextmanager
-    def folder(self, relative: str) -> Generator[Path]:
+    def atomic_folder(self, relative: str) -> Generator[Path]:
         """Gives an empty local folder that becomes ``relative`` if the block succeeds.
 
         The block must leave a ``manifest.json``. If the place is taken by then (another process
@@ -226,21 +226,21 @@ class Store:
         Raises:
             DiskFull: there is no room for it.
         """
-        with self.scratch(relative.replace("/", "-")) as scratch:
+        with self.scratch_folder(relative.replace("/", "-")) as scratch:
             yield scratch
             assert (scratch / MANIFEST).exists(), f"{relative} was left without a manifest"
             self._publish(scratch, relative)
 
     @contextmanager
-    def scratch(self, name: str) -> Generator[Path]:
+    def scratch_folder(self, name: str) -> Generator[Path]:
         """Gives an empty folder in the work folder, which is gone when the block ends.
 
         Raises:
             DiskFull: there is no room in it.
         """
-        with with_room(self.work):
-            self.work.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=self.work))
+        with raise_on_full_disk(self.work_folder):
+            self.work_folder.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=self.work_folder))
             try:
                 yield folder
             finally:
@@ -250,18 +250,18 @@ class Store:
         if self.exists(f"{relative}/{MANIFEST}"):
             return
         if self.is_local:
-            with with_room(Path(self.path(relative))):
+            with raise_on_full_disk(Path(self.path(relative))):
                 _rename_folder(scratch, Path(self.path(relative)))
             return
         files = [path for path in sorted(scratch.rglob("*")) if path.is_file()]
         rest = [path for path in files if path != scratch / MANIFEST]
-        with self._reaching(relative):
+        with self._translate_errors(relative):
             for some in (rest, [scratch / MANIFEST]):  # the first side by side
                 places = [self.path(f"{relative}/{file.relative_to(scratch)}") for file in some]
                 self.fs.put([str(file) for file in some], places)
 
     @contextmanager
-    def _reaching(self, relative: str) -> Generator[None]:
+    def _translate_errors(self, relative: str) -> Generator[None]:
         """Turns what an object store's client raises into a sentence.
 
         Raises:
@@ -280,15 +280,15 @@ class Store:
             raise kind(f"{self.address(relative)} cannot be reached: {why}") from error
 
 
-def _sync(file: Path) -> None:
+def _fsync(file: Path) -> None:
     with file.open("rb") as handle:
         os.fsync(handle.fileno())
 
 
 def _rename_folder(scratch: Path, place: Path) -> None:
     files = [path for path in scratch.rglob("*") if path.is_file()]
-    with ThreadPoolExecutor(_SYNCS) as pool:
-        list(pool.map(_sync, files))
+    with ThreadPoolExecutor(_SYNC_THREADS) as pool:
+        list(pool.map(_fsync, files))
     scratch.chmod(0o755)
     place.parent.mkdir(parents=True, exist_ok=True)
     if scratch.stat().st_dev == place.parent.stat().st_dev:

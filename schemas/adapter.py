@@ -27,7 +27,7 @@ class RunIdentity(Schema):
     config: Config
 
 
-class Progress(Schema):
+class TrainingProgress(Schema):
     """What a checkpoint remembers beside its tensors; never a time or a place."""
 
     step: NonNegativeInt
@@ -44,7 +44,7 @@ class CheckpointState(Schema):
     """``state.json`` of a checkpoint."""
 
     identity: RunIdentity
-    progress: Progress
+    progress: TrainingProgress
     optimizer: dict[str, float] = {}
     """The optimizer's numbers that are not tensors."""
 

@@ -39,7 +39,7 @@ class Caption(Schema):
         return " ".join(piece for piece in pieces if piece)
 
 
-class Fault(Schema):
+class CaptionFault(Schema):
     """What a linter holds against a caption."""
 
     rule: str

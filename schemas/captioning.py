@@ -15,8 +15,8 @@ MAX_WORDS = 512
 class CaptionerParams(Schema):
     """Who looks at the pictures."""
 
-    kind: Literal["local", "server", "beside"] = "local"
-    """``local``: transformers; ``server``: OpenAI-compatible; ``beside``: texts of the source."""
+    kind: Literal["local", "server", "existing"] = "local"
+    """``local``: transformers; ``server``: OpenAI-compatible; ``existing``: texts of the source."""
 
     model: str = "miniature/vlm"
     """Folder or hub id (local), or the server's model name."""
@@ -24,7 +24,7 @@ class CaptionerParams(Schema):
     url: str = ""
     """Base URL of the server, such as ``http://127.0.0.1:8000/v1``."""
 
-    key_variable: str = "ICLORA_CAPTIONER_KEY"
+    api_key_env: str = "ICLORA_CAPTIONER_KEY"
     """Environment variable that holds the server's key; the key itself is never a parameter."""
 
     batch: PositiveInt = 8
@@ -62,11 +62,11 @@ class CaptionParams(Schema):
     prefix: str = "[MOVIE-SHOTS]"
     """What every caption begins with; empty for tasks without one."""
 
-    way: Literal["panels", "canvas"] = "panels"
+    mode: Literal["panels", "canvas"] = "panels"
     """``panels``: one call per panel, then a merge; ``canvas``: one call on the canvas."""
 
-    merge: Literal["model", "plain"] = "model"
-    """``plain`` joins the panels' texts by rule, for captioners that only describe pictures.
+    merge: Literal["model", "rules"] = "model"
+    """``rules`` joins the panels' texts by rule, for captioners that only describe pictures.
 
     A local captioner whose chat template leaves the prompt out is always merged so.
     """
@@ -96,4 +96,4 @@ class CaptionParams(Schema):
     """File with more names that must not appear, one a line."""
 
     check_adherence: bool = False
-    """Panel i's text must fit panel i best, by CLIP (the model of ``sift.clip``)."""
+    """Panel i's text must fit panel i best, by CLIP (the model of ``filter.clip``)."""

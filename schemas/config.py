@@ -5,11 +5,11 @@ from __future__ import annotations
 from schemas.base import Schema
 from schemas.captioning import CaptionParams
 from schemas.evaluation import EvaluateParams
+from schemas.filtering import FilterParams
 from schemas.ingest import IngestParams
 from schemas.layout import Layout
 from schemas.sampling import SampleParams
 from schemas.sharding import ShardParams, SplitParams
-from schemas.sift import SiftParams
 from schemas.stitch import StitchParams
 from schemas.training import DataParams, TrainParams
 
@@ -32,7 +32,7 @@ class Config(Schema):
 
     layout: Layout = Layout()
     ingest: IngestParams = IngestParams()
-    sift: SiftParams = SiftParams()
+    filter: FilterParams = FilterParams()
     stitch: StitchParams = StitchParams()
     caption: CaptionParams = CaptionParams()
     shard: ShardParams = ShardParams()

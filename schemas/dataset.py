@@ -9,11 +9,11 @@ from pydantic import NonNegativeInt, PositiveInt
 from schemas.base import Key, RelativePath, Schema, Version
 from schemas.captioning import CaptionParams
 from schemas.config import Config
+from schemas.filtering import FilterParams
 from schemas.ingest import IngestParams
 from schemas.layout import Layout
 from schemas.sample import Split
 from schemas.sharding import ShardParams, SplitParams
-from schemas.sift import SiftParams
 from schemas.source import Licence
 from schemas.stage import SourceStages, StageRef
 from schemas.stitch import StitchParams
@@ -34,13 +34,13 @@ class BuildConfig(Schema):
 
     Training and sampling are left out, so that other training parameters do not make another
     dataset. Settings that say only where something lies are made portable first (see
-    ``iclora.shards.contents``).
+    ``iclora.dataset.collect``).
     """
 
     preset: str
     layout: Layout
     ingest: IngestParams
-    sift: SiftParams
+    filter: FilterParams
     stitch: StitchParams
     caption: CaptionParams
     shard: ShardParams

@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from schemas.base import Cosine, Key, Schema, Unit
 
-Outcome = Literal["promoted", "refused"]
+DecisionOutcome = Literal["promoted", "refused"]
 
 
 class Margins(Schema):
@@ -58,32 +58,32 @@ class EvaluateParams(Schema):
     dino: str = ""
     """Folder or hub id of a DINOv2 of transformers; empty leaves its score out."""
 
-    reader: str = "auto"
+    attribute_reader: str = "auto"
     """Attribute reader: ``auto`` reads renders of the miniature base with its own reader."""
 
     near_duplicate: Cosine = 0.95
     """Two panels with a larger cosine are the same picture twice (ShotDirector); raised to the
     99th percentile of the real sets' own panel pairs where those are closer."""
 
-    memorised: Unit = 0.2
-    """Largest share of renders that may lie closer to a training set than ``1 - memorised_tail`` of
+    max_memorized: Unit = 0.2
+    """Largest share of renders that may lie closer to a training set than ``1 - memorized_tail`` of
     the real unseen sets do. Far above the tail, because the tail is estimated from few sets: with
     20 of them an honest adapter exceeds 0.2 once in a hundred times, 0.1 once in eight."""
 
-    missing: Unit = 0.1
+    max_missing: Unit = 0.1
     """Largest share of prompts that may be unmeasured in a figure that decides."""
 
-    memorised_tail: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.02
+    memorized_tail: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.02
     """Share of unseen real sets that may count as too near; sets the line for ``memorised``."""
 
     margins: Margins = Margins()
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     """Of the intervals."""
 
-    resamples: Annotated[int, Field(ge=100)] = 2000
+    bootstrap_resamples: Annotated[int, Field(ge=100)] = 2000
     """Bootstrap draws."""
 
-    seed: NonNegativeInt = 0
+    bootstrap_seed: NonNegativeInt = 0
     """Of the bootstrap."""
 
     sheet_side: PositiveInt = 512
@@ -116,7 +116,7 @@ class ArmReport(Schema):
     """Score to the reason why there is no figure."""
 
 
-class Check(Schema):
+class DecisionCheck(Schema):
     """One question of the decision."""
 
     name: str
@@ -128,11 +128,11 @@ class Check(Schema):
 class Decision(Schema):
     """Promoted or refused, and why."""
 
-    outcome: Outcome
+    outcome: DecisionOutcome
     reasons: tuple[str, ...]
     """Sentences; the first is the one that decided."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[DecisionCheck, ...]
 
 
 class Remark(Schema):
@@ -226,7 +226,7 @@ class ReportManifest(Schema):
 
     name: Key
     version: str
-    outcome: Outcome
+    outcome: DecisionOutcome
     digests: dict[str, str]
     """File to sha256."""
 
@@ -243,6 +243,6 @@ class ReportRef(Schema):
     url: str
     """Of its folder."""
 
-    outcome: Outcome
+    outcome: DecisionOutcome
     champion: str = ""
     """Version that CHAMPION names after the evaluation; empty if none."""

@@ -49,13 +49,13 @@ class IngestParams(Schema):
     """How sources become frames."""
 
     shots: ShotParams = ShotParams()
-    candidates: Annotated[int, Field(ge=1, le=32)] = 5
+    candidates_per_shot: Annotated[int, Field(ge=1, le=32)] = 5
     """Well-spaced frames looked at in a shot; the sharpest is kept."""
 
     frames_per_shot: Annotated[int, Field(ge=1, le=8)] = 1
     """Frames kept of a shot."""
 
-    bars: bool = True
+    crop_bars: bool = True
     """Crop letterbox and pillarbox bars that are constant over the film."""
 
     watermark: OverlayPolicy = "mask"
@@ -86,5 +86,5 @@ class IngestParams(Schema):
     max_archive_bytes: PositiveInt = 200_000_000_000
     """An archive stops being unpacked when this much has come out of it."""
 
-    max_failed: Unit = 0.5
+    max_failed_share: Unit = 0.5
     """A stage in which a larger share of the items failed stops the build."""

@@ -7,7 +7,7 @@ from pydantic import NonNegativeInt
 from schemas.base import Key, Schema
 from schemas.config import Config
 from schemas.dataset import DatasetRef, ReviewLine
-from schemas.sift import BandParams
+from schemas.filtering import SimilarityParams
 from schemas.source import Source
 from schemas.stage import StageRef
 from schemas.verdict import Verdict
@@ -61,7 +61,7 @@ class BuildResult(Schema):
 
     dataset: DatasetRef
     scored: tuple[StageRef, ...]
-    thresholds: BandParams
+    thresholds: SimilarityParams
     """Similarity thresholds in absolute numbers."""
 
 

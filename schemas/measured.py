@@ -5,7 +5,7 @@ from __future__ import annotations
 from schemas.base import Schema
 
 
-class Measured(Schema):
+class MeasuredBatch(Schema):
     """A batch of one source's frames with their measurements; no threshold has been applied."""
 
     frames: tuple[str, ...]

@@ -8,8 +8,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from schemas.base import Key, Schema, Unit
 
-GivenWay = Literal["auto", "put-back", "clean"]
-"""How given panels enter the denoising (see ``SampleParams.given``)."""
+GivenMode = Literal["auto", "put-back", "clean"]
+"""How given panels enter the denoising (see ``SampleParams.given_mode``)."""
 
 
 class SampleParams(Schema):
@@ -33,7 +33,7 @@ class SampleParams(Schema):
     batch: PositiveInt = 8
     """Renders drawn together, at most; halved by itself when memory does not suffice."""
 
-    given: GivenWay = "auto"
+    given_mode: GivenMode = "auto"
     """How given panels enter: ``put-back`` puts their noised latents back before every step
     (training-free, SDEdit); ``clean`` keeps their tokens free of noise, as conditional training
     does; ``auto`` is ``clean`` with a conditionally trained adapter or a Fill base, else

@@ -12,8 +12,8 @@ from schemas.base import Schema
 class StitchParams(Schema):
     """How frames are fitted to panels and the canvas is encoded."""
 
-    crop: Literal["saliency", "centre"] = "saliency"
-    """Where frames are cropped to the panel's aspect: around what stands out, or the centre."""
+    crop: Literal["saliency", "center"] = "saliency"
+    """Where frames are cropped to the panel's aspect: around what stands out, or the center."""
 
     face_model: str = ""
     """YuNet's ONNX file; without it no head is looked for, and the card says so."""

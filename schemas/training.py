@@ -8,13 +8,13 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from schemas.base import Schema, Unit
 
-WATCHING = (
+MONITORING_FIELDS = (
     "save_every",
     "keep_checkpoints",
     "sample_every",
     "validate_every",
     "validate_samples",
-    "validate_times",
+    "validate_timesteps",
 )
 """Fields of ``TrainParams`` that change what is seen of a run, not what it learns: a run goes on
 when they differ, and an adapter's version does not depend on them."""
@@ -32,10 +32,10 @@ class LoraParams(Schema):
     start_from: str = ""
     """Adapter file to start from (ours, AI-Toolkit, kohya, diffusers); empty starts at zero."""
 
-    save_as: Literal["fp16", "bf16", "fp32"] = "fp16"
+    save_dtype: Literal["fp16", "bf16", "fp32"] = "fp16"
     """Type of the tensors in the published files; checkpoints are fp32."""
 
-    notes: dict[str, str] = {}
+    metadata: dict[str, str] = {}
     """Written into the header of the published files (AI-Toolkit's ``meta``)."""
 
 
@@ -61,10 +61,10 @@ class OptimizerParams(Schema):
     lr: PositiveFloat = 1e-4
     """Learning rate."""
 
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
     """After the warm-up: constant, or falling to zero at the last step."""
 
-    warmup: NonNegativeInt = 0
+    warmup_steps: NonNegativeInt = 0
     """Steps in which the rate rises from zero."""
 
     betas: tuple[Unit, Unit] = (0.9, 0.999)
@@ -102,7 +102,7 @@ class NoiseParams(Schema):
     """Value of the guidance embedding (AI-Toolkit's ``train.cfg_scale``)."""
 
 
-class FaultParams(Schema):
+class NonfiniteParams(Schema):
     """What happens when a step's loss or gradient is not finite."""
 
     roll_back_after: PositiveInt = 3
@@ -134,11 +134,11 @@ class TrainParams(Schema):
     lora: LoraParams = LoraParams()
     optimizer: OptimizerParams = OptimizerParams()
     noise: NoiseParams = NoiseParams()
-    faults: FaultParams = FaultParams()
+    nonfinite: NonfiniteParams = NonfiniteParams()
     panel_weights: tuple[NonNegativeFloat, ...] = ()
     """Of each panel in the loss; empty counts every token alike."""
 
-    conditional: Unit = 0.0
+    conditional_probability: Unit = 0.0
     """Probability that a random subset of panels is given clean."""
 
     precision: Literal["bf16", "fp32"] = "bf16"
@@ -150,10 +150,10 @@ class TrainParams(Schema):
     training_adapter: str = ""
     """Adapter file that lies under a distilled base (schnell) while training, and not after."""
 
-    checkpoint_blocks: Unit = 1.0
+    activation_checkpointing: Unit = 1.0
     """Share of the transformer's blocks that recompute activations."""
 
-    plan: Literal["auto", "fixed"] = "auto"
+    memory_plan: Literal["auto", "fixed"] = "auto"
     """``auto``: on a GPU, raise recomputation and cut micro-batches until the step fits."""
 
     offload: bool = False
@@ -163,7 +163,7 @@ class TrainParams(Schema):
     compile: bool = False
     """Compile the repeated blocks."""
 
-    attention: str = ""
+    attention_backend: str = ""
     """Attention backend of diffusers by name, such as ``_native_cudnn``; empty is its default."""
 
     save_every: PositiveInt = 250
@@ -181,7 +181,7 @@ class TrainParams(Schema):
     validate_samples: PositiveInt = 16
     """Val samples measured, at most."""
 
-    validate_times: tuple[Interior, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    validate_timesteps: tuple[Interior, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
     """Timesteps at which the validation loss is measured, with noise that never changes."""
 
 

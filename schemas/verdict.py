@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from schemas.base import Schema
 
-Outcome = Literal["kept", "rejected", "failed"]
+VerdictOutcome = Literal["kept", "rejected", "failed"]
 
 UNMEASURED = -1.0
 """Value and threshold of a verdict that is not about a number."""
@@ -25,7 +25,7 @@ class Verdict(Schema):
     id: str
     """The item: a source's name, a frame's id or a set's key."""
 
-    outcome: Outcome
+    outcome: VerdictOutcome
 
     reason: str = ""
     """One lower_snake word for rejected and failed, such as ``near_duplicate``; empty if kept."""

@@ -10,11 +10,11 @@ from pydantic import Field
 
 from iclora.store import Store
 from schemas.evaluation import ReportRef
+from tasks.environment import link, resolve_store
 from tasks.evaluation import promote, read_report
 from tasks.events import announce
 from tasks.lineage import ANSWER
 from tasks.pictures import data_uri
-from tasks.places import home, link
 
 log = logging.getLogger("iclora.approval")
 
@@ -45,21 +45,21 @@ def ask_and_promote(adapter: str, report: ReportRef, store: str) -> ReportRef:
         log.info("a person refused %s", adapter)
         announce("adapter.refused", report.name, adapter=adapter, reason="refused by a person")
         return report
-    promote(adapter, home(store))
+    promote(adapter, resolve_store(store))
     _note(report, store, "promote")
-    announce("adapter.promoted", report.name, adapter=adapter, store=home(store))
+    announce("adapter.promoted", report.name, adapter=adapter, store=resolve_store(store))
     return report.model_copy(update={"champion": adapter.partition("@")[2]})
 
 
 def _note(report: ReportRef, store: str, said: str) -> None:
     """Last of all: what ends before it is asked again."""
     place = f"reports/{report.name}/{report.version}/{ANSWER}"
-    Store(home(store)).write(place, f"{said}\n".encode())
+    Store(resolve_store(store)).write(place, f"{said}\n".encode())
 
 
 def question_of(adapter: str, report: ReportRef, store: str) -> str:
     """The decision's reasons, the report's link and the sheets: Markdown with pictures inside."""
-    place, found = Store(home(store)), read_report(report, home(store))
+    place, found = Store(resolve_store(store)), read_report(report, resolve_store(store))
     folder = f"reports/{report.name}/{report.version}"
     sheets = [
         f"![sheet {number}]({data_uri(place.read(f'{folder}/{sheet}'))})"

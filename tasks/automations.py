@@ -1,8 +1,8 @@
 """Automations that watch over every run: silent ones are marked Crashed, and people are told.
 
 A notice goes to ``ICLORA_NOTIFY_URL`` (any webhook that takes JSON with a ``text``: Slack,
-Mattermost, Discord's Slack address, your own); without one, to the notices that ``tasks.pages``
-keeps on this machine, so that it works without any account.
+Mattermost, Discord's Slack address, your own); without one, to the notices that
+``tasks.static_server`` keeps on this machine, so that it works without any account.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
-from tasks.places import PAGES
+from tasks.environment import PAGES_ENV
 
 NOTIFY = "ICLORA_NOTIFY_URL"
 BLOCK = "iclora-notices"
@@ -49,12 +49,12 @@ def prepare_automations(client: SyncPrefectClient) -> None:
         found = client.read_automations_by_name(wanted.name)
         if not found:
             client.create_automation(wanted)
-        elif _says(found[0]) != _says(wanted):
+        elif _content_of(found[0]) != _content_of(wanted):
             kept = wanted.model_copy(update={"enabled": found[0].enabled})
             client.update_automation(found[0].id, kept)
 
 
-def _says(automation: AutomationCore) -> dict[str, Any]:
+def _content_of(automation: AutomationCore) -> dict[str, Any]:
     return automation.model_dump(include={"trigger", "actions"})
 
 
@@ -101,7 +101,7 @@ def _notice_block() -> UUID:
     """The webhook that is told; its address may hold a secret, so it is kept in a block."""
     block = CustomWebhookNotificationBlock(
         name=BLOCK,
-        url=os.environ.get(NOTIFY) or f"{os.environ.get(PAGES, '')}/notices",
+        url=os.environ.get(NOTIFY) or f"{os.environ.get(PAGES_ENV, '')}/notices",
         json_data={"text": "{{subject}}\n{{body}}"},
         headers=None,
         cookies=None,

@@ -13,10 +13,10 @@ from typing import Any
 from iclora.presets import load_config
 from iclora.store import Store
 from schemas.job import BuildJob, BuildResult
-from tasks import places
+from tasks import environment
 from tasks.build_progress import show_progress
 from tasks.executor import PrefectExecutor, batch_sizes
-from tasks.names import at_a_time, run_name, stage_task
+from tasks.prefect_defaults import max_concurrent_runs, run_name, stage_task
 from tasks.secrets import load_secrets
 
 
@@ -31,25 +31,27 @@ def plan_build(
 ) -> BuildJob:
     """Resolves the settings and the sources; without sources, renders the demo's films."""
     from iclora import build
+    from iclora.dataset.publish import check_name
+    from iclora.dataset.review import read_review
     from iclora.miniature.demo import render_demo
-    from iclora.shards.publish import check_name
-    from iclora.shards.review import read_review
 
     check_name(name)
     config = load_config(preset, overrides)
-    load_secrets(places.home(store), config)
-    opened = Store(places.home(store))
+    load_secrets(environment.resolve_store(store), config)
+    opened = Store(environment.resolve_store(store))
     choices = read_review(Path(review), config) if review else ()
-    locations = sources or [str(render_demo(opened.work / "demo-films"))]
+    locations = sources or [str(render_demo(opened.work_folder / "demo-films"))]
     return build.plan_build(opened, locations, config, name, choices)
 
 
 def run_build(job: BuildJob) -> BuildResult:
     """Runs the stages of a build as task runs, and shows how it goes."""
     from iclora import build
-    from iclora.ingest.fetch import size_at
+    from iclora.ingest.download import size_of
 
-    work = Store(job.store).work
-    batches = batch_sizes([size_at(source.url, work) for source in job.sources], at_a_time())
+    work = Store(job.store).work_folder
+    batches = batch_sizes(
+        [size_of(source.url, work) for source in job.sources], max_concurrent_runs()
+    )
     with show_progress(job) as progress:
         return build.run_build(job, PrefectExecutor(job, batches), progress, run_name())

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from iclora.models.usage import spent
+from iclora.models.usage import token_usage
 from iclora.pipeline.ledger import STAGES
-from iclora.pipeline.progress import BuildProgress, Part, SharedReports
+from iclora.pipeline.progress import BuildProgress, SharedReports, SourceShare
 from iclora.store import Store
 from schemas.job import BuildJob
 from schemas.verdict import Tally, add_tallies
-from tasks.devices import gpu_hours
-from tasks.live import Live, updating
+from tasks.artifacts import LiveArtifact, updating
+from tasks.gpu_locks import gpu_hours
 
 TITLES = {
     "sources": "Sources given",
@@ -45,18 +45,18 @@ class BuildArtifacts:
 
     def __init__(self, job: BuildJob) -> None:
         store = Store(job.store)
-        self.progress = BuildProgress(store, job.config.ingest.max_failed)
+        self.progress = BuildProgress(store, job.config.ingest.max_failed_share)
         self.reports = SharedReports(store, job.setup.run)
         self._name = job.name
         self._began = time.monotonic()
         self._share = 0.0
-        self._bar = Live("progress", f"build-{job.name}")
-        self._tables: dict[str, Live] = {}
+        self._bar = LiveArtifact("progress", f"build-{job.name}")
+        self._tables: dict[str, LiveArtifact] = {}
 
     def show(self) -> None:
         """Updates the artifacts."""
         for stage, parts in list(self.progress.parts.items()):
-            table = self._tables.setdefault(stage, Live("table", f"{stage}-{self._name}"))
+            table = self._tables.setdefault(stage, LiveArtifact("table", f"{stage}-{self._name}"))
             expected = self.progress.expected(stage)
             table.show(rows(parts), f"{TITLES[stage]}: {len(parts)} of {expected} parts done")
         description = f"Build so far: {self.sentence()}"
@@ -75,7 +75,7 @@ class BuildArtifacts:
 
     def sentence(self) -> str:
         """Describes where the build stands."""
-        elapsed, share, tokens = time.monotonic() - self._began, self.share(), spent()
+        elapsed, share, tokens = time.monotonic() - self._began, self.share(), token_usage()
         pieces = [
             f"{stage} {_counts(add_tallies(part.tally for part in self.progress.parts[stage]))}"
             for stage in STAGES
@@ -104,18 +104,18 @@ def show_progress(job: BuildJob) -> Generator[BuildProgress]:
         artifacts.reports.clear()
 
 
-def rows(parts: Iterable[Part]) -> list[dict[str, Any]]:
+def rows(parts: Iterable[SourceShare]) -> list[dict[str, Any]]:
     """A stage's table: the sum, then the sources, most rejected and failed first."""
     parts = list(parts)
     reasons: Counter[str] = Counter()
     for part in parts:
         reasons.update(part.reasons)
-    total = Part("all", add_tallies(part.tally for part in parts), reasons)
+    total = SourceShare("all", add_tallies(part.tally for part in parts), reasons)
     lossy = sorted(parts, key=lambda part: (part.tally.kept - part.tally.seen, part.source))
     return [_row(part) for part in (total, *lossy[:ROWS])]
 
 
-def _row(part: Part) -> dict[str, Any]:
+def _row(part: SourceShare) -> dict[str, Any]:
     why = ", ".join(f"{reason} {count}" for reason, count in Counter(part.reasons).most_common())
     return {"source": part.source, **part.tally.to_json(), "reasons": why}
 

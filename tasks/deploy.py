@@ -25,11 +25,11 @@ from tasks.automations import prepare_automations
 from tasks.pools import prepare_pools
 
 DECLARED = Path("prefect.yaml")
-MARK = "iclora:"
+DIGEST_LABEL = "iclora:"
 """How the names of our own automations begin."""
 
 
-class Kept(NamedTuple):
+class KeptSettings(NamedTuple):
     """What people set."""
 
     schedules: dict[str, list[DeploymentSchedule]]
@@ -61,7 +61,7 @@ def digest() -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def read_kept(client: SyncPrefectClient, names: list[str]) -> Kept:
+def read_kept(client: SyncPrefectClient, names: list[str]) -> KeptSettings:
     """The switches and schedules of the deployments that are there."""
     schedules: dict[str, list[DeploymentSchedule]] = {}
     for name in names:
@@ -70,11 +70,11 @@ def read_kept(client: SyncPrefectClient, names: list[str]) -> Kept:
         except ObjectNotFound:
             continue
         schedules[name] = client.read_deployment_schedules(found.id)
-    ours = [one for one in client.read_automations() if one.name.startswith(MARK)]
-    return Kept(schedules, {one.name: one.enabled for one in ours})
+    ours = [one for one in client.read_automations() if one.name.startswith(DIGEST_LABEL)]
+    return KeptSettings(schedules, {one.name: one.enabled for one in ours})
 
 
-def restore(client: SyncPrefectClient, kept: Kept) -> None:
+def restore(client: SyncPrefectClient, kept: KeptSettings) -> None:
     """Puts switches back where they were, and schedules that are not declared."""
     for name, schedules in kept.schedules.items():
         place = client.read_deployment_by_name(f"{name}/{name}").id

@@ -11,14 +11,14 @@ from pathlib import Path
 from iclora.store import Store
 from schemas.evaluation import EvaluationReport, ReportRef
 from schemas.job import EvaluateJob
-from tasks import devices, places
-from tasks.child import Work, run_child
-from tasks.devices import gpu_hours
-from tasks.live import Live, updating
-from tasks.names import longest, run_name, stage_task
+from tasks import environment, gpu_locks
+from tasks.artifacts import LiveArtifact, updating
+from tasks.gpu_locks import gpu_hours
+from tasks.prefect_defaults import run_name, stage_task, time_limit
 from tasks.secrets import load_secrets
+from tasks.subprocess_task import ChildCommand, run_subprocess
 
-_DONE = re.compile(r"(draw .+|measure): (\d+) of (\d+)")
+_PROGRESS_LINE = re.compile(r"(draw .+|measure): (\d+) of (\d+)")
 """What ``iclora evaluate`` says of its progress."""
 
 
@@ -27,7 +27,7 @@ def plan_evaluation(
     adapter: str, against: str, dataset: str, store: str, *, promote: bool
 ) -> EvaluateJob:
     """Resolves the store."""
-    home = places.home(store)
+    home = environment.resolve_store(store)
     load_secrets(home)
     return EvaluateJob(
         store=Store(home).url, adapter=adapter, against=against, dataset=dataset, promote=promote
@@ -41,14 +41,14 @@ def evaluate(job: EvaluateJob) -> ReportRef:
     command += ["--against", job.against] if job.against else []
     command += ["--dataset", job.dataset] if job.dataset else []
     command += ["--promote"] if job.promote else []
-    watch = _Watch(job.adapter)
+    watch = _EvaluationArtifact(job.adapter)
     with (
-        devices.turn(f"the evaluation of {job.adapter}", run_name()) as locks,
+        gpu_locks.acquire_gpus(f"the evaluation of {job.adapter}", run_name()) as locks,
         updating(watch.show),
     ):
         log = _log(job.store, f"evaluate-{job.fingerprint}")
-        work = Work([*command, "--json"], log, locks, longest(), watch.hear)
-        answer = json.loads(run_child(work))
+        work = ChildCommand([*command, "--json"], log, locks, time_limit(), watch.on_line)
+        answer = json.loads(run_subprocess(work))
         watch.end()
     return ReportRef.from_json(answer["ref"])
 
@@ -57,7 +57,7 @@ def evaluate(job: EvaluateJob) -> ReportRef:
 def promote(adapter: str, store: str) -> None:
     """Moves CHAMPION."""
     command = [*_iclora("promote"), adapter, "--store", store, "--json"]
-    run_child(Work(command, _log(store, f"promote-{adapter}")))
+    run_subprocess(ChildCommand(command, _log(store, f"promote-{adapter}")))
 
 
 def read_report(report: ReportRef, store: str) -> EvaluationReport:
@@ -66,16 +66,16 @@ def read_report(report: ReportRef, store: str) -> EvaluationReport:
     return EvaluationReport.from_text(Store(store).read(f"{folder}/report.json"))
 
 
-class _Watch:
+class _EvaluationArtifact:
     """Shows what is being drawn and how much of it is done."""
 
     def __init__(self, adapter: str) -> None:
         self._began = time.monotonic()
         self._line, self._share = "loading", 0.0
-        self._progress = Live("progress", f"evaluate-{adapter}")
+        self._progress = LiveArtifact("progress", f"evaluate-{adapter}")
 
-    def hear(self, line: str) -> None:
-        if found := _DONE.fullmatch(line):
+    def on_line(self, line: str) -> None:
+        if found := _PROGRESS_LINE.fullmatch(line):
             self._line, self._share = line, int(found[2]) / max(1, int(found[3]))
 
     def end(self) -> None:
@@ -92,4 +92,4 @@ def _iclora(command: str) -> list[str]:
 
 
 def _log(store: str, name: str) -> Path:
-    return Store(store).work / "jobs" / f"{name}.log"
+    return Store(store).work_folder / "jobs" / f"{name}.log"

@@ -11,15 +11,15 @@ from collections.abc import Iterator
 
 from prefect.artifacts import create_markdown_artifact
 
-from iclora.shards.read import LATEST, open_dataset
+from iclora.dataset.reader import LATEST, open_dataset
 from iclora.store import Store
 from schemas.adapter import RunRecord
 from schemas.evaluation import ReportRef
+from tasks.artifacts import artifact_key
+from tasks.environment import link, read_line, resolve_store
 from tasks.evaluation import read_report
-from tasks.live import key_of
-from tasks.names import stage_task
 from tasks.pictures import data_uri
-from tasks.places import home, link, read_line
+from tasks.prefect_defaults import stage_task
 
 log = logging.getLogger("iclora.lineage")
 
@@ -35,9 +35,9 @@ def is_settled(dataset: str, name: str, store: str, *, approve: bool) -> bool:
     With ``approve`` also whether a person has said what a better one waits for.
     """
     from iclora.evaluation import reports_on  # late: a flow is imported sooner
-    from iclora.evaluation.promote import champion_of
+    from iclora.evaluation.promotion import champion_of
 
-    place = Store(home(store))
+    place = Store(resolve_store(store))
     version = read_line(place, f"adapters/{name}/{LATEST}")
     if not version:
         return False
@@ -57,7 +57,7 @@ def is_settled(dataset: str, name: str, store: str, *, approve: bool) -> bool:
 @stage_task(name="say that nothing is new", task_run_name="say that nothing is new")
 def say_nothing_new(dataset: str, name: str, store: str) -> str:
     """The outcome of a retraining without new footage."""
-    place = Store(home(store))
+    place = Store(resolve_store(store))
     version = read_line(place, f"adapters/{name}/{LATEST}")
     sentence = f"Nothing new: {dataset} is unchanged and {name}@{version} has its report."
     show_chain(sentence, store, dataset=dataset, adapter=f"{name}@{version}")
@@ -95,7 +95,7 @@ def show_chain(
     """
     from iclora.sampling.adapters import find_stored  # late: a flow is imported sooner
 
-    place = Store(home(store))
+    place = Store(resolve_store(store))
     lines: list[str] = []
     if adapter and (stored := find_stored(place, adapter)):
         run = RunRecord.from_text(place.read(f"{stored.folder}/run.json"))
@@ -105,7 +105,7 @@ def show_chain(
         lines += _report(place, report)
     about = [*_dataset(place, dataset), *lines]
     create_markdown_artifact(
-        key=key_of(f"lineage-{(adapter or dataset).partition('@')[0]}"),
+        key=artifact_key(f"lineage-{(adapter or dataset).partition('@')[0]}"),
         markdown="\n\n".join([f"# {headline}", *about]) + "\n",
         description=f"Dataset, adapter, report: {headline}",
     )
@@ -124,7 +124,7 @@ def _dataset(store: Store, dataset: str) -> Iterator[str]:
     if store.exists(page):
         yield link(store, page, "how its thresholds were calibrated")
     yield link(store, f"{known.folder}/preview.jpg", "the preview in full")
-    yield f"![samples]({data_uri(known.store.read(known.place('preview.jpg')))})"
+    yield f"![samples]({data_uri(known.store.read(known.path('preview.jpg')))})"
 
 
 def _adapter(store: Store, folder: str, run: RunRecord) -> Iterator[str]:
@@ -133,7 +133,7 @@ def _adapter(store: Store, folder: str, run: RunRecord) -> Iterator[str]:
         f"trained on {run.dataset}: {run.steps} steps, loss {run.loss:.4f}, of {run.base}; "
         f"{link(store, folder, 'its files')}"
     )
-    sheets = store.names(f"{folder}/renders")
+    sheets = store.listdir(f"{folder}/renders")
     if sheets:
         yield f"![base and adapter]({data_uri(store.read(f'{folder}/renders/{sheets[-1]}'))})"
 

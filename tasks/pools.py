@@ -9,7 +9,7 @@ from prefect.exceptions import ObjectAlreadyExists
 POOLS: dict[str, int | None] = {"iclora-cpu": None, "iclora-gpu": 1}
 """Work pool to its limit of runs at once. One training a GPU: a pool's limit, unlike a
 deployment's, holds no lease and so survives a restart of the server in the middle of a run. It
-spares the worker processes that would only wait; ``tasks.devices`` holds the devices themselves,
+spares the worker processes that would only wait; ``tasks.gpu_locks`` holds the devices themselves,
 also against runs of other pools and by hand."""
 
 

@@ -14,13 +14,13 @@ from schemas.dataset import DatasetManifest
 from schemas.evaluation import ReportRef
 from schemas.job import BuildJob, BuildResult, EvaluateJob, TrainJob
 from schemas.verdict import Ledger
+from tasks.artifacts import artifact_key
+from tasks.environment import link
 from tasks.evaluation import read_report
 from tasks.events import announce
 from tasks.lineage import show_chain
-from tasks.live import key_of
-from tasks.names import stage_task
 from tasks.pictures import data_uri
-from tasks.places import link
+from tasks.prefect_defaults import stage_task
 
 log = logging.getLogger("iclora.report")
 
@@ -35,18 +35,18 @@ def show_dataset(result: BuildResult, job: BuildJob) -> None:
     files = link(store, folder, "the files")
     page = f"pages/{dataset.name}/{dataset.version}/calibration.html"
     if not store.exists(page):
-        from iclora.sift import calibration_page  # late: it brings the arrays
+        from iclora.filtering import calibration_page  # late: it brings the arrays
 
         text = calibration_page(store, result.scored, result.thresholds, job.config)
         store.write(page, text.encode())
     create_table_artifact(
-        key=key_of(f"ledger-{dataset.name}"),
+        key=artifact_key(f"ledger-{dataset.name}"),
         table=ledger_rows(in_order(manifest.ledger)),
         description=f"What became of every item of {label}",
     )
     create_image_artifact(
         image_url=data_uri(store.read(f"{folder}/preview.jpg")),
-        key=key_of(f"preview-{dataset.name}"),
+        key=artifact_key(f"preview-{dataset.name}"),
         description=f"A look at the dataset: {dataset.samples} samples; {files}",
     )
     if dataset.version == job.latest:
@@ -75,14 +75,14 @@ def show_report(report: ReportRef, job: EvaluateJob) -> None:
     headline = f"{found.adapter}: {decision}"
     page = link(store, f"{folder}/report.html", "The report")
     create_table_artifact(
-        key=key_of(f"scores-{report.name}"),
+        key=artifact_key(f"scores-{report.name}"),
         table=[{"score": name, **score.to_json()} for name, score in found.scores.items()],
         description=f"Scores of {headline}. {reason}",
     )
     for sheet in found.sheets[:1]:
         create_image_artifact(
             image_url=data_uri(store.read(f"{folder}/{sheet}")),
-            key=key_of(f"renders-{report.name}"),
+            key=artifact_key(f"renders-{report.name}"),
             description=f"What the adapter draws. {headline}. {page}",
         )
     show_chain(headline, job.store, dataset=found.dataset, adapter=found.adapter, report=report)

@@ -31,7 +31,7 @@ def load_secrets(store: str, config: Config | None = None) -> None:
     if store.startswith("s3:"):
         wanted += OF_S3
     if config is not None and config.caption.captioner.kind == "server":
-        wanted.append(config.caption.captioner.key_variable)
+        wanted.append(config.caption.captioner.api_key_env)
     for variable in wanted:
         if variable not in os.environ:
             _load(variable)

@@ -12,16 +12,16 @@ import shlex
 import sys
 from typing import Any
 
-from iclora.cores import cores
+from iclora.cpus import available_cpus
 from iclora.presets import load_config
-from iclora.store import Store, write_whole
+from iclora.store import Store, atomic_write
 from schemas.adapter import AdapterRef
 from schemas.job import TrainJob
-from tasks import devices, places
-from tasks.child import Work, log, run_child
-from tasks.names import longest, run_name, stage_task
+from tasks import environment, gpu_locks
+from tasks.prefect_defaults import run_name, stage_task, time_limit
 from tasks.secrets import load_secrets
-from tasks.watch_training import watch_training
+from tasks.subprocess_task import ChildCommand, log, run_subprocess
+from tasks.training_progress import show_training
 
 LAUNCH = "ICLORA_LAUNCH"
 """Environment variable: options of ``accelerate launch`` in place of one process a GPU, such as
@@ -33,7 +33,7 @@ def plan_training(
     dataset: str, preset: str, name: str, store: str, overrides: dict[str, Any]
 ) -> TrainJob:
     """Resolves the settings."""
-    home = places.home(store)
+    home = environment.resolve_store(store)
     load_secrets(home)
     config = load_config(preset, overrides)
     return TrainJob(store=Store(home).url, name=name, config=config, dataset=dataset)
@@ -43,14 +43,16 @@ def plan_training(
 def train(job: TrainJob) -> AdapterRef:
     """Trains in a child process; a retry resumes from the last checkpoint."""
     store = Store(job.store)
-    config = store.work / "jobs" / f"train-{job.name}-{job.fingerprint}.json"
-    write_whole(config, job.config.to_text().encode())
+    config = store.work_folder / "jobs" / f"train-{job.name}-{job.fingerprint}.json"
+    atomic_write(config, job.config.to_text().encode())
     command = [*launcher(), "iclora", "train", job.dataset, "--config", str(config)]
     command += ["--name", job.name, "--store", job.store, "--json"]
     log.info("by hand: %s", shlex.join(command))
     work = f"the training of {job.name}"
-    with devices.turn(work, run_name()) as locks, watch_training(job) as watch:
-        answer = run_child(Work(command, config.with_suffix(".log"), locks, longest()))
+    with gpu_locks.acquire_gpus(work, run_name()) as locks, show_training(job) as watch:
+        answer = run_subprocess(
+            ChildCommand(command, config.with_suffix(".log"), locks, time_limit())
+        )
         adapter = json.loads(answer)
         place = f"adapters/{job.name}/{adapter['version']}"
         watch.end(place)
@@ -69,8 +71,8 @@ def launcher() -> list[str]:
     start = [sys.executable, "-m", "accelerate.commands.launch", "--quiet"]
     if given := os.environ.get(LAUNCH):
         return [*start, *shlex.split(given), "-m"]
-    gpus = len(devices.gpus())
-    threads = os.environ.get("OMP_NUM_THREADS") or max(1, cores() // (gpus or 1))
+    gpus = len(gpu_locks.gpus())
+    threads = os.environ.get("OMP_NUM_THREADS") or max(1, available_cpus() // (gpus or 1))
     start += ["--num_processes", str(gpus or 1), "--num_machines", "1"]
     start += ["--num_cpu_threads_per_process", str(threads)]
     start += ["--mixed_precision", "no", "--dynamo_backend", "no"]  # the configuration's to say

@@ -24,11 +24,11 @@ from pathlib import Path
 import pytest
 
 from iclora.build import MAX_WORKERS, build_dataset
-from iclora.captions.breaker import MAX_FAILURES
+from iclora.captioning.breaker import MAX_FAILURES
+from iclora.dataset import open_dataset
+from iclora.dataset.verify import verify_dataset
 from iclora.errors import BadConfig, BadInput, BuildStopped
 from iclora.presets import load_config
-from iclora.shards import open_dataset
-from iclora.shards.verify import verify_dataset
 from iclora.store import Store
 from schemas.dataset import DatasetRef
 from schemas.verdict import Tally
@@ -100,10 +100,10 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def settings(url: str, family: Path, **more: object) -> dict[str, object]:
     return {
-        "sift.clip": str(family / "clip"),
-        "sift.sets.band": {"floor": -0.9, "ceiling": 0.99999, "ends": -1.0},
-        "sift.max_set_similarity": 1.0,
-        "caption.way": "canvas",
+        "filter.clip": str(family / "clip"),
+        "filter.sets.similarity": {"floor": -0.9, "ceiling": 0.99999, "ends": -1.0},
+        "filter.max_set_similarity": 1.0,
+        "caption.mode": "canvas",
         "caption.captioner": {"kind": "server", "url": url, "model": "stub"},
         "caption.captioner.json_output": False,
         "caption.captioner.retries": 0,
@@ -182,7 +182,7 @@ def test_a_build_and_what_reruns_cost(build, store, films, captioner, family, ca
     assert sum(captioner.asked.values()) == asked
 
     # A changed threshold: from that stage on.
-    assert build(films[:2], chosen | {"sift.max_sets": 2}, "few").samples == 2
+    assert build(films[:2], chosen | {"filter.max_sets": 2}, "few").samples == 2
     work = work_of(caplog)
     assert not {"ingest", "measure", "quality"} & set(work)
     assert work["choose"] == 1
@@ -205,8 +205,8 @@ def test_a_build_and_what_reruns_cost(build, store, films, captioner, family, ca
 
 def test_captions_do_not_wait_for_the_last_film(build, store, films, captioner, family):
     known: list[list[str]] = []
-    captioner.heard = lambda: known.append(store.names("stages/choose"))
-    ref = build(films, settings(captioner.url, family, **{"sift.max_sets": 0}))
+    captioner.heard = lambda: known.append(store.listdir("stages/choose"))
+    ref = build(films, settings(captioner.url, family, **{"filter.max_sets": 0}))
     assert known[0] == [], "asked before it was known what all films hold"
     assert len(known) == ref.samples, "and nothing was asked in vain or twice"
 
@@ -297,7 +297,10 @@ def test_a_stage_that_mostly_fails_stops_a_build_before_the_next(
     for number, path in enumerate(broken):
         path.write_bytes(b"not a film at all %d" % number)
     with pytest.raises(BuildStopped, match=r"stage (ingest|quality): .* failed"):
-        build([films[0], *broken], settings(captioner.url, family, **{"ingest.max_failed": 0.01}))
+        build(
+            [films[0], *broken],
+            settings(captioner.url, family, **{"ingest.max_failed_share": 0.01}),
+        )
     assert store.exists("stages/ingest")
     assert not store.exists("stages/choose"), "no dearer stage begins"
 
@@ -308,7 +311,7 @@ def test_sources_that_fail_do_not_stop_the_rest(build, store, films, captioner, 
     build([films[0], broken], settings(captioner.url, family))
     known = open_dataset(store, "films").manifest
     assert sum(known.ledger[stage].failed for stage in ("sources", "ingest")) == 1
-    strict = settings(captioner.url, family, **{"ingest.max_failed": 0.0})
+    strict = settings(captioner.url, family, **{"ingest.max_failed_share": 0.0})
     with pytest.raises(BuildStopped, match=r"more than ingest\.max_failed = 0\.0"):
         build([films[0], broken], strict)
 

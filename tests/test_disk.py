@@ -9,7 +9,7 @@ import sys
 import pytest
 from PIL import Image
 
-from iclora.disk import is_full
+from iclora.disk import is_disk_full
 
 SCRIPT = """
 import resource, shutil, sys
@@ -60,4 +60,4 @@ def test_every_writer_names_the_disk_and_leaves_nothing_in_its_place(tmp_path):
 
 @pytest.mark.parametrize("message", ["[Errno 13] denied", "broken file", "12 items requested"])
 def test_other_errors_are_not_a_full_disk(message):
-    assert not is_full(OSError(message))
+    assert not is_disk_full(OSError(message))

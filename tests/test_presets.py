@@ -16,7 +16,7 @@ def test_overrides_come_last_and_keep_their_types():
 
 
 def test_a_mapping_is_taken_as_well():
-    assert load_config("miniature", {"sift.max_sets": 7}).sift.max_sets == 7
+    assert load_config("miniature", {"filter.max_sets": 7}).filter.max_sets == 7
 
 
 def test_a_users_preset_extends_a_packaged_one(tmp_path):
@@ -61,8 +61,8 @@ def test_a_preset_that_extends_itself_is_refused(tmp_path):
         (b"sift = [\n", "is not TOML"),
         (b"extends = 3\n", "extends is a list of presets, not 3"),
         (b"extends = [3]\n", "no preset '3'"),
-        (b"[sift]\nmax_sets = 2030-01-01\n", "sift.max_sets = '2030-01-01'"),
-        (b"[sift]\nmax_sets = 07:32:00\n", "sift.max_sets = '07:32:00'"),
+        (b"[filter]\nmax_sets = 2030-01-01\n", "filter.max_sets = '2030-01-01'"),
+        (b"[filter]\nmax_sets = 07:32:00\n", "filter.max_sets = '07:32:00'"),
     ],
 )
 def test_a_file_that_is_no_preset_is_one_sentence(tmp_path, content, sentence):
@@ -76,8 +76,8 @@ def test_a_file_that_is_no_preset_is_one_sentence(tmp_path, content, sentence):
 @pytest.mark.parametrize(("length", "is_cut"), [(118, False), (119, True), (5000, True)])
 def test_of_a_long_wrong_value_the_beginning_is_told(length, is_cut):
     with pytest.raises(BadConfig) as caught:
-        load_config("miniature", {"sift.max_sets": "x" * length})
-    assert str(caught.value).startswith(f"sift.max_sets = '{'x' * 100}")
+        load_config("miniature", {"filter.max_sets": "x" * length})
+    assert str(caught.value).startswith(f"filter.max_sets = '{'x' * 100}")
     assert ("x ...: " in str(caught.value)) is is_cut
     assert len(str(caught.value)) < 300
 
@@ -90,7 +90,7 @@ DEEP = "[" * 5000 + "]" * 5000
     [
         f"seed = {DEEP}",
         f"[train]\nsteps = {'{a = ' * 200}1{'}' * 200}",
-        f"train.lora.notes{'.a' * 5000} = 1",
+        f"train.lora.metadata{'.a' * 5000} = 1",
         f"[train]\nsteps = {'9' * 40}",
         f"[train]\nsteps = {'9' * 5000}",
         f"extends = {'9' * 4000}",
@@ -109,7 +109,7 @@ def test_a_preset_too_deep_or_too_large_is_one_sentence(tmp_path, content):
     [
         f"train.steps={DEEP}",
         f"train.steps={'[' * 50}{']' * 50}",
-        f"train.lora.notes{'.a' * 5000}=1",
+        f"train.lora.metadata{'.a' * 5000}=1",
         f"train.steps={'9' * 40}",
         f"train.steps={'9' * 5000}",
     ],

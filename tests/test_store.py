@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from iclora.cli.app import run
+from iclora.dataset import open_dataset
 from iclora.errors import BadInput, IcloraError, UserError
-from iclora.ingest.found import Unreadable
+from iclora.ingest.result import UnreadableInput
 from iclora.pipeline.stage import Stage, file_of, result_of, run_stage
-from iclora.shards import open_dataset
-from iclora.store import Store, _rename_folder, whole
+from iclora.store import Store, _rename_folder, atomic_path
 from schemas.stage import StageRef
 from schemas.verdict import Tally
 
@@ -28,14 +28,14 @@ def counting(calls, value=3):
 
 
 def write_half(path):
-    with whole(path) as scratch:
+    with atomic_path(path) as scratch:
         scratch.write_text("half")
         raise RuntimeError
 
 
 def test_an_interrupted_file_leaves_the_old_one(tmp_path):
     path = tmp_path / "a" / "file.txt"
-    with whole(path) as scratch:
+    with atomic_path(path) as scratch:
         scratch.write_text("old")
     with pytest.raises(RuntimeError):
         write_half(path)
@@ -67,16 +67,16 @@ def test_a_stage_that_fails_leaves_nothing(store):
 
     with pytest.raises(RuntimeError):
         run_stage(store, STAGE, [], [], work)
-    assert store.names("stages/count") == []
-    assert list(store.work.iterdir()) == []
+    assert store.listdir("stages/count") == []
+    assert list(store.work_folder.iterdir()) == []
 
 
 def test_two_processes_doing_the_same_work_agree(store):
-    with store.folder("stages/x/1") as one:
+    with store.atomic_folder("stages/x/1") as one:
         (one / "manifest.json").write_text("{}")
-        with store.folder("stages/x/1") as two:
+        with store.atomic_folder("stages/x/1") as two:
             (two / "manifest.json").write_text("{}")
-    assert store.names("stages/x") == ["1"]
+    assert store.listdir("stages/x") == ["1"]
 
 
 def test_a_store_on_an_object_store_uploads_the_manifest_last(tmp_path, monkeypatch):
@@ -129,9 +129,9 @@ def test_what_an_object_store_refuses_is_a_sentence(tmp_path, monkeypatch, raise
 def test_of_two_that_did_the_same_work_one_stays(store):
     """A reader that saw the manifest sees it ever after."""
     first = Path(store.path("stages/quality/1"))
-    with store.scratch("slow") as slow:
+    with store.scratch_folder("slow") as slow:
         (slow / "manifest.json").write_text("{}")
-        with store.folder("stages/quality/1") as folder:
+        with store.atomic_folder("stages/quality/1") as folder:
             (folder / "manifest.json").write_text("{}")
         was = (first / "manifest.json").stat().st_ino
         _rename_folder(slow, first)
@@ -142,9 +142,9 @@ def test_what_was_left_without_a_manifest_is_replaced(store):
     left = Path(store.path("stages/quality/1"))
     left.mkdir(parents=True)
     (left / "half.bin").write_bytes(b"half")
-    with store.folder("stages/quality/1") as folder:
+    with store.atomic_folder("stages/quality/1") as folder:
         (folder / "manifest.json").write_text("{}")
-    assert store.names("stages/quality/1") == ["manifest.json"]
+    assert store.listdir("stages/quality/1") == ["manifest.json"]
 
 
 @pytest.mark.parametrize("name", ["../outside", "/outside", "a/../../outside", "a\x1bb", "a\\b"])
@@ -152,7 +152,7 @@ def test_a_path_that_leads_out_of_the_root_is_refused(tmp_path, monkeypatch, nam
     monkeypatch.setenv("ICLORA_WORK", str(tmp_path / "work"))
     (tmp_path / "outside").write_text("not the store's")
     for store in (Store(str(tmp_path / "store")), Store("memory://bucket/inside")):
-        for use in (store.path, store.read, store.local, store.files):
+        for use in (store.path, store.read, store.local_path, store.files):
             with pytest.raises(BadInput, match="leads out of"):
                 use(name)
         with pytest.raises(BadInput, match="leads out of"):
@@ -160,7 +160,7 @@ def test_a_path_that_leads_out_of_the_root_is_refused(tmp_path, monkeypatch, nam
         with pytest.raises(BadInput, match="leads out of"):
             file_of(store, StageRef(stage="count", digest="1"), name)
         assert not store.exists(name)
-        assert store.names(name) == []
+        assert store.listdir(name) == []
     assert (tmp_path / "outside").read_text() == "not the store's"
     assert not (tmp_path / "work").exists()
 
@@ -183,7 +183,7 @@ def test_names_that_a_terminal_would_obey_are_not_listed():
     store.fs.store[store.path("datasets") + "/x\x1b[2J"] = store.fs.store[
         store.path("datasets/a/LATEST")
     ]
-    assert store.names("datasets") == ["a"]
+    assert store.listdir("datasets") == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -215,4 +215,4 @@ def test_every_error_hides_the_secrets_of_its_sentence():
         assert (
             str(kind("https://me:hunter2@host/a?sig=1 is gone")) == "https://***@host/a?*** is gone"
         )
-    assert str(Unreadable("missing", "ftp://me:hunter2@host/a")) == "ftp://***@host/a"
+    assert str(UnreadableInput("missing", "ftp://me:hunter2@host/a")) == "ftp://***@host/a"

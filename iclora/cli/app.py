@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 
 from iclora.cli.build import build
-from iclora.cli.console import answer, log_to_stderr, results_apart, tell
+from iclora.cli.console import answer, log_to_stderr, print_note, separate_results
 from iclora.cli.demo import demo
 from iclora.cli.doctor import doctor
 from iclora.cli.evaluate import evaluate
@@ -27,11 +27,11 @@ from iclora.cli.sample import sample
 from iclora.cli.shots import shots
 from iclora.cli.train import train
 from iclora.cli.verify import verify
-from iclora.disk import full_sentence, is_full
+from iclora.disk import full_disk_message, is_disk_full
 from iclora.errors import IcloraError
 from iclora.redact import redact_text
 
-OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
 COMMANDS = (
     demo,
@@ -92,24 +92,24 @@ def run(arguments: Sequence[str]) -> int:
     log_to_stderr()
     try:
         if "--json" in arguments:
-            with results_apart():
+            with separate_results():
                 status = _call(arguments)
         else:
             status = _call(arguments)
     except typer.TyperException as mistake:
-        return _sorry(mistake.format_message(), MISTAKE, arguments)
+        return _report_error(mistake.format_message(), USER_ERROR, arguments)
     except IcloraError as error:
-        return _sorry(str(error), error.exit_code, arguments)
+        return _report_error(str(error), error.exit_code, arguments)
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
         sentence = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        if is_full(error):
-            sentence = full_sentence(Path(str(error.filename or ".")))
-        return _sorry(sentence, MISTAKE if error.errno in _THEIRS else FAILED, arguments)
+        if is_disk_full(error):
+            sentence = full_disk_message(Path(str(error.filename or ".")))
+        return _report_error(sentence, USER_ERROR if error.errno in _THEIRS else FAILED, arguments)
     except KeyboardInterrupt:
-        tell("interrupted; the same command goes on from here")
+        print_note("interrupted; the same command goes on from here")
         sys.stdout.flush()
         os._exit(INTERRUPTED)  # threads at work would hold the exit up; what is on disk is whole
     return status
@@ -120,9 +120,9 @@ def _call(arguments: Sequence[str]) -> int:
     return status if isinstance(status, int) else OK
 
 
-def _sorry(sentence: str, status: int, arguments: Sequence[str]) -> int:
+def _report_error(sentence: str, status: int, arguments: Sequence[str]) -> int:
     line = redact_text(" ".join(sentence.split()))
-    tell(f"iclora: {line}")
+    print_note(f"iclora: {line}")
     if "--json" in arguments:
         answer({"error": line, "status": status}, "", as_json=True)
     return status

@@ -42,17 +42,17 @@ def build(  # noqa: PLR0913 - an option is a parameter
     """Turns sources into a dataset version."""
     from iclora.build import build_dataset
     from iclora.cli.progress import BuildProgress
+    from iclora.dataset import open_dataset
+    from iclora.dataset.review import read_review
     from iclora.pipeline.ledger import in_order
-    from iclora.shards import open_dataset
-    from iclora.shards.review import read_review
 
     config = config_from(preset, overrides)
     note_miniature(config)
     choices = read_review(review, config) if review else ()
     with BuildProgress() as progress:
-        there = open_store(store)
+        opened = open_store(store)
         made = build_dataset(
-            there,
+            opened,
             sources,
             config,
             name or config.preset,
@@ -60,7 +60,7 @@ def build(  # noqa: PLR0913 - an option is a parameter
             reports=progress.reports,
             review=choices,
         )
-    manifest = open_dataset(there, f"{made.name}@{made.version}").manifest
+    manifest = open_dataset(opened, f"{made.name}@{made.version}").manifest
     progress.show_ledger(manifest.ledger)
     answer(
         {

@@ -34,7 +34,7 @@ class _Results:
 
 
 @contextmanager
-def results_apart() -> Generator[None]:
+def separate_results() -> Generator[None]:
     """Keeps stdout for the result: whatever else is printed in the block goes to stderr."""
     before, _Results.stream = sys.stdout, sys.stdout
     sys.stdout = sys.stderr
@@ -81,7 +81,7 @@ def _json_escaped(character: str) -> str:
     return character if _escaped(character) == character else json.dumps(character)[1:-1]
 
 
-def tell(text: str) -> None:
+def print_note(text: str) -> None:
     """Says something that is not the result, in one line."""
     sys.stderr.write(f"{printable(redact_text(text))}\n")
     sys.stderr.flush()
@@ -94,11 +94,11 @@ def note_miniature(config: Config, *, base: bool = False) -> None:
         config: the resolved configuration.
         base: whether the command uses the base model (else it uses CLIP and the captioner).
     """
+    from iclora.dataset.provenance import uses_miniature
     from iclora.models.locate import MINIATURE
-    from iclora.shards.provenance import uses_miniature
 
     if config.base.model.startswith(MINIATURE) if base else uses_miniature(config):
-        tell(MINIATURE_NOTE)
+        print_note(MINIATURE_NOTE)
 
 
 class _Lines(logging.Formatter):

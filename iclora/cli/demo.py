@@ -12,7 +12,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from iclora.cli.console import MINIATURE_NOTE, answer, tell
+from iclora.cli.console import MINIATURE_NOTE, answer, print_note
 from iclora.cli.options import DEFAULT_STORE, AsJson, StoreUrl
 from iclora.errors import BadInput
 
@@ -25,7 +25,7 @@ _START_SECONDS = "120"
 
 def demo(store: StoreUrl = DEFAULT_STORE, *, as_json: AsJson = False) -> int:
     """Renders films, builds a dataset from them, trains, evaluates."""
-    tell(MINIATURE_NOTE)
+    print_note(MINIATURE_NOTE)
     found = find_spec("flows")
     if found is None or found.origin is None:
         raise BadInput("the flows are not installed; run this in a checkout, after `make setup`")
@@ -50,8 +50,8 @@ def demo(store: StoreUrl = DEFAULT_STORE, *, as_json: AsJson = False) -> int:
 
 def _what_to_look_at(place: str) -> list[str]:
     """The pages and sheets of the reports on the adapter, base and adapter side by side."""
+    from iclora.dataset.reader import LATEST
     from iclora.evaluation import reports_on  # late: it imports torch
-    from iclora.shards.read import LATEST
     from iclora.store import Store
 
     store = Store(place)
@@ -60,5 +60,5 @@ def _what_to_look_at(place: str) -> list[str]:
     sheets = [f"{folder}/sheets" for folder in folders]
     return [
         *(store.address(f"{folder}/report.html") for folder in folders),
-        *(store.address(f"{sheets}/{name}") for sheets in sheets for name in store.names(sheets)),
+        *(store.address(f"{sheets}/{name}") for sheets in sheets for name in store.listdir(sheets)),
     ]

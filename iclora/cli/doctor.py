@@ -33,7 +33,7 @@ _FASTAPI_BELOW = (0, 151)
 """Newer ones break Prefect 3.8 and 3.9 at import."""
 
 
-class Check(NamedTuple):
+class DoctorCheck(NamedTuple):
     """One thing that must be there."""
 
     name: str
@@ -60,19 +60,21 @@ def doctor(
     return 0 if well else 1
 
 
-def _hint(check: Check) -> str:
+def _hint(check: DoctorCheck) -> str:
     return f": {check.fix}" if check.fix and not check.ok else ""
 
 
-def _software() -> Iterator[Check]:
+def _software() -> Iterator[DoctorCheck]:
     version = ".".join(map(str, sys.version_info[:3]))
-    yield Check(f"Python {version}", sys.version_info >= _PYTHON, "install Python 3.11 or newer")
+    yield DoctorCheck(
+        f"Python {version}", sys.version_info >= _PYTHON, "install Python 3.11 or newer"
+    )
     for package in _required():
-        there = _version(package)
-        name = f"{package} {there}" if there else package
-        yield Check(name, bool(there), f"pip install {package}")
+        opened = _version(package)
+        name = f"{package} {opened}" if opened else package
+        yield DoctorCheck(name, bool(opened), f"pip install {package}")
     fastapi = tuple(int(part) for part in _version("fastapi").split(".")[:2] if part.isdigit())
-    yield Check(
+    yield DoctorCheck(
         "fastapi that Prefect accepts", fastapi < _FASTAPI_BELOW, 'pip install "fastapi<0.151"'
     )
     yield _torch()
@@ -97,23 +99,23 @@ def _version(package: str) -> str:
         return ""
 
 
-def _torch() -> Check:
+def _torch() -> DoctorCheck:
     """Whether torch and torchvision import together (a mismatched pair does not)."""
     try:
         torch = import_module("torch")
         import_module("torchvision")
     except (ImportError, RuntimeError, OSError) as error:
         fix = f"pip install --force-reinstall torch torchvision ({error})"
-        return Check("torch with torchvision", ok=False, fix=fix)
+        return DoctorCheck("torch with torchvision", ok=False, fix=fix)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU only"
-    return Check(f"torch {torch.__version__} on {device}", ok=True)
+    return DoctorCheck(f"torch {torch.__version__} on {device}", ok=True)
 
 
-def _models(config: Config) -> Iterator[Check]:
+def _models(config: Config) -> Iterator[DoctorCheck]:
     from iclora.models.clip import clip_label
     from iclora.models.locate import locate
 
-    yield _model("clip", config.sift.clip, lambda name: clip_label(name).rpartition("@")[2])
+    yield _model("clip", config.filter.clip, lambda name: clip_label(name).rpartition("@")[2])
     if config.caption.captioner.kind == "local":
         yield _model(
             "captioner", config.caption.captioner.model, lambda n: locate(n, fetch=False).revision
@@ -124,47 +126,51 @@ def _models(config: Config) -> Iterator[Check]:
         ("shots", config.ingest.shots.model_file),
     ):
         if file:
-            yield Check(f"{role}: {file}", Path(file).is_file(), f"put the model's file at {file}")
+            yield DoctorCheck(
+                f"{role}: {file}", Path(file).is_file(), f"put the model's file at {file}"
+            )
 
 
-def _model(role: str, name: str, revision_of: Callable[[str], str]) -> Check:
+def _model(role: str, name: str, revision_of: Callable[[str], str]) -> DoctorCheck:
     try:
         revision = revision_of(name)
     except UserError as error:
-        return Check(f"{role}: {name}", ok=False, fix=str(error))
+        return DoctorCheck(f"{role}: {name}", ok=False, fix=str(error))
     fix = "its weights are random; the trained ones come with the package: install iclora again"
-    return Check(f"{role}: {name}", not revision.startswith("random-"), fix)
+    return DoctorCheck(f"{role}: {name}", not revision.startswith("random-"), fix)
 
 
-def _captioner(config: Config) -> Iterator[Check]:
+def _captioner(config: Config) -> Iterator[DoctorCheck]:
     captioner = config.caption.captioner
     if captioner.kind == "server":
         fix = "--set caption.captioner.url=http://HOST:PORT/v1"
-        yield Check(f"captioner's server {captioner.url}", bool(captioner.url), fix)
-        variable = captioner.key_variable
-        there = variable in os.environ
-        yield Check(
-            f"{variable} is set", there, f"export {variable}=... (any word if it needs none)"
+        yield DoctorCheck(f"captioner's server {captioner.url}", bool(captioner.url), fix)
+        variable = captioner.api_key_env
+        opened = variable in os.environ
+        yield DoctorCheck(
+            f"{variable} is set", opened, f"export {variable}=... (any word if it needs none)"
         )
 
 
-def _places(url: str) -> Iterator[Check]:
+def _places(url: str) -> Iterator[DoctorCheck]:
     if url.startswith("s3:"):
-        yield Check("s3fs, for s3:// stores", find_spec("s3fs") is not None, "pip install 's3fs'")
+        yield DoctorCheck(
+            "s3fs, for s3:// stores", find_spec("s3fs") is not None, "pip install 's3fs'"
+        )
     try:
         store = open_store(url)
-        store.names("")
+        store.listdir("")
     except UserError as error:
-        yield Check(f"store {url}", ok=False, fix=str(error))
+        yield DoctorCheck(f"store {url}", ok=False, fix=str(error))
         return
     except Exception as error:  # noqa: BLE001 - every file system has its own errors
-        yield Check(f"store {url}", ok=False, fix=f"{type(error).__name__}: {error}")
+        yield DoctorCheck(f"store {url}", ok=False, fix=f"{type(error).__name__}: {error}")
         return
-    place = _existing(Path(store.root) if store.is_local else store.work)
-    yield Check(f"{place} is writable", os.access(place, os.W_OK), f"chmod u+w {place}")
+    place = _existing(Path(store.root) if store.is_local else store.work_folder)
+    yield DoctorCheck(f"{place} is writable", os.access(place, os.W_OK), f"chmod u+w {place}")
     free = shutil.disk_usage(place).free
     name = f"{free / _GIB:.0f} GiB free at {place}"
-    yield Check(name, free >= _FREE_GIB * _GIB, f"make room: {_FREE_GIB} GiB at least")
+    yield DoctorCheck(name, free >= _FREE_GIB * _GIB, f"make room: {_FREE_GIB} GiB at least")
 
 
 def _existing(path: Path) -> Path:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from iclora.cli.console import answer, note_miniature, tell
+from iclora.cli.console import answer, note_miniature, print_note
 from iclora.cli.options import DEFAULT_STORE, AdapterName, AsJson, Overrides, StoreUrl
 from iclora.cli.settings import config_over, open_store
 from iclora.errors import BadInput
@@ -43,17 +43,17 @@ def evaluate(  # noqa: PLR0913 - an option is a parameter
     from iclora.sampling.adapters import find_stored
     from schemas.adapter import RunRecord
 
-    there = open_store(store)
-    stored = find_stored(there, adapter)
+    opened = open_store(store)
+    stored = find_stored(opened, adapter)
     if stored is None:
-        raise BadInput(f"no adapter {adapter!r} in {there.url}; `iclora train` makes one")
-    run = RunRecord.from_text(there.read(f"adapters/{stored.name}/{stored.version}/run.json"))
+        raise BadInput(f"no adapter {adapter!r} in {opened.url}; `iclora train` makes one")
+    run = RunRecord.from_text(opened.read(f"adapters/{stored.name}/{stored.version}/run.json"))
     config = config_over(run.config, overrides)
     note_miniature(config, base=True)
     ref = evaluate_adapter(
-        there, adapter, config, against=against, dataset=dataset, promote=promote, progress=_tell
+        opened, adapter, config, against=against, dataset=dataset, promote=promote, progress=_tell
     )
-    report = read_report(there, ref)
+    report = read_report(opened, ref)
     answer(
         {
             "report": f"{ref.url}/report.html",
@@ -71,4 +71,4 @@ def evaluate(  # noqa: PLR0913 - an option is a parameter
 
 
 def _tell(what: str, done: int, of: int) -> None:
-    tell(f"{what}: {done} of {of}")
+    print_note(f"{what}: {done} of {of}")

@@ -27,7 +27,7 @@ def export_ai_toolkit(
     as_json: AsJson = False,
 ) -> None:
     """Writes a folder and a YAML that AI-Toolkit runs."""
-    from iclora.shards import open_dataset
+    from iclora.dataset import open_dataset
     from iclora.training.ai_toolkit import export_ai_toolkit as export
 
     opened = open_dataset(open_store(store), dataset)

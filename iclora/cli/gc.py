@@ -26,13 +26,13 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Removes what nothing refers to; not during a build."""
-    from iclora.shards.sweep import sweep
+    from iclora.dataset.gc import collect_garbage
 
-    swept = sweep(open_store(store), caches=caches, dry_run=dry_run)
+    swept = collect_garbage(open_store(store), caches=caches, dry_run=dry_run)
     done = "would be removed" if dry_run else "removed"
-    lines = [*swept.places, f"{len(swept.places)} places, {swept.size / _MIB:.1f} MiB {done}"]
+    lines = [*swept.paths, f"{len(swept.paths)} places, {swept.size / _MIB:.1f} MiB {done}"]
     answer(
-        {"removed": list(swept.places), "bytes": swept.size, "dry_run": dry_run},
+        {"removed": list(swept.paths), "bytes": swept.size, "dry_run": dry_run},
         "\n".join(lines),
         as_json=as_json,
     )

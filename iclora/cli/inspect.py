@@ -22,7 +22,7 @@ Thing = Annotated[
 ]
 
 
-class _Found(NamedTuple):
+class _Inspected(NamedTuple):
     """What something is, for machines and for people."""
 
     kind: str
@@ -32,20 +32,20 @@ class _Found(NamedTuple):
 
 def inspect(path: Thing, store: StoreUrl = DEFAULT_STORE, *, as_json: AsJson = False) -> None:
     """Shows a dataset, an adapter or a report."""
-    there = open_store(store)
-    looks = (_dataset(there, path), _adapter(there, path), _report(there, path))
+    opened = open_store(store)
+    looks = (_dataset(opened, path), _adapter(opened, path), _report(opened, path))
     found = [thing for thing in looks if thing is not None]
     if not found:
         raise BadInput(
             f"{path} is no dataset, adapter or report: neither a folder of one, nor a name in "
-            f"{there.url}"
+            f"{opened.url}"
         )
     text = "\n\n".join("\n".join(thing.lines) for thing in found)
     answer({thing.kind: thing.value for thing in found}, text, as_json=as_json)
 
 
-def _dataset(store: Store, path: str) -> _Found | None:
-    from iclora.shards import open_dataset
+def _dataset(store: Store, path: str) -> _Inspected | None:
+    from iclora.dataset import open_dataset
 
     name = path.partition("@")[0]
     is_folder = any((Path(path) / file).is_file() for file in ("manifest.json", "LATEST"))
@@ -53,12 +53,12 @@ def _dataset(store: Store, path: str) -> _Found | None:
     if is_run or not (is_folder or "://" in path or store.exists(f"datasets/{name}")):
         return None
     known = open_dataset(store, path).manifest
-    return _Found("dataset", known.to_json(), _dataset_lines(known))
+    return _Inspected("dataset", known.to_json(), _dataset_lines(known))
 
 
 def _dataset_lines(known: DatasetManifest) -> list[str]:
+    from iclora.dataset.dataset_card import ledger_table
     from iclora.pipeline.ledger import in_order
-    from iclora.shards.card import ledger_table
 
     layout = known.config.layout
     counts = ", ".join(f"{count} {split}" for split, count in known.splits.items())
@@ -74,19 +74,19 @@ def _dataset_lines(known: DatasetManifest) -> list[str]:
     return [*map(printable, lines), ledger_table(in_order(known.ledger))]
 
 
-def _adapter(store: Store, path: str) -> _Found | None:
+def _adapter(store: Store, path: str) -> _Inspected | None:
     from iclora.sampling.adapters import find_stored
     from schemas.adapter import RunRecord
 
     file = Path(path) / "run.json"
     if file.is_file():
         record = RunRecord.from_text(file.read_bytes())
-        return _Found("adapter", record.to_json(), _adapter_lines(record))
+        return _Inspected("adapter", record.to_json(), _adapter_lines(record))
     stored = None if Path(path).exists() else find_stored(store, path)
     if stored is None:
         return None
     record = RunRecord.from_text(store.read(f"{stored.folder}/run.json"))
-    return _Found("adapter", record.to_json(), _adapter_lines(record))
+    return _Inspected("adapter", record.to_json(), _adapter_lines(record))
 
 
 def _adapter_lines(record: RunRecord) -> list[str]:
@@ -98,7 +98,7 @@ def _adapter_lines(record: RunRecord) -> list[str]:
     ]
 
 
-def _report(store: Store, path: str) -> _Found | None:
+def _report(store: Store, path: str) -> _Inspected | None:
     from schemas.evaluation import EvaluationReport
 
     file = Path(path) / "report.json"
@@ -118,4 +118,4 @@ def _report(store: Store, path: str) -> _Found | None:
             for name, s in report.scores.items()
         ),
     ]
-    return _Found("report", report.to_json(), lines)
+    return _Inspected("report", report.to_json(), lines)

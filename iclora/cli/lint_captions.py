@@ -33,7 +33,7 @@ def lint_captions(
     as_json: AsJson = False,
 ) -> int:
     """Judges captions by their task's rules."""
-    from iclora.shards.lint import lint_path
+    from iclora.dataset.lint_path import lint_path
 
     config = with_task(config_from(preset, overrides), task)
     found = lint_path(path, config.layout, config.caption, store=open_store(store))

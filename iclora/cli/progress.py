@@ -23,11 +23,11 @@ from iclora.pipeline.ledger import in_order
 from iclora.pipeline.progress import SourceReports
 from schemas.verdict import Ledger, Tally
 
-NAMED = 2
+MAX_NAMED = 2
 """Sources in work that a stage's line names."""
 
 
-class _ActiveSources(ProgressColumn):
+class _SourcesColumn(ProgressColumn):
     """Column that names the sources a stage is working on, and the percentage done."""
 
     def __init__(self, reports: SourceReports) -> None:
@@ -36,9 +36,9 @@ class _ActiveSources(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         active = [one for one in self._reports.active() if one.stage == task.description]
-        names = [f"{one.fraction:.0%} {printable(one.source)}" for one in active[:NAMED]]
-        if len(active) > NAMED:
-            names.append(f"{len(active) - NAMED} more")
+        names = [f"{one.fraction:.0%} {printable(one.source)}" for one in active[:MAX_NAMED]]
+        if len(active) > MAX_NAMED:
+            names.append(f"{len(active) - MAX_NAMED} more")
         return Text(", ".join(names), overflow="ellipsis", no_wrap=True)
 
 
@@ -53,7 +53,7 @@ class BuildProgress:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[kept]}"),
-            _ActiveSources(self.reports),
+            _SourcesColumn(self.reports),
             console=self._console,
             disable=not self._console.is_terminal,
         )

@@ -22,19 +22,19 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Moves CHAMPION to an adapter version, or back."""
-    from iclora.evaluation.promote import promote as crown
-    from iclora.evaluation.promote import undo as uncrown
+    from iclora.evaluation.promotion import promote as crown
+    from iclora.evaluation.promotion import undo as uncrown
     from iclora.sampling.adapters import find_stored
 
-    there = open_store(store)
+    opened = open_store(store)
     if undo:
         name = adapter.partition("@")[0]
-        champion = uncrown(there, name)
+        champion = uncrown(opened, name)
     else:
-        stored = find_stored(there, adapter)
+        stored = find_stored(opened, adapter)
         if stored is None:
-            raise BadInput(f"no adapter {adapter!r} in {there.url}")
-        name, champion = stored.name, crown(there, stored.name, stored.version)
+            raise BadInput(f"no adapter {adapter!r} in {opened.url}")
+        name, champion = stored.name, crown(opened, stored.name, stored.version)
     answer(
         {"adapter": name, "champion": champion},
         f"the champion of {name} is {champion}" if champion else f"{name} has no champion now",

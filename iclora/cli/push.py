@@ -12,7 +12,7 @@ from iclora.cli.settings import open_store
 from iclora.errors import BadInput
 
 if TYPE_CHECKING:
-    from iclora.shards.push import Kind
+    from iclora.dataset.push import Kind
     from iclora.store import Store
 
 Thing = Annotated[
@@ -36,20 +36,20 @@ def push(
     as_json: AsJson = False,
 ) -> None:
     """Uploads a dataset or an adapter to the hub, card included."""
-    from iclora.shards.push import push_folder
+    from iclora.dataset.push import push_folder
 
-    there = open_store(store)
+    opened = open_store(store)
     if kind not in {"", "dataset", "adapter"}:
         raise BadInput(f"--kind is dataset or adapter, not {kind!r}")
-    folder, repository = _folder(there, thing, kind)
-    url = push_folder(there, folder, hub_id, repository)
+    folder, repository = _folder(opened, thing, kind)
+    url = push_folder(opened, folder, hub_id, repository)
     answer({"pushed": folder, "hub_id": hub_id, "commit": url}, url, as_json=as_json)
 
 
 def _folder(store: Store, thing: str, kind: str) -> tuple[str, Kind]:
     """The version's folder, and what it is on the hub."""
+    from iclora.dataset import open_dataset
     from iclora.sampling.adapters import find_stored
-    from iclora.shards import open_dataset
 
     name = thing.partition("@")[0]
     is_dataset = store.exists(f"datasets/{name}") and kind != "adapter"

@@ -19,8 +19,8 @@ def review(
     as_json: AsJson = False,
 ) -> None:
     """Writes review.html and review.csv for a person."""
-    from iclora.shards import open_dataset
-    from iclora.shards.review import write_review
+    from iclora.dataset import open_dataset
+    from iclora.dataset.review import write_review
 
     made = write_review(open_dataset(open_store(store), dataset), out)
     answer(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from iclora.cli.console import answer, note_miniature, tell
+from iclora.cli.console import answer, note_miniature, print_note
 from iclora.cli.options import (
     DEFAULT_PRESET,
     DEFAULT_STORE,
@@ -64,15 +64,15 @@ def sample(  # noqa: PLR0913 - an option is a parameter
     as_json: AsJson = False,
 ) -> None:
     """Draws sets with an adapter (or with `base` alone); given panels are kept."""
-    there = open_store(store)
+    opened = open_store(store)
     drawn = {"sample.seed": seed, "sample.count": count}
     chosen = [f"{key}={value}" for key, value in drawn.items() if value is not None]
-    config = _config(there, adapter, preset, task, [*(overrides or ()), *chosen])
+    config = _config(opened, adapter, preset, task, [*(overrides or ()), *chosen])
     note_miniature(config, base=True)
     from iclora.sampling import sample_sets
     from iclora.sampling.adapters import locate_adapter
-    from iclora.sampling.given import open_panels
-    from iclora.sampling.prompts import read_captions
+    from iclora.sampling.caption_input import read_captions
+    from iclora.sampling.given_panels import open_panels
 
     lines = [*(captions or ()), *(read_captions(file) if file else ())] or _examples(task)
     if not lines:
@@ -85,9 +85,9 @@ def sample(  # noqa: PLR0913 - an option is a parameter
         lines,
         config,
         out,
-        adapters=[locate_adapter(there, text) for text in worn],
+        adapters=[locate_adapter(opened, text) for text in worn],
         given=given,
-        progress=lambda what, done, of: tell(f"{what} {done}/{of}"),
+        progress=lambda what, done, of: print_note(f"{what} {done}/{of}"),
     )
     sets = [
         {

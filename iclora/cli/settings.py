@@ -54,6 +54,7 @@ def read_config(file: Path) -> Config:
     """
     from pydantic import ValidationError
 
+    from iclora.presets.renamed import new_name
     from schemas.config import Config
 
     try:
@@ -63,7 +64,9 @@ def read_config(file: Path) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BadConfig(f"--config {file}: {where}: {first['msg']}") from error
+        name = new_name(where)
+        fault = first["msg"] if name == where else f"is now called {name}"
+        raise BadConfig(f"--config {file}: {where}: {fault}") from error
 
 
 def with_task(config: Config, task: str) -> Config:

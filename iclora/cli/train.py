@@ -59,17 +59,17 @@ def train(  # noqa: PLR0913 - an option is a parameter
     resolved, called = _resolve(preset, config, ai_toolkit, overrides)
     note_miniature(resolved, base=True)
     from iclora.cli.train_progress import train_progress
-    from iclora.shards import open_dataset
+    from iclora.dataset import open_dataset
     from iclora.training import plan_training, train_adapter
 
-    there = open_store(store)
+    opened = open_store(store)
     if dry_run:
-        plan = plan_training(there, dataset, resolved)
+        plan = plan_training(opened, dataset, resolved)
         answer(plan.to_json(), _plan_text(plan), as_json=as_json)
         return
-    called = name or called or open_dataset(there, dataset).manifest.name
+    called = name or called or open_dataset(opened, dataset).manifest.name
     with train_progress() as watch:
-        made = train_adapter(there, dataset, resolved, called, progress=watch, resume=resume)
+        made = train_adapter(opened, dataset, resolved, called, progress=watch, resume=resume)
     answer(
         {
             "adapter": made.name,

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from iclora.cli.console import tell
+from iclora.cli.console import print_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from schemas.training import StepReport
 
-TOLD = 20
+NOTE_EVERY = 20
 """Lines in a run that nobody watches in a terminal."""
 
 
@@ -37,7 +37,7 @@ def train_progress() -> Generator[Callable[[StepReport], None]]:
     """Gives a function to call after every step; draws on stderr."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _tell_some
+        yield _print_some
         return
     columns = (
         TextColumn("step"),
@@ -54,8 +54,8 @@ def train_progress() -> Generator[Callable[[StepReport], None]]:
         yield draw
 
 
-def _tell_some(report: StepReport) -> None:
+def _print_some(report: StepReport) -> None:
     """A line now and then; the first step's shows that it runs."""
-    every = max(1, report.steps // TOLD)
+    every = max(1, report.steps // NOTE_EVERY)
     if report.step == 1 or report.step % every == 0 or report.step == report.steps:
-        tell(f"step {report.step}/{report.steps}  {facts(report)}")
+        print_note(f"step {report.step}/{report.steps}  {facts(report)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from iclora.cli.console import answer, tell
+from iclora.cli.console import answer, print_note
 from iclora.cli.options import DEFAULT_STORE, AsJson, DatasetName, StoreUrl
 from iclora.cli.settings import open_store
 
@@ -14,13 +14,15 @@ def verify(
     dataset: DatasetName, store: StoreUrl = DEFAULT_STORE, *, as_json: AsJson = False
 ) -> int:
     """Re-reads a dataset with three readers and checks all of it."""
-    from iclora.shards.verify import verify_named
+    from iclora.dataset.verify import verify_named
 
     name, found = verify_named(open_store(store), dataset)
     for problem in found.problems[:_SHOWN]:
-        tell(": ".join(part for part in (problem.shard, problem.key, problem.problem) if part))
+        print_note(
+            ": ".join(part for part in (problem.shard, problem.key, problem.problem) if part)
+        )
     if len(found.problems) > _SHOWN:
-        tell(f"and {len(found.problems) - _SHOWN} more; --json has all")
+        print_note(f"and {len(found.problems) - _SHOWN} more; --json has all")
     verdict = f"sound, {found.samples} samples" if found.ok else _broken(len(found.problems))
     answer(found.to_json(), f"{name}: {verdict}", as_json=as_json)
     return 0 if found.ok else 1

@@ -13,18 +13,23 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from iclora.dataset.reader import Dataset, open_dataset
 from iclora.errors import BadInput
-from iclora.evaluation.cards import Material
-from iclora.evaluation.contest import Contest, arrange, refuse_hopeless_promotion
-from iclora.evaluation.findings import Evidences, find_out
-from iclora.evaluation.judges import Judges, load_judges
-from iclora.evaluation.promote import champion_of
-from iclora.evaluation.promote import promote as make_champion
-from iclora.evaluation.renders import draw_side
+from iclora.evaluation.plan import EvaluationPlan, make_evaluation_plan, validate_promotion
+from iclora.evaluation.promotion import champion_of
+from iclora.evaluation.promotion import promote as make_champion
+from iclora.evaluation.prompts import (
+    PromptSet,
+    choose_prompts,
+    load_training_embeddings,
+    training_canvases,
+)
+from iclora.evaluation.renders import render_arm
 from iclora.evaluation.report import read_losses, write_report
-from iclora.evaluation.suite import Suite, choose_suite, load_gallery, training_canvases
+from iclora.evaluation.report_images import ReportData
+from iclora.evaluation.results import EvaluationInputs, run_metrics
+from iclora.evaluation.scorers import Scorers, load_scorers
 from iclora.models.locate import locate
-from iclora.shards.read import Dataset, open_dataset
 from iclora.store import MANIFEST, Store
 from schemas.base import digest_of
 from schemas.config import Config
@@ -35,7 +40,7 @@ log = logging.getLogger(__name__)
 VERSION = 3
 """Of everything that is measured and decided; raised when the same pictures give other figures."""
 
-Progress = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
 
 
@@ -47,7 +52,7 @@ def evaluate_adapter(  # noqa: PLR0913 - what an evaluation is asked, on the com
     against: str = "",
     dataset: str = "",
     promote: bool = False,
-    progress: Progress = lambda _what, _done, _of: None,
+    progress: ProgressCallback = lambda _what, _done, _of: None,
 ) -> ReportRef:
     """Draws, measures, decides, reports; nothing is drawn or measured twice.
 
@@ -67,18 +72,18 @@ def evaluate_adapter(  # noqa: PLR0913 - what an evaluation is asked, on the com
         BadInput: adapter, dataset or prompts cannot be used, or promotion could not follow.
         MissingModel: base or CLIP are not on this machine.
     """
-    contest = arrange(store, adapter, config, against=against, dataset=dataset)
+    plan = make_evaluation_plan(store, adapter, config, against=against, dataset=dataset)
     if promote:
-        refuse_hopeless_promotion(store, contest)
-    manifest = _report_of(store, contest, progress)
-    if promote and manifest.outcome == "promoted" and contest.stored is not None:
-        make_champion(store, contest.name, contest.stored.version)
+        validate_promotion(store, plan)
+    manifest = _report_of(store, plan, progress)
+    if promote and manifest.outcome == "promoted" and plan.stored is not None:
+        make_champion(store, plan.name, plan.stored.version)
     return ReportRef(
         name=manifest.name,
         version=manifest.version,
         url=store.address(_folder(manifest.name, manifest.version)),
         outcome=manifest.outcome,
-        champion=champion_of(store, contest.name),
+        champion=champion_of(store, plan.name),
     )
 
 
@@ -97,7 +102,7 @@ def reports_on(store: Store, adapter: str) -> Iterator[tuple[str, dict[str, Any]
         adapter: name@version.
     """
     name = adapter.partition("@")[0]
-    for folder in (_folder(name, version) for version in store.names(f"reports/{name}")):
+    for folder in (_folder(name, version) for version in store.listdir(f"reports/{name}")):
         if store.exists(f"{folder}/{MANIFEST}"):  # on an object store, else it is not whole yet
             found = json.loads(store.read(f"{folder}/report.json"))
             if found["adapter"] == adapter:
@@ -108,87 +113,89 @@ def _folder(name: str, version: str) -> str:
     return f"reports/{name}/{version}"
 
 
-class _Ground(NamedTuple):
+class _EvaluationData(NamedTuple):
     """What every side of a contest is measured on and by."""
 
     data: Dataset
     trained: Dataset | None
     """What the adapter was trained on; None if it is no longer there."""
 
-    suite: Suite
-    judges: Judges
+    prompts: PromptSet
+    scorers: Scorers
 
 
-def _report_of(store: Store, contest: Contest, progress: Progress) -> ReportManifest:
-    ground = _settle_ground(store, contest)
-    version = _version(contest, ground)
-    place = _folder(contest.name, version)
+def _report_of(store: Store, plan: EvaluationPlan, progress: ProgressCallback) -> ReportManifest:
+    ground = _load_data(store, plan)
+    version = _version(plan, ground)
+    place = _folder(plan.name, version)
     if not store.exists(f"{place}/{MANIFEST}"):
-        material = _gather(store, contest, ground, progress)
-        with store.folder(place) as folder:
-            manifest = write_report(folder, version, material)
+        data = _run_evaluation(store, plan, ground, progress)
+        with store.atomic_folder(place) as folder:
+            manifest = write_report(folder, version, data)
             (folder / MANIFEST).write_text(manifest.to_text(), encoding="utf-8")
-        log.info("%s: %s", contest.adapter.label, material.findings.decision.reasons[0])
+        log.info("%s: %s", plan.adapter.label, data.results.decision.reasons[0])
     return ReportManifest.from_text(store.read(f"{place}/{MANIFEST}"))
 
 
-def _settle_ground(store: Store, contest: Contest) -> _Ground:
-    data = open_dataset(store, contest.dataset)
+def _load_data(store: Store, plan: EvaluationPlan) -> _EvaluationData:
+    data = open_dataset(store, plan.dataset)
     trained: Dataset | None = data
-    if contest.trained_on != contest.dataset:
+    if plan.trained_on != plan.dataset:
         try:
-            trained = open_dataset(store, contest.trained_on)
+            trained = open_dataset(store, plan.trained_on)
         except BadInput as error:
             log.warning("memorisation cannot be measured: %s", error)
             trained = None
-    suite = choose_suite(data, contest.config, trained)
-    return _Ground(data, trained, suite, load_judges(contest.config))
+    prompts = choose_prompts(data, plan.config, trained)
+    return _EvaluationData(data, trained, prompts, load_scorers(plan.config))
 
 
-def _version(contest: Contest, ground: _Ground) -> str:
+def _version(plan: EvaluationPlan, data: _EvaluationData) -> str:
     """The digest of everything that can change the report."""
-    config = contest.config
-    sides = [
+    config = plan.config
+    arms = [
         [
-            side.arm,
-            [[use.content, use.weight] for use in side.uses],
-            locate((side.base or config.base).model).revision,
+            arm.name,
+            [[use.content, use.weight] for use in arm.adapters],
+            locate((arm.base or config.base).model).revision,
         ]
-        for side in contest.sides
+        for arm in plan.arms
     ]
     parts = [config.evaluate, config.sample, config.base, config.layout, config.caption]
     return digest_of(
         [
             VERSION,
-            sides,
-            ground.data.manifest.version,
-            ground.trained.manifest.version if ground.trained else "",
-            ground.judges.labels(),
+            arms,
+            data.data.manifest.version,
+            data.trained.manifest.version if data.trained else "",
+            data.scorers.labels(),
             [part.to_json() for part in parts],
         ]
     )
 
 
-def _gather(store: Store, contest: Contest, ground: _Ground, progress: Progress) -> Material:
+def _run_evaluation(
+    store: Store, plan: EvaluationPlan, data: _EvaluationData, progress: ProgressCallback
+) -> ReportData:
     """Draws and measures."""
-    suite, judges = ground.suite, ground.judges
-    renders = {s.arm: draw_side(store, contest, s, suite, progress) for s in contest.sides}
+    prompts, scorers = data.prompts, data.scorers
+    renders = {s.name: render_arm(store, plan, s, prompts, progress) for s in plan.arms}
     progress("measure", 0, 1)
-    gallery = load_gallery(store, ground.trained, contest.config.layout, judges.clip)
-    findings = find_out(contest, Evidences(renders, suite, gallery), judges)
+    training = load_training_embeddings(store, data.trained, plan.config.layout, scorers.clip)
+    results = run_metrics(plan, EvaluationInputs(renders, prompts, training), scorers)
     progress("measure", 1, 1)
-    keys = [key for _, _, _, key in findings.nearest]
-    return Material(
-        contest=contest,
-        suite=suite,
+    keys = [key for _, _, _, key in results.nearest]
+    return ReportData(
+        plan=plan,
+        prompts=prompts,
         renders=renders,
-        findings=findings,
-        judges=judges,
-        training=training_canvases(ground.trained, keys, contest.config.layout),
-        losses=_losses(store, contest),
+        results=results,
+        scorers=scorers,
+        training=training_canvases(data.trained, keys, plan.config.layout),
+        losses=_losses(store, plan),
     )
 
 
-def _losses(store: Store, contest: Contest) -> list[tuple[int, float]]:
-    place = f"{contest.stored.folder}/metrics.jsonl" if contest.stored else ""
+def _losses(store: Store, plan: EvaluationPlan) -> list[tuple[int, float]]:
+    place = f"{plan.stored.folder}/metrics.jsonl" if plan.stored else ""
     return read_losses(store.read(place)) if place and store.exists(place) else []

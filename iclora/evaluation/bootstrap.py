@@ -54,7 +54,7 @@ def interval(scores: Array, how: Resampling) -> Score | None:
 
 
 def paired(
-    scores: Array, rival: Array, how: Resampling, ceiling: float | None = None
+    scores: Array, baseline: Array, how: Resampling, ceiling: float | None = None
 ) -> Score | None:
     """The interval of ``scores - rival``, prompt by prompt.
 
@@ -62,19 +62,19 @@ def paired(
 
     Args:
         scores: [N, K] or [N].
-        rival: the same shape.
+        baseline: the same shape.
         how: confidence, number of resamples and their seed.
         ceiling: means above this count as this, on both sides. The means are cut and not the
             prompts: single prompts scatter around the mean in real sets too.
     """
-    missing = np.isnan(scores + rival)
-    sides = [by_prompt(np.where(missing, np.nan, side)) for side in (scores, rival)]
+    missing = np.isnan(scores + baseline)
+    arms = [by_prompt(np.where(missing, np.nan, arm)) for arm in (scores, baseline)]
 
     def difference(means: Array) -> Array:
         cut = means if ceiling is None else np.minimum(means, ceiling)
         return cut[..., 0] - cut[..., 1]
 
-    return _score(np.stack(sides, axis=1), how, difference)
+    return _score(np.stack(arms, axis=1), how, difference)
 
 
 def _score(values: Array, how: Resampling, statistic: Callable[[Array], Array]) -> Score | None:

@@ -14,10 +14,10 @@ import numpy as np
 from iclora.evaluation.metrics import Array
 from schemas.evaluation import ArmReport, Remark, Score
 
-ADAPTER, BASE, RIVAL = "adapter", "base", "rival"
+ADAPTER, BASE, BASELINE = "adapter", "base", "rival"
 REPEATED, SHUFFLED, REAL = "repeated", "shuffled", "real"
 
-TOLD = ("adherence", "own_margin", "variety", "spread", "structure")
+REMARKED_SCORES = ("adherence", "own_margin", "variety", "spread", "structure")
 """Scores of which the report says in words when a control beats the adapter."""
 
 _OWN_PANELS = ("adherence", "own_margin", "variety")
@@ -106,21 +106,21 @@ def _broken(score: str, why: str) -> Remark:
 def remarks(arms: Mapping[str, ArmReport]) -> tuple[Remark, ...]:
     """Everything the controls have to say, the broken metrics first."""
     own = arms[ADAPTER].scores
-    told: list[Remark] = []
+    report: list[Remark] = []
     for control in (BASE, REPEATED, SHUFFLED, REAL):
         if control not in arms:
             continue
-        for score in _told_of(control):
+        for score in _remarked_scores(control):
             theirs, ours = arms[control].scores.get(score), own.get(score)
             if theirs and ours and round(theirs.value, 3) > round(ours.value, 3):
-                told.append(_beaten(control, score, theirs, ours))
-    return (*broken_metrics(arms), *told)
+                report.append(_beaten(control, score, theirs, ours))
+    return (*broken_metrics(arms), *report)
 
 
-def _told_of(control: str) -> tuple[str, ...]:
+def _remarked_scores(control: str) -> tuple[str, ...]:
     if control == BASE:
-        return ("consistency", *TOLD)
-    return TOLD if control == REAL else _OWN_PANELS
+        return ("consistency", *REMARKED_SCORES)
+    return REMARKED_SCORES if control == REAL else _OWN_PANELS
 
 
 def _beaten(control: str, score: str, theirs: Score, ours: Score) -> Remark:

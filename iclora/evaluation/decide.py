@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from schemas.evaluation import Check, Decision, EvaluateParams, Margins, Score
+from schemas.evaluation import Decision, DecisionCheck, EvaluateParams, Margins, Score
 
 REQUIRED = ("variety", "spread", "adherence", "own_margin", "structure")
 OPTIONAL = ("identity",)
@@ -39,20 +39,20 @@ _MARGIN_OF = {"own_margin": "adherence"}
 """The own-versus-other margin is a cosine difference like adherence, and shares its margin."""
 
 
-class Evidence(NamedTuple):
+class DecisionInputs(NamedTuple):
     """What the rule looks at."""
 
-    rival: str
+    baseline: str
     """As people call it: ``the base`` or ``name@version``."""
 
     paired: Mapping[str, Score]
     """Adapter minus rival; consistency, variety and spread cut at what real sets have. Identity is
     absent where nothing was completed."""
 
-    uncut: Mapping[str, Score]
+    uncapped: Mapping[str, Score]
     """Of the scores that were cut, the difference before."""
 
-    memorised: float | None
+    memorized: float | None
     """Share of renders nearer to a training set than unseen real sets lie."""
 
     untouched: float | None = None
@@ -62,39 +62,39 @@ class Evidence(NamedTuple):
     """What the controls say against the measurement."""
 
 
-def decide(evidence: Evidence, params: EvaluateParams) -> Decision:
+def decide(inputs: DecisionInputs, params: EvaluateParams) -> Decision:
     """Promoted or refused, with every check in words.
 
     Args:
-        evidence: paired differences and shares; values have at most four decimals.
+        inputs: paired differences and shares; values have at most four decimals.
         params: margins, and the bounds of what is memorised and missing.
 
     Returns:
         The decision; its first reason is what decided.
     """
     checks = [
-        _trusted(evidence.broken),
-        _measured(evidence.paired, params.missing),
-        _memorised(evidence.memorised, params.memorised),
+        _controls_check(inputs.broken),
+        _measured_check(inputs.paired, params.max_missing),
+        _memorization_check(inputs.memorized, params.max_memorized),
     ]
-    if evidence.untouched is not None:
-        checks.append(_untouched(evidence.untouched))
-    checks += _not_worse_checks(evidence, params.margins)
-    better = _better(evidence)
+    if inputs.untouched is not None:
+        checks.append(_given_panels_check(inputs.untouched))
+    checks += _not_worse_checks(inputs, params.margins)
+    better = _improvement_check(inputs)
     failed = tuple(check.text for check in (*checks, better) if not check.passed)
     if failed:
         return Decision(outcome="refused", reasons=failed, checks=(*checks, better))
     return Decision(outcome="promoted", reasons=(better.text,), checks=(*checks, better))
 
 
-def _trusted(broken: tuple[str, ...]) -> Check:
+def _controls_check(broken: tuple[str, ...]) -> DecisionCheck:
     if broken:
-        return Check(name="controls", passed=False, text=" ".join(broken))
+        return DecisionCheck(name="controls", passed=False, text=" ".join(broken))
     text = "The repeated-panel control is best in consistency and worst in variety, as it must be."
-    return Check(name="controls", passed=True, text=text)
+    return DecisionCheck(name="controls", passed=True, text=text)
 
 
-def _measured(paired: Mapping[str, Score], bound: float) -> Check:
+def _measured_check(paired: Mapping[str, Score], bound: float) -> DecisionCheck:
     """Whether enough prompts were measured; what is absent altogether is told by its own check."""
     scores = [paired[name] for name in (*REQUIRED, *BETTER) if name in paired]
     fewest = min((score.prompts for score in scores), default=0)
@@ -104,75 +104,80 @@ def _measured(paired: Mapping[str, Score], bound: float) -> Check:
     if most:
         text += f" {most} could not be measured; at most {bound:.0%} may be missing."
     passed = fewest >= MIN_PROMPTS and round(share, 4) <= round(bound, 4)
-    return Check(name="measured", passed=passed, text=text)
+    return DecisionCheck(name="measured", passed=passed, text=text)
 
 
-def _not_worse_checks(evidence: Evidence, margins: Margins) -> list[Check]:
-    names = [*REQUIRED, *(name for name in OPTIONAL if name in evidence.paired)]
+def _not_worse_checks(inputs: DecisionInputs, margins: Margins) -> list[DecisionCheck]:
+    names = [*REQUIRED, *(name for name in OPTIONAL if name in inputs.paired)]
     bounds = margins.model_dump()
     return [
-        _not_worse(evidence, name, round(bounds[_MARGIN_OF.get(name, name)], 4)) for name in names
+        _not_worse_check(inputs, name, round(bounds[_MARGIN_OF.get(name, name)], 4))
+        for name in names
     ]
 
 
-def _not_worse(evidence: Evidence, name: str, margin: float) -> Check:
-    difference = evidence.paired.get(name)
+def _not_worse_check(inputs: DecisionInputs, name: str, margin: float) -> DecisionCheck:
+    difference = inputs.paired.get(name)
     if difference is None:
-        text = f"{_spoken(name)} against {evidence.rival} was not measured."
-        return Check(name=name, passed=False, text=text)
+        text = f"{_display_name(name)} against {inputs.baseline} was not measured."
+        return DecisionCheck(name=name, passed=False, text=text)
     passed = round(difference.low, 4) >= -margin
     failed = "is worse than" if difference.high < -margin else "may be worse than"
     said = "is not worse than" if passed else failed
     text = (
-        f"{_spoken(name)} {said} that of {evidence.rival} by more than {margin:g}: "
-        f"{_said(difference)}{_before_the_cut(evidence, name)}."
+        f"{_display_name(name)} {said} that of {inputs.baseline} by more than {margin:g}: "
+        f"{_format_score(difference)}{_uncapped_note(inputs, name)}."
     )
-    return Check(name=name, passed=passed, text=text)
+    return DecisionCheck(name=name, passed=passed, text=text)
 
 
-def _before_the_cut(evidence: Evidence, name: str) -> str:
-    whole = evidence.uncut.get(name)
-    if whole is None or whole == evidence.paired[name]:
+def _uncapped_note(inputs: DecisionInputs, name: str) -> str:
+    whole = inputs.uncapped.get(name)
+    if whole is None or whole == inputs.paired[name]:
         return ""
-    return f", counted as far as real sets go (in full {_said(whole)})"
+    return f", counted as far as real sets go (in full {_format_score(whole)})"
 
 
-def _memorised(share: float | None, bound: float) -> Check:
+def _memorization_check(share: float | None, bound: float) -> DecisionCheck:
     if share is None:
         text = "Memorisation was not measured: there is no training set to compare with."
-        return Check(name="memorisation", passed=False, text=text)
+        return DecisionCheck(name="memorisation", passed=False, text=text)
     passed = round(share, 4) <= round(bound, 4)
     text = (
         f"{share:.1%} of the renders lie closer to a training set than unseen real sets do; "
         f"at most {bound:.1%} may."
     )
-    return Check(name="memorisation", passed=passed, text=text)
+    return DecisionCheck(name="memorisation", passed=passed, text=text)
 
 
-def _untouched(share: float) -> Check:
+def _given_panels_check(share: float) -> DecisionCheck:
     text = f"Given panels came back untouched in {share:.1%} of the conditional renders."
-    return Check(name="untouched", passed=share >= 1.0, text=text)
+    return DecisionCheck(name="untouched", passed=share >= 1.0, text=text)
 
 
-def _better(evidence: Evidence) -> Check:
+def _improvement_check(inputs: DecisionInputs) -> DecisionCheck:
     for name in BETTER:
-        difference = evidence.paired.get(name)
+        difference = inputs.paired.get(name)
         if difference is not None and round(difference.low, 4) > 0:
-            text = f"{_spoken(name)} is better than that of {evidence.rival}: "
-            more = _before_the_cut(evidence, name)
-            return Check(name="better", passed=True, text=f"{text}{_said(difference)}{more}.")
+            text = f"{_display_name(name)} is better than that of {inputs.baseline}: "
+            more = _uncapped_note(inputs, name)
+            return DecisionCheck(
+                name="better", passed=True, text=f"{text}{_format_score(difference)}{more}."
+            )
     said = "; ".join(
-        f"{name} {_said(evidence.paired[name])}" if name in evidence.paired else f"{name} missing"
+        f"{name} {_format_score(inputs.paired[name])}"
+        if name in inputs.paired
+        else f"{name} missing"
         for name in BETTER
     )
-    text = f"No evidence of improvement over {evidence.rival} ({said}): {evidence.rival} stays."
-    return Check(name="better", passed=False, text=text)
+    text = f"No evidence of improvement over {inputs.baseline} ({said}): {inputs.baseline} stays."
+    return DecisionCheck(name="better", passed=False, text=text)
 
 
-def _spoken(name: str) -> str:
+def _display_name(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _said(score: Score) -> str:
+def _format_score(score: Score) -> str:
     value, low, high = (round(x, 3) + 0.0 for x in (score.value, score.low, score.high))
     return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"  # the sum makes -0.0 positive

@@ -168,12 +168,12 @@ def identity(panels: Array, given: tuple[int, ...]) -> Array:
     return similar.mean(axis=(-1, -2))
 
 
-def nearest(panels: Array, gallery: Array) -> tuple[Array, NDArray[np.int64]]:
+def nearest(panels: Array, training: Array) -> tuple[Array, NDArray[np.int64]]:
     """The set of a gallery that each set lies nearest to, panel by panel.
 
     Args:
         panels: [..., P, D] unit rows.
-        gallery: [M, P, D] unit rows.
+        training: [M, P, D] unit rows.
 
     Returns:
         The mean cosine of corresponding panels, [...], and the index of that set, [...]
@@ -181,15 +181,15 @@ def nearest(panels: Array, gallery: Array) -> tuple[Array, NDArray[np.int64]]:
     """
     size = panels.shape[-2] * panels.shape[-1]
     rows = panels.reshape(*panels.shape[:-2], size)
-    similar = rows @ gallery.reshape(len(gallery), size).T / panels.shape[-2]
+    similar = rows @ training.reshape(len(training), size).T / panels.shape[-2]
     missing = np.isnan(similar).any(axis=-1)
     best = np.where(missing, -1, np.where(np.isnan(similar), -np.inf, similar).argmax(axis=-1))
     return np.where(missing, np.nan, similar.max(axis=-1)), best
 
 
-def nearest_others(gallery: Array) -> Array:
+def nearest_others(training: Array) -> Array:
     """For each set of a gallery, the cosine of the nearest other one, [M]."""
-    rows = gallery.reshape(len(gallery), -1)
-    similar = rows @ rows.T / gallery.shape[1]
+    rows = training.reshape(len(training), -1)
+    similar = rows @ rows.T / training.shape[1]
     np.fill_diagonal(similar, -np.inf)
     return similar.max(axis=1)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from iclora.evaluation.controls import ADAPTER
-from iclora.evaluation.findings import CAPPED
+from iclora.evaluation.results import CAPPED
 from schemas.evaluation import ArmReport, Margins, Score
 
 ROW = 26
@@ -49,7 +49,7 @@ TITLES = {
 HIGHER_IS_WORSE = frozenset({"memorised", "nearest", "clipping", "flatness", "residue"})
 
 
-class Mark(NamedTuple):
+class PlotMark(NamedTuple):
     """One arm's value and interval in a plot."""
 
     label: str
@@ -71,7 +71,7 @@ class Plot(NamedTuple):
     name: str
     title: str
     about: str
-    marks: tuple[Mark, ...]
+    marks: tuple[PlotMark, ...]
     height: int
     ticks: tuple[tuple[float, str], ...]
     """Percent and label."""
@@ -95,10 +95,12 @@ def _plot(name: str, about: tuple[str, str], rows: Sequence[tuple[str, str, Scor
     high = max(score.high for _, _, score in rows)
     start, end, ticks = axis(*_room(low, high))
     marks = [
-        Mark(label, arm, said(score), ROW * number + ROW // 2, *_places(score, start, end))
+        PlotMark(
+            label, arm, format_score(score), ROW * number + ROW // 2, *_places(score, start, end)
+        )
         for number, (label, arm, score) in enumerate(rows)
     ]
-    summary = "; ".join(f"{label} {said(score)}" for label, _, score in rows)
+    summary = "; ".join(f"{label} {format_score(score)}" for label, _, score in rows)
     return Plot(name, *about, tuple(marks), ROW * len(rows), ticks, summary)
 
 
@@ -141,7 +143,7 @@ def axis(low: float, high: float) -> tuple[float, float, tuple[tuple[float, str]
     return start, end, tuple(ticks)
 
 
-def said(score: Score) -> str:
+def format_score(score: Score) -> str:
     """``0.812 [0.790, 0.834]``."""
     return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
 
@@ -165,7 +167,7 @@ def tiles(arms: Mapping[str, ArmReport], paired: Mapping[str, Score]) -> list[Ti
         Tile(
             TITLES[name][0],
             f"{own[name].value:.2f}",
-            signed(paired[name]),
+            format_signed(paired[name]),
             _verdict(name, paired[name]),
         )
         for name in _TILES
@@ -212,7 +214,7 @@ def differences(paired: Mapping[str, Score], margins: Margins) -> list[Differenc
     return [
         Difference(
             titles[name],
-            signed(paired[name]),
+            format_signed(paired[name]),
             _verdict(name, paired[name]),
             f"-{allowed[name]:g}" if name in allowed else "",
         )
@@ -220,7 +222,7 @@ def differences(paired: Mapping[str, Score], margins: Margins) -> list[Differenc
     ]
 
 
-def signed(score: Score) -> str:
+def format_signed(score: Score) -> str:
     """``+0.031 [+0.010, +0.052]``."""
     value, low, high = (round(x, 3) + 0.0 for x in (score.value, score.low, score.high))
     return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"  # the sum makes -0.0 positive

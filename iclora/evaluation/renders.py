@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image
 
-from iclora.evaluation.contest import Contest, Side
-from iclora.evaluation.suite import Suite
-from iclora.sampling.given import pixels_digest
+from iclora.evaluation.plan import Arm, EvaluationPlan
+from iclora.evaluation.prompts import PromptSet
+from iclora.sampling.given_panels import pixels_digest
 from iclora.store import Store
 from schemas.layout import Layout
 from schemas.sampling import RenderRecord
 
 if TYPE_CHECKING:
-    from iclora.evaluation.measure import Opener
-    from iclora.sampling.drawing import Progress
+    from iclora.evaluation.measurements import Opener
+    from iclora.sampling.render import ProgressCallback
 
 GIVEN_PANEL = 0
 """The panel that conditional renders are given."""
@@ -61,8 +61,8 @@ def open_picture(file: Path) -> Image.Image:
         return picture.convert("RGB")
 
 
-def draw_side(
-    store: Store, contest: Contest, side: Side, suite: Suite, progress: Progress
+def render_arm(
+    store: Store, plan: EvaluationPlan, arm: Arm, prompts: PromptSet, progress: ProgressCallback
 ) -> Renders:
     """Draws what is missing of one side's renders.
 
@@ -73,23 +73,23 @@ def draw_side(
         BadInput: the adapter does not fit the base.
         MissingModel: the base is not on this machine.
     """
-    from iclora.sampling.drawing import draw_wishes
-    from iclora.sampling.painter import Wish
+    from iclora.sampling.render import render_requests
+    from iclora.sampling.sampler import RenderRequest
 
-    config = contest.config.model_copy(update={"base": side.base or contest.config.base})
+    config = plan.config.model_copy(update={"base": arm.base or plan.config.base})
     params = config.evaluate
-    folder = store.work / "renders"
-    wishes = [Wish(prompt, seed) for prompt in suite.prompts for seed in params.seeds]
-    known = () if suite.real_seen else suite.real[: params.conditional_prompts]
-    wishes += [
-        Wish(found.caption, params.seeds[0], {GIVEN_PANEL: found.panels()[GIVEN_PANEL]})
+    folder = store.work_folder / "renders"
+    requests = [RenderRequest(prompt, seed) for prompt in prompts.prompts for seed in params.seeds]
+    known = () if prompts.real_seen else prompts.real[: params.conditional_prompts]
+    requests += [
+        RenderRequest(found.caption, params.seeds[0], {GIVEN_PANEL: found.panels()[GIVEN_PANEL]})
         for found in known
     ]
 
-    def told(_what: str, done: int, of: int) -> None:
-        progress(f"draw {side.label}", done, of)
+    def report(_what: str, done: int, of: int) -> None:
+        progress(f"draw {arm.label}", done, of)
 
-    records = draw_wishes(wishes, config, folder, adapters=side.uses, progress=told)
-    count, seeds = len(suite.prompts), len(params.seeds)
+    records = render_requests(requests, config, folder, adapters=arm.adapters, progress=report)
+    count, seeds = len(prompts.prompts), len(params.seeds)
     free = tuple(records[n * seeds : (n + 1) * seeds] for n in range(count))
     return Renders(folder, free, records[count * seeds :])

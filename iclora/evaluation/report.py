@@ -16,13 +16,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from iclora.evaluation.cards import QUALITY, Material, completed, data_uri, extremes, rows
 from iclora.evaluation.controls import ADAPTER
-from iclora.evaluation.judges import MINIATURE
 from iclora.evaluation.plots import TITLES, absent, differences, loss_curve, score_plots, tiles
 from iclora.evaluation.renders import Renders, open_picture
+from iclora.evaluation.report_images import QUALITY, ReportData, completed, data_uri, extremes, rows
+from iclora.evaluation.scorers import MINIATURE
 from iclora.evaluation.truth import PAIRS
-from iclora.sampling.sheet import contact_sheet
+from iclora.sampling.contact_sheet import contact_sheet
 from iclora.store import file_sha256
 from schemas.evaluation import EvaluationReport, ReportManifest, SetReport
 from schemas.sampling import RenderRecord
@@ -32,59 +32,59 @@ _SHORT = 8
 _ROWS_A_SHEET = 12
 
 
-def write_report(folder: Path, version: str, material: Material) -> ReportManifest:
+def write_report(folder: Path, version: str, data: ReportData) -> ReportManifest:
     """Fills a report's folder.
 
     Args:
         folder: empty.
         version: of the report.
-        material: what is reported.
+        data: what is reported.
 
     Returns:
         The manifest, which the caller writes last.
     """
-    sheets = _write_sheets(folder / "sheets", material)
-    report = assemble(material, sheets)
+    sheets = _write_sheets(folder / "sheets", data)
+    report = assemble(data, sheets)
     (folder / "report.json").write_text(report.to_text(), encoding="utf-8")
-    (folder / "report.html").write_text(render_html(report, material), encoding="utf-8")
+    (folder / "report.html").write_text(render_html(report, data), encoding="utf-8")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     digests = {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
     return ReportManifest(
-        name=material.contest.name,
+        name=data.plan.name,
         version=version,
         outcome=report.decision.outcome,
         digests=digests,
     )
 
 
-def assemble(material: Material, sheets: Sequence[str]) -> EvaluationReport:
+def assemble(data: ReportData, sheets: Sequence[str]) -> EvaluationReport:
     """``report.json``'s content."""
-    contest, findings = material.contest, material.findings
-    sample, free = contest.config.sample, material.renders[ADAPTER].free
-    judge_is_small = contest.config.evaluate.clip.startswith(MINIATURE)
+    plan, results = data.plan, data.results
+    sample, free = plan.config.sample, data.renders[ADAPTER].free
+    judge_is_small = plan.config.evaluate.clip.startswith(MINIATURE)
     return EvaluationReport(
-        adapter=contest.adapter.label,
-        against=contest.rival.label if contest.rival.uses else "base",
-        dataset=contest.dataset,
+        adapter=plan.adapter.label,
+        against=plan.baseline.label if plan.baseline.adapters else "base",
+        dataset=plan.dataset,
         base=free[0][0].base,
-        preview=judge_is_small and not contest.config.base.model.startswith(MINIATURE),
-        decision=findings.decision,
-        scores=findings.arms[ADAPTER].scores,
-        arms=tuple(findings.arms.values()),
-        paired=findings.paired,
-        remarks=findings.remarks,
-        agreement=findings.agreement,
-        worst=tuple(_set_report(free[n][k], rank) for n, k, rank in findings.worst),
-        nearest=tuple(_set_report(free[n][k], near, key) for n, k, near, key in findings.nearest),
-        judges=material.judges.labels(),
-        params=contest.config.evaluate,
-        limits=findings.limits,
+        preview=judge_is_small and not plan.config.base.model.startswith(MINIATURE),
+        decision=results.decision,
+        scores=results.arms[ADAPTER].scores,
+        arms=tuple(results.arms.values()),
+        paired=results.paired,
+        remarks=results.remarks,
+        agreement=results.agreement,
+        worst=tuple(_set_report(free[n][k], rank) for n, k, rank in results.worst),
+        nearest=tuple(_set_report(free[n][k], near, key) for n, k, near, key in results.nearest),
+        judges=data.scorers.labels(),
+        params=plan.config.evaluate,
+        limits=results.limits,
         sampling={
             "steps": float(sample.steps),
             "guidance": sample.guidance,
             "true_cfg": sample.true_cfg,
         },
-        prompts=material.suite.prompts,
+        prompts=data.prompts.prompts,
         sheets=tuple(sheets),
     )
 
@@ -95,19 +95,19 @@ def _set_report(record: RenderRecord, value: float, nearest: str = "") -> SetRep
     )
 
 
-def _write_sheets(folder: Path, material: Material) -> list[str]:
+def _write_sheets(folder: Path, data: ReportData) -> list[str]:
     """Contact sheets, adapter beside base and rival; a row a prompt, the first seed."""
     folder.mkdir(parents=True)
-    sides = material.contest.sides
+    arms = data.plan.arms
     names: list[str] = []
-    side = material.contest.config.evaluate.sheet_side
-    for start in range(0, len(material.suite.prompts), _ROWS_A_SHEET):
-        prompts = material.suite.prompts[start : start + _ROWS_A_SHEET]
+    arm = data.plan.config.evaluate.sheet_side
+    for start in range(0, len(data.prompts.prompts), _ROWS_A_SHEET):
+        prompts = data.prompts.prompts[start : start + _ROWS_A_SHEET]
         rows = [
-            [_canvas(material.renders[s.arm], start + number) for s in sides]
+            [_canvas(data.renders[s.name], start + number) for s in arms]
             for number in range(len(prompts))
         ]
-        sheet = contact_sheet(rows, prompts, heads=[s.label for s in sides], side=side)
+        sheet = contact_sheet(rows, prompts, heads=[s.label for s in arms], side=arm)
         name = f"sheet-{start // _ROWS_A_SHEET + 1:02}.jpg"
         sheet.save(folder / name, "JPEG", quality=QUALITY, subsampling=0)
         names.append(f"sheets/{name}")
@@ -118,7 +118,7 @@ def _canvas(renders: Renders, prompt: int, seed: int = 0) -> Image.Image:
     return open_picture(renders.folder / renders.free[prompt][seed].canvas)
 
 
-def render_html(report: EvaluationReport, material: Material) -> str:
+def render_html(report: EvaluationReport, data: ReportData) -> str:
     """``report.html``."""
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
@@ -130,30 +130,30 @@ def render_html(report: EvaluationReport, material: Material) -> str:
     )
     environment.filters["pretty"] = _pretty
     environment.filters["short"] = short
-    return environment.get_template(TEMPLATE).render(**_context(report, material))
+    return environment.get_template(TEMPLATE).render(**_context(report, data))
 
 
-def _context(report: EvaluationReport, material: Material) -> dict[str, Any]:
-    contest, findings = material.contest, material.findings
+def _context(report: EvaluationReport, data: ReportData) -> dict[str, Any]:
+    plan, results = data.plan, data.results
     return {
         "report": report,
-        "contest": contest,
-        "plots": score_plots(findings.arms),
+        "contest": plan,
+        "plots": score_plots(results.arms),
         "titles": TITLES,
         "differences": {
-            side.label: differences(findings.paired[side.arm], report.params.margins)
-            for side in contest.sides
-            if side.arm in findings.paired
+            arm.label: differences(results.paired[arm.name], report.params.margins)
+            for arm in plan.arms
+            if arm.name in results.paired
         },
-        "rows": rows(material),
-        "conditional": completed(material),
-        "worst": extremes(material, [(n, k) for n, k, _ in findings.worst]),
-        "nearest": extremes(material, [(n, k) for n, k, _, _ in findings.nearest]),
-        "training": {key: data_uri(image, material) for key, image in material.training.items()},
-        "curve": loss_curve(material.losses),
-        "withheld": material.suite.withheld,
-        "tiles": tiles(findings.arms, findings.paired[contest.rival.arm]),
-        "absent": absent(findings.arms),
+        "rows": rows(data),
+        "conditional": completed(data),
+        "worst": extremes(data, [(n, k) for n, k, _ in results.worst]),
+        "nearest": extremes(data, [(n, k) for n, k, _, _ in results.nearest]),
+        "training": {key: data_uri(image, data) for key, image in data.training.items()},
+        "curve": loss_curve(data.losses),
+        "withheld": data.prompts.withheld,
+        "tiles": tiles(results.arms, results.paired[plan.baseline.name]),
+        "absent": absent(results.arms),
         "unranked": _unranked(report),
     }
 

@@ -15,10 +15,10 @@ import numpy as np
 from iclora.evaluation import metrics
 from iclora.evaluation.bootstrap import Resampling, interval
 from iclora.evaluation.controls import REPEATED, SHUFFLED, repeated, shuffled
-from iclora.evaluation.judges import Encoder
-from iclora.evaluation.measure import Measured
+from iclora.evaluation.measurements import CanvasMeasurements
 from iclora.evaluation.metrics import Array
-from iclora.evaluation.pixels import residue, structure
+from iclora.evaluation.pixel_metrics import residue, structure
+from iclora.evaluation.scorers import ImageTextEncoder
 from schemas.caption import Caption
 from schemas.evaluation import ArmReport, EvaluateParams
 
@@ -31,7 +31,7 @@ FEW_REAL_SETS = 20
 _QUANTILE = 0.99
 """Of real sets: what 99 in 100 real pairs or panels do is not a fault."""
 
-_ALIKE = 0.25
+_COMPOSITION_SHARE = 0.25
 """Share of the mean difference between a scene's real panels, for ``Limits.spread``. Two drawings
 of one caption share the staging as well as the scene, so they are more alike than panels of a
 scene: 0.23 apart on the film world, where panels are 0.54 apart. Rejected: a low quantile of the
@@ -50,7 +50,7 @@ class Limits(NamedTuple):
     inner: float
     """Strength of the strongest line inside one picture."""
 
-    memorised: float | None
+    memorized: float | None
     """Cosine to the nearest training set above which a render counts as memorised."""
 
     spread: float | None
@@ -58,7 +58,7 @@ class Limits(NamedTuple):
     what real panels of one scene differ."""
 
 
-class Gallery(NamedTuple):
+class TrainingEmbeddings(NamedTuple):
     """The training sets, to be lain next to."""
 
     keys: Sequence[str]
@@ -67,28 +67,32 @@ class Gallery(NamedTuple):
 
 
 def find_limits(
-    real: Measured | None, gallery: Gallery, params: EvaluateParams, *, seen: bool = False
+    real: CanvasMeasurements | None,
+    training: TrainingEmbeddings,
+    params: EvaluateParams,
+    *,
+    seen: bool = False,
 ) -> Limits:
     """What is normal, from the real sets and the training sets.
 
     Args:
         real: the real sets [M, 1, ...], or None if there are none.
-        gallery: the training sets; may be empty.
+        training: the training sets; may be empty.
         params: the floor of ``near_duplicate`` and the tail of ``memorised``.
         seen: the real sets are training sets.
     """
-    rows = [gallery.panels] if len(gallery.panels) else []
+    rows = [training.panels] if len(training.panels) else []
     inner, spread = _DEFAULT_INNER_LIMIT, None
     if real is not None:
         rows.append(real.clip[:, 0])
         inner = float(np.nanquantile(real.inner, _QUANTILE))
-        spread = _ALIKE * float(np.nanmean(metrics.composition(real.thumbs[:, 0])))
+        spread = _COMPOSITION_SHARE * float(np.nanmean(metrics.composition(real.thumbs[:, 0])))
     near = params.near_duplicate
     if rows:
         cosines = np.concatenate(rows) @ np.swapaxes(np.concatenate(rows), -1, -2)
         near = max(near, float(np.nanquantile(_pairs(cosines), _QUANTILE)))
     unseen = None if seen else real
-    return Limits(near, inner, _memorised_limit(unseen, gallery, params.memorised_tail), spread)
+    return Limits(near, inner, _memorized_limit(unseen, training, params.memorized_tail), spread)
 
 
 def _pairs(matrices: Array) -> Array:
@@ -97,19 +101,21 @@ def _pairs(matrices: Array) -> Array:
     return matrices[:, first, second]
 
 
-def _memorised_limit(real: Measured | None, gallery: Gallery, tail: float) -> float | None:
+def _memorized_limit(
+    real: CanvasMeasurements | None, training: TrainingEmbeddings, tail: float
+) -> float | None:
     """How near unseen real sets lie to training sets, at the quantile ``1 - tail``."""
-    if len(gallery.panels) < 2:  # noqa: PLR2004 - a lone set has no neighbour
+    if len(training.panels) < 2:  # noqa: PLR2004 - a lone set has no neighbour
         return None
     near = np.zeros(0)
     if real is not None:
-        near, _ = metrics.nearest(real.clip[:, 0], gallery.panels)
+        near, _ = metrics.nearest(real.clip[:, 0], training.panels)
     if len(near) < FEW_REAL_SETS:
-        near = np.concatenate([near, metrics.nearest_others(gallery.panels)])
+        near = np.concatenate([near, metrics.nearest_others(training.panels)])
     return float(np.nanquantile(near, 1.0 - tail))
 
 
-def embed_texts(captions: Sequence[Caption], clip: Encoder) -> Array:
+def embed_texts(captions: Sequence[Caption], clip: ImageTextEncoder) -> Array:
     """[N, P, D] unit rows: the text of every panel."""
     rows = np.asarray(clip.texts([part for c in captions for part in c.parts]), np.float64)
     return rows.reshape(len(captions), -1, rows.shape[-1])
@@ -136,7 +142,9 @@ def embedding_scores(panels: Array, thumbs: Array, texts: Array, limits: Limits)
     return found
 
 
-def arm_scores(measured: Measured, texts: Array, gallery: Gallery, limits: Limits) -> Scores:
+def arm_scores(
+    measured: CanvasMeasurements, texts: Array, training: TrainingEmbeddings, limits: Limits
+) -> Scores:
     """Every score of an arm whose canvases were drawn (or are real)."""
     found = embedding_scores(measured.clip, measured.thumbs, texts, limits)
     found["structure"] = structure(measured.plain["seams"], measured.inner, limits.inner)
@@ -148,16 +156,16 @@ def arm_scores(measured: Measured, texts: Array, gallery: Gallery, limits: Limit
     )
     if measured.dino is not None:
         found["consistency_dino"] = metrics.consistency(measured.dino)
-    if limits.memorised is not None:
-        near, _ = metrics.nearest(measured.clip, gallery.panels)
+    if limits.memorized is not None:
+        near, _ = metrics.nearest(measured.clip, training.panels)
         found["nearest"] = near
         found["memorised"] = np.where(
-            np.isnan(near), np.nan, (near > limits.memorised).astype(np.float64)
+            np.isnan(near), np.nan, (near > limits.memorized).astype(np.float64)
         )
     return found
 
 
-def control_scores(measured: Measured, texts: Array, limits: Limits) -> dict[str, Scores]:
+def control_scores(measured: CanvasMeasurements, texts: Array, limits: Limits) -> dict[str, Scores]:
     """The scores of the controls that are made of an arm's own panels.
 
     With no more prompts than panels nothing can be shuffled: that control is then absent.
@@ -182,9 +190,9 @@ def report_arm(
         how: confidence and resamples.
         reasons: why scores that this arm cannot have are absent.
     """
-    told = {name: interval(values, how) for name, values in scores.items()}
+    report = {name: interval(values, how) for name, values in scores.items()}
     unmeasured = dict(reasons)
-    for name, score in told.items():
+    for name, score in report.items():
         if score is None:
             unmeasured[name] = "fewer than two prompts could be measured"
     some = scores.get("consistency", np.zeros((0, 0)))
@@ -192,6 +200,6 @@ def report_arm(
         arm=arm,
         label=label,
         renders=int((~np.isnan(some)).sum()),
-        scores={name: score for name, score in told.items() if score is not None},
+        scores={name: score for name, score in report.items() if score is not None},
         unmeasured=unmeasured,
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from iclora.evaluation.bootstrap import Resampling, spearman
 from iclora.evaluation.controls import shuffled
-from iclora.evaluation.measure import Attributes
+from iclora.evaluation.measurements import Attributes
 from iclora.evaluation.metrics import Array
 from iclora.miniature.captions import attributes_in
 from iclora.miniature.world import IDENTITY, SETTING

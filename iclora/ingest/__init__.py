@@ -6,8 +6,8 @@ each source, a folder of frames with their provenance and one verdict for every 
 
 from __future__ import annotations
 
-from iclora.ingest.locate import resolve_sources
-from iclora.ingest.read import ingest_source
 from iclora.ingest.shots import find_cuts
+from iclora.ingest.sources import resolve_sources
+from iclora.ingest.stage import ingest_source
 
 __all__ = ["find_cuts", "ingest_source", "resolve_sources"]

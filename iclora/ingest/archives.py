@@ -16,8 +16,8 @@ from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from iclora.ingest.found import Unreadable
-from iclora.ingest.names import is_junk
+from iclora.ingest.file_types import is_junk
+from iclora.ingest.result import UnreadableInput
 from schemas.ingest import IngestParams
 
 _CHUNK = 1 << 20
@@ -30,14 +30,14 @@ _LONGEST_PART = 200
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError)
 
 
-class Refused(NamedTuple):
+class RefusedMember(NamedTuple):
     """A member that was not unpacked."""
 
     name: str
-    why: Unreadable
+    reason: UnreadableInput
 
 
-class _Budget:
+class _UnpackLimits:
     """How much may come out of one archive."""
 
     def __init__(self, packed: int, params: IngestParams) -> None:
@@ -55,10 +55,10 @@ class _Budget:
         ratio = size / max(packed, 1)
         if size > _SMALL and ratio > self._ratio:
             detail = f"{name} unpacks to {ratio:.0f} times its size"
-            raise Unreadable("archive_bomb", detail, ratio, self._ratio)
-        self.spend(name, 0, size)
+            raise UnreadableInput("archive_bomb", detail, ratio, self._ratio)
+        self.add(name, 0, size)
 
-    def spend(self, name: str, count: int, more: int = 0) -> None:
+    def add(self, name: str, count: int, more: int = 0) -> None:
         """Counts bytes that came out.
 
         Raises:
@@ -66,10 +66,12 @@ class _Budget:
         """
         self.left -= count
         if self.left < more:
-            raise Unreadable("archive_bomb", f"{name} and what came before it unpack to too much")
+            raise UnreadableInput(
+                "archive_bomb", f"{name} and what came before it unpack to too much"
+            )
 
 
-def unpack(archive: Path, folder: Path, params: IngestParams) -> list[Refused]:
+def unpack(archive: Path, folder: Path, params: IngestParams) -> list[RefusedMember]:
     """Unpacks the files of a zip or tar archive.
 
     Args:
@@ -87,59 +89,59 @@ def unpack(archive: Path, folder: Path, params: IngestParams) -> list[Refused]:
         empty = not archive.stat().st_size
         zipped = zipfile.is_zipfile(archive)
     except OSError as error:
-        raise Unreadable("unreadable", f"{archive.name}: {error.strerror}") from error
+        raise UnreadableInput("unreadable", f"{archive.name}: {error.strerror}") from error
     if empty:
-        raise Unreadable("empty_file", f"{archive.name} is empty")
+        raise UnreadableInput("empty_file", f"{archive.name} is empty")
     return (_unpack_zip if zipped else _unpack_tar)(archive, folder, params)
 
 
-def _unpack_zip(archive: Path, folder: Path, params: IngestParams) -> list[Refused]:
-    budget = _Budget(archive.stat().st_size, params)
-    refused: list[Refused] = []
+def _unpack_zip(archive: Path, folder: Path, params: IngestParams) -> list[RefusedMember]:
+    budget = _UnpackLimits(archive.stat().st_size, params)
+    refused: list[RefusedMember] = []
     with _mapped(archive), zipfile.ZipFile(archive) as opened:
         for info in opened.infolist():
             name = info.filename.replace("\\", "/")
             if info.is_dir() or is_junk(name):
                 continue
-            with _noting(name, refused):
+            with _collect_refusals(name, refused):
                 if stat.S_ISLNK(info.external_attr >> 16):
-                    raise Unreadable("link", f"{name} is a link")
+                    raise UnreadableInput("link", f"{name} is a link")
                 if info.flag_bits & 1:
-                    raise Unreadable("encrypted", f"{name} is encrypted")
+                    raise UnreadableInput("encrypted", f"{name} is encrypted")
                 budget.check(name, info.file_size, info.compress_size)
-                _copy_out(name, folder, budget, lambda info=info: opened.open(info))
+                _extract(name, folder, budget, lambda info=info: opened.open(info))
     return refused
 
 
-def _unpack_tar(archive: Path, folder: Path, params: IngestParams) -> list[Refused]:
+def _unpack_tar(archive: Path, folder: Path, params: IngestParams) -> list[RefusedMember]:
     packed = archive.stat().st_size
-    budget = _Budget(packed, params)
-    refused: list[Refused] = []
+    budget = _UnpackLimits(packed, params)
+    refused: list[RefusedMember] = []
     with _mapped(archive), tarfile.open(archive, "r:*") as opened:
         members = iter(opened)
         while True:
             try:
                 member = next(members, None)
             except (*_BROKEN, OSError) as error:
-                why = Unreadable("broken_archive", f"{archive.name} breaks off: {error}")
-                return [*refused, Refused(archive.name, why)]
+                why = UnreadableInput("broken_archive", f"{archive.name} breaks off: {error}")
+                return [*refused, RefusedMember(archive.name, why)]
             if member is None:
                 return refused
             if member.isdir() or is_junk(member.name):
                 continue
-            with _noting(member.name, refused):
+            with _collect_refusals(member.name, refused):
                 _check_kind(member)
                 budget.check(member.name, member.size, packed)
-                _copy_out(
+                _extract(
                     member.name, folder, budget, lambda one=member: _opened_member(opened, one)
                 )
 
 
 def _check_kind(member: tarfile.TarInfo) -> None:
     if member.issym() or member.islnk():
-        raise Unreadable("link", f"{member.name} is a link to {member.linkname}")
+        raise UnreadableInput("link", f"{member.name} is a link to {member.linkname}")
     if not member.isreg():
-        raise Unreadable("special_file", f"{member.name} is not a regular file")
+        raise UnreadableInput("special_file", f"{member.name} is not a regular file")
 
 
 def _opened_member(opened: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
@@ -148,25 +150,25 @@ def _opened_member(opened: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes
     return file
 
 
-def _copy_out(
-    name: str, folder: Path, budget: _Budget, open_member: Callable[[], IO[bytes]]
+def _extract(
+    name: str, folder: Path, budget: _UnpackLimits, open_member: Callable[[], IO[bytes]]
 ) -> None:
     target = folder / safe_name(name)
     if target.exists():
-        raise Unreadable("duplicate_name", f"{name} is in the archive twice")
+        raise UnreadableInput("duplicate_name", f"{name} is in the archive twice")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise Unreadable("unsafe_path", f"{name} lies below a file") from error
+        raise UnreadableInput("unsafe_path", f"{name} lies below a file") from error
     whole = False
     try:
         with open_member() as packed, target.open("wb") as file:
             while chunk := packed.read(_CHUNK):
-                budget.spend(name, len(chunk))
+                budget.add(name, len(chunk))
                 file.write(chunk)
         whole = True
     except (*_BROKEN, NotImplementedError) as error:  # zipfile's, of an unknown compression
-        raise Unreadable("broken_member", f"{name} cannot be unpacked: {error}") from error
+        raise UnreadableInput("broken_member", f"{name} cannot be unpacked: {error}") from error
     finally:
         if not whole:
             target.unlink(missing_ok=True)
@@ -181,20 +183,20 @@ def safe_name(name: str) -> PurePosixPath:
     path = PurePosixPath(name)
     drive = len(name) > 1 and name[1] == ":"
     if path.is_absolute() or drive or ".." in path.parts or not path.parts:
-        raise Unreadable("unsafe_path", f"{name} leads out of the archive")
+        raise UnreadableInput("unsafe_path", f"{name} leads out of the archive")
     strange = any(ord(letter) < ord(" ") for letter in name)
     if strange or any(len(part.encode(errors="replace")) > _LONGEST_PART for part in path.parts):
-        raise Unreadable("unsafe_path", f"{name!r} is not a name a file can have")
+        raise UnreadableInput("unsafe_path", f"{name!r} is not a name a file can have")
     return path
 
 
 @contextmanager
-def _noting(name: str, refused: list[Refused]) -> Generator[None]:
+def _collect_refusals(name: str, refused: list[RefusedMember]) -> Generator[None]:
     """Notes a refusal and goes on."""
     try:
         yield
-    except Unreadable as why:
-        refused.append(Refused(name, why))
+    except UnreadableInput as why:
+        refused.append(RefusedMember(name, why))
 
 
 @contextmanager
@@ -203,4 +205,6 @@ def _mapped(archive: Path) -> Generator[None]:
     try:
         yield
     except _BROKEN as error:
-        raise Unreadable("not_an_archive", f"{archive.name} is not a zip or tar archive") from error
+        raise UnreadableInput(
+            "not_an_archive", f"{archive.name} is not a zip or tar archive"
+        ) from error

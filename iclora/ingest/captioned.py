@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from iclora.ingest.folder import marks_on
-from iclora.ingest.found import Found, Reading, Unreadable, set_key
-from iclora.ingest.marks import Mark
-from iclora.ingest.overlays import common, treat
+from iclora.ingest.folder import find_watermarks_in
+from iclora.ingest.overlays import apply_overlay_policy, intersection
 from iclora.ingest.pictures import read_pictures
+from iclora.ingest.result import IngestContext, IngestResult, UnreadableInput, set_key
 from iclora.ingest.seams import panel_boxes
+from iclora.ingest.watermarks import Watermark
 from schemas.base import Box
 from schemas.frame import Frame, ImageSet
 from schemas.verdict import Verdict
@@ -28,100 +28,105 @@ _MAX_CAPTION = 100_000
 """Bytes of a caption file that are still believed to be a caption."""
 
 
-def read_canvases(reading: Reading, files: Iterable[tuple[str, Path]]) -> Found:
+def read_canvases(context: IngestContext, files: Iterable[tuple[str, Path]]) -> IngestResult:
     """Makes a set of every canvas with a caption.
 
     Args:
-        reading: what to do, and where the pictures go.
+        context: what to do, and where the pictures go.
         files: (name relative to the source, picture), in order; captions lie beside them.
 
     Returns:
         Sets as ``given`` (no frames, so that sifting forms no others), one verdict a canvas.
     """
     named = list(files)
-    captions: dict[str, str | Unreadable | None] = {}
+    captions: dict[str, str | UnreadableInput | None] = {}
     boxes: dict[str, tuple[Box, ...]] = {}
-    stored = read_pictures(reading, [(name, name, file) for name, file in named])
+    stored = read_pictures(context, [(name, name, file) for name, file in named])
     for name, file in named:
-        captions[name] = _caption_beside(file)
-        boxes[name] = _boxes_beside(file)
-    marks = marks_on(reading, stored.frames)
+        captions[name] = _read_caption(file)
+        boxes[name] = _read_boxes(file)
+    marks = find_watermarks_in(context, stored.frames)
     judged = {verdict.id: verdict for verdict in stored.verdicts}
     given: list[ImageSet] = []
     for frame in stored.frames:
-        made = _given_set(reading, frame, captions[frame.scene], boxes[frame.scene])
-        made = _without_marks(reading, made, marks) if isinstance(made, ImageSet) else made
+        made = _make_set(context, frame, captions[frame.scene], boxes[frame.scene])
+        made = _without_watermarks(context, made, marks) if isinstance(made, ImageSet) else made
         if isinstance(made, ImageSet):
             given.append(made)
         else:
             judged[frame.id] = made.model_copy(update={"id": frame.id})
-            (reading.folder / frame.file).unlink()
-    return Found((), tuple(given), tuple(judged.values()))
+            (context.folder / frame.file).unlink()
+    return IngestResult((), tuple(given), tuple(judged.values()))
 
 
-def _caption_beside(picture: Path) -> str | Unreadable | None:
+def _read_caption(picture: Path) -> str | UnreadableInput | None:
     """The caption of a picture on one line, None if it has none."""
     file = picture.with_suffix(".txt")
     try:
         if not file.exists():
             return None
         if file.stat().st_size > _MAX_CAPTION:
-            return Unreadable("bad_caption", f"{file.name} is too long for a caption")
+            return UnreadableInput("bad_caption", f"{file.name} is too long for a caption")
         return " ".join(file.read_text(encoding="utf-8-sig").split())
     except (OSError, ValueError) as error:
-        return Unreadable("bad_caption", f"{file.name} cannot be read as UTF-8: {error}")
+        return UnreadableInput("bad_caption", f"{file.name} cannot be read as UTF-8: {error}")
 
 
-def _boxes_beside(picture: Path) -> tuple[Box, ...]:
+def _read_boxes(picture: Path) -> tuple[Box, ...]:
     """The panels' boxes as a sample of our own shards states them; empty if it does not."""
     try:
         tree: Any = json.loads(picture.with_suffix(".json").read_bytes())
-        return tuple((int(a), int(b), int(c), int(d)) for a, b, c, d in _stated(tree))
+        return tuple((int(a), int(b), int(c), int(d)) for a, b, c, d in _stated_boxes(tree))
     except (OSError, ValueError, TypeError):
         return ()  # not one of ours: the seams are looked for
 
 
-def _stated(tree: Any) -> list[Any]:
+def _stated_boxes(tree: Any) -> list[Any]:
     panels = tree.get("panels", []) if isinstance(tree, dict) else []
     return [panel["box"] for panel in panels if isinstance(panel, dict) and "box" in panel]
 
 
-def _given_set(
-    reading: Reading, frame: Frame, caption: str | Unreadable | None, stated: tuple[Box, ...]
+def _make_set(
+    context: IngestContext,
+    frame: Frame,
+    caption: str | UnreadableInput | None,
+    stated: tuple[Box, ...],
 ) -> ImageSet | Verdict:
-    if isinstance(caption, Unreadable):
-        return reading.failed(frame.id, caption)
+    if isinstance(caption, UnreadableInput):
+        return context.failed(frame.id, caption)
     if caption is None:
-        return reading.rejected(frame.id, "no_caption", f"{frame.scene} has no .txt beside it")
+        return context.rejected(frame.id, "no_caption", f"{frame.scene} has no .txt beside it")
     if not caption:
-        return reading.rejected(frame.id, "empty_caption", f"the .txt of {frame.scene} is empty")
+        return context.rejected(frame.id, "empty_caption", f"the .txt of {frame.scene} is empty")
     try:
-        boxes = _stated_or_found(reading, frame, stated)
-    except Unreadable as why:
-        return reading.failed(frame.id, why)
+        boxes = _stated_or_found(context, frame, stated)
+    except UnreadableInput as why:
+        return context.failed(frame.id, why)
     frames = tuple(_panel(frame, number, box) for number, box in enumerate(boxes, start=1))
     return ImageSet(key=set_key(frames), source=frame.source, frames=frames, caption=caption)
 
 
-def _stated_or_found(reading: Reading, frame: Frame, stated: tuple[Box, ...]) -> tuple[Box, ...]:
-    layout = reading.layout
-    inside = all(common(box, frame.crop) == box for box in stated)
+def _stated_or_found(
+    context: IngestContext, frame: Frame, stated: tuple[Box, ...]
+) -> tuple[Box, ...]:
+    layout = context.layout
+    inside = all(intersection(box, frame.crop) == box for box in stated)
     if len(stated) == layout.panels and inside:
         return stated
-    with Image.open(reading.folder / frame.file) as image:
+    with Image.open(context.folder / frame.file) as image:
         grey = np.asarray(image.convert("L"))
     return panel_boxes(grey, layout.rows, layout.columns)
 
 
-def _without_marks(
-    reading: Reading, given: ImageSet, marks: tuple[Mark, ...]
+def _without_watermarks(
+    context: IngestContext, given: ImageSet, marks: tuple[Watermark, ...]
 ) -> ImageSet | Verdict:
     treated: list[Frame] = []
     for frame in given.frames:
-        boxes = [mark.on(frame.width, frame.height) for mark in marks]
-        kept = treat(frame, boxes, reading.params.watermark)
+        boxes = [mark.box_on(frame.width, frame.height) for mark in marks]
+        kept = apply_overlay_policy(frame, boxes, context.params.watermark)
         if kept is None:
-            return reading.rejected(given.key, "watermark", "a panel bears a watermark")
+            return context.rejected(given.key, "watermark", "a panel bears a watermark")
         treated.append(kept)
     return given.model_copy(update={"frames": tuple(treated)})
 

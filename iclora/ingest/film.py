@@ -25,7 +25,7 @@ from av.sidedata.sidedata import Type
 from av.video.reformatter import Colorspace
 from numpy.typing import NDArray
 
-from iclora.ingest.found import Unreadable
+from iclora.ingest.result import UnreadableInput
 from schemas.base import Box
 
 Pixels = NDArray[np.uint8]
@@ -47,7 +47,7 @@ _FALLBACK_RATE = Fraction(25)
 """Frames a second of a stream that does not say (raw elementary streams)."""
 
 
-class Shape(NamedTuple):
+class FrameOrientation(NamedTuple):
     """How decoded frames become upright pictures with square pixels."""
 
     swap: bool
@@ -63,7 +63,7 @@ class Shape(NamedTuple):
     """Width of a decoded pixel over its height."""
 
 
-class Film:
+class FilmReader:
     """An open film.
 
     Attributes:
@@ -74,17 +74,17 @@ class Film:
 
     def __init__(self, container: InputContainer, name: str, max_pixels: int) -> None:
         if not container.streams.video:
-            raise Unreadable("no_video", f"{name} has no video stream")
+            raise UnreadableInput("no_video", f"{name} has no video stream")
         self.name = name
         self.container = container
         self.stream = container.streams.video[0]
         context: Any = self.stream.codec_context  # None without a decoder, whatever its stub says
         if context is None:
-            raise Unreadable("no_decoder", f"FFmpeg has no decoder for the video in {name}")
+            raise UnreadableInput("no_decoder", f"FFmpeg has no decoder for the video in {name}")
         self.stream.thread_type = "AUTO"
         self.size = (context.width, context.height)
         if context.width * context.height > max_pixels:
-            raise Unreadable(
+            raise UnreadableInput(
                 "too_many_pixels",
                 f"{name} has frames of {context.width} x {context.height} pixels, "
                 f"more than {max_pixels}",
@@ -116,7 +116,7 @@ class Film:
                 return
 
     @property
-    def claimed_seconds(self) -> float:
+    def declared_seconds(self) -> float:
         """How long the container says it is; 0 if it does not say."""
         if self.stream.duration and self.stream.time_base:
             return float(self.stream.duration * self.stream.time_base)
@@ -124,7 +124,7 @@ class Film:
 
 
 @contextmanager
-def open_film(path: Path, max_pixels: int) -> Generator[Film]:
+def open_film(path: Path, max_pixels: int) -> Generator[FilmReader]:
     """Opens a film for decoding.
 
     Raises:
@@ -134,22 +134,22 @@ def open_film(path: Path, max_pixels: int) -> Generator[Film]:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise Unreadable("unreadable", f"{name} cannot be opened: {error.strerror}") from error
+        raise UnreadableInput("unreadable", f"{name} cannot be opened: {error.strerror}") from error
     with closing(file):
         if not path.stat().st_size:
-            raise Unreadable("empty_file", f"{name} is empty")
+            raise UnreadableInput("empty_file", f"{name} is empty")
         try:
             # Titles of old films are seldom UTF-8; nobody reads them here.
             container = av.open(
                 file, "r", options=_OPTIONS, buffer_size=_BUFFER, metadata_errors="replace"
             )
         except (FFmpegError, OSError) as error:
-            raise Unreadable("not_a_film", f"{name} is not a film FFmpeg can read") from error
+            raise UnreadableInput("not_a_film", f"{name} is not a film FFmpeg can read") from error
         with closing(container):
-            yield Film(container, name, max_pixels)
+            yield FilmReader(container, name, max_pixels)
 
 
-def shape_of(film: Film, frame: av.VideoFrame) -> Shape:
+def orientation_of(film: FilmReader, frame: av.VideoFrame) -> FrameOrientation:
     """Reads the sample aspect ratio and the display matrix, to the nearest quarter turn.
 
     The matrix is nine 32-bit integers [a b u; c d v; x y w]; the point (p, q) of the frame is
@@ -160,14 +160,14 @@ def shape_of(film: Film, frame: av.VideoFrame) -> Shape:
     side_data: Any = frame.side_data  # its stub has strings where there are items
     matrix = side_data.get(Type.DISPLAYMATRIX)
     if matrix is None:
-        return Shape(swap=False, across=1, down=1, aspect=aspect)
+        return FrameOrientation(swap=False, across=1, down=1, aspect=aspect)
     a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(matrix), np.int32)[:5])
     swap = abs(b * c) > abs(a * d)
     across, down = (c, b) if swap else (a, d)
-    return Shape(swap, -1 if across < 0 else 1, -1 if down < 0 else 1, aspect)
+    return FrameOrientation(swap, -1 if across < 0 else 1, -1 if down < 0 else 1, aspect)
 
 
-def upright(pixels: Pixels, shape: Shape) -> Pixels:
+def upright(pixels: Pixels, shape: FrameOrientation) -> Pixels:
     """Turns, mirrors and stretches a decoded frame; never shrinks a side."""
     height, width = pixels.shape[:2]
     if shape.aspect > 1:
@@ -181,7 +181,7 @@ def upright(pixels: Pixels, shape: Shape) -> Pixels:
     return np.ascontiguousarray(pixels[:: shape.down, :: shape.across])
 
 
-def upright_box(box: Box, size: tuple[int, int], shape: Shape) -> Box:
+def upright_box(box: Box, size: tuple[int, int], shape: FrameOrientation) -> Box:
     """Where a box of the decoded frame lies in the upright picture.
 
     Args:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from iclora.ingest.film import Film, Pixels, open_film
+from iclora.ingest.film import FilmReader, Pixels, open_film
 from iclora.ingest.shots import Timeline
 
 SHARPNESS_SIDE = 512
@@ -79,19 +79,19 @@ def pick_frames(
     return picks
 
 
-def fetch_frames(
+def decode_frames(
     path: Path, timeline: Timeline, numbers: Sequence[int], max_pixels: int
-) -> Iterator[tuple[int, Film, av.VideoFrame]]:
+) -> Iterator[tuple[int, FilmReader, av.VideoFrame]]:
     """Decodes the frames with these numbers, in order; seeks where that is shorter.
 
     A frame that a seek does not lead to (a broken index) is looked for by decoding from the
     start; one that cannot be found at all is left out.
     """
     missing = sorted(numbers)
-    if missing and timeline.stamped:
+    if missing and timeline.has_timestamps:
         with open_film(path, max_pixels) as film:
             found: set[int] = set()
-            for number, frame in _sought(film, timeline, missing):
+            for number, frame in _seek_frames(film, timeline, missing):
                 found.add(number)
                 yield number, film, frame
         missing = [number for number in missing if number not in found]
@@ -104,14 +104,14 @@ def fetch_frames(
                     return
 
 
-def _sought(
-    film: Film, timeline: Timeline, numbers: Sequence[int]
+def _seek_frames(
+    film: FilmReader, timeline: Timeline, numbers: Sequence[int]
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     keys = np.flatnonzero(timeline.keys)
     here = -1  # number of the frame decoded last
     frames = film.frames()
     for number in numbers:
-        stamp = int(timeline.stamps[number])
+        stamp = int(timeline.timestamps[number])
         before = keys[keys <= number]
         if here < 0 or (len(before) and before[-1] > here + 1):
             film.container.seek(stamp, stream=film.stream)

@@ -9,7 +9,7 @@ from schemas.frame import Frame
 from schemas.ingest import OverlayPolicy
 
 
-def treat(frame: Frame, boxes: Iterable[Box], policy: OverlayPolicy) -> Frame | None:
+def apply_overlay_policy(frame: Frame, boxes: Iterable[Box], policy: OverlayPolicy) -> Frame | None:
     """Crops or masks what lies in boxes, or gives the frame up.
 
     Args:
@@ -20,7 +20,7 @@ def treat(frame: Frame, boxes: Iterable[Box], policy: OverlayPolicy) -> Frame | 
     Returns:
         The frame, changed as the policy says; None if it is to be rejected.
     """
-    inside = [part for box in boxes if (part := common(box, frame.crop)) is not None]
+    inside = [part for box in boxes if (part := intersection(box, frame.crop)) is not None]
     if policy == "ignore" or not inside:
         return frame
     if policy == "reject":
@@ -29,21 +29,21 @@ def treat(frame: Frame, boxes: Iterable[Box], policy: OverlayPolicy) -> Frame | 
         return frame.model_copy(update={"masks": (*frame.masks, *inside)})
     crop = frame.crop
     for box in inside:
-        crop = cut_away(crop, box)
-    masks = tuple(part for mask in frame.masks if (part := common(mask, crop)) is not None)
+        crop = crop_away(crop, box)
+    masks = tuple(part for mask in frame.masks if (part := intersection(mask, crop)) is not None)
     return frame.model_copy(update={"crop": crop, "masks": masks})
 
 
-def common(one: Box, other: Box) -> Box | None:
+def intersection(one: Box, other: Box) -> Box | None:
     """Where two boxes overlap, None if they do not."""
     x0, y0 = max(one[0], other[0]), max(one[1], other[1])
     x1, y1 = min(one[2], other[2]), min(one[3], other[3])
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
-def cut_away(crop: Box, box: Box) -> Box:
+def crop_away(crop: Box, box: Box) -> Box:
     """The largest part of a crop, over its whole width or height, that does not touch a box."""
-    inside = common(crop, box)
+    inside = intersection(crop, box)
     if inside is None:
         return crop
     x0, y0, x1, y1 = crop

@@ -20,10 +20,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
-from iclora.cores import cores
+from iclora.cpus import available_cpus
 from iclora.errors import BROKEN_PICTURE
-from iclora.ingest.fetch import known_sha256
-from iclora.ingest.found import FRAMES, Found, Reading, Unreadable
+from iclora.ingest.download import known_sha256
+from iclora.ingest.result import FRAMES, IngestContext, IngestResult, UnreadableInput
 from iclora.store import file_sha256
 from schemas.base import DIGEST_LENGTH
 from schemas.frame import Frame
@@ -40,11 +40,11 @@ are read, but few of its pixels made."""
 
 _ORIENTATION = 0x0112
 
-_AT_ONCE = 64
+_MAX_CONCURRENT = 64
 """Pictures read beside each other; few of them are in memory at a time."""
 
 
-class Picture(NamedTuple):
+class StoredPicture(NamedTuple):
     """A stored picture."""
 
     file: Path
@@ -62,19 +62,19 @@ def open_picture(file: Path, max_pixels: int) -> Image.Image:
     name = file.name
     try:
         if not file.stat().st_size:
-            raise Unreadable("empty_file", f"{name} is empty")
+            raise UnreadableInput("empty_file", f"{name} is empty")
         image = Image.open(file, formats=_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise Unreadable(
+        raise UnreadableInput(
             "too_many_pixels", f"{name} has more than {max_pixels} pixels", -1, max_pixels
         ) from error
     except BROKEN_PICTURE as error:
         reason = "unreadable" if isinstance(error, PermissionError) else "not_a_picture"
-        raise Unreadable(reason, f"{name} cannot be read as a picture") from error
+        raise UnreadableInput(reason, f"{name} cannot be read as a picture") from error
     pixels = image.width * image.height
     if pixels > max_pixels:
         image.close()
-        raise Unreadable(
+        raise UnreadableInput(
             "too_many_pixels",
             f"{name} is {image.width} x {image.height}, more than {max_pixels} pixels",
             pixels,
@@ -85,7 +85,7 @@ def open_picture(file: Path, max_pixels: int) -> Image.Image:
 
 def store_picture(
     file: Path, folder: Path, stem: str, max_pixels: int, content: str = ""
-) -> Picture:
+) -> StoredPicture:
     """Puts a picture into a folder, upright and plain; checks that all of it can be decoded.
 
     Args:
@@ -106,8 +106,8 @@ def store_picture(
                 image.draft("L", (_CHECK_SIDE, _CHECK_SIDE))
                 image.load()
                 place = folder / f"{stem}{suffix}"
-                _link(file, place)
-                return Picture(place, content or file_sha256(place), width, height)
+                _link_or_copy(file, place)
+                return StoredPicture(place, content or file_sha256(place), width, height)
             upright = upright_rgb(image)
             width, height = upright.size
             place = folder / f"{stem}.png"
@@ -117,8 +117,8 @@ def store_picture(
         except BROKEN_PICTURE as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # a full disk is not the picture's fault
-            raise Unreadable("undecodable", f"{file.name} is broken: {error}") from error
-    return Picture(place, file_sha256(place), width, height)
+            raise UnreadableInput("undecodable", f"{file.name} is broken: {error}") from error
+    return StoredPicture(place, file_sha256(place), width, height)
 
 
 def _is_plain(image: Image.Image) -> bool:
@@ -175,7 +175,7 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     return converted
 
 
-def _link(file: Path, place: Path) -> None:
+def _link_or_copy(file: Path, place: Path) -> None:
     try:
         os.link(file.resolve() if file.is_symlink() else file, place)
     except OSError:  # another disk, or a file system without links
@@ -196,42 +196,42 @@ def scene_of(name: str, params: IngestParams) -> str:
     return "" if parent == "." else parent
 
 
-def read_pictures(reading: Reading, files: Iterable[tuple[str, str, Path]]) -> Found:
+def read_pictures(context: IngestContext, files: Iterable[tuple[str, str, Path]]) -> IngestResult:
     """Stores pictures and makes a frame of each.
 
     Args:
-        reading: what to do, and where the pictures go.
+        context: what to do, and where the pictures go.
         files: (name relative to the source, scene, file), in order. Those of a sequence are read
             beside each other; of anything else a file may be gone when the next is asked for.
 
     Returns:
         Frames in order, and one verdict a picture; a picture that was there before is rejected.
     """
-    threads = cores() if isinstance(files, Sequence) else 1
-    at_once = _AT_ONCE if threads > 1 else 1
+    threads = available_cpus() if isinstance(files, Sequence) else 1
+    at_once = _MAX_CONCURRENT if threads > 1 else 1
     waiting = iter(files)
     frames: list[Frame] = []
     verdicts: list[Verdict] = []
     with ThreadPoolExecutor(threads, "iclora-pictures") as pool:
         while some := list(islice(waiting, at_once)):
-            for read in _read_some(reading, some, pool):
+            for read in _read_some(context, some, pool):
                 if isinstance(read, Frame):
                     frames.append(read)
-                    verdicts.append(reading.kept(read.id))
+                    verdicts.append(context.kept(read.id))
                 else:
                     verdicts.append(read)
             if isinstance(files, Sequence):
-                reading.say(len(verdicts) / len(files))
-    return Found(tuple(frames), (), tuple(verdicts))
+                context.say(len(verdicts) / len(files))
+    return IngestResult(tuple(frames), (), tuple(verdicts))
 
 
 def _read_some(
-    reading: Reading, files: Sequence[tuple[str, str, Path]], pool: ThreadPoolExecutor
+    context: IngestContext, files: Sequence[tuple[str, str, Path]], pool: ThreadPoolExecutor
 ) -> Iterator[Frame | Verdict]:
     """What becomes of each picture, in order; whether one was there before depends on that."""
     contents = list(pool.map(_content_of, (file for _, _, file in files)))
     items = [
-        _item_of(reading, name, content)
+        _item_of(context, name, content)
         for (name, _, _), content in zip(files, contents, strict=True)
     ]
 
@@ -242,9 +242,9 @@ def _read_some(
         assert isinstance(content, str), "what cannot be read has its verdict"
         _, scene, file = files[number]
         try:
-            return _frame_of(reading, item, scene, file, content)
-        except Unreadable as why:
-            return reading.failed(item, why)
+            return _frame_of(context, item, scene, file, content)
+        except UnreadableInput as why:
+            return context.failed(item, why)
 
     yield from pool.map(store, range(len(files)))
 
@@ -256,24 +256,24 @@ def _content_of(file: Path) -> str | OSError:
         return error
 
 
-def _item_of(reading: Reading, name: str, content: str | OSError) -> str | Verdict:
+def _item_of(context: IngestContext, name: str, content: str | OSError) -> str | Verdict:
     """The id of a picture, or why it is none."""
     if isinstance(content, OSError):
-        why = Unreadable("unreadable", f"{name} cannot be read: {content.strerror}")
-        return reading.failed(reading.own_id(f"{reading.source.content}-file"), why)
-    first = f"{reading.source.content}-{content[:DIGEST_LENGTH]}"
-    item = reading.own_id(first)
+        why = UnreadableInput("unreadable", f"{name} cannot be read: {content.strerror}")
+        return context.failed(context.unique_id(f"{context.source.content}-file"), why)
+    first = f"{context.source.content}-{content[:DIGEST_LENGTH]}"
+    item = context.unique_id(first)
     if item != first:
-        return reading.rejected(item, "duplicate_picture", f"{name} was there before")
+        return context.rejected(item, "duplicate_picture", f"{name} was there before")
     return item
 
 
-def _frame_of(reading: Reading, item: str, scene: str, file: Path, content: str) -> Frame:
-    most = reading.params.max_pixels
-    picture = store_picture(file, reading.frames_folder, item, most, content)
+def _frame_of(context: IngestContext, item: str, scene: str, file: Path, content: str) -> Frame:
+    most = context.params.max_pixels
+    picture = store_picture(file, context.frames_folder, item, most, content)
     return Frame(
         id=item,
-        source=reading.source.name,
+        source=context.source.name,
         file=f"{FRAMES}/{picture.file.name}",
         content=picture.content,
         width=picture.width,

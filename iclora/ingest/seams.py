@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iclora.ingest.film import Pixels
-from iclora.ingest.found import Unreadable
+from iclora.ingest.result import UnreadableInput
 from schemas.base import Box
 
 _CLIP = 48.0
@@ -111,7 +111,7 @@ def _best_seams(contrast: NDArray[np.float32], parts: int, length: int) -> tuple
         if score > best[0]:
             best = (score, chosen)
     if not best[1]:
-        raise Unreadable(
+        raise UnreadableInput(
             "seams_not_found", f"no {parts} panels can be told apart", float(len(peaks)), parts - 1
         )
     return best[1]

@@ -26,32 +26,32 @@ from scenedetect.detector import SceneDetector
 from scenedetect.scene_manager import compute_downscale_factor
 
 from iclora.errors import BadConfig, MissingModel
-from iclora.ingest.film import Film, Pixels, open_film
-from iclora.ingest.found import Unreadable
+from iclora.ingest.film import FilmReader, Pixels, open_film
+from iclora.ingest.result import UnreadableInput
 from iclora.pipeline.progress import Report, ignore_progress
 from schemas.ingest import Cuts, IngestParams, ShotParams
 
-USUAL_THRESHOLDS = {"adaptive": 3.5, "content": 27.0, "histogram": 0.2, "transnet": 0.5}
+DEFAULT_THRESHOLDS = {"adaptive": 3.5, "content": 27.0, "histogram": 0.2, "transnet": 0.5}
 _MISSING = -(1 << 62)
 """Stands for a time stamp that is not there."""
 
-_AHEAD, _AHEAD_BYTES = 4, 64 << 20
+_PREFETCH_FRAMES, _PREFETCH_BYTES = 4, 64 << 20
 """Frames decoded while another one is looked at, and what their pixels may take."""
 
-_SAID = 24
+_REPORT_EVERY = 24
 """Frames between two words about how far a film is."""
 
 Decoded = tuple[av.VideoFrame, Pixels]
 """A frame, and its pixels as BGR."""
 
 
-class Watcher(Protocol):
+class FrameObserver(Protocol):
     """Is shown every decoded frame of a film, and told of its cuts as soon as they are found."""
 
-    def look(self, number: int, frame: av.VideoFrame, pixels: Pixels) -> None:
+    def on_frame(self, number: int, frame: av.VideoFrame, pixels: Pixels) -> None:
         """Is shown a frame and its pixels as BGR; each once, in order."""
 
-    def cut(self, number: int) -> None:
+    def on_cut(self, number: int) -> None:
         """Is told that a shot ended before this frame, which was shown a while ago.
 
         The end of the film is told too. What is told is a good guess: the timeline decides.
@@ -61,7 +61,7 @@ class Watcher(Protocol):
 class Timeline(NamedTuple):
     """Every decoded frame of a film, by number."""
 
-    stamps: NDArray[np.int64]
+    timestamps: NDArray[np.int64]
     """Presentation time stamps as they are in the file."""
 
     seconds: NDArray[np.float64]
@@ -74,36 +74,36 @@ class Timeline(NamedTuple):
     shots: tuple[tuple[int, int], ...]
     """First frame and the frame after the last, of every shot."""
 
-    claimed_seconds: float
+    declared_seconds: float
     """How long the container says it is; 0 if it does not say."""
 
     @property
-    def stamped(self) -> bool:
+    def has_timestamps(self) -> bool:
         """Whether every frame has a time stamp of its own, so that it can be sought."""
-        return bool((np.diff(self.stamps) > 0).all() and (self.stamps > _MISSING).all())
+        return bool((np.diff(self.timestamps) > 0).all() and (self.timestamps > _MISSING).all())
 
 
-class _Reel:
+class _FrameClock:
     """Writes down the times of a film's frames while they are decoded."""
 
-    def __init__(self, film: Film) -> None:
+    def __init__(self, film: FilmReader) -> None:
         self._rate = film.rate
         self.base = Fraction(film.stream.time_base or 1 / film.rate)
         self._step = max(1, round(1 / (film.rate * self.base)))
-        self.stamps: list[int] = []
+        self.timestamps: list[int] = []
         self.ticks: list[int] = []
         self.keys: list[bool] = []
 
-    def note(self, frame: av.VideoFrame) -> None:
+    def add(self, frame: av.VideoFrame) -> None:
         """Writes down a frame's time; one that is missing or goes back follows the one before."""
         stamp = _MISSING if frame.pts is None else frame.pts
         if not self.ticks:
             tick = 0
         else:
-            tick = max(self.ticks[-1] + 1, stamp - self.stamps[0])
-            if _MISSING in (stamp, self.stamps[0]):
+            tick = max(self.ticks[-1] + 1, stamp - self.timestamps[0])
+            if _MISSING in (stamp, self.timestamps[0]):
                 tick = self.ticks[-1] + self._step
-        self.stamps.append(stamp)
+        self.timestamps.append(stamp)
         self.ticks.append(tick)
         self.keys.append(bool(frame.key_frame))
 
@@ -122,14 +122,14 @@ class _Reel:
         return _nearest(self.ticks, time / float(self.base))
 
 
-def detector_of(params: ShotParams) -> SceneDetector:
+def make_detector(params: ShotParams) -> SceneDetector:
     """PySceneDetect's detector with these parameters.
 
     Raises:
         MissingModel: TransNetV2 without its model file.
         BadConfig: TransNetV2 without onnxruntime.
     """
-    threshold = params.threshold or USUAL_THRESHOLDS[params.detector]
+    threshold = params.threshold or DEFAULT_THRESHOLDS[params.detector]
     least = params.min_seconds
     if params.detector == "adaptive":
         return AdaptiveDetector(threshold, min_scene_len=least, window_width=params.window)
@@ -162,21 +162,21 @@ def _transnet(model_file: str, threshold: float, least: float) -> SceneDetector:
         raise BadConfig(f"{model_file} is not TransNetV2's ONNX file: {error}") from error
 
 
-def survey_film(
-    film: Film, params: ShotParams, watch: Watcher, say: Report = ignore_progress
+def analyze_film(
+    film: FilmReader, params: ShotParams, observer: FrameObserver, report: Report = ignore_progress
 ) -> Timeline:
-    """Decodes a film once, finds its shots, and shows every frame to ``watch``.
+    """Decodes a film once, finds its shots, and shows every frame to ``observer``.
 
     Args:
         film: to be decoded.
         params: the detector and its settings.
-        watch: sees frames and hears of cuts.
-        say: is told how much of the film is decoded, if the container says how long it is.
+        observer: sees frames and hears of cuts.
+        report: is told how much of the film is decoded, if the container says how long it is.
 
     Raises:
         Unreadable: not one frame could be decoded.
     """
-    detector, reel = detector_of(params), _Reel(film)
+    detector, reel = make_detector(params), _FrameClock(film)
     shrink = compute_downscale_factor(max(1, *film.size))  # a broken header may say 0
     found: list[FrameTimecode] = []
     shape: tuple[int, ...] = ()
@@ -184,37 +184,37 @@ def survey_film(
     def tell(cuts: list[FrameTimecode]) -> None:
         found.extend(cuts)
         for cut in cuts:
-            watch.cut(reel.number_at(float(cut.seconds)))
+            observer.on_cut(reel.number_at(float(cut.seconds)))
 
-    for number, (frame, pixels) in enumerate(decoded_ahead(film)):
-        reel.note(frame)
-        if number % _SAID == 0 and film.claimed_seconds:
-            say(reel.seconds / film.claimed_seconds)
-        watch.look(number, frame, pixels)
+    for number, (frame, pixels) in enumerate(prefetch_frames(film)):
+        reel.add(frame)
+        if number % _REPORT_EVERY == 0 and film.declared_seconds:
+            report(reel.seconds / film.declared_seconds)
+        observer.on_frame(number, frame, pixels)
         shape = shape or pixels.shape
         if pixels.shape == shape:  # PySceneDetect, too, passes over what it cannot compare
-            tell(detector.process_frame(reel.position, _shrunk(pixels, shrink)))
+            tell(detector.process_frame(reel.position, _downscaled(pixels, shrink)))
     if not reel.ticks:
-        raise Unreadable("no_frames", f"not one frame of {film.name} can be decoded")
+        raise UnreadableInput("no_frames", f"not one frame of {film.name} can be decoded")
     tell(detector.post_process(reel.position))
-    watch.cut(len(reel.ticks))
+    observer.on_cut(len(reel.ticks))
     seconds = np.array(reel.ticks, np.float64) * float(reel.base)
     starts = sorted({_nearest(seconds, float(cut.seconds)) for cut in found} | {0})
     ends = [*starts[1:], len(seconds)]
     return Timeline(
-        stamps=np.array(reel.stamps, np.int64),
+        timestamps=np.array(reel.timestamps, np.int64),
         seconds=seconds,
         keys=np.array(reel.keys, np.bool_),
         rate=film.rate,
         shots=tuple(zip(starts, ends, strict=True)),
-        claimed_seconds=film.claimed_seconds,
+        declared_seconds=film.declared_seconds,
     )
 
 
-def decoded_ahead(film: Film) -> Iterator[Decoded]:
+def prefetch_frames(film: FilmReader) -> Iterator[Decoded]:
     """Every frame; the next ones are decoded by another thread while one is looked at."""
     width, height = film.size
-    many = max(1, min(_AHEAD, _AHEAD_BYTES // max(1, 3 * width * height)))
+    many = max(1, min(_PREFETCH_FRAMES, _PREFETCH_BYTES // max(1, 3 * width * height)))
     frames = _as_bgr(film)
     with ThreadPoolExecutor(1, "iclora-decode") as thread:
         coming = deque(thread.submit(next, frames, None) for _ in range(many))
@@ -223,14 +223,14 @@ def decoded_ahead(film: Film) -> Iterator[Decoded]:
             yield decoded
 
 
-def _as_bgr(film: Film) -> Iterator[Decoded]:
+def _as_bgr(film: FilmReader) -> Iterator[Decoded]:
     # One converter for all: to set one up takes longer than to convert a small frame.
     converter = VideoReformatter()
     for frame in film.frames():
         yield frame, np.asarray(converter.reformat(frame, format="bgr24").to_ndarray(), np.uint8)
 
 
-def _shrunk(pixels: Pixels, factor: float) -> NDArray[np.uint8]:
+def _downscaled(pixels: Pixels, factor: float) -> NDArray[np.uint8]:
     """The picture that PySceneDetect would show its detectors."""
     if factor <= 1:
         return pixels
@@ -246,13 +246,13 @@ def _nearest(times: Sequence[float] | NDArray[np.float64], time: float) -> int:
     return min(around, key=lambda number: abs(float(times[number]) - time))
 
 
-class _Nobody:
+class _NullObserver:
     """Watches nothing."""
 
-    def look(self, number: int, frame: av.VideoFrame, pixels: Pixels) -> None:
+    def on_frame(self, number: int, frame: av.VideoFrame, pixels: Pixels) -> None:
         """Nothing."""
 
-    def cut(self, number: int) -> None:
+    def on_cut(self, number: int) -> None:
         """Nothing."""
 
 
@@ -268,7 +268,7 @@ def find_cuts(path: Path, params: ShotParams, max_pixels: int = 0) -> Cuts:
         Unreadable: it is not a film, or not one frame can be decoded.
     """
     with open_film(path, max_pixels or IngestParams().max_pixels) as film:
-        timeline = survey_film(film, params, _Nobody())
+        timeline = analyze_film(film, params, _NullObserver())
     cuts = [first for first, _ in timeline.shots[1:]]
     return Cuts(
         fps=round(float(timeline.rate), 4),

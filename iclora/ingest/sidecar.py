@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from typing import Any
 
-from iclora.ingest.found import Unreadable
+from iclora.ingest.result import UnreadableInput
 from schemas.ingest import IngestParams
 from schemas.source import OPT_OUTS, Licence
 
@@ -22,21 +22,21 @@ def parse_sidecar(text: bytes, where: str) -> Licence:
     try:
         tree: dict[str, Any] = tomllib.loads(text.decode("utf-8"))
     except ValueError as error:
-        raise Unreadable("bad_sidecar", f"{where} is not TOML: {error}") from error
+        raise UnreadableInput("bad_sidecar", f"{where} is not TOML: {error}") from error
     unknown = sorted(set(tree) - set(_KEYS))
     if unknown:
-        raise Unreadable(
+        raise UnreadableInput(
             "bad_sidecar", f"{where} has the unknown key {unknown[0]}; known are {', '.join(_KEYS)}"
         )
     opt_out = tree.pop("opt_out", [])
     opt_out = [opt_out] if isinstance(opt_out, str) else opt_out
     texts = [*tree.values(), *opt_out] if isinstance(opt_out, list) else [opt_out]
     if not all(isinstance(value, str) for value in texts):
-        raise Unreadable("bad_sidecar", f"{where}: licence, url, title and opt_out are texts")
+        raise UnreadableInput("bad_sidecar", f"{where}: licence, url, title and opt_out are texts")
     reserved = tuple(str(value).strip().lower() for value in opt_out)
     strange = [value for value in reserved if value not in OPT_OUTS]
     if strange:
-        raise Unreadable(
+        raise UnreadableInput(
             "bad_sidecar",
             f"{where}: opt_out {strange[0]!r} is unknown; known are {', '.join(OPT_OUTS)}",
         )

@@ -37,16 +37,16 @@ _STIR = 0.2
 _LASTS = 0.7
 """Share of a text's strokes that are found again while it stands."""
 
-_KNOWN = 0.5
+_SAME_TEXT_OVERLAP = 0.5
 """Share of a text's strokes that must belong to one that stands, to be the same."""
 
-_LOOKS = 2
+_MIN_SAMPLES = 2
 """Looks for which a line stands, at least."""
 
-_PROOF = 2
+_MIN_PROOF_LINES = 2
 """Lines on one baseline that came or went in a picture that stayed."""
 
-_TELLING = 0.2
+_MIN_PROOF_WIDTH = 0.2
 """Of the width: a line that is to prove anything is at least so long."""
 
 _BASELINE = 0.02
@@ -56,10 +56,10 @@ _BASELINE = 0.02
 _LOWEST, _HIGHEST = 0.02, 0.12
 """Height of a line or two, of the picture's."""
 
-_LONG = 2.5
+_MIN_ASPECT = 2.5
 """A line is at least this many times longer than high."""
 
-_CENTRED = 0.08
+_MAX_OFF_CENTER = 0.08
 """Its middle is this near the picture's, of the width."""
 
 _SPARSE, _DENSE = 0.12, 0.75
@@ -69,7 +69,7 @@ _EDGES = 1.5
 """Sides of strokes met along a line for every length of its height; letters give about two."""
 
 
-class Line(NamedTuple):
+class SubtitleLine(NamedTuple):
     """Text that stood still for a while."""
 
     first: int
@@ -83,81 +83,82 @@ class Line(NamedTuple):
     """It came or went while the picture stayed."""
 
 
-class _Look(NamedTuple):
+class _Sample(NamedTuple):
     number: int
     band: Pixels
     rest: NDArray[np.int16]
 
 
-class _Text(NamedTuple):
+class _TextTrack(NamedTuple):
     first: int
     last: int
-    looks: int
+    samples: int
     strokes: Mask
     clean: bool
 
 
-class SubtitleGauge:
+class SubtitleDetector:
     """Looks at a film's frames a few times a second, in order."""
 
     def __init__(self) -> None:
-        self._before: _Look | None = None
-        self._standing: list[_Text] = []
-        self._lines: list[Line] = []
+        self._previous: _Sample | None = None
+        self._tracks: list[_TextTrack] = []
+        self._lines: list[SubtitleLine] = []
         self._size = (1, 1)
         self._small = (1, 1)
 
-    def look(self, number: int, grey: Pixels) -> None:
+    def add_frame(self, number: int, grey: Pixels) -> None:
         """Takes one frame's luma into account."""
-        now = self._look_at(number, grey)
-        before, self._before = self._before, now
+        now = self._make_sample(number, grey)
+        before, self._previous = self._previous, now
         height = self._small[1]
         came = went = np.zeros(now.band.shape, np.bool_)
-        if before is not None and _stays(before, now):
+        if before is not None and _is_static(before, now):
             rise = now.band.astype(np.int16) - before.band
             came = text_strokes((rise >= _RAISED) & (now.band >= _BRIGHT), height)
             went = text_strokes((rise <= -_RAISED) & (before.band >= _BRIGHT), height)
-        self._carry_on(now, went)
+        self._update_tracks(now, went)
         if came.any():
-            self._standing.append(_Text(number, number, 1, came, clean=True))
+            self._tracks.append(_TextTrack(number, number, 1, came, clean=True))
         still = text_strokes(raised_strokes(now.band, height), height)
         if still.any() and not any(
-            _shared(still, text.strokes) > _KNOWN for text in self._standing
+            _overlap_share(still, text.strokes) > _SAME_TEXT_OVERLAP for text in self._tracks
         ):
-            self._standing.append(_Text(number, number, 1, still, clean=False))
+            self._tracks.append(_TextTrack(number, number, 1, still, clean=False))
 
-    def lines(self) -> tuple[Line, ...]:
+    def lines(self) -> tuple[SubtitleLine, ...]:
         """The subtitles; none if the text that was seen did not behave like subtitles."""
-        for text in self._standing:
-            self._close(text)
-        self._standing = []
+        for text in self._tracks:
+            self._close_track(text)
+        self._tracks = []
         near = max(2.0, _BASELINE * self._size[1])
-        wide = _TELLING * self._size[0]
+        wide = _MIN_PROOF_WIDTH * self._size[0]
         clean = [ln for ln in self._lines if ln.clean and ln.box[2] - ln.box[0] >= wide]
         proven = [
             line.box[3]
             for line in clean
             # Two that end together are one, seen twice.
-            if len({one.last for one in clean if abs(one.box[3] - line.box[3]) <= near}) >= _PROOF
+            if len({one.last for one in clean if abs(one.box[3] - line.box[3]) <= near})
+            >= _MIN_PROOF_LINES
         ]
         ours = [ln for ln in self._lines if any(abs(ln.box[3] - b) <= near for b in proven)]
         top = min((line.box[1] for line in ours if line.clean), default=0)
         return tuple(line._replace(box=_below(line.box, top)) for line in ours)
 
-    def _carry_on(self, now: _Look, went: Mask) -> None:
+    def _update_tracks(self, now: _Sample, went: Mask) -> None:
         """Takes texts along that still stand, and closes those that do not."""
-        standing: list[_Text] = []
-        for text in self._standing:
+        standing: list[_TextTrack] = []
+        for text in self._tracks:
             if float((now.band[text.strokes] >= _BRIGHT).mean()) >= _LASTS:
-                standing.append(text._replace(last=now.number, looks=text.looks + 1))
+                standing.append(text._replace(last=now.number, samples=text.samples + 1))
             else:
-                gone = went.any() and _shared(went, text.strokes) >= _LASTS
+                gone = went.any() and _overlap_share(went, text.strokes) >= _LASTS
                 strokes = went if gone else text.strokes  # what went is nothing but the text
-                self._close(text._replace(clean=text.clean or bool(gone), strokes=strokes))
-        self._standing = standing
+                self._close_track(text._replace(clean=text.clean or bool(gone), strokes=strokes))
+        self._tracks = standing
 
-    def _close(self, text: _Text) -> None:
-        if text.looks < _LOOKS:
+    def _close_track(self, text: _TextTrack) -> None:
+        if text.samples < _MIN_SAMPLES:
             return
         ys, xs = np.nonzero(text.strokes)
         across, down = self._size[0] / self._small[0], self._size[1] / self._small[1]
@@ -168,9 +169,9 @@ class SubtitleGauge:
             round((int(xs.max()) + 1) * across),
             round((int(ys.max()) + 1 + top) * down),
         )
-        self._lines.append(Line(text.first, text.last, box, text.clean))
+        self._lines.append(SubtitleLine(text.first, text.last, box, text.clean))
 
-    def _look_at(self, number: int, grey: Pixels) -> _Look:
+    def _make_sample(self, number: int, grey: Pixels) -> _Sample:
         height, width = grey.shape
         scale = min(1.0, _WIDTH / width)
         small = (max(8, round(width * scale)), max(8, round(height * scale)))
@@ -179,7 +180,7 @@ class SubtitleGauge:
         low = grey[round(top * height / small[1]) :]
         band = cv2.resize(low, (small[0], small[1] - top), interpolation=cv2.INTER_AREA)
         rest = cv2.resize(grey, (64, 36), interpolation=cv2.INTER_LINEAR).astype(np.int16)
-        return _Look(number, np.asarray(band, np.uint8), rest)
+        return _Sample(number, np.asarray(band, np.uint8), rest)
 
 
 def _below(box: Box, top: int) -> Box:
@@ -187,7 +188,7 @@ def _below(box: Box, top: int) -> Box:
     return (box[0], max(box[1], top), box[2], box[3])
 
 
-def _stays(one: _Look, other: _Look) -> bool:
+def _is_static(one: _Sample, other: _Sample) -> bool:
     """Whether two looks show the same picture, but for small things."""
     return float((np.abs(one.rest - other.rest) >= _CHANGED).mean()) <= _STIR
 
@@ -225,17 +226,17 @@ def text_strokes(mask: Mask, height: int) -> Mask:
 def _is_line(strokes: NDArray[np.uint8], middle: float, height: int) -> bool:
     """Whether strokes are as high, long, dense and centred as a line of a subtitle."""
     high, long = strokes.shape
-    if not _LOWEST * height <= high <= _HIGHEST * height or long < _LONG * high:
+    if not _LOWEST * height <= high <= _HIGHEST * height or long < _MIN_ASPECT * high:
         return False
     edges = np.abs(np.diff(strokes.astype(np.int8), axis=1)).sum(axis=1)
     return (
-        abs(middle - 0.5) < _CENTRED
+        abs(middle - 0.5) < _MAX_OFF_CENTER
         and _SPARSE < strokes.mean() < _DENSE
         and float(np.median(edges)) >= _EDGES * long / high
     )
 
 
-def _shared(one: Mask, other: Mask) -> float:
+def _overlap_share(one: Mask, other: Mask) -> float:
     """The share of the strokes of one that are strokes, or next to strokes, of the other."""
     count = int(one.sum())
     if not count:

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from iclora.cores import cores
+from iclora.cpus import available_cpus
 from iclora.miniature.film import render_film
-from iclora.store import write_whole
+from iclora.store import atomic_write
 
 FILMS = 48
 
@@ -27,7 +27,7 @@ def render_demo(folder: Path) -> Path:
         The folder.
     """
     missing = [seed for seed in range(FILMS) if not film_of(folder, seed).exists()]
-    many = cores()
+    many = available_cpus()
     parts = [part for n in range(many) if (part := missing[n::many])]
     command = [sys.executable, "-m", "iclora.miniature.demo", str(folder)]
     running = [subprocess.Popen([*command, *map(str, part)]) for part in parts[1:]]
@@ -44,7 +44,7 @@ def render(folder: Path, seed: int) -> None:
     """Renders one film and the sidecar with its licence, if it is not there."""
     film = film_of(folder, seed)
     if not film.exists():
-        write_whole(Path(f"{film}.toml"), _SIDECAR)
+        atomic_write(Path(f"{film}.toml"), _SIDECAR)
         render_film(seed, film)
 
 

@@ -18,8 +18,8 @@ from PIL import Image, ImageFilter
 
 from iclora.miniature.draw import render_frame
 from iclora.miniature.lettering import credits_card, draw_logo, title_card
-from iclora.miniature.script import FPS, HEIGHT, WIDTH, Film, Shot, film_script
-from iclora.store import whole, write_whole
+from iclora.miniature.script import FPS, HEIGHT, WIDTH, FilmScript, Shot, film_script
+from iclora.store import atomic_path, atomic_write
 from schemas.base import Box, Schema
 
 log = logging.getLogger(__name__)
@@ -64,11 +64,11 @@ class FilmTruth(Schema):
     """The part of a frame between the bars, pixels."""
 
     rubbish: tuple[Rubbish, ...]
-    film: Film
+    film: FilmScript
     """The script: shots, scenes, attributes, bars and logo."""
 
 
-def film_truth(film: Film, file: str = "") -> FilmTruth:
+def film_truth(film: FilmScript, file: str = "") -> FilmTruth:
     """What anyone may check of a film."""
     return FilmTruth(
         file=file,
@@ -83,14 +83,14 @@ def film_truth(film: Film, file: str = "") -> FilmTruth:
     )
 
 
-def film_frames(film: Film) -> Iterator[Image.Image]:
+def film_frames(film: FilmScript) -> Iterator[Image.Image]:
     """Draws every frame of a film, RGB, 256 x 192."""
     for shot in film.shots:
         for number in range(shot.frames):
             yield film_frame(film, shot, number)
 
 
-def film_frame(film: Film, shot: Shot, number: int) -> Image.Image:
+def film_frame(film: FilmScript, shot: Shot, number: int) -> Image.Image:
     """Draws frame ``number`` of one shot, with bars, logo, blur and fades."""
     frame = Image.new("RGB", (WIDTH, HEIGHT))
     frame.paste(_picture(film, shot, number), (0, film.bar))
@@ -114,11 +114,11 @@ def render_film(seed: int, path: Path) -> FilmTruth:
     return encode_film(film_script(seed), path)
 
 
-def encode_film(film: Film, path: Path) -> FilmTruth:
+def encode_film(film: FilmScript, path: Path) -> FilmTruth:
     """Makes the file of any script; see ``render_film``."""
     truth = film_truth(film, path.name)
-    write_whole(path.with_suffix(".truth.json"), truth.to_text().encode())
-    with whole(path) as scratch:
+    atomic_write(path.with_suffix(".truth.json"), truth.to_text().encode())
+    with atomic_path(path) as scratch:
         _encode(film, scratch)
     log.info("%s: %d frames, %d shots", path.name, truth.frames, len(film.shots))
     return truth
@@ -129,7 +129,7 @@ def read_truth(path: Path) -> FilmTruth:
     return FilmTruth.from_text(path.with_suffix(".truth.json").read_bytes())
 
 
-def _encode(film: Film, path: Path) -> None:
+def _encode(film: FilmScript, path: Path) -> None:
     container = av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"})
     with container:
         stream = container.add_stream("libx264", rate=FPS, options=_X264)
@@ -155,7 +155,7 @@ def _yuv_frame(picture: Image.Image) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(flat, format="yuv420p")
 
 
-def _picture(film: Film, shot: Shot, number: int) -> Image.Image:
+def _picture(film: FilmScript, shot: Shot, number: int) -> Image.Image:
     height = HEIGHT - 2 * film.bar
     if shot.attributes is None:
         if shot.kind == "title":

@@ -10,7 +10,7 @@ from typing import Final
 from PIL import Image, ImageDraw
 
 from iclora.miniature.pen import Rgb
-from iclora.miniature.script import Film
+from iclora.miniature.script import FilmScript
 
 _ROWS, _COLUMNS = 7, 5
 _DOTS: Final[dict[str, tuple[int, ...]]] = {
@@ -74,7 +74,7 @@ def write(
                     canvas.rectangle((x0, y0, x0 + dot - 1, y0 + dot - 1), fill=colour)
 
 
-def title_card(film: Film, width: int, height: int) -> Image.Image:
+def title_card(film: FilmScript, width: int, height: int) -> Image.Image:
     """The first picture of a film: its title on a curtain."""
     card = Image.new("RGB", (width, height), _CURTAIN)
     canvas = ImageDraw.Draw(card)
@@ -88,7 +88,7 @@ def title_card(film: Film, width: int, height: int) -> Image.Image:
     return card
 
 
-def credits_card(film: Film, width: int, height: int) -> Image.Image:
+def credits_card(film: FilmScript, width: int, height: int) -> Image.Image:
     """The last picture of a film: who was in it."""
     card = Image.new("RGB", (width, height), (14, 12, 20))
     canvas = ImageDraw.Draw(card)

@@ -102,8 +102,7 @@ def load_reader(folder: Path = _FOLDER) -> Reader:
     """
     if not (folder / WEIGHTS).is_file():
         raise MissingModel(
-            "the miniature's reader has no weights here: "
-            "run `python -m iclora.miniature.recipes.reader OUT`"
+            "the miniature's reader has no weights here: run `python -m recipes.reader OUT`"
         )
     return Reader(folder)
 

@@ -96,7 +96,7 @@ class Shot(Schema):
         return self.start + self.frames
 
 
-class Film(Schema):
+class FilmScript(Schema):
     """A whole film, ready to be drawn."""
 
     seed: int
@@ -116,7 +116,7 @@ class Film(Schema):
         return self.shots[-1].end
 
 
-def film_script(seed: int) -> Film:
+def film_script(seed: int) -> FilmScript:
     """Writes the film of a seed; equal seeds, equal films."""
     rng = seeded("film", seed)
     cast = _cast(rng)
@@ -131,7 +131,7 @@ def film_script(seed: int) -> Film:
             shots.append(Shot(kind="black", start=shots[-1].end, frames=rng.randrange(6, 11)))
     shots.append(Shot(kind="credits", start=shots[-1].end, frames=24, fade_out=6))
     bar = BAR if chance(rng, 35) else 0
-    return Film(
+    return FilmScript(
         seed=seed,
         title=f"THE {rng.choice(_FIRST)} {rng.choice(_SECOND)}",
         cast=cast,

@@ -16,7 +16,7 @@ from iclora.models.locate import locate
 _UNSAFE = ("nsfw", "porn", "hentai", "sexy", "unsafe", "explicit")
 """Label names of the published classifiers that mean it."""
 
-_LOADING = threading.Lock()
+_LOAD_LOCK = threading.Lock()
 
 
 class SafetyClassifier:
@@ -59,7 +59,7 @@ def load_classifier(name: str) -> SafetyClassifier:
         MissingModel: its weights are not on this machine.
         BadConfig: none of its labels means unsafe.
     """
-    with _LOADING:
+    with _LOAD_LOCK:
         return _load(name)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from iclora.cores import cores
+from iclora.cpus import available_cpus
 from iclora.errors import BadConfig, MissingModel
 from iclora.models.locate import MINIATURE, file_digest, locate
 
@@ -34,10 +34,10 @@ BATCH = 16
 
 Rows = NDArray[np.float32]
 Item = TypeVar("Item")
-_LOADING = threading.Lock()
+_LOAD_LOCK = threading.Lock()
 
 
-class _Found(NamedTuple):
+class _ClipSpec(NamedTuple):
     model: str
     """As open_clip names it."""
 
@@ -57,7 +57,7 @@ class ClipEncoder:
         image_size: the side of the pictures it looks at, in pixels.
     """
 
-    def __init__(self, found: _Found) -> None:
+    def __init__(self, found: _ClipSpec) -> None:
         import open_clip
         import torch
 
@@ -94,7 +94,7 @@ class ClipEncoder:
         batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
         if not batches:
             return np.zeros((0, self._width()), np.float32)
-        workers = 1 if self._device == "cuda" else min(len(batches), cores())
+        workers = 1 if self._device == "cuda" else min(len(batches), available_cpus())
         with ThreadPoolExecutor(workers, initializer=_one_thread) as pool:
             return np.concatenate(list(pool.map(_unit, batches, repeat(embed))))
 
@@ -114,7 +114,7 @@ def load_clip(name: str) -> ClipEncoder:
         MissingModel: its weights are not on this machine.
         BadConfig: open_clip does not know the name, or the weights are pickled.
     """
-    with _LOADING:
+    with _LOAD_LOCK:
         return _load(name)
 
 
@@ -134,7 +134,7 @@ def _load(name: str) -> ClipEncoder:
     return ClipEncoder(_find(name))
 
 
-def _find(name: str) -> _Found:
+def _find(name: str) -> _ClipSpec:
     model, colon, tag = name.partition(":")
     if colon and not Path(name).is_dir():
         return _find_tag(model, tag)
@@ -144,10 +144,10 @@ def _find(name: str) -> _Found:
     if not (located.folder / "open_clip_config.json").is_file():
         raise BadConfig(f"{name} has no open_clip_config.json; it is not an open_clip model")
     public = name if name.startswith(MINIATURE) or not Path(name).is_dir() else Path(name).name
-    return _Found(f"local-dir:{located.folder}", None, public, located.revision)
+    return _ClipSpec(f"local-dir:{located.folder}", None, public, located.revision)
 
 
-def _find_tag(model: str, tag: str) -> _Found:
+def _find_tag(model: str, tag: str) -> _ClipSpec:
     import open_clip
     from open_clip.pretrained import download_pretrained
 
@@ -166,7 +166,7 @@ def _find_tag(model: str, tag: str) -> _Found:
         raise MissingModel(f"{model}:{tag} is not on this machine: {how}") from error
     if weights.suffix != ".safetensors":
         raise BadConfig(f"{model}:{tag} is published as a pickle; choose a tag with safetensors")
-    return _Found(model, tag, f"{model}:{tag}", file_digest(weights)[:16])
+    return _ClipSpec(model, tag, f"{model}:{tag}", file_digest(weights)[:16])
 
 
 def _one_thread() -> None:

@@ -15,10 +15,10 @@ from iclora.errors import BadConfig, MissingModel
 from iclora.models.locate import file_digest
 from schemas.base import Box
 
-_LONGEST = 640
+_MAX_SIDE = 640
 """Side the picture is shrunk to: YuNet was trained for faces of 10 to 300 px."""
 
-_MIN_CONFIDENCE, _MAX_OVERLAP, _MOST = 0.3, 0.3, 100
+_MIN_CONFIDENCE, _MAX_OVERLAP, _MAX_FACES = 0.3, 0.3, 100
 
 
 class Face(NamedTuple):
@@ -28,19 +28,19 @@ class Face(NamedTuple):
     confidence: float
 
 
-class FaceFinder:
+class FaceDetector:
     """A loaded face detector; safe to share between threads."""
 
     def __init__(self, file: Path) -> None:
         self._lock = threading.Lock()
         self._detector = cv2.FaceDetectorYN.create(
-            str(file), "", (_LONGEST, _LONGEST), _MIN_CONFIDENCE, _MAX_OVERLAP, _MOST
+            str(file), "", (_MAX_SIDE, _MAX_SIDE), _MIN_CONFIDENCE, _MAX_OVERLAP, _MAX_FACES
         )
 
     def __call__(self, rgb: NDArray[np.uint8]) -> tuple[Face, ...]:
         """The faces of a picture [height, width, 3], the most certain first."""
         height, width = rgb.shape[:2]
-        scale = min(1.0, _LONGEST / max(height, width))
+        scale = min(1.0, _MAX_SIDE / max(height, width))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
         with self._lock:
@@ -83,7 +83,7 @@ def _require(file: str) -> None:
 
 
 @lru_cache(maxsize=2)
-def load_faces(file: str) -> FaceFinder:
+def load_faces(file: str) -> FaceDetector:
     """The face detector in this ONNX file; loaded once per process.
 
     Raises:
@@ -92,6 +92,6 @@ def load_faces(file: str) -> FaceFinder:
     """
     _require(file)
     try:
-        return FaceFinder(Path(file))
+        return FaceDetector(Path(file))
     except cv2.error as error:
         raise BadConfig(f"{file} is not a face detector that OpenCV can read") from error

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from iclora.errors import BadConfig
 from iclora.models.hub import fetch_model
-from iclora.store import file_sha256, write_whole
+from iclora.store import atomic_write, file_sha256
 from schemas.base import digest_of
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def file_digest(path: Path) -> str:
     if note.is_file():
         return note.read_text(encoding="ascii")
     digest = file_sha256(path)
-    write_whole(note, digest.encode())
+    atomic_write(note, digest.encode())
     return digest
 
 
@@ -121,7 +121,7 @@ def _random_family() -> Path:
     recipe = digest_of([file_sha256(path) for path in code])
     place = cache_folder() / f"random-miniature-{recipe}"
     if not place.is_dir():
-        _build_whole(place)
+        _build_atomically(place)
     _warn_once(place)
     return place
 
@@ -131,7 +131,7 @@ def _warn_once(place: Path) -> None:
     log.warning("the miniature has no trained weights here: random weights in %s", place)
 
 
-def _build_whole(place: Path) -> None:
+def _build_atomically(place: Path) -> None:
     from iclora.miniature.family import build_random_family
 
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from threading import Lock
 from typing import Any, NamedTuple, cast
 
 
-class Spent(NamedTuple):
+class TokenUsage(NamedTuple):
     """Answers and tokens since the process began; a picture counts as the model counts it."""
 
     asked: int = 0
@@ -16,26 +16,30 @@ class Spent(NamedTuple):
 
 
 class _Meter:
-    spent = Spent()
+    spent = TokenUsage()
     lock = Lock()
 
 
-def spent() -> Spent:
+def token_usage() -> TokenUsage:
     """What was spent so far."""
     return _Meter.spent
 
 
-def note(answers: int, read: int, written: int) -> None:
+def record_answers(answers: int, read: int, written: int) -> None:
     """Adds what some answers cost."""
     with _Meter.lock:
         before = _Meter.spent
-        _Meter.spent = Spent(before.asked + answers, before.read + read, before.written + written)
+        _Meter.spent = TokenUsage(
+            before.asked + answers, before.read + read, before.written + written
+        )
 
 
 def note_usage(usage: object) -> None:
     """Adds one answer of a server, which may say what it cost (``usage`` of a completion)."""
     counts = cast("Mapping[str, Any]", usage) if isinstance(usage, Mapping) else {}
-    note(1, *(_count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens")))
+    record_answers(
+        1, *(_count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+    )
 
 
 def _count(said: object) -> int:

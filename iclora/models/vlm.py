@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from iclora.cores import cores
+from iclora.cpus import available_cpus
 from iclora.errors import BadConfig
 from iclora.models.locate import MINIATURE, Located, locate
-from iclora.models.usage import note
+from iclora.models.usage import record_answers
 from schemas.caption import Answer
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 LENGTH_STEP = 32
 """Prompts are padded on the left to a multiple of this many tokens."""
 
-_LOADING = threading.Lock()
+_LOAD_LOCK = threading.Lock()
 
 
 class Question(NamedTuple):
@@ -44,7 +44,7 @@ class Question(NamedTuple):
     prompt: str
 
 
-class _Shape(NamedTuple):
+class _BatchShape(NamedTuple):
     """Questions of one shape can share a batch."""
 
     length: int
@@ -81,7 +81,7 @@ class VisionLanguageModel:
         except (OSError, ValueError, KeyError) as error:  # what transformers raises at the edge
             raise BadConfig(f"{name} is not a vision-language model: {error}") from error
         model = model.eval().requires_grad_(requires_grad=False).to(self._device)
-        self._copies = 1 if self._device == "cuda" else cores()
+        self._copies = 1 if self._device == "cuda" else available_cpus()
         self._models: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(self._copies):
             self._models.put(_replica(model))
@@ -118,7 +118,7 @@ class VisionLanguageModel:
         if not batches:
             return
 
-        def work(item: tuple[_Shape, list[int]]) -> list[tuple[int, Answer]]:
+        def work(item: tuple[_BatchShape, list[int]]) -> list[tuple[int, Answer]]:
             shape, places = item
             asked = [questions[place] for place in places]
             asked += [asked[-1]] * (batch - len(asked))
@@ -129,8 +129,10 @@ class VisionLanguageModel:
             for answered in pool.map(work, batches):
                 yield from answered
 
-    def _batches(self, questions: Sequence[Question], size: int) -> list[tuple[_Shape, list[int]]]:
-        groups: dict[_Shape, list[int]] = {}
+    def _batches(
+        self, questions: Sequence[Question], size: int
+    ) -> list[tuple[_BatchShape, list[int]]]:
+        groups: dict[_BatchShape, list[int]] = {}
         for place, question in enumerate(questions):
             groups.setdefault(self._shape(question), []).append(place)
         return [
@@ -139,12 +141,12 @@ class VisionLanguageModel:
             for start in range(0, len(places), size)
         ]
 
-    def _shape(self, question: Question) -> _Shape:
+    def _shape(self, question: Question) -> _BatchShape:
         sizes = tuple(image.size for image in question.images)
         if (question.prompt, sizes) not in self._lengths:
             tokens = self._inputs([question], {})["input_ids"].shape[1]
             self._lengths[question.prompt, sizes] = -(-tokens // LENGTH_STEP) * LENGTH_STEP
-        return _Shape(self._lengths[question.prompt, sizes], sizes)
+        return _BatchShape(self._lengths[question.prompt, sizes], sizes)
 
     def _inputs(self, questions: Sequence[Question], padding: Mapping[str, object]) -> Any:
         texts = [self._chat(question) for question in questions]
@@ -156,7 +158,7 @@ class VisionLanguageModel:
         return inputs.to(self._device)
 
     @contextmanager
-    def _a_copy(self) -> Generator[Any]:
+    def _borrow_replica(self) -> Generator[Any]:
         model = self._models.get()
         try:
             yield model
@@ -171,12 +173,12 @@ class VisionLanguageModel:
         )
 
     def _generate(
-        self, questions: Sequence[Question], shape: _Shape, max_new_tokens: int
+        self, questions: Sequence[Question], shape: _BatchShape, max_new_tokens: int
     ) -> list[Answer]:
         import torch
 
         inputs = self._inputs(questions, {"padding": "max_length", "max_length": shape.length})
-        with self._a_copy() as model, torch.inference_mode():
+        with self._borrow_replica() as model, torch.inference_mode():
             tokens = model.generate(
                 **inputs,
                 do_sample=False,
@@ -190,7 +192,7 @@ class VisionLanguageModel:
         new = tokens[:, inputs["input_ids"].shape[1] :].cpu()
         filler = self._processor.tokenizer.pad_token_id
         written = new.numel() if filler is None else int((new != filler).sum())
-        note(len(questions), int(inputs["attention_mask"].sum()), written)
+        record_answers(len(questions), int(inputs["attention_mask"].sum()), written)
         return [self._answer(row.tolist(), max_new_tokens) for row in new]
 
     def _answer(self, tokens: list[int], most: int) -> Answer:
@@ -209,7 +211,7 @@ def load_vlm(name: str) -> VisionLanguageModel:
         MissingModel: its weights are not on this machine.
         BadConfig: transformers cannot load it without code of its own.
     """
-    with _LOADING:
+    with _LOAD_LOCK:
         return _load(name)
 
 

@@ -55,7 +55,7 @@ def stop_if_failing(
         stage: its name.
         verdicts: the stage's verdicts; the failed ones are named in the message.
         total: tally of the whole stage.
-        max_failed: largest share of the items that may fail, 0 to 1 (``ingest.max_failed``).
+        max_failed: largest share of the items that may fail, 0 to 1 (``ingest.max_failed_share``).
 
     Raises:
         BadInput: every source failed.
@@ -71,5 +71,5 @@ def stop_if_failing(
         raise BadInput(f"nothing could be read ({reasons}); first {first}")
     raise BuildStopped(
         f"stage {stage}: {total.failed} of {total.seen} failed ({reasons}), more than "
-        f"ingest.max_failed = {max_failed}; first {first}"
+        f"ingest.max_failed_share = {max_failed}; first {first}"
     )

@@ -64,7 +64,7 @@ class Listener(Protocol):
         """Receives the tally of a finished stage."""
 
 
-class Part(NamedTuple):
+class SourceShare(NamedTuple):
     """Outcome of one stage for one source, or for the whole build."""
 
     source: str
@@ -87,7 +87,7 @@ class BuildProgress:
         self._listener = listener
         self._expected: dict[str, int] = {}
         self._failed: dict[str, list[Verdict]] = {}
-        self.parts: dict[str, list[Part]] = {}
+        self.parts: dict[str, list[SourceShare]] = {}
         """Finished parts of each stage that has begun."""
 
     def expect(self, parts: int, *stages: str) -> None:
@@ -113,7 +113,7 @@ class BuildProgress:
         tally = add_up(stage, verdicts, seen)
         reasons = Counter(verdict.reason for verdict in verdicts if verdict.reason)
         parts = self.parts.setdefault(stage, [])
-        parts.append(Part(source, tally, reasons))
+        parts.append(SourceShare(source, tally, reasons))
         failed = self._failed.setdefault(stage, [])
         failed += [verdict for verdict in verdicts if verdict.outcome == "failed"]
         if self._listener:
@@ -217,7 +217,7 @@ class SharedReports:
     def active(self) -> list[SourceProgress]:
         """Sources in progress, oldest first."""
         found: list[SourceProgress] = []
-        for name in sorted(self._store.names(self._folder)):
+        for name in sorted(self._store.listdir(self._folder)):
             with suppress(
                 OSError, IcloraError, ValueError, TypeError
             ):  # gone, or another version's

@@ -55,7 +55,7 @@ def run_stage(
     if store.exists(f"{folder_of(ref)}/{MANIFEST}"):
         log.debug("%s %s is done already", stage.name, digest)
         return ref
-    with store.folder(folder_of(ref)) as folder:
+    with store.atomic_folder(folder_of(ref)) as folder:
         result = work(folder)
         (folder / MANIFEST).write_text(result.to_text(), encoding="utf-8")
     log.info("%s %s done", stage.name, digest)
@@ -74,4 +74,4 @@ def result_of(store: Store, ref: StageRef, kind: type[Result]) -> Result:
 
 def file_of(store: Store, ref: StageRef, name: str) -> Path:
     """A real file of a finished stage."""
-    return store.local(f"{folder_of(ref)}/{name}")
+    return store.local_path(f"{folder_of(ref)}/{name}")

@@ -18,6 +18,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 
 from iclora.errors import BadConfig
+from iclora.presets.renamed import refuse_renamed
 from iclora.redact import tell_value
 from schemas.config import Config
 
@@ -63,6 +64,7 @@ def load_config(
         for key, value in _pairs(overrides):
             _merge(tree, _nested(key.split("."), value))
         tree["preset"] = Path(preset).stem
+        refuse_renamed(tree)
         _refuse_unknown(tree, Config, "")
         plain = {key: _plain(value, key) for key, value in tree.items()}
     except RecursionError as error:

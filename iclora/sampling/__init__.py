@@ -11,11 +11,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from iclora.sampling.given import GivenPanels
-from iclora.sampling.prompts import check_captions
-from iclora.sampling.records import write_lines
-from iclora.sampling.sheet import contact_sheet
-from iclora.store import whole
+from iclora.sampling.caption_input import check_captions
+from iclora.sampling.contact_sheet import contact_sheet
+from iclora.sampling.given_panels import GivenPanels
+from iclora.sampling.render_records import write_lines
+from iclora.store import atomic_path
 from schemas.config import Config
 from schemas.sampling import AdapterUse, RenderRecord
 
@@ -54,12 +54,12 @@ def sample_sets(
     """
     check_captions(captions, config.layout, config.caption)
     # Behind the check: a caption that is refused costs no loading of torch.
-    from iclora.sampling.drawing import draw_wishes
-    from iclora.sampling.painter import Wish
+    from iclora.sampling.render import render_requests
+    from iclora.sampling.sampler import RenderRequest
 
     seeds = range(config.sample.seed, config.sample.seed + config.sample.count)
-    wishes = [Wish(caption, seed, given or {}) for caption in captions for seed in seeds]
-    records = draw_wishes(wishes, config, out, adapters=adapters, progress=progress)
+    requests = [RenderRequest(caption, seed, given or {}) for caption in captions for seed in seeds]
+    records = render_requests(requests, config, out, adapters=adapters, progress=progress)
     write_lines(out, records)
     _write_sheet(out, records)
     return records
@@ -72,7 +72,7 @@ def _write_sheet(out: Path, records: Sequence[RenderRecord]) -> None:
         [_opened(out / record.canvas) for record in records if record.caption == caption]
         for caption in captions
     ]
-    with whole(out / SHEET) as scratch:
+    with atomic_path(out / SHEET) as scratch:
         contact_sheet(rows, captions, side=_SHEET_SIDE).save(
             scratch, "JPEG", quality=90, subsampling=0
         )

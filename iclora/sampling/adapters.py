@@ -60,7 +60,7 @@ def find_stored(store: Store, text: str) -> StoredAdapter | None:
         version = _pointed(store, name, version.upper())
     stored = StoredAdapter(name, version)
     if not store.exists(f"{stored.folder}/run.json"):
-        known = [v for v in store.names(f"adapters/{name}") if not v.isupper()]
+        known = [v for v in store.listdir(f"adapters/{name}") if not v.isupper()]
         raise BadInput(f"{store.url} has no {name}@{version}; it has {', '.join(known) or 'none'}")
     return stored
 
@@ -87,7 +87,7 @@ def locate_adapter(store: Store, text: str) -> AdapterUse:
     name, weight = _cut_weight(text)
     stored = None if Path(name).exists() else find_stored(store, name)
     if stored:
-        file = store.local(f"{stored.folder}/{stored.name}.safetensors")
+        file = store.local_path(f"{stored.folder}/{stored.name}.safetensors")
         record = RunRecord.from_text(store.read(f"{stored.folder}/run.json"))
         return _use(f"{stored.name}@{stored.version}", file, weight, record)
     path = Path(name) if Path(name).exists() else _from_hub(store, name)
@@ -110,7 +110,7 @@ def _use(name: str, file: Path, weight: float, record: RunRecord | None) -> Adap
         file=str(file),
         content=file_sha256(file)[:DIGEST_LENGTH],
         weight=weight,
-        conditional=record is not None and record.config.train.conditional > 0,
+        conditional=record is not None and record.config.train.conditional_probability > 0,
     )
 
 
@@ -159,7 +159,7 @@ def _hub_file(repo: str, file: str) -> Path:
 
 
 @contextmanager
-def worn(transformer: Any, uses: Sequence[AdapterUse], family: Family) -> Generator[None]:
+def applied(transformer: Any, uses: Sequence[AdapterUse], family: Family) -> Generator[None]:
     """Puts adapters on a transformer for the length of the block, each at its weight.
 
     Raises:
@@ -171,14 +171,14 @@ def worn(transformer: Any, uses: Sequence[AdapterUse], family: Family) -> Genera
     names = [f"adapter_{number}" for number in range(len(uses))]
     try:
         for name, use in zip(names, uses, strict=True):
-            _put_on(transformer, name, use, family)
+            _apply(transformer, name, use, family)
         transformer.set_adapters(names, [use.weight for use in uses])
         yield
     finally:
         transformer.unload_lora()
 
 
-def _put_on(transformer: Any, name: str, use: AdapterUse, family: Family) -> None:
+def _apply(transformer: Any, name: str, use: AdapterUse, family: Family) -> None:
     from iclora.models.lora_files import first_line, read_lora
 
     weights = read_lora(Path(use.file), family)

@@ -60,7 +60,7 @@ def train_adapter(
     """
     from iclora.training.run import train
 
-    return train(store, dataset, config, name, watch=progress, resume=resume)
+    return train(store, dataset, config, name, on_step=progress, resume=resume)
 
 
 def plan_training(store: Store, dataset: str, config: Config, *, memory: float = 0.0) -> TrainPlan:
@@ -78,6 +78,6 @@ def plan_training(store: Store, dataset: str, config: Config, *, memory: float =
         BadInput: the dataset cannot be used.
         BadConfig: settings contradict each other, or nothing fits into the memory.
     """
-    from iclora.training.plan import plan
+    from iclora.training.train_plan import plan
 
     return plan(store, dataset, config, memory)

@@ -16,7 +16,7 @@ from iclora.errors import BadInput
 from schemas.base import Box
 
 
-class Fit(NamedTuple):
+class CanvasFit(NamedTuple):
     """A canvas at a size of training."""
 
     width: int
@@ -38,7 +38,9 @@ class Fit(NamedTuple):
         )
 
 
-def fit_canvas(size: tuple[int, int], panels: Sequence[Box], *, resolution: int, step: int) -> Fit:
+def fit_canvas(
+    size: tuple[int, int], panels: Sequence[Box], *, resolution: int, step: int
+) -> CanvasFit:
     """The size at which a canvas is trained.
 
     Args:
@@ -54,7 +56,7 @@ def fit_canvas(size: tuple[int, int], panels: Sequence[Box], *, resolution: int,
     scale = min(1.0, resolution / (width * height) ** 0.5)
     columns = _edges(width, [(box[0], box[2]) for box in panels], scale, step)
     rows = _edges(height, [(box[1], box[3]) for box in panels], scale, step)
-    return Fit(columns[-1][1], rows[-1][1], columns, rows)
+    return CanvasFit(columns[-1][1], rows[-1][1], columns, rows)
 
 
 def _edges(

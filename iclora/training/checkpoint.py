@@ -18,9 +18,9 @@ import safetensors.torch
 from torch import Tensor
 
 from iclora.errors import BadConfig
-from iclora.training.learner import Learner
-from schemas.adapter import CheckpointState, Progress, RunIdentity
-from schemas.training import WATCHING
+from iclora.training.optimizer import AdapterOptimizer
+from schemas.adapter import CheckpointState, RunIdentity, TrainingProgress
+from schemas.training import MONITORING_FIELDS
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _PATTERN = "step-*"
 
 
 def save_checkpoint(
-    folder: Path, learner: Learner, identity: RunIdentity, progress: Progress
+    folder: Path, optimizer: AdapterOptimizer, identity: RunIdentity, progress: TrainingProgress
 ) -> Path:
     """Writes ``folder/step-<n>``; one that is there already is left as it is."""
     place = folder / f"step-{progress.step:08d}"
@@ -38,8 +38,8 @@ def save_checkpoint(
     scratch = folder / f".{place.name}.{os.getpid()}.tmp"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    tensors, numbers = learner.optimizer_state()
-    parts = {"raw": learner.tensors, "ema": learner.average, "optimizer": tensors}
+    tensors, numbers = optimizer.optimizer_state()
+    parts = {"raw": optimizer.tensors, "ema": optimizer.ema, "optimizer": tensors}
     for name, part in parts.items():
         _write(scratch / f"{name}.safetensors", part)
     state = CheckpointState(identity=identity, progress=progress, optimizer=numbers)
@@ -96,23 +96,25 @@ def read_state(checkpoint: Path) -> CheckpointState:
     return CheckpointState.from_text((checkpoint / "state.json").read_bytes())
 
 
-def restore(checkpoint: Path, learner: Learner, identity: RunIdentity) -> Progress:
+def restore(
+    checkpoint: Path, optimizer: AdapterOptimizer, identity: RunIdentity
+) -> TrainingProgress:
     """Brings a learner back to a checkpoint of the same run.
 
     Raises:
         BadConfig: it was written by another run; the text shows the difference.
     """
     state = read_state(checkpoint)
-    refuse_other_run(state.identity, identity)
+    require_same_run(state.identity, identity)
     parts = {
         name: safetensors.torch.load_file(checkpoint / f"{name}.safetensors")
         for name in ("raw", "ema", "optimizer")
     }
-    learner.restore(parts["raw"], parts["ema"], (parts["optimizer"], state.optimizer))
+    optimizer.restore(parts["raw"], parts["ema"], (parts["optimizer"], state.optimizer))
     return state.progress
 
 
-def refuse_other_run(before: RunIdentity, now: RunIdentity) -> None:
+def require_same_run(before: RunIdentity, now: RunIdentity) -> None:
     """Says in what two runs differ, if they do.
 
     Raises:
@@ -120,7 +122,7 @@ def refuse_other_run(before: RunIdentity, now: RunIdentity) -> None:
     """
     if before.version == now.version:
         return
-    old, new = dict(_leaves(learned(before))), dict(_leaves(learned(now)))
+    old, new = dict(_leaves(versioned_fields(before))), dict(_leaves(versioned_fields(now)))
     changes = [
         f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
         for key in sorted({*old, *new})
@@ -132,10 +134,10 @@ def refuse_other_run(before: RunIdentity, now: RunIdentity) -> None:
     )
 
 
-def learned(identity: RunIdentity) -> dict[str, Any]:
+def versioned_fields(identity: RunIdentity) -> dict[str, Any]:
     """What a run's result depends on, as plain JSON."""
     config = identity.config.to_json()
-    train = {key: value for key, value in config["train"].items() if key not in WATCHING}
+    train = {key: value for key, value in config["train"].items() if key not in MONITORING_FIELDS}
     return {
         "dataset": identity.dataset,
         "base": identity.base,

@@ -21,8 +21,8 @@ from torch import Tensor
 from iclora.errors import BadInput
 from iclora.models.families import Family
 from iclora.models.lora_files import PREFIX, read_lora
-from iclora.store import whole
-from iclora.training.order import seed_of
+from iclora.store import atomic_path
+from iclora.training.sampler import seed_of
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +38,10 @@ def add_lora(transformer: Any, family: Family, *, rank: int, seed: int) -> dict[
     Returns:
         The trainable tensors by peft's names, float32, in a fixed order.
     """
-    from iclora.training.branch import lighten  # late, as peft is below
+    from iclora.training.lora_forward import use_lora_forward  # late, as peft is below
 
     transformer.add_adapter(lora_config(family, rank))
-    lighten(transformer)
+    use_lora_forward(transformer)
     tensors = lora_tensors(transformer)
     for name, tensor in tensors.items():
         tensor.data = tensor.data.float()
@@ -93,7 +93,7 @@ def save_lora(
         f"{PREFIX}{name}": tensor.detach().to("cpu", DTYPES[dtype]).contiguous()
         for name, tensor in tensors.items()
     }
-    with whole(path) as scratch:
+    with atomic_path(path) as scratch:
         scratch.write_bytes(_with_header(safetensors.torch.save(flat), header))
 
 

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from iclora.models.families import Posterior
-from iclora.training.order import Draw, seed_of
+from iclora.training.sampler import BatchSlot, seed_of
 from schemas.training import NoiseParams
 
 # N tokens, C token values
 
 
-class Chance(NamedTuple):
+class NoiseDraw(NamedTuple):
     """What is drawn for one sample of one step."""
 
     t: float
@@ -36,7 +36,7 @@ class Chance(NamedTuple):
     """``[N, C]``."""
 
 
-class Odds(NamedTuple):
+class NoiseSchedule(NamedTuple):
     """Settings of the draws."""
 
     noise: NoiseParams
@@ -44,9 +44,15 @@ class Odds(NamedTuple):
     conditional: float
 
 
-def draw_chance(
-    draw: Draw, step: int, posterior: Posterior, panels: int, *, seed: int, odds: Odds
-) -> Chance:
+def draw_noise(
+    draw: BatchSlot,
+    step: int,
+    posterior: Posterior,
+    panels: int,
+    *,
+    seed: int,
+    schedule: NoiseSchedule,
+) -> NoiseDraw:
     """Draws for one sample; a pure function of its arguments.
 
     Args:
@@ -55,19 +61,19 @@ def draw_chance(
         posterior: of its canvas, ``[N, C]``.
         panels: on its canvas.
         seed: of the run.
-        odds: distributions.
+        schedule: distributions.
     """
-    generator = torch.Generator().manual_seed(seed_of(seed, step, draw.key, draw.turn))
+    generator = torch.Generator().manual_seed(seed_of(seed, step, draw.key, draw.repeat))
     scalars = torch.rand(3, generator=generator).tolist()
-    t = draw_timestep(odds.noise, posterior.mean.shape[0], generator)
+    t = draw_timestep(schedule.noise, posterior.mean.shape[0], generator)
     order = torch.randperm(panels, generator=generator).tolist()
     count = 1 + int(scalars[2] * (panels - 1))
     shape = posterior.mean.shape
     latent = posterior.mean + posterior.deviation * torch.randn(shape, generator=generator)
-    return Chance(
+    return NoiseDraw(
         t=t,
-        drop_caption=scalars[0] < odds.caption_dropout,
-        given=tuple(sorted(order[:count])) if scalars[1] < odds.conditional else (),
+        drop_caption=scalars[0] < schedule.caption_dropout,
+        given=tuple(sorted(order[:count])) if scalars[1] < schedule.conditional else (),
         latent=latent,
         noise=torch.randn(shape, generator=generator),
     )

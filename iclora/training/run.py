@@ -10,34 +10,34 @@ from pathlib import Path
 
 from iclora.errors import BadInput
 from iclora.store import Store
-from iclora.training.ai_toolkit.hand_over import train_there
-from iclora.training.base import load_base, prepare_speed
-from iclora.training.blocks import Recompute, repeated_blocks
-from iclora.training.checkpoint import checkpoints, read_state, refuse_other_run
-from iclora.training.engine import Machine
-from iclora.training.feed import Feed
-from iclora.training.fit import Ladders, free_bytes
-from iclora.training.fitting import taken_bytes
-from iclora.training.job import (
-    Job,
-    Material,
+from iclora.training.activation_checkpointing import ActivationCheckpointing, repeated_blocks
+from iclora.training.ai_toolkit.launch import train_with_ai_toolkit
+from iclora.training.base_model import load_base, prepare_speed
+from iclora.training.checkpoint import checkpoints, read_state, require_same_run
+from iclora.training.dataloader import BatchLoader
+from iclora.training.distributed import DistEnv
+from iclora.training.lora import add_lora, load_start
+from iclora.training.memory import base_bytes
+from iclora.training.memory_plan import MemoryPlan, free_bytes
+from iclora.training.metrics import final_loss
+from iclora.training.optimizer import AdapterOptimizer, require_optimizer
+from iclora.training.perf import peak_memory
+from iclora.training.publish_adapter import library_versions, publish
+from iclora.training.remote_checkpoints import RemoteCheckpoints
+from iclora.training.run_inputs import (
+    RunInputs,
+    TrainingData,
     fill_caches,
     open_job,
-    read_material,
+    read_training_data,
     tokens_of,
 )
-from iclora.training.journal import final_loss
-from iclora.training.learner import Learner, refuse_missing
-from iclora.training.loop import Loop, Parts, Watch
-from iclora.training.lora import add_lora, load_start
-from iclora.training.mirror import Mirror
-from iclora.training.publish import publish, versions
+from iclora.training.sample_grid import SampleGrid, grid_captions
 from iclora.training.sharding import shard
-from iclora.training.sheets import Sheets, sheet_captions
-from iclora.training.speed import peak_memory
-from iclora.training.stop import StopRequest, stop_requests
-from iclora.training.team import Team
-from iclora.training.validate import Validator
+from iclora.training.signals import StopRequest, stop_requests
+from iclora.training.train_step import StepContext
+from iclora.training.trainer import OnStep, Trainer, TrainerParts
+from iclora.training.validation import Validator
 from schemas.adapter import AdapterRef, RunRecord
 from schemas.config import Config
 
@@ -45,32 +45,34 @@ log = logging.getLogger(__name__)
 
 
 def train(
-    store: Store, dataset: str, config: Config, name: str, *, watch: Watch, resume: str
+    store: Store, dataset: str, config: Config, name: str, *, on_step: OnStep, resume: str
 ) -> AdapterRef:
     """See ``iclora.training.train_adapter``."""
-    job = open_job(store, dataset, config, name)
+    inputs = open_job(store, dataset, config, name)
     if resume:
-        _refuse_other(job, resume)
-    team = Team()
-    with _only_one(job, team), stop_requests() as request:
-        if not store.exists(f"{job.place}/manifest.json"):
+        _require_checkpoint_of(inputs, resume)
+    dist = DistEnv()
+    with _run_lock(inputs, dist), stop_requests() as request:
+        if not store.exists(f"{inputs.path}/manifest.json"):
             if config.train.trainer == "ai-toolkit":
-                train_there(job, team, request)
+                train_with_ai_toolkit(inputs, dist, request)
             else:
-                _train_here(job, team, request, watch)
-        elif team.leads:
-            log.info("%s is trained already", job.place)
-    return adapter_ref(store, job.place)
+                _train_with_iclora(inputs, dist, request, on_step)
+        elif dist.is_main:
+            log.info("%s is trained already", inputs.path)
+    return adapter_ref(store, inputs.path)
 
 
-def _train_here(job: Job, team: Team, request: StopRequest, watch: Watch) -> None:
-    refuse_missing(job.config.train.optimizer)
-    material = _prepare(job, team)
-    loop, parts = assemble(job, material, team)
-    seconds = loop.run(request, watch)
-    if team.leads:
-        publish(job, _record(job, loop, parts, seconds, material.counts), parts)
-    team.wait()
+def _train_with_iclora(
+    inputs: RunInputs, dist: DistEnv, request: StopRequest, on_step: OnStep
+) -> None:
+    require_optimizer(inputs.config.train.optimizer)
+    data = _prepare(inputs, dist)
+    trainer, parts = build_trainer(inputs, data, dist)
+    seconds = trainer.train(request, on_step)
+    if dist.is_main:
+        publish(inputs, _record(inputs, trainer, parts, seconds, data.counts), parts)
+    dist.barrier()
 
 
 def adapter_ref(store: Store, place: str) -> AdapterRef:
@@ -86,126 +88,136 @@ def adapter_ref(store: Store, place: str) -> AdapterRef:
     )
 
 
-def _refuse_other(job: Job, version: str) -> None:
-    name = job.identity.name
-    work = job.work.with_name(f"{name}-{version}")
-    Mirror(job.store, f"adapters/{name}/{version}", work).pull()
+def _require_checkpoint_of(inputs: RunInputs, version: str) -> None:
+    name = inputs.identity.name
+    work = inputs.work_folder.with_name(f"{name}-{version}")
+    RemoteCheckpoints(inputs.store, f"adapters/{name}/{version}", work).pull()
     found = checkpoints(work / "checkpoints")
     if not found:
         raise BadInput(f"there is no checkpoint of {name}@{version} in {work}")
-    refuse_other_run(read_state(found[-1]).identity, job.identity)
+    require_same_run(read_state(found[-1]).identity, inputs.identity)
 
 
 @contextmanager
-def _only_one(job: Job, team: Team) -> Generator[None]:
+def _run_lock(inputs: RunInputs, dist: DistEnv) -> Generator[None]:
     """Waits until no other process trains the same adapter on this machine."""
-    job.work.mkdir(parents=True, exist_ok=True)
-    if not team.leads:
-        team.wait()
+    inputs.work_folder.mkdir(parents=True, exist_ok=True)
+    if not dist.is_main:
+        dist.barrier()
         yield
         return
-    with (job.work.parent / f".{job.work.name}.lock").open("w") as file:
+    with (inputs.work_folder.parent / f".{inputs.work_folder.name}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log.warning("another process trains %s: waiting for it", job.identity.name)
+            log.warning("another process trains %s: waiting for it", inputs.identity.name)
             fcntl.flock(file, fcntl.LOCK_EX)
-        team.wait()
+        dist.barrier()
         yield
 
 
-def _prepare(job: Job, team: Team) -> Material:
-    step = job.family.token_pixels(job.base.folder)
-    material = read_material(job.dataset, job.config, step)
-    if team.leads:
-        more = sheet_captions(job, material.train, material.val)
-        material.counts["captions_cut"] = fill_caches(job, material, team.device, more)
-        log.info("%s", ", ".join(f"{key} {count}" for key, count in material.counts.items()))
-    team.wait()
-    return material
+def _prepare(inputs: RunInputs, dist: DistEnv) -> TrainingData:
+    step = inputs.family.token_pixels(inputs.base.folder)
+    data = read_training_data(inputs.dataset, inputs.config, step)
+    if dist.is_main:
+        more = grid_captions(inputs, data.train, data.val)
+        data.counts["captions_cut"] = fill_caches(inputs, data, dist.device, more)
+        log.info("%s", ", ".join(f"{key} {count}" for key, count in data.counts.items()))
+    dist.barrier()
+    return data
 
 
-def assemble(job: Job, material: Material, team: Team) -> tuple[Loop, Parts]:
+def build_trainer(
+    inputs: RunInputs, data: TrainingData, dist: DistEnv
+) -> tuple[Trainer, TrainerParts]:
     """Brings in the base and puts everything together that the steps need."""
-    machine = _machine(job, material, team)
-    transformer, learner = machine.transformer, machine.learner
-    check = Validator(material.val, job.cache, job.family, transformer, job.config, team.device)
-    views = [view for item in material.train.values() for view in item.views.values()]
-    sheets = Sheets(
-        job,
-        job.cache,
+    context = _build_context(inputs, data, dist)
+    transformer, optimizer = context.transformer, context.optimizer
+    check = Validator(
+        data.val, inputs.cache, inputs.family, transformer, inputs.config, dist.device
+    )
+    views = [view for item in data.train.values() for view in item.views.values()]
+    grid = SampleGrid(
+        inputs,
+        inputs.cache,
         transformer,
         max(views, key=lambda view: view.grid),
-        sheet_captions(job, material.train, material.val),
-        team,
+        grid_captions(inputs, data.train, data.val),
+        dist,
     )
-    renders = job.work / "renders"
+    renders = inputs.work_folder / "renders"
 
     def draw(step: int) -> None:
-        sheets.draw(renders / f"step-{step:08d}.jpg", learner.average, learner.tensors)
+        grid.draw(renders / f"step-{step:08d}.jpg", optimizer.ema, optimizer.tensors)
 
-    parts = Parts(
-        machine=machine,
-        identity=job.identity,
-        folder=job.work,
-        validate=lambda: check(learner.average, learner.tensors),
+    parts = TrainerParts(
+        context=context,
+        identity=inputs.identity,
+        folder=inputs.work_folder,
+        validate=lambda: check(optimizer.ema, optimizer.tensors),
         draw=draw,
-        mirror=Mirror(job.store, job.place, job.work),
+        remote=RemoteCheckpoints(inputs.store, inputs.path, inputs.work_folder),
     )
-    return Loop(parts), parts
+    return Trainer(parts), parts
 
 
-def _machine(job: Job, material: Material, team: Team) -> Machine:
+def _build_context(inputs: RunInputs, data: TrainingData, dist: DistEnv) -> StepContext:
     """Base, adapter, optimizer and feed, with a step made to fit."""
-    train = job.config.train
-    tokens = tokens_of(material, job.family.text_length(job.base.folder))
-    base = load_base(job, team, max(tokens.values()))
-    tensors = add_lora(base.transformer, job.family, rank=train.lora.rank, seed=train.seed)
+    train = inputs.config.train
+    tokens = tokens_of(data, inputs.family.text_length(inputs.base.folder))
+    base = load_base(inputs, dist, max(tokens.values()))
+    tensors = add_lora(base.transformer, inputs.family, rank=train.lora.rank, seed=train.seed)
     if train.lora.start_from:
-        load_start(tensors, Path(train.lora.start_from), job.family)
-    ladders = Ladders(train, Recompute(base.transformer), -(-train.batch // team.size))
+        load_start(tensors, Path(train.lora.start_from), inputs.family)
+    memory = MemoryPlan(
+        train, ActivationCheckpointing(base.transformer), -(-train.batch // dist.world_size)
+    )
     prepare_speed(base.transformer, train)
-    if team.shards:
-        shard(base.transformer, repeated_blocks(base.transformer), tensors, team)
-    learner = Learner(tensors, train.optimizer, train.steps, offload=train.offload)
-    feed = Feed(material.train, job.cache, job.family, job.config, team)
-    if team.device.type == "cuda":
-        free = free_bytes(team.device) + taken_bytes(base.shape, base.weights)
-        ladders.plan(base.shape, base.weights, tokens, free)
-        if team.shards:
-            ladders.level()
+    if dist.is_sharded:
+        shard(base.transformer, repeated_blocks(base.transformer), tensors, dist)
+    optimizer = AdapterOptimizer(tensors, train.optimizer, train.steps, offload=train.offload)
+    loader = BatchLoader(data.train, inputs.cache, inputs.family, inputs.config, dist)
+    if dist.device.type == "cuda":
+        free = free_bytes(dist.device) + base_bytes(base.shape, base.weights)
+        memory.plan(base.shape, base.weights, tokens, free)
+        if dist.is_sharded:
+            memory.equalize()
         for grid in tokens:
-            feed.divide(grid, ladders.rung(grid).micro_batch)
-        log.info("%s weights; %s", base.weights, ladders.describe())
-    panels = max(item.panels for item in [*material.train.values(), *material.val])
-    return Machine(job.family, base.transformer, learner, feed, ladders, team, panels)
+            loader.set_micro_batch(grid, memory.option(grid).micro_batch)
+        log.info("%s weights; %s", base.weights, memory.describe())
+    panels = max(item.panels for item in [*data.train.values(), *data.val])
+    return StepContext(inputs.family, base.transformer, optimizer, loader, memory, dist, panels)
 
 
-def _record(job: Job, loop: Loop, parts: Parts, seconds: float, more: dict[str, int]) -> RunRecord:
-    done = max(1, loop.progress.step - loop.resumed_from)
-    counts: dict[str, int] = {**loop.engine.counts, **more}
-    counts["parameters"] = sum(tensor.numel() for tensor in parts.machine.learner.tensors.values())
+def _record(
+    inputs: RunInputs, trainer: Trainer, parts: TrainerParts, seconds: float, more: dict[str, int]
+) -> RunRecord:
+    done = max(1, trainer.progress.step - trainer.resumed_from)
+    counts: dict[str, int] = {**trainer.train_step.counts, **more}
+    counts["parameters"] = sum(
+        tensor.numel() for tensor in parts.context.optimizer.tensors.values()
+    )
     counts["steps_this_stretch"] = done
     return RunRecord(
-        name=job.identity.name,
-        version=job.identity.version,
-        dataset=job.identity.dataset,
-        base=job.identity.base,
-        preview=job.dataset.manifest.preview,
-        config=job.config,
-        steps=loop.progress.step,
-        loss=final_loss(job.work / "metrics.jsonl"),
-        validation=loop.validation,
-        skipped=loop.progress.skipped,
-        rollbacks=loop.progress.rollbacks,
-        resumed_from=loop.resumed_from,
-        processes=parts.machine.team.size,
+        name=inputs.identity.name,
+        version=inputs.identity.version,
+        dataset=inputs.identity.dataset,
+        base=inputs.identity.base,
+        preview=inputs.dataset.manifest.preview,
+        config=inputs.config,
+        steps=trainer.progress.step,
+        loss=final_loss(inputs.work_folder / "metrics.jsonl"),
+        validation=trainer.validation,
+        skipped=trainer.progress.skipped,
+        rollbacks=trainer.progress.rollbacks,
+        resumed_from=trainer.resumed_from,
+        processes=parts.context.dist.world_size,
         seconds=round(seconds, 3),
-        tokens_per_second=round(loop.engine.counts["tokens"] / max(seconds, 1e-9), 1),
-        utilisation=round(loop.utilisation(max(seconds, 1e-9)), 4),
-        peak_memory=round(peak_memory(parts.machine.team.device), 2),
-        plan=parts.machine.ladders.describe(),
-        waiting=round(loop.engine.waited / max(seconds, 1e-9), 4),
+        tokens_per_second=round(trainer.train_step.counts["tokens"] / max(seconds, 1e-9), 1),
+        utilisation=round(trainer.utilisation(max(seconds, 1e-9)), 4),
+        peak_memory=round(peak_memory(parts.context.dist.device), 2),
+        plan=parts.context.memory.describe(),
+        waiting=round(trainer.train_step.seconds_waiting / max(seconds, 1e-9), 4),
         counts=dict(sorted(counts.items())),
-        versions=versions(),
+        versions=library_versions(),
     )

@@ -14,7 +14,7 @@ from PIL import Image
 
 from iclora.errors import BadInput
 from iclora.models.families import Grid
-from iclora.training.buckets import Fit, fit_canvas
+from iclora.training.buckets import CanvasFit, fit_canvas
 from schemas.base import Box
 from schemas.sample import SampleRecord
 
@@ -24,7 +24,7 @@ OUTSIDE = -1
 """Panel number of a token that belongs to no panel."""
 
 
-class Stored(Protocol):
+class StoredSample(Protocol):
     """A sample as the shards give it."""
 
     @property
@@ -43,10 +43,10 @@ class Stored(Protocol):
         ...
 
 
-class View(NamedTuple):
+class SampleView(NamedTuple):
     """A sample at one resolution."""
 
-    fit: Fit
+    fit: CanvasFit
     grid: Grid
     panel_of: NDArray[np.int64]
     """``[N]``: the panel of each token, counted from 0, or ``OUTSIDE``."""
@@ -55,18 +55,20 @@ class View(NamedTuple):
     """``[N]``: false where a mask touches the token."""
 
 
-class Item(NamedTuple):
+class TrainingItem(NamedTuple):
     """A sample without its picture."""
 
     key: str
     caption: str
     image_sha256: str
     panels: int
-    views: Mapping[int, View]
+    views: Mapping[int, SampleView]
     """By resolution."""
 
 
-def read_items(samples: Iterable[Stored], resolutions: Sequence[int], step: int) -> Iterator[Item]:
+def read_items(
+    samples: Iterable[StoredSample], resolutions: Sequence[int], step: int
+) -> Iterator[TrainingItem]:
     """Plans every sample once; pictures are not decoded.
 
     Args:
@@ -87,10 +89,10 @@ def read_items(samples: Iterable[Stored], resolutions: Sequence[int], step: int)
             )
             for resolution in resolutions
         }
-        yield Item(record.key, sample.text, record.image_sha256, len(boxes), views)
+        yield TrainingItem(record.key, sample.text, record.image_sha256, len(boxes), views)
 
 
-def _view(fit: Fit, panels: Sequence[Box], masks: Sequence[Box], step: int) -> View:
+def _view(fit: CanvasFit, panels: Sequence[Box], masks: Sequence[Box], step: int) -> SampleView:
     grid = Grid(fit.height // step, fit.width // step)
     panel_of = np.full(grid, OUTSIDE, dtype=np.int64)
     for number, box in enumerate(panels):
@@ -100,10 +102,10 @@ def _view(fit: Fit, panels: Sequence[Box], masks: Sequence[Box], step: int) -> V
     for mask in masks:
         x0, y0, x1, y1 = fit.box(mask)
         learn[y0 // step : -(-y1 // step), x0 // step : -(-x1 // step)] = False
-    return View(fit, grid, panel_of.reshape(-1), learn.reshape(-1))
+    return SampleView(fit, grid, panel_of.reshape(-1), learn.reshape(-1))
 
 
-def picture_at(image: bytes, record: SampleRecord, fit: Fit) -> NDArray[np.float32]:
+def picture_at(image: bytes, record: SampleRecord, fit: CanvasFit) -> NDArray[np.float32]:
     """A canvas at a size of training: ``[3, H, W]`` in -1..1.
 
     Panels are resized one by one, so no colour crosses a seam.

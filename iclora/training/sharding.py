@@ -14,11 +14,11 @@ from typing import Any
 from torch import Tensor
 
 from iclora.errors import BadConfig
-from iclora.training.team import Team
+from iclora.training.distributed import DistEnv
 from schemas.training import TrainParams
 
 
-def refuse_unshardable(train: TrainParams, team: Team) -> None:
+def require_shardable(train: TrainParams, dist: DistEnv) -> None:
     """Keeps settings away that a divided base cannot serve.
 
     Raises:
@@ -26,15 +26,15 @@ def refuse_unshardable(train: TrainParams, team: Team) -> None:
     """
     if train.weights not in {"auto", "dense"}:
         raise BadConfig(f"train.weights = {train.weights!r} cannot be sharded: set it to 'dense'")
-    if train.batch < team.size:
+    if train.batch < dist.world_size:
         raise BadConfig(
-            f"train.batch = {train.batch} is less than the {team.size} processes among which the "
-            f"base is sharded: every process needs a sample"
+            f"train.batch = {train.batch} is less than the {dist.world_size} processes among which "
+            f"the base is sharded: every process needs a sample"
         )
 
 
 def shard(
-    transformer: Any, blocks: Iterable[Any], tensors: Mapping[str, Tensor], team: Team
+    transformer: Any, blocks: Iterable[Any], tensors: Mapping[str, Tensor], dist: DistEnv
 ) -> None:
     """Divides the frozen base; the adapter's tensors go whole to the device.
 
@@ -42,16 +42,16 @@ def shard(
         transformer: on the CPU.
         blocks: its repeated blocks, each of which is gathered when it runs.
         tensors: the adapter's.
-        team: whose processes hold a part each.
+        dist: whose processes hold a part each.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     for tensor in tensors.values():
-        tensor.data = tensor.data.to(team.device)
+        tensor.data = tensor.data.to(dist.device)
     divide: Any = fully_shard
     how = {
-        "mesh": init_device_mesh(team.device.type, (team.size,)),
+        "mesh": init_device_mesh(dist.device.type, (dist.world_size,)),
         "ignored_params": set(tensors.values()),
     }
     for block in blocks:
@@ -59,14 +59,14 @@ def shard(
     divide(transformer, **how)
 
 
-def padded(batches: Sequence[Any], team: Team) -> list[tuple[Any, bool]]:
+def padded(batches: Sequence[Any], dist: DistEnv) -> list[tuple[Any, bool]]:
     """A process's micro-batches, and whether each counts.
 
     A divided base needs all processes to run it equally often: one with fewer micro-batches repeats
     its last with all weights zero.
     """
     passes = [(batch, True) for batch in batches]
-    if team.shards:
+    if dist.is_sharded:
         empty = batches[-1]._replace(weight=batches[-1].weight * 0)
-        passes += [(empty, False)] * (team.most(len(batches)) - len(batches))
+        passes += [(empty, False)] * (dist.all_reduce_max(len(batches)) - len(batches))
     return passes

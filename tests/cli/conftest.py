@@ -35,6 +35,6 @@ def published(store: Store, tmp_path: Path) -> tuple[Store, DatasetRef]:
         canvas.save(folder / f"{number}.png")
         (folder / f"{number}.txt").write_text(CAPTION, encoding="utf-8")
     config = load_config(
-        "miniature", {"sift.max_set_similarity": 1.0, "sift.quality.min_sharpness": 0.0}
+        "miniature", {"filter.max_set_similarity": 1.0, "filter.quality.min_sharpness": 0.0}
     )
     return store, build_dataset(store, [str(folder)], config, "films")

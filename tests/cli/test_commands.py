@@ -128,8 +128,8 @@ def test_help_imports_nothing_heavy():
         (("verify", "films", "--store", "foo://x"), "--store foo://x: Protocol not known: foo"),
         (("build", "no-such.mp4"), "no-such.mp4"),
         (("build", "x", "--preset", "movieshots"), "no preset 'movieshots'; did you mean movie"),
-        (("build", "x", "--set", "sift.max_set=3"), "unknown key sift.max_set; did you mean"),
-        (("build", "x", "--set", "sift.max_sets=-3"), "sift.max_sets = -3"),
+        (("build", "x", "--set", "filter.max_set=3"), "unknown key filter.max_set; did you mean"),
+        (("build", "x", "--set", "filter.max_sets=-3"), "filter.max_sets = -3"),
         (("build", "x", "--review", "none.csv"), "none.csv cannot be read"),
         (("shots", "none.mp4"), "none.mp4"),
         (("shots", "none.mp4", "--detector", "magic"), "ingest.shots.detector = 'magic'"),
@@ -257,7 +257,7 @@ def test_doctor_says_what_is_missing(tmp_path):
         "--store",
         tmp_path,
         "--set",
-        "sift.clip=owner/no-such-model",
+        "filter.clip=owner/no-such-model",
         "--set",
         "stitch.face_model=/nowhere/yunet.onnx",
         "--json",
@@ -303,13 +303,13 @@ def test_the_first_line_says_that_the_miniature_is_used(tmp_path):
     assert said.err.splitlines()[0] == MINIATURE_NOTE
     said = iclora("build", tmp_path / "none.mp4", "--store", tmp_path, "--json")
     assert said.err.splitlines()[0] == MINIATURE_NOTE
-    real = ("--set", "sift.clip=a/b", "--set", "caption.captioner.kind=server")
+    real = ("--set", "filter.clip=a/b", "--set", "caption.captioner.kind=server")
     said = iclora("build", tmp_path / "none.mp4", "--store", tmp_path, *real)
     assert MINIATURE_NOTE not in said.err
 
 
 def test_what_libraries_print_does_not_reach_stdout(published, monkeypatch):
-    from iclora.shards import verify as room
+    from iclora.dataset import verify as room
 
     plain = room.verify_dataset
 

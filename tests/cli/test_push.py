@@ -101,7 +101,7 @@ def test_a_dataset_goes_up_whole(published, hub: Hub):
     assert hub.created[0]["name"] == "films"
     assert hub.created[0]["type"] == "dataset"
     assert "pretty_name: films" in hub.cards[0], "the hub reads the card first"
-    names = set(store.names(f"datasets/films/{ref.version}"))
+    names = set(store.listdir(f"datasets/films/{ref.version}"))
     assert set(hub.files) == names
     for name in names:
         assert hub.files[name] == store.read(f"datasets/films/{ref.version}/{name}")

@@ -90,8 +90,8 @@ def test_the_captioner_answers(tree):
         here,
         "import io\n"
         "from PIL import Image\n"
-        "from iclora.captions.ask import Request, ask_all\n"
-        "from iclora.captions.desk import _captioner\n"
+        "from iclora.captioning.captioner import Request, ask_all\n"
+        "from iclora.captioning.stage import _captioner\n"
         "from schemas.captioning import CaptionerParams\n"
         "file = io.BytesIO()\n"
         "Image.new('RGB', (8, 8), (250, 200, 90)).save(file, 'JPEG')\n"

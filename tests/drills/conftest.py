@@ -14,7 +14,7 @@ from iclora.presets import load_config
 from iclora.store import Store
 
 sys.path.insert(0, str(Path(__file__).parent))
-from drilling import Captioner, Operations, adapter_files, files_of
+from drill_tools import Captioner, Operations, adapter_files, files_of
 
 SHOTS = 11
 
@@ -57,12 +57,12 @@ def captioner(_server) -> Iterator[Captioner]:
 def overrides(_server, family) -> dict[str, Any]:
     """A build of the films that keeps all it can."""
     return {
-        "sift.clip": str(family / "clip"),
-        "sift.sets.band.floor": -0.9,
-        "sift.sets.band.ceiling": 0.99999,
-        "sift.sets.band.ends": -1.0,
-        "sift.max_set_similarity": 1.0,
-        "caption.way": "canvas",
+        "filter.clip": str(family / "clip"),
+        "filter.sets.similarity.min_adjacent": -0.9,
+        "filter.sets.similarity.near_duplicate": 0.99999,
+        "filter.sets.similarity.min_first_last": -1.0,
+        "filter.max_set_similarity": 1.0,
+        "caption.mode": "canvas",
         "caption.tokenizer": "",
         "caption.max_tokens": 512,
         "caption.captioner.kind": "server",
@@ -114,7 +114,7 @@ def steps(tmp_path_factory):
         "train.lora.rank": 2,
         "train.save_every": 5,
         "train.validate_every": 30,
-        "train.validate_times": [0.5],
+        "train.validate_timesteps": [0.5],
     }
 
 

@@ -6,9 +6,9 @@ import json
 import time
 
 import pytest
-from drilling import files_of, start_build, until
+from drill_tools import files_of, start_build, until
 
-from iclora.shards import open_dataset
+from iclora.dataset import open_dataset
 from iclora.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -38,7 +38,7 @@ def test_a_captioner_that_stays_away_is_told_and_the_next_run_completes(
     store, films, overrides, calm, captioner
 ):
     captioner.delay = 0.05
-    child = start_build(store.url, films, overrides | IMPATIENT | {"ingest.max_failed": 1.0})
+    child = start_build(store.url, films, overrides | IMPATIENT | {"ingest.max_failed_share": 1.0})
     until(lambda: captioner.asked, what="nothing was captioned")
     captioner.stop()
     said, heard = child.communicate(timeout=250)

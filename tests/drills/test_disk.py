@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from drilling import build_command, files_of, start_build
+from drill_tools import build_command, files_of, start_build
 
 from iclora.store import Store
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from drilling import ROOT, free_port
+from drill_tools import ROOT, free_port
 from prefect.client.schemas import FlowRun
 
-from iclora.training.journal import read_rows
+from iclora.training.metrics import read_metrics
 
 pytest.importorskip("prefect_kubernetes", reason="needs the extra kubernetes")
 from kubernetes_asyncio.client import ApiClient
@@ -64,7 +64,7 @@ def test_a_training_on_two_machines(untrained, trained, steps, tmp_path):
 
 
 def losses(journal):
-    return [row["loss"] for row in read_rows(journal) if "loss" in row]
+    return [row["loss"] for row in read_metrics(journal) if "loss" in row]
 
 
 @pytest.fixture

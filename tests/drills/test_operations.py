@@ -8,9 +8,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from drilling import adapter_files, files_of, kill_all, until
+from drill_tools import adapter_files, files_of, kill_all, until
 
-from iclora.training.journal import read_rows
+from iclora.training.metrics import read_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -55,7 +55,7 @@ def test_the_worker_and_its_run_die_in_a_build_and_the_next_run_completes(
     again = building(operations, store, films, overrides)
     assert operations.ended(again) == "COMPLETED", operations.message(again)
     assert files_of(store) == calm
-    assert len(store.names("datasets/films")) == 2, "LATEST and one version"
+    assert len(store.listdir("datasets/films")) == 2, "LATEST and one version"
     assert operations.ended(run) == "CRASHED", "its heart stopped"
     assert "heartbeat" in operations.message(run)
 
@@ -65,7 +65,7 @@ def test_two_runs_of_one_deployment_at_once(operations, store, films, overrides,
     runs = [building(operations, store, films, overrides) for _ in range(2)]
     assert [operations.ended(run) for run in runs] == ["COMPLETED"] * 2
     assert files_of(store) == calm
-    assert len(store.names("datasets/films")) == 2, "LATEST and one version"
+    assert len(store.listdir("datasets/films")) == 2, "LATEST and one version"
 
 
 def made(store):
@@ -81,8 +81,8 @@ def training(operations, store, steps):
 
 def step_of(store):
     """The last step that is written down."""
-    journals = (store.work / "training").glob("mine-*/metrics.jsonl")
-    return max((len(read_rows(path)) for path in journals), default=0)
+    journals = (store.work_folder / "training").glob("mine-*/metrics.jsonl")
+    return max((len(read_metrics(path)) for path in journals), default=0)
 
 
 def child_of(worker):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from drilling import files_of, until
+from drill_tools import files_of, until
 
 from iclora.store import Store
 
@@ -100,4 +100,4 @@ def test_a_node_dies_in_a_build_and_costs_only_what_it_had_in_work(
 
 
 def manifests(store: Store):
-    return list((store.work.parent / "stages").glob("*/*/manifest.json"))
+    return list((store.work_folder.parent / "stages").glob("*/*/manifest.json"))

@@ -7,12 +7,12 @@ import os
 
 import boto3
 import pytest
-from drilling import files_of, start_build
+from drill_tools import files_of, start_build
 from moto.server import ThreadedMotoServer
 from proxy import Proxy
 
-from iclora.shards import open_dataset
-from iclora.shards.verify import verify_dataset
+from iclora.dataset import open_dataset
+from iclora.dataset.verify import verify_dataset
 from iclora.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("captioner")]
@@ -93,7 +93,7 @@ def test_a_network_that_stays_cut_leaves_no_half_thing_and_the_next_run_complete
     network.mend()
     store = Store(URL)
     assert not store.exists("datasets/films/LATEST")
-    assert store.names("datasets") == []
+    assert store.listdir("datasets") == []
     child = start_build(URL, films, overrides)
     heard = child.communicate(timeout=250)[1]
     assert child.returncode == 0, heard
@@ -107,11 +107,11 @@ def test_a_film_that_came_into_a_watched_bucket_is_all_that_is_processed(
     for given in (films[:2], films[2:]):
         for film in given:
             bucket.upload_file(str(film), f"watched/{film.name}")
-        known, before = set(store.names("stages/ingest")), captioner.asked.copy()
+        known, before = set(store.listdir("stages/ingest")), captioner.asked.copy()
         child = start_build(URL, ["s3://bucket/watched"], overrides)
         heard = child.communicate(timeout=200)[1]
         assert child.returncode == 0, heard
-    (new,) = set(store.names("stages/ingest")) - known
+    (new,) = set(store.listdir("stages/ingest")) - known
     assert films[2].name in store.read(f"stages/ingest/{new}/manifest.json").decode()
     assert before, "the first films were captioned"
     assert all(captioner.asked[question] == times for question, times in before.items())
@@ -121,13 +121,13 @@ def test_a_film_that_came_into_a_watched_bucket_is_all_that_is_processed(
 def test_what_another_machine_finished_is_seen_at_once(network):
     here, there = Store(URL), Store(URL)
     there.fs = type(there.fs)(skip_instance_cache=True)
-    assert here.names("stages/x") == []
+    assert here.listdir("stages/x") == []
     assert not here.exists("stages/x/1/manifest.json")
-    with there.folder("stages/x/1") as folder:
+    with there.atomic_folder("stages/x/1") as folder:
         (folder / "data.bin").write_bytes(b"x" * 100)
         (folder / "manifest.json").write_text("{}")
     assert here.exists("stages/x/1/manifest.json")
-    assert here.names("stages/x/1") == ["data.bin", "manifest.json"]
+    assert here.listdir("stages/x/1") == ["data.bin", "manifest.json"]
 
 
 def test_two_machines_that_build_one_name_at_once_leave_two_whole_versions(
@@ -144,7 +144,7 @@ def test_two_machines_that_build_one_name_at_once_leave_two_whole_versions(
     assert [machine.returncode for machine in machines] == [0, 0], heard
     store = Store(URL)
     versions = {json.loads(said)["version"] for said, _ in heard}
-    assert {*store.names("datasets/films")} == {"LATEST", *versions}
+    assert {*store.listdir("datasets/films")} == {"LATEST", *versions}
     assert len(versions) == 2
     assert store.read("datasets/films/LATEST").decode().strip() in versions
     for version in versions:

@@ -14,13 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
+from iclora.dataset.shard_writer import Sample, write_shards
 from iclora.evaluation import evaluate_adapter
 from iclora.miniature.captions import set_caption, story_caption
 from iclora.miniature.draw import render_panel
 from iclora.miniature.script import NAMES
 from iclora.miniature.world import Attributes, random_attributes, random_view
 from iclora.presets import load_config
-from iclora.shards.write import Sample, write_shards
 from iclora.store import Store
 from schemas.adapter import RunRecord
 from schemas.config import Config
@@ -66,7 +66,7 @@ def config(tiny_flux, family) -> Config:
             "evaluate.clip": str(family / "clip"),
             "evaluate.seeds": [1, 2],
             "evaluate.conditional_prompts": 2,
-            "evaluate.resamples": 200,
+            "evaluate.bootstrap_resamples": 200,
         },
     )
 
@@ -161,7 +161,7 @@ def publish(store: Store, config: Config, samples: list[Sample], name: str = "sc
         ledger={},
         digests={},
     )
-    with store.folder(f"datasets/{name}/{version}") as folder:
+    with store.atomic_folder(f"datasets/{name}/{version}") as folder:
         for entry in shards:
             (draft / entry.file).rename(folder / entry.file)
         (folder / "manifest.json").write_text(manifest.to_text())
@@ -215,7 +215,7 @@ def make_world(store: Store, config: Config, tiny_flux: Path) -> World:
         folder = Path(store.root) / "adapters" / name / version
         folder.mkdir(parents=True)
         write_lora(folder / f"{name}.safetensors", tiny_flux, seed=1, scale=scale)
-        train = config.train.model_copy(update={"conditional": conditional})
+        train = config.train.model_copy(update={"conditional_probability": conditional})
         run = RunRecord(
             name=name,
             version=version,

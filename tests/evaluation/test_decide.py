@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from iclora.evaluation.decide import MIN_PROMPTS, OPTIONAL, REQUIRED, Evidence, decide
+from iclora.evaluation.decide import MIN_PROMPTS, OPTIONAL, REQUIRED, DecisionInputs, decide
 from schemas.evaluation import EvaluateParams, Margins, Score
 
 MARGINS = Margins(adherence=0.01, variety=0.05, spread=0.02, structure=0.04, identity=0.03)
-PARAMS = EvaluateParams(margins=MARGINS, memorised=0.1, missing=0.1)
+PARAMS = EvaluateParams(margins=MARGINS, max_memorized=0.1, max_missing=0.1)
 
 
 def score(value, low, high, prompts=10, missing=0):
@@ -19,8 +19,8 @@ def evidence(**changes):
     paired["consistency"] = score(0.1, 0.05, 0.15)
     paired.update(changes.pop("paired", {}))
     paired = {name: value for name, value in paired.items() if value is not None}
-    usual = {"rival": "the base", "paired": paired, "uncut": {}, "memorised": 0.02}
-    return Evidence(**{**usual, **changes})
+    usual = {"baseline": "the base", "paired": paired, "uncapped": {}, "memorized": 0.02}
+    return DecisionInputs(**{**usual, **changes})
 
 
 def outcome(**changes):
@@ -67,11 +67,11 @@ def test_identity_counts_only_where_it_was_measured():
 
 @pytest.mark.parametrize(("share", "expected"), [(0.1, "promoted"), (0.1001, "refused")])
 def test_memorisation_has_a_bound(share, expected):
-    assert outcome(memorised=share) == expected
+    assert outcome(memorized=share) == expected
 
 
 def test_unmeasured_memorisation_refuses():
-    decision = decide(evidence(memorised=None), PARAMS)
+    decision = decide(evidence(memorized=None), PARAMS)
     assert decision.outcome == "refused"
     assert "Memorisation was not measured" in decision.reasons[0]
 
@@ -91,7 +91,7 @@ def test_better_means_that_the_interval_excludes_zero(name, low, expected):
 
 
 def test_a_tie_keeps_the_rival_and_says_so():
-    tie = evidence(rival="film@v1", paired={"consistency": score(0.0, 0.0, 0.0)})
+    tie = evidence(baseline="film@v1", paired={"consistency": score(0.0, 0.0, 0.0)})
     decision = decide(tie, PARAMS)
     assert decision.outcome == "refused"
     assert decision.reasons[0].startswith("No evidence of improvement over film@v1")
@@ -111,7 +111,7 @@ def test_a_broken_metric_refuses_whatever_the_scores():
 
 def test_all_reasons_are_told_memorisation_before_scores():
     decision = decide(
-        evidence(memorised=0.9, paired={"adherence": score(-0.2, -0.3, -0.1)}), PARAMS
+        evidence(memorized=0.9, paired={"adherence": score(-0.2, -0.3, -0.1)}), PARAMS
     )
     assert decision.reasons[0].startswith("90.0% of the renders")
     assert decision.reasons[1].startswith("Adherence is worse")
@@ -139,7 +139,7 @@ def test_what_could_not_be_measured_has_a_bound(missing, expected):
 
 
 def test_what_was_lost_beyond_the_cut_is_told():
-    decision = decide(evidence(uncut={"spread": score(-0.1, -0.2, -0.05)}), PARAMS)
+    decision = decide(evidence(uncapped={"spread": score(-0.1, -0.2, -0.05)}), PARAMS)
     assert decision.outcome == "promoted"
     (spread,) = [check for check in decision.checks if check.name == "spread"]
     assert spread.text.endswith(

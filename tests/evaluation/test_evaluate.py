@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from iclora.dataset.reader import open_dataset
 from iclora.errors import BadInput, MissingModel
 from iclora.evaluation import evaluate_adapter, read_report, reports_on
-from iclora.evaluation.contest import arrange
-from iclora.evaluation.promote import champion_of, promote
-from iclora.evaluation.renders import draw_side
+from iclora.evaluation.plan import make_evaluation_plan
+from iclora.evaluation.promotion import champion_of, promote
+from iclora.evaluation.prompts import choose_prompts, load_training_embeddings, real_sets
+from iclora.evaluation.renders import render_arm
 from iclora.evaluation.report import read_losses
-from iclora.evaluation.suite import choose_suite, load_gallery, real_sets
 from iclora.models.clip import load_clip
 from iclora.presets import load_config
-from iclora.shards.read import open_dataset
 from schemas.evaluation import EvaluationReport, ReportManifest
 
 
@@ -87,7 +87,7 @@ def test_a_retry_draws_only_what_is_missing_and_ends_in_the_same_report(evaluate
     folder = report_folder(world, ref)
     before = (folder / "report.json").read_bytes(), (folder / "report.html").read_bytes()
     (folder / "manifest.json").unlink()
-    renders = sorted((world.store.work / "renders").glob("*.png"))
+    renders = sorted((world.store.work_folder / "renders").glob("*.png"))
     renders[0].unlink()
     heard = []
     evaluate_adapter(world.store, "film", progress=lambda *step: heard.append(step))
@@ -106,7 +106,7 @@ def test_renders_of_the_base_serve_the_next_adapter(evaluated):
 
 def test_other_parameters_are_another_report(evaluated):
     world, ref = evaluated
-    evaluation = world.config.evaluate.model_copy(update={"seed": 7})
+    evaluation = world.config.evaluate.model_copy(update={"bootstrap_seed": 7})
     other = evaluate_adapter(
         world.store, "film", world.config.model_copy(update={"evaluate": evaluation})
     )
@@ -121,7 +121,7 @@ def test_what_the_decision_says_moves_the_champion_only_when_asked(world):
     evaluation = evaluation.model_copy(
         update={
             "margins": evaluation.margins.model_copy(update=wide),
-            "memorised": 1.0,
+            "max_memorized": 1.0,
             "confidence": 0.51,
         }
     )
@@ -227,22 +227,22 @@ def test_json_of_the_report_has_no_bare_numbers_that_json_does_not_know(evaluate
 def test_the_champion_is_the_rival_when_there_is_one(world):
     for version in ("v1", "v2"):
         world.add_adapter(version, scale=0.1 * int(version[1]))
-    first = arrange(world.store, "film@v2", None, against="", dataset="")
-    assert first.rival.arm == "base"
+    first = make_evaluation_plan(world.store, "film@v2", None, against="", dataset="")
+    assert first.baseline.name == "base"
     promote(world.store, "film", "v1")
-    second = arrange(world.store, "film@v2", None, against="", dataset="")
-    assert (second.rival.arm, second.rival.label) == ("rival", "film@v1")
-    assert [side.arm for side in second.sides] == ["adapter", "base", "rival"]
-    itself = arrange(world.store, "film@v1", None, against="", dataset="")
-    assert itself.rival.arm == "base"
-    forced = arrange(world.store, "film@v2", None, against="base", dataset="")
-    assert forced.rival.arm == "base"
+    second = make_evaluation_plan(world.store, "film@v2", None, against="", dataset="")
+    assert (second.baseline.name, second.baseline.label) == ("rival", "film@v1")
+    assert [side.name for side in second.arms] == ["adapter", "base", "rival"]
+    itself = make_evaluation_plan(world.store, "film@v1", None, against="", dataset="")
+    assert itself.baseline.name == "base"
+    forced = make_evaluation_plan(world.store, "film@v2", None, against="base", dataset="")
+    assert forced.baseline.name == "base"
 
 
 def test_nobody_is_measured_against_themselves(world):
     world.add_adapter("v1", scale=0.1)
     with pytest.raises(BadInput, match="the same adapter"):
-        arrange(world.store, "film", None, against="film@v1", dataset="")
+        make_evaluation_plan(world.store, "film", None, against="film@v1", dataset="")
 
 
 def test_promotion_needs_the_champion_as_rival(world):
@@ -269,10 +269,10 @@ def test_a_file_from_elsewhere_cannot_become_champion(world):
 def test_base_layout_and_captions_are_those_of_the_run(world):
     world.add_adapter("v1", scale=0.1)
     other = load_config("miniature", {"sample.steps": 5})
-    contest = arrange(world.store, "film", other, against="", dataset="")
-    assert contest.config.base == world.config.base
-    assert contest.config.layout == world.config.layout
-    assert contest.config.sample.steps == 5
+    plan = make_evaluation_plan(world.store, "film", other, against="", dataset="")
+    assert plan.config.base == world.config.base
+    assert plan.config.layout == world.config.layout
+    assert plan.config.sample.steps == 5
 
 
 # The prompt suite.
@@ -286,7 +286,7 @@ def suite_of(world, **evaluate):
             "sample": world.config.sample.model_copy(update={"prompts": sample}),
         }
     )
-    return choose_suite(open_dataset(world.store, "scenes"), config)
+    return choose_prompts(open_dataset(world.store, "scenes"), config)
 
 
 def test_prompts_that_were_trained_on_are_withheld(world):
@@ -341,10 +341,10 @@ def test_a_champion_of_another_base_draws_with_its_own(world, tiny_flux, tmp_pat
     run = Path(world.store.root) / "adapters/film/v1/run.json"
     other = shutil.copytree(tiny_flux, tmp_path / "other-flux")
     run.write_text(run.read_text().replace(str(tiny_flux), str(other)))
-    contest = arrange(world.store, "film@v2", None, against="film@v1", dataset="")
-    assert contest.rival.base.model == str(other)
+    plan = make_evaluation_plan(world.store, "film@v2", None, against="film@v1", dataset="")
+    assert plan.baseline.base.model == str(other)
     suite = suite_of(world, max_prompts=1)
-    drawn = draw_side(world.store, contest, contest.rival, suite, lambda *_: None)
+    drawn = render_arm(world.store, plan, plan.baseline, suite, lambda *_: None)
     assert drawn.free[0][0].base.startswith("other-flux@")
 
 
@@ -359,27 +359,27 @@ def test_without_val_the_training_sets_show_what_is_normal(world, config):
     assert suite.prompts == prompts
     assert suite.real_seen
     assert len(suite.real) == 6
-    gallery = load_gallery(
+    training = load_training_embeddings(
         world.store,
         open_dataset(world.store, "scenes"),
         world.config.layout,
         load_clip(world.config.evaluate.clip),
     )
-    limits = find_limits(None, gallery, world.config.evaluate, seen=True)
-    assert limits.memorised is not None
+    limits = find_limits(None, training, world.config.evaluate, seen=True)
+    assert limits.memorized is not None
     assert limits.spread is None
 
 
 def test_the_gallery_is_measured_once(world):
     data = open_dataset(world.store, "scenes")
     clip = load_clip(world.config.evaluate.clip)
-    first = load_gallery(world.store, data, world.config.layout, clip)
+    first = load_training_embeddings(world.store, data, world.config.layout, clip)
     assert first.panels.shape[:2] == (6, 3)
 
     class Nobody:
         name, revision = clip.name, clip.revision
 
-    again = load_gallery(world.store, data, world.config.layout, Nobody())
+    again = load_training_embeddings(world.store, data, world.config.layout, Nobody())
     assert (again.panels == first.panels).all()
     assert again.keys == first.keys
 
@@ -390,7 +390,7 @@ def test_a_dataset_of_another_layout_is_refused(world):
     )
     config = world.config.model_copy(update={"layout": layout})
     with pytest.raises(BadInput, match="has 3x1 sets, but the adapter draws 1x2"):
-        choose_suite(open_dataset(world.store, "scenes"), config)
+        choose_prompts(open_dataset(world.store, "scenes"), config)
 
 
 def test_a_missing_clip_stops_before_anything_is_drawn(world):
@@ -399,4 +399,4 @@ def test_a_missing_clip_stops_before_anything_is_drawn(world):
     config = world.config.model_copy(update={"evaluate": evaluation})
     with pytest.raises(MissingModel, match="nobody/has-this-clip"):
         evaluate_adapter(world.store, "film", config)
-    assert not (world.store.work / "renders").exists()
+    assert not (world.store.work_folder / "renders").exists()

@@ -109,22 +109,22 @@ def test_identity_needs_both_sides(given_panels):
 
 
 def test_nearest_finds_the_set_itself():
-    gallery = random_sets(7, 3, 5)
-    near, which = metrics.nearest(gallery[[4, 2]][:, None], gallery)
+    training = random_sets(7, 3, 5)
+    near, which = metrics.nearest(training[[4, 2]][:, None], training)
     assert which[:, 0].tolist() == [4, 2]
     assert near == pytest.approx(np.ones((2, 1)))
 
 
 def test_nearest_compares_panel_with_panel():
     """The same panels in another order are another set."""
-    gallery = np.eye(3)[None]
-    near, _ = metrics.nearest(np.eye(3)[None, [1, 2, 0]], gallery)
+    training = np.eye(3)[None]
+    near, _ = metrics.nearest(np.eye(3)[None, [1, 2, 0]], training)
     assert near == pytest.approx([0.0])
 
 
 def test_nearest_others_leaves_the_set_itself_out():
-    gallery = np.concatenate([random_sets(3, 2, 8), random_sets(1, 2, 8)])  # last = first
-    found = metrics.nearest_others(gallery)
+    training = np.concatenate([random_sets(3, 2, 8), random_sets(1, 2, 8)])  # last = first
+    found = metrics.nearest_others(training)
     assert found[[0, 3]] == pytest.approx([1.0, 1.0])
     assert (found[1:3] < 0.99).all()
 

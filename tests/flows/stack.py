@@ -42,8 +42,8 @@ save_every = 1000
 sample_every = 5
 validate_every = 5
 validate_samples = 2
-validate_times = [0.5]
-conditional = 0.0
+validate_timesteps = [0.5]
+conditional_probability = 0.0
 [train.optimizer]
 lr = 1e-4
 [sample]
@@ -51,7 +51,7 @@ steps = 6
 [evaluate]
 prompts = {prompts}
 conditional_prompts = 0
-memorised = 1.0
+max_memorized = 1.0
 margins = {{ variety = 0.5, spread = 0.5, structure = 0.5 }}
 """
 """Quick, with as many prompts as it takes to decide, and wide margins: what is looked at here is

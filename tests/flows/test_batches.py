@@ -13,16 +13,16 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 import iclora.build
 from iclora.build import build_dataset as build_in_process
+from iclora.dataset.reader import open_dataset
 from iclora.miniature.film import encode_film
 from iclora.miniature.script import film_script
 from iclora.presets import load_config
-from iclora.shards.read import open_dataset
 from iclora.store import Store
 from tasks import build, executor
 
 STEPS = ("read", "caption likely sets of", "form sets of", "stitch", "caption")
 SHOTS = 6
-SETTINGS: dict[str, Any] = {"ingest.max_failed": 1.0, "sift.max_set_similarity": 1.0}
+SETTINGS: dict[str, Any] = {"ingest.max_failed_share": 1.0, "filter.max_set_similarity": 1.0}
 BAD = "1-bad.mp4"
 """No film, in the middle of the first batch."""
 
@@ -128,6 +128,6 @@ def test_a_source_that_fails_costs_its_neighbours_nothing(run, store, calm, monk
     said = [record.args for record in caplog.records if record.msg == "%s %s done"]
     done = [digest for stage, digest in said if stage == "ingest"]
     assert len(done) == len(set(done)) >= 2, "the neighbours, once each"
-    assert set(done) == set(store.names("stages/ingest"))
+    assert set(done) == set(store.listdir("stages/ingest"))
     run().result()
     assert files_of(store) == calm

@@ -7,12 +7,12 @@ import re
 from typing import Any
 
 import pytest
-from parrot import parrot
+from fake_captioner import parrot
 
+from iclora.dataset.reader import open_dataset
+from iclora.dataset.review import write_review
 from iclora.miniature.film import encode_film
 from iclora.miniature.script import film_script
-from iclora.shards.read import open_dataset
-from iclora.shards.review import write_review
 
 CAPTION = (
     "[MOVIE-SHOTS] a day by the sea with <Ann>, [SCENE-1] <Ann> wakes up early, "
@@ -34,7 +34,7 @@ def films(tmp_path):
 def captioner(store):
     """An address, and for every question whether it was known which sets were chosen."""
     known: list[bool] = []
-    with parrot(CAPTION, lambda: known.append(bool(store.names("stages/choose")))) as address:
+    with parrot(CAPTION, lambda: known.append(bool(store.listdir("stages/choose")))) as address:
         yield address, known
 
 
@@ -54,10 +54,10 @@ def test_captions_overlap_and_a_person_sees_and_decides(store, films, captioner,
     url, known = captioner
     server = {"kind": "server", "model": "same", "url": url, "json_output": False}
     overrides: dict[str, Any] = {
-        "sift.max_sets": 0,
-        "sift.max_set_similarity": 1.0,
-        "sift.sets.band": {"floor": -0.9, "ceiling": 0.99999, "ends": -1.0},
-        "caption.way": "canvas",
+        "filter.max_sets": 0,
+        "filter.max_set_similarity": 1.0,
+        "filter.sets.similarity": {"floor": -0.9, "ceiling": 0.99999, "ends": -1.0},
+        "caption.mode": "canvas",
         "caption.tokenizer": "",
         "caption.max_tokens": 512,
     } | {f"caption.captioner.{name}": value for name, value in server.items()}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from parrot import parrot
+from fake_captioner import parrot
 from safetensors import safe_open
 
-from iclora.shards.read import open_dataset
-from iclora.shards.verify import verify_dataset
+from iclora.dataset.reader import open_dataset
+from iclora.dataset.verify import verify_dataset
 from iclora.store import Store
 
 CAPTION = (
@@ -35,7 +35,7 @@ def test_film_to_report(film, captioner, place):
     from flows.train_adapter import train_adapter
 
     overrides = {
-        "caption.way": "canvas",
+        "caption.mode": "canvas",
         "caption.tokenizer": "",
         "caption.max_tokens": 512,
         "caption.captioner.kind": "server",

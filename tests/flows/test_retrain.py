@@ -110,12 +110,12 @@ def test_new_footage_alone_is_processed_and_an_answer_that_never_came_is_asked_f
     stack, watched, films
 ):
     store = Store(str(stack.store))
-    before, ingested = line(stack, "LATEST"), set(store.names("stages/ingest"))
+    before, ingested = line(stack, "LATEST"), set(store.listdir("stages/ingest"))
     added = films / f"{FILMS}.mp4"
     (Path(watched["sources"][0]) / added.name).hardlink_to(added)
     run = stack.start("retrain", **watched)
     stack.until(run, "Paused")
-    (new,) = set(store.names("stages/ingest")) - ingested
+    (new,) = set(store.listdir("stages/ingest")) - ingested
     assert added.name in store.read(f"stages/ingest/{new}/manifest.json").decode()
     version = line(stack, "LATEST")
     assert version != before

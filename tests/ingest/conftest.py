@@ -81,7 +81,7 @@ def ingest(store: Store) -> Callable[..., Ingested]:
 
     def run(location: Path | str, *overrides: str, preset: str = "movie-shots") -> Ingested:
         config = load_config(preset, overrides)
-        sources, _ = resolve_sources([str(location)], config.ingest, store.work)
+        sources, _ = resolve_sources([str(location)], config.ingest, store.work_folder)
         assert len(sources) == 1, sources
         return result_of(store, ingest_source(store, sources[0], config), Ingested)
 

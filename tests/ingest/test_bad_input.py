@@ -146,7 +146,7 @@ def test_one_bad_source_leaves_the_others(tmp_path, write_film, shots, store):
     (good.parent / "text.mp4").write_text("text")
     (good.parent / "bad.zip").write_bytes(b"no zip")
     config = load_config("movie-shots")
-    sources, verdicts = resolve_sources([str(good.parent)], config.ingest, store.work)
+    sources, verdicts = resolve_sources([str(good.parent)], config.ingest, store.work_folder)
     assert [v.outcome for v in verdicts] == ["kept"] * 4
     reasons = {}
     for source in sources:
@@ -158,4 +158,4 @@ def test_one_bad_source_leaves_the_others(tmp_path, write_film, shots, store):
         "text.mp4": ["not_a_film"],
         "zero.mp4": ["empty_file"],
     }
-    assert not list(store.work.iterdir())  # nothing half done is left
+    assert not list(store.work_folder.iterdir())  # nothing half done is left

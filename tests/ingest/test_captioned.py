@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from iclora.ingest.found import Unreadable
+from iclora.ingest.result import UnreadableInput
 from iclora.ingest.seams import panel_boxes
 
 CAPTION = "[MOVIE-SHOTS] Two friends, [SCENE-1] meet, [SCENE-2] talk, [SCENE-3] part."
@@ -83,7 +83,7 @@ def test_a_horizon_is_no_seam(texture):
 
 def test_one_picture_has_no_seams(texture):
     smooth = Image.fromarray(texture(1, 24, 36)).resize((240, 360), Image.Resampling.BICUBIC)
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(UnreadableInput) as caught:
         panel_boxes(np.asarray(smooth.convert("L")), 3, 1)
     assert caught.value.reason == "seams_not_found"
 

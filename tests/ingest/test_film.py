@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from iclora.ingest.film import Shape, upright, upright_box
+from iclora.ingest.film import FrameOrientation, upright, upright_box
 from iclora.ingest.frames import pick_frames, sharpness_of, well_spaced
 
 
@@ -20,7 +20,7 @@ from iclora.ingest.frames import pick_frames, sharpness_of, well_spaced
 def either_way(request, monkeypatch):
     """Frames are taken while the film is decoded, and afterwards by seeking."""
     if request.param == "sought":
-        monkeypatch.setattr("iclora.ingest.survey.HELD_BYTES", 0)
+        monkeypatch.setattr("iclora.ingest.film_analysis.BUFFER_BYTES", 0)
 
 
 def closeness(path, picture):
@@ -49,7 +49,7 @@ def test_the_sharpest_candidate_is_kept_and_not_the_middle_one(ingest, write_fil
     sharp = texture(1)
     blurred = cv2.GaussianBlur(sharp, (0, 0), 4)
     pictures = [blurred] * 10 + [sharp] * 4 + [blurred] * 40
-    found = ingest(write_film(pictures), "ingest.candidates=8")
+    found = ingest(write_film(pictures), "ingest.candidates_per_shot=8")
     assert len(found.frames) == 1
     assert 9 <= round(found.frames[0].time * 24) < 15
 
@@ -127,7 +127,7 @@ def test_bars_of_some_shots_only_stay(ingest, write_film, texture):
 def test_bars_can_be_left(ingest, write_film, texture):
     boxed = texture(1).copy()
     boxed[:12] = boxed[84:] = 0
-    found = ingest(write_film([boxed] * 20), "ingest.bars=false")
+    found = ingest(write_film([boxed] * 20), "ingest.crop_bars=false")
     assert found.frames[0].crop == (0, 0, 160, 96)
 
 
@@ -167,7 +167,7 @@ def test_a_second_run_reads_nothing(store, write_film, shots):
 
     path = write_film(shots(2))
     config = load_config("movie-shots")
-    (source,), _ = resolve_sources([str(path)], config.ingest, store.work)
+    (source,), _ = resolve_sources([str(path)], config.ingest, store.work_folder)
     first = ingest_source(store, source, config)
     path.unlink()
     assert ingest_source(store, source, config) == first
@@ -185,7 +185,7 @@ def test_a_second_run_reads_nothing(store, write_film, shots):
 def test_a_box_turns_with_its_picture(x0, y0, wide, high, swap, across, down):
     pixels = np.zeros((90, 100, 3), np.uint8)
     pixels[y0 : y0 + high, x0 : x0 + wide] = 255
-    shape = Shape(swap, across, down, Fraction(1))
+    shape = FrameOrientation(swap, across, down, Fraction(1))
     turned = upright(pixels, shape)
     a, b, c, d = upright_box((x0, y0, x0 + wide, y0 + high), (100, 90), shape)
     assert (turned[b:d, a:c] == 255).all()

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from iclora.ingest.marks import find_marks
-from iclora.ingest.overlays import common, cut_away, treat
-from iclora.ingest.subtitles import SubtitleGauge
+from iclora.ingest.overlays import apply_overlay_policy, crop_away, intersection
+from iclora.ingest.subtitles import SubtitleDetector
+from iclora.ingest.watermarks import find_watermarks
 from schemas.frame import Frame
 
 WORDS = [
@@ -59,8 +59,8 @@ def with_logo(picture, alpha=1.0, corner=(400, 16)):
 @pytest.mark.parametrize("count", [4, 12])
 def test_a_logo_is_boxed(count, alpha):
     pictures, boxes = zip(*(with_logo(grey_texture(n), alpha) for n in range(count)), strict=True)
-    (mark,) = find_marks(list(pictures))
-    found, true = mark.on(480, 270), boxes[0]
+    (mark,) = find_watermarks(list(pictures))
+    found, true = mark.box_on(480, 270), boxes[0]
     assert all(a <= b + 1 for a, b in zip(found[:2], true[:2], strict=True))
     assert all(a >= b - 1 for a, b in zip(found[2:], true[2:], strict=True))
     area = (true[2] - true[0]) * (true[3] - true[1])
@@ -73,18 +73,18 @@ def test_a_watermark_keeps_its_distance_from_the_corner_whatever_the_size():
     for seed, (width, height) in enumerate(sizes):
         plain = grey_texture(seed, width, height)
         pictures.append(with_logo(plain, 0.6, (width - 80, height - 36))[0])
-    (mark,) = find_marks(pictures)
+    (mark,) = find_watermarks(pictures)
     assert mark.right
     assert mark.bottom
     for width, height in sizes:
-        x0, y0, x1, y1 = mark.on(width, height)
+        x0, y0, x1, y1 = mark.box_on(width, height)
         assert width - 90 <= x0 < x1 <= width - 10
         assert height - 46 <= y0 < y1 <= height - 10
 
 
 @pytest.mark.parametrize("seed", range(0, 60, 12))
 def test_unrelated_pictures_have_no_mark(seed):
-    assert find_marks([grey_texture(seed + n) for n in range(8)]) == ()
+    assert find_watermarks([grey_texture(seed + n) for n in range(8)]) == ()
 
 
 def test_one_background_is_no_mark():
@@ -94,17 +94,17 @@ def test_one_background_is_no_mark():
         picture = background.copy()
         cv2.circle(picture, (60 + 40 * seed, 150), 30, 255, -1)
         pictures.append(picture)
-    assert find_marks(pictures) == ()
+    assert find_watermarks(pictures) == ()
 
 
 def test_two_pictures_are_too_few_to_judge():
-    assert find_marks([with_logo(grey_texture(n))[0] for n in range(2)]) == ()
-    assert find_marks([]) == ()
+    assert find_watermarks([with_logo(grey_texture(n))[0] for n in range(2)]) == ()
+    assert find_watermarks([]) == ()
 
 
 def test_a_drawing_in_few_pictures_is_no_mark():
     pictures = [with_logo(grey_texture(n))[0] if n < 3 else grey_texture(n) for n in range(12)]
-    assert find_marks(pictures) == ()
+    assert find_watermarks(pictures) == ()
 
 
 def spoken(picture, text):
@@ -117,9 +117,9 @@ def spoken(picture, text):
 
 
 def gauge_of(pictures):
-    gauge = SubtitleGauge()
+    gauge = SubtitleDetector()
     for number, picture in enumerate(pictures):
-        gauge.look(6 * number, picture)
+        gauge.add_frame(6 * number, picture)
     return gauge.lines()
 
 
@@ -168,24 +168,24 @@ def frame_of(crop=(0, 0, 100, 60), masks=()):
 
 def test_policies():
     logo = (80, 5, 95, 15)
-    assert treat(frame_of(), [logo], "ignore") == frame_of()
-    assert treat(frame_of(), [], "reject") == frame_of()
-    assert treat(frame_of(), [logo], "reject") is None
-    assert treat(frame_of(), [logo], "mask") == frame_of(masks=(logo,))
-    assert treat(frame_of(), [logo], "crop") == frame_of(crop=(0, 0, 80, 60))
+    assert apply_overlay_policy(frame_of(), [logo], "ignore") == frame_of()
+    assert apply_overlay_policy(frame_of(), [], "reject") == frame_of()
+    assert apply_overlay_policy(frame_of(), [logo], "reject") is None
+    assert apply_overlay_policy(frame_of(), [logo], "mask") == frame_of(masks=(logo,))
+    assert apply_overlay_policy(frame_of(), [logo], "crop") == frame_of(crop=(0, 0, 80, 60))
 
 
 def test_an_overlay_in_the_bars_is_gone_already():
     boxed = frame_of(crop=(0, 10, 100, 50))
-    assert treat(boxed, [(5, 1, 20, 9)], "reject") == boxed
-    assert treat(boxed, [(5, 1, 20, 14)], "mask") == boxed.model_copy(
+    assert apply_overlay_policy(boxed, [(5, 1, 20, 9)], "reject") == boxed
+    assert apply_overlay_policy(boxed, [(5, 1, 20, 14)], "mask") == boxed.model_copy(
         update={"masks": ((5, 10, 20, 14),)}
     )
 
 
 def test_masks_that_a_crop_removes_are_dropped():
     masked = frame_of(masks=((80, 50, 90, 60), (5, 5, 9, 9)))
-    treated = treat(masked, [(0, 48, 100, 60)], "crop")
+    treated = apply_overlay_policy(masked, [(0, 48, 100, 60)], "crop")
     assert treated == frame_of(crop=(0, 0, 100, 48), masks=((5, 5, 9, 9),))
 
 
@@ -196,10 +196,10 @@ boxes = st.tuples(
 
 @given(boxes, boxes)
 def test_a_cut_never_touches_what_it_avoids_and_stays_inside(crop, box):
-    cut = cut_away(crop, box)
-    assert common(cut, box) is None
+    cut = crop_away(crop, box)
+    assert intersection(cut, box) is None
     if cut[0] < cut[2] and cut[1] < cut[3]:
-        assert common(cut, crop) == cut
+        assert intersection(cut, crop) == cut
 
 
 def test_a_films_subtitles_are_cut_off_all_its_frames(ingest, write_film):
@@ -220,7 +220,7 @@ def test_a_films_subtitles_can_reject_shots(ingest, write_film):
         p for look in looks(["never said that she", "come back to"]) + standing for p in [look] * 6
     ]
     film = write_film([np.stack([p] * 3, -1) for p in pictures])
-    found = ingest(film, "ingest.subtitles=reject", "ingest.candidates=1")
+    found = ingest(film, "ingest.subtitles=reject", "ingest.candidates_per_shot=1")
     assert "subtitles" in {v.reason for v in found.verdicts}
     assert found.seen == 3
     assert len(found.frames) == sum(v.outcome == "kept" for v in found.verdicts)
@@ -274,7 +274,7 @@ def judge_film(seed, folder):
     counts = dict.fromkeys(("logo", "subtitles", "bars", "false logo", "false subtitles"), 0)
     for name, pictures in (("plain", plain), ("logo", marked), ("said", subtitled(plain, seed))):
         survey = surveyed([np.asarray(p) for p in pictures], folder / f"{seed}-{name}.mp4")
-        marks, lines = survey.marks(), survey.subtitles()
+        marks, lines = survey.watermarks(), survey.subtitles()
         counts["bars"] += survey.picture_box() == (0, script.bar, 256, 192 - script.bar)
         if name == "logo":
             counts["logo"] += any(covers(mark, logo) for mark in marks)
@@ -305,8 +305,8 @@ def subtitled(pictures, seed):
 def surveyed(pictures, path):
     """Encodes pictures and decodes them for what they show."""
     from iclora.ingest.film import open_film
-    from iclora.ingest.shots import survey_film
-    from iclora.ingest.survey import Survey
+    from iclora.ingest.film_analysis import FilmAnalyzer
+    from iclora.ingest.shots import analyze_film
     from schemas.ingest import IngestParams
 
     with av.open(str(path), "w") as container:
@@ -319,14 +319,14 @@ def surveyed(pictures, path):
         container.mux(stream.encode())
     params = IngestParams()
     with open_film(path, params.max_pixels) as film:
-        survey = Survey(float(film.rate), params)
-        survey_film(film, params.shots, survey)
+        survey = FilmAnalyzer(float(film.rate), params)
+        analyze_film(film, params.shots, survey)
     path.unlink()
     return survey
 
 
 def covers(mark, logo):
-    inside = common(mark, logo)
+    inside = intersection(mark, logo)
     if inside is None:
         return False
     area = (logo[2] - logo[0]) * (logo[3] - logo[1])

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from iclora.ingest.found import Unreadable
 from iclora.ingest.pictures import scene_of, store_picture
+from iclora.ingest.result import UnreadableInput
 from schemas.ingest import IngestParams
 
 MANY = 100_000_000
@@ -136,7 +136,7 @@ def test_the_first_picture_of_an_animation_is_taken(tmp_path, texture, store_one
 def test_what_cannot_be_a_picture_says_why(tmp_path, store_one, make, reason):
     path = tmp_path / "a.png"
     make(path)
-    with pytest.raises(Unreadable, match=r"a\.png") as caught:
+    with pytest.raises(UnreadableInput, match=r"a\.png") as caught:
         store_one(path)
     assert caught.value.reason == reason
     assert not list((tmp_path / "stored").iterdir())
@@ -147,7 +147,7 @@ def test_a_truncated_picture_is_undecodable(tmp_path, texture, store_one, suffix
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(texture(1, 640, 400)).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(UnreadableInput) as caught:
         store_one(path)
     assert caught.value.reason == "undecodable"
 
@@ -166,7 +166,7 @@ def test_a_damaged_avif_says_why(tmp_path, texture, store_one, damage, reason):
     Image.fromarray(texture(1, 640, 400)).save(path)
     data = path.read_bytes()
     path.write_bytes(damage(data, data.index(b"mdat")))
-    with pytest.raises(Unreadable, match=r"a\.avif") as caught:
+    with pytest.raises(UnreadableInput, match=r"a\.avif") as caught:
         store_one(path)
     assert caught.value.reason == reason
 
@@ -174,7 +174,7 @@ def test_a_damaged_avif_says_why(tmp_path, texture, store_one, damage, reason):
 def test_the_bound_on_pixels_is_exact(tmp_path, texture, store_one):
     path = tmp_path / "a.png"
     Image.fromarray(texture(1, 100, 100)).save(path)
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableInput):
         store_one(path, 9_999)
     assert store_one(path, 10_000).width == 100
 

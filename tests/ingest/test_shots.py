@@ -12,7 +12,7 @@ import scenedetect
 
 from iclora.errors import BadInput, MissingModel
 from iclora.ingest import find_cuts
-from iclora.ingest.shots import decoded_ahead
+from iclora.ingest.shots import prefetch_frames
 from schemas.ingest import ShotParams
 
 USUAL = ShotParams()
@@ -125,7 +125,7 @@ def test_few_large_frames_are_decoded_ahead(size, ahead):
             made.append(len(made))
             yield av.VideoFrame.from_ndarray(np.zeros((48, 32), np.uint8), "yuv420p")
 
-    stream = decoded_ahead(SimpleNamespace(size=size, frames=frames))
+    stream = prefetch_frames(SimpleNamespace(size=size, frames=frames))
     next(stream)
     stream.close()  # waits for what was begun
     assert len(made) == ahead + 1

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from iclora.errors import BadInput
-from iclora.ingest import names, resolve_sources
-from iclora.ingest.found import Unreadable
-from iclora.ingest.locate import AT_ONCE
+from iclora.ingest import file_types, resolve_sources
+from iclora.ingest.result import UnreadableInput
 from iclora.ingest.sidecar import parse_sidecar
+from iclora.ingest.sources import MAX_CONCURRENT
 from schemas.ingest import IngestParams
 from schemas.source import OPT_OUTS
 
@@ -167,7 +167,7 @@ def test_a_remote_folder_that_is_two_sources_is_copied_once(tmp_path, picture, m
 
 def test_no_more_is_copied_after_a_source_that_cannot_be(tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
-    for number in range(3 * AT_ONCE):
+    for number in range(3 * MAX_CONCURRENT):
         (tmp_path / "gone" / f"{number:02d}.mp4").write_bytes(bytes([number]))
     asked: list[str] = []
     first = Event()
@@ -183,7 +183,7 @@ def test_no_more_is_copied_after_a_source_that_cannot_be(tmp_path, monkeypatch):
     place = remote(tmp_path / "gone", monkeypatch, fail_first)
     with pytest.raises(BadInput, match=r"00\.mp4 cannot be read: the bucket is closed"):
         resolve(place, work=tmp_path / "work")
-    assert len(asked) < 3 * AT_ONCE
+    assert len(asked) < 3 * MAX_CONCURRENT
 
 
 def test_a_url_that_leads_nowhere_is_one_sentence(tmp_path):
@@ -235,7 +235,7 @@ def test_an_unknown_licence_is_warned_about(tmp_path, picture, caplog):
 
 def test_a_sidecar_may_be_silent():
     assert parse_sidecar(b"", "x").licence == "unknown"
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableInput):
         parse_sidecar(b"=", "x")
 
 
@@ -245,12 +245,12 @@ def test_junk_is_no_source(tmp_path, picture):
         path = tmp_path / "set" / junk
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"junk")
-    assert names.files_below(tmp_path / "set") == ["a.png"]
+    assert file_types.files_below(tmp_path / "set") == ["a.png"]
 
 
 def test_natural_order():
     mixed = ["b/1.png", "a10.png", "a2.png", "A1.png", "a02.png", "b/x/1.png", "a.png"]
-    assert sorted(mixed, key=names.natural) == [
+    assert sorted(mixed, key=file_types.natural_key) == [
         "a.png",
         "A1.png",
         "a02.png",
@@ -263,9 +263,9 @@ def test_natural_order():
 
 @given(st.lists(st.text(min_size=1, max_size=12), max_size=8))
 def test_any_names_can_be_ordered(texts):
-    once = sorted(texts, key=names.natural)
+    once = sorted(texts, key=file_types.natural_key)
     backwards = list(reversed(once))
-    assert once == sorted(backwards, key=names.natural)
+    assert once == sorted(backwards, key=file_types.natural_key)
 
 
 def test_a_folder_that_cannot_be_listed_is_a_verdict(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from iclora.miniature.draw import render_frame, render_panel
 from iclora.miniature.film import encode_film, film_frame, film_frames, film_truth, read_truth
-from iclora.miniature.script import FPS, HEIGHT, WIDTH, Film, film_script
+from iclora.miniature.script import FPS, HEIGHT, WIDTH, FilmScript, film_script
 from iclora.miniature.world import random_attributes, random_view, seeded
 
 RECORDED = "94a780934f9a95ca"
@@ -25,7 +25,7 @@ def digest(pictures) -> str:
     return total.hexdigest()[:16]
 
 
-def shorter(film: Film, shots: int) -> Film:
+def shorter(film: FilmScript, shots: int) -> FilmScript:
     return film.model_copy(update={"shots": film.shots[:shots]})
 
 
@@ -87,7 +87,7 @@ def test_the_file_is_the_same_bytes_every_time(tmp_path) -> None:
 
 
 def test_a_broken_run_leaves_no_film(tmp_path, monkeypatch) -> None:
-    def breaks(_film: Film):
+    def breaks(_film: FilmScript):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("iclora.miniature.film.film_frames", breaks)

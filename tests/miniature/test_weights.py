@@ -10,14 +10,14 @@ from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
 import iclora.miniature
 from iclora.miniature.film import film_frame
 from iclora.miniature.reader import Reader, load_reader
-from iclora.miniature.recipes.clip_eval import measure_clip
-from iclora.miniature.recipes.flux_eval import draw_mosaics, draw_singles, obedience
-from iclora.miniature.recipes.flux_pool import open_pool
-from iclora.miniature.recipes.heldout import FIRST_SEED, HeldOut
-from iclora.miniature.recipes.reader import measure_reader
-from iclora.miniature.recipes.vae import measure_autoencoder
-from iclora.miniature.recipes.vlm import measure_vlm
 from iclora.miniature.script import HEIGHT, WIDTH, film_script
+from recipes.clip_eval import measure_clip
+from recipes.flux_eval import draw_mosaics, draw_singles, obedience
+from recipes.flux_pool import open_pool
+from recipes.heldout import FIRST_SEED, HeldOut
+from recipes.reader import measure_reader
+from recipes.vae import measure_autoencoder
+from recipes.vlm import measure_vlm
 
 FOLDER = Path(iclora.miniature.__file__).parent / "weights"
 MEGABYTES = 40

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from iclora.errors import BadConfig, MissingModel
+from iclora.filtering.frame_image import FrameImage
+from iclora.filtering.safety import load_safety_models, safety_rejection, safety_scores
 from iclora.models.classifier import classifier_label, load_classifier
-from iclora.panels.fit import blur_boxes
-from iclora.sift.picture import Look
-from iclora.sift.policy import check, load_checks, policy_fault
-from schemas.sift import CheckParams, PolicyParams
+from iclora.stitching.fit_frame import blur_boxes
+from schemas.filtering import SafetyCheckParams, SafetyParams
 
 
 def save_classifier(folder: Path, labels: dict[int, str], bias: list[float]) -> Path:
@@ -47,7 +47,7 @@ def unsafe(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 PICTURE = Image.new("RGB", (40, 30), (90, 60, 30))
-LOOK = Look(PICTURE, np.zeros((30, 40), np.uint8), np.zeros((30, 40), np.bool_))
+LOOK = FrameImage(PICTURE, np.zeros((30, 40), np.uint8), np.zeros((30, 40), np.bool_))
 
 
 def test_the_probability_of_the_unsafe_label_is_given(unsafe):
@@ -60,9 +60,9 @@ def test_the_label_has_a_revision_and_no_path(unsafe):
 
 @pytest.mark.parametrize(("threshold", "kept"), [(0.7501, True), (0.75, False), (0.7499, False)])
 def test_the_policy_rejects_from_its_threshold_on(unsafe, threshold, kept):
-    params = CheckParams(policy="reject", model=unsafe, threshold=threshold)
-    policy = PolicyParams(nsfw=params)
-    fault = policy_fault(check(load_checks(policy), LOOK), policy)
+    params = SafetyCheckParams(action="reject", model=unsafe, threshold=threshold)
+    policy = SafetyParams(nsfw=params)
+    fault = safety_rejection(safety_scores(load_safety_models(policy), LOOK), policy)
     assert (fault is None) is kept
     if fault:
         assert (fault.reason, fault.value, fault.threshold) == ("nsfw", 0.75, threshold)
@@ -70,14 +70,17 @@ def test_the_policy_rejects_from_its_threshold_on(unsafe, threshold, kept):
 
 @pytest.mark.parametrize(("threshold", "blurred"), [(0.7501, False), (0.75, True)])
 def test_the_whole_picture_is_blurred_where_that_is_the_policy(unsafe, threshold, blurred):
-    policy = PolicyParams(nsfw=CheckParams(policy="blur", model=unsafe, threshold=threshold))
+    policy = SafetyParams(nsfw=SafetyCheckParams(action="blur", model=unsafe, threshold=threshold))
     pixels = np.asarray(PICTURE)
-    boxes = list(blur_boxes(PICTURE, pixels, load_checks(policy), policy))
+    boxes = list(blur_boxes(PICTURE, pixels, load_safety_models(policy), policy))
     assert boxes == ([(0, 0, 40, 30)] if blurred else [])
 
 
 def test_nothing_is_loaded_where_the_policy_is_to_keep(unsafe):
-    assert load_checks(PolicyParams(nsfw=CheckParams(policy="keep", model=unsafe))).nsfw is None
+    assert (
+        load_safety_models(SafetyParams(nsfw=SafetyCheckParams(action="keep", model=unsafe))).nsfw
+        is None
+    )
 
 
 def test_labels_that_mean_nothing_are_refused(tmp_path):

@@ -13,15 +13,21 @@ import pytest
 from PIL import Image
 
 from iclora.errors import BadConfig, MissingModel
+from iclora.filtering.frame_image import load_frame_image
+from iclora.filtering.safety import (
+    SafetyModels,
+    load_safety_models,
+    safety_labels,
+    safety_rejection,
+    safety_scores,
+)
 from iclora.models.face import face_label, load_faces
-from iclora.panels.crop import head_box, place_crop
-from iclora.panels.fit import Fitting, Refusal, fit_frame
-from iclora.sift.picture import look_at
-from iclora.sift.policy import Checks, check, check_labels, load_checks, policy_fault
+from iclora.stitching.crop import head_box, place_crop
+from iclora.stitching.fit_frame import FitSettings, FrameRejected, fit_frame
 from iclora.store import file_sha256
+from schemas.filtering import SafetyCheckParams, SafetyParams
 from schemas.frame import Frame
 from schemas.layout import Layout
-from schemas.sift import CheckParams, PolicyParams
 from schemas.stitch import StitchParams
 
 
@@ -97,7 +103,7 @@ def picture(width: int, height: int, *squares: tuple[int, int], white: int = 255
     return pixels
 
 
-FACES = PolicyParams(faces=CheckParams(policy="reject"))
+FACES = SafetyParams(faces=SafetyCheckParams(action="reject"))
 
 
 def frame_of(folder: Path, pixels: np.ndarray) -> Frame:
@@ -153,37 +159,40 @@ def test_the_label_has_no_path(detector):
 def test_the_policy_rejects_from_its_threshold_on(detector, tmp_path, white, kept):
     """Confidence is brightness: 127/255 is just under one half, 128/255 just over."""
     frame = frame_of(tmp_path, picture(640, 480, (320, 64), white=white))
-    look = look_at(tmp_path / "f.png", frame, 640)
-    scores = check(Checks(faces=load_faces(detector)), look)
-    assert (policy_fault(scores, FACES) is None) is kept
+    look = load_frame_image(tmp_path / "f.png", frame, 640)
+    scores = safety_scores(SafetyModels(faces=load_faces(detector)), look)
+    assert (safety_rejection(scores, FACES) is None) is kept
     assert scores["face"] == round(white / 255, 4)
 
 
 def test_the_threshold_itself_is_found():
-    assert policy_fault({"face": 0.5}, FACES) is not None
-    assert policy_fault({"face": 0.4999}, FACES) is None
-    assert policy_fault({"face": 1.0}, PolicyParams()) is None
-    assert policy_fault({"nsfw": 0.9}, PolicyParams(nsfw=CheckParams(policy="reject"))) is not None
+    assert safety_rejection({"face": 0.5}, FACES) is not None
+    assert safety_rejection({"face": 0.4999}, FACES) is None
+    assert safety_rejection({"face": 1.0}, SafetyParams()) is None
+    assert (
+        safety_rejection({"nsfw": 0.9}, SafetyParams(nsfw=SafetyCheckParams(action="reject")))
+        is not None
+    )
 
 
 def test_a_check_without_its_model_is_not_done_and_says_so(tmp_path, caplog):
-    wanted = CheckParams(policy="reject", model=str(tmp_path / "none.onnx"))
-    policy = PolicyParams(faces=wanted, nsfw=CheckParams(policy="blur"))
-    assert load_checks(policy) == Checks()
-    assert check_labels(policy) == {"nsfw": "not checked", "faces": "not checked"}
+    wanted = SafetyCheckParams(action="reject", model=str(tmp_path / "none.onnx"))
+    policy = SafetyParams(faces=wanted, nsfw=SafetyCheckParams(action="blur"))
+    assert load_safety_models(policy) == SafetyModels()
+    assert safety_labels(policy) == {"nsfw": "not checked", "faces": "not checked"}
     assert "faces: not checked" in caplog.text
     assert "nsfw: policy blur, but no model is named" in caplog.text
 
 
-def fitting(heads: str = "", blur: str = "") -> Fitting:
-    params = CheckParams(policy="blur", model=blur) if blur else CheckParams()
-    policy = PolicyParams(faces=params)
-    return Fitting(
+def fitting(heads: str = "", blur: str = "") -> FitSettings:
+    params = SafetyCheckParams(action="blur", model=blur) if blur else SafetyCheckParams()
+    policy = SafetyParams(faces=params)
+    return FitSettings(
         layout=Layout(panel_width=64, panel_height=64),
-        params=StitchParams(crop="centre"),
-        policy=policy,
+        params=StitchParams(crop="center"),
+        safety=policy,
         heads=load_faces(heads) if heads else None,
-        checks=load_checks(policy),
+        safety_models=load_safety_models(policy),
     )
 
 
@@ -199,7 +208,7 @@ def test_a_crop_moves_until_no_head_is_cut(detector, tmp_path):
 
 def test_a_frame_whose_head_cannot_stay_whole_is_rejected(detector, tmp_path):
     pixels = picture(640, 64, *[(x, 0) for x in range(0, 640, 32)])
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(FrameRejected) as caught:
         fit_frame(tmp_path / "f.png", frame_of(tmp_path, pixels), fitting(heads=detector))
     verdict = caught.value.verdict
     assert (verdict.outcome, verdict.reason, verdict.threshold) == ("rejected", "head_cut", 0.0)

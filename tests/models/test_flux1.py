@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iclora.errors import BadConfig
-from iclora.models.families import Given, Grid, family_names, load_family
+from iclora.models.families import GivenTokens, Grid, family_names, load_family
 from iclora.models.families.flux1 import FAMILY, pack, unpack
 
 WIDTH, HEIGHT = 32, 48
@@ -48,7 +48,7 @@ def load(folder, part):
 def test_all_linears_of_the_released_blocks_are_targets():
     from iclora.training.lora import add_lora
 
-    transformer = FAMILY.full_size()
+    transformer = FAMILY.meta_transformer()
     linears = [
         name
         for name, module in transformer.named_modules()
@@ -109,7 +109,7 @@ def test_given_tokens_are_read_clean(folder):
         return FAMILY.predict(transformer, tokens, t, text, grid=GRID, guidance=1.0, given=given)
 
     assert not torch.equal(velocity(one), velocity(other))
-    kept = Given(clean, mask)
+    kept = GivenTokens(clean, mask)
     assert torch.equal(velocity(one, kept), velocity(other, kept))
 
 
@@ -151,7 +151,7 @@ def test_other_architectures_are_refused(folder, tmp_path):
 
 def test_a_caption_that_is_cut_is_known(folder):
     encoders = load(folder, "text")
-    assert FAMILY.whole(encoders, ["a house", "house " * 200]) == [True, False]
+    assert FAMILY.fits_text_encoder(encoders, ["a house", "house " * 200]) == [True, False]
 
 
 def test_families_are_found_by_name():

@@ -14,7 +14,7 @@ import pytest
 
 from iclora.errors import MissingModel
 from iclora.models.locate import locate
-from iclora.models.tokens import load_counter
+from iclora.models.token_counter import load_token_counter
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -87,7 +87,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     point_at("http://127.0.0.1:9", monkeypatch)
-    load_counter.cache_clear()
+    load_token_counter.cache_clear()
     return tmp_path / "hub" / "models--some--base"
 
 
@@ -107,7 +107,7 @@ def weights(names):
 
 
 def test_counting_tokens_fetches_no_weights_and_training_fetches_the_rest(hub):
-    assert load_counter("some/base")("a story of waving") == 5
+    assert load_token_counter("some/base")("a story of waving") == 5
     assert not weights(hub.sent)
     first = set(hub.sent)
     assert "tokenizer_2/tokenizer.json" in first
@@ -131,7 +131,7 @@ def test_what_is_here_is_found_without_the_hub(hub, monkeypatch):
     locate("some/base")
     point_at("http://127.0.0.1:9", monkeypatch)
     assert locate("some/base").revision == COMMIT
-    assert load_counter("some/base")("a story") == 3
+    assert load_token_counter("some/base")("a story") == 3
 
 
 def snapshot(cache: Path, source: Path) -> Path:
@@ -160,7 +160,7 @@ def test_a_part_does_not_pass_for_the_whole_offline(cache, family, lost, said):
         locate("some/base")
     assert "run `hf download some/base` where there is a network" in str(told.value)
     assert locate("some/base", weights=False).folder == folder
-    assert load_counter("some/base")("a story") == 3
+    assert load_token_counter("some/base")("a story") == 3
 
 
 def test_every_file_of_divided_weights_is_looked_for(cache, tmp_path):
@@ -180,4 +180,4 @@ def test_every_file_of_divided_weights_is_looked_for(cache, tmp_path):
 
 def test_a_missing_tokenizer_is_asked_for_without_the_weights(cache):
     with pytest.raises(MissingModel, match="hf download some/base --include"):
-        load_counter("some/base")
+        load_token_counter("some/base")

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from iclora.errors import BadConfig
-from iclora.models.tokens import load_counter
+from iclora.models.token_counter import load_token_counter
 from iclora.models.vlm import Question, load_vlm
 
 SPECIAL = [
@@ -184,11 +184,11 @@ def test_what_is_no_such_model_is_told(family, tmp_path):
 
 
 def test_tokens_are_counted_by_the_longer_tokenizer_of_a_pipeline(family):
-    count = load_counter(str(family / "flux"))
+    count = load_token_counter(str(family / "flux"))
     assert count("a story of waving") == 5  # four words and the end
     assert count("a story" + " a story" * 199) == 401  # never cut
 
 
 def test_a_folder_without_tokenizer_is_told(tmp_path):
     with pytest.raises(BadConfig, match="holds no tokenizer"):
-        load_counter(str(tmp_path))
+        load_token_counter(str(tmp_path))

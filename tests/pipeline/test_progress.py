@@ -8,12 +8,12 @@ import tarfile
 
 import pytest
 
+from iclora.filtering import score_frames
 from iclora.ingest import ingest_source, resolve_sources
 from iclora.miniature.film import encode_film
 from iclora.miniature.script import film_script
 from iclora.pipeline.progress import SharedReports, SourceProgress, SourceReports
 from iclora.presets import load_config
-from iclora.sift import score_frames
 
 
 def test_a_source_is_active_while_it_is_worked_on():

@@ -9,9 +9,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from iclora.errors import BadInput, MissingModel
-from iclora.sampling.adapters import find_stored, locate_adapter, worn
-from iclora.sampling.drawing import draw_wishes
-from iclora.sampling.painter import Wish, load_painter
+from iclora.sampling.adapters import applied, find_stored, locate_adapter
+from iclora.sampling.render import render_requests
+from iclora.sampling.sampler import RenderRequest, load_sampler
 from schemas.adapter import RunRecord
 from schemas.sampling import AdapterUse
 
@@ -22,7 +22,7 @@ def stored(store, config, write_lora):
     for version, conditional in (("v1", 0.5), ("v2", 0.0)):
         folder = Path(store.root) / "adapters" / "film" / version
         write_lora(folder / "film.safetensors", seed=len(version) + ord(version[1]))
-        train = config.train.model_copy(update={"conditional": conditional})
+        train = config.train.model_copy(update={"conditional_probability": conditional})
         run = RunRecord(
             name="film",
             version=version,
@@ -114,7 +114,9 @@ def drawn(config, captions, tmp_path):
     """Draws one caption with adapters and gives the pixels."""
 
     def draw(*uses):
-        (record,) = draw_wishes([Wish(captions[0], 1)], config, tmp_path / "out", adapters=uses)
+        (record,) = render_requests(
+            [RenderRequest(captions[0], 1)], config, tmp_path / "out", adapters=uses
+        )
         return np.asarray(Image.open(tmp_path / "out" / record.canvas), np.int16)
 
     return draw
@@ -128,10 +130,10 @@ def test_an_adapter_changes_the_picture_by_its_weight(drawn, tmp_path, write_lor
 
 
 def test_the_base_is_bare_again_afterwards(config, captions, tmp_path, write_lora):
-    first = draw_wishes([Wish(captions[0], 1)], config, tmp_path / "before")
+    first = render_requests([RenderRequest(captions[0], 1)], config, tmp_path / "before")
     worn = [use_of(write_lora(tmp_path / "a.safetensors"))]
-    draw_wishes([Wish(captions[0], 1)], config, tmp_path / "worn", adapters=worn)
-    draw_wishes([Wish(captions[0], 1)], config, tmp_path / "after")
+    render_requests([RenderRequest(captions[0], 1)], config, tmp_path / "worn", adapters=worn)
+    render_requests([RenderRequest(captions[0], 1)], config, tmp_path / "after")
     name = first[0].canvas
     assert (tmp_path / "before" / name).read_bytes() == (tmp_path / "after" / name).read_bytes()
 
@@ -160,10 +162,10 @@ def test_kohyas_layout_draws_the_same(drawn, tmp_path, write_lora):
 def test_beside_weights_in_8_bits_an_adapter_keeps_its_values(
     config, tmp_path, write_lora, precision
 ):
-    painter = load_painter(config.base.model, config.base.family, "fp8", precision)
+    sampler = load_sampler(config.base.model, config.base.family, "fp8", precision)
     files = [write_lora(tmp_path / f"{n}.safetensors", seed=n) for n in range(2)]
-    with worn(painter.transformer, [use_of(file, 0.5) for file in files], painter.family):
-        live = dict(painter.transformer.named_parameters())
+    with applied(sampler.transformer, [use_of(file, 0.5) for file in files], sampler.family):
+        live = dict(sampler.transformer.named_parameters())
     for number, file in enumerate(files):
         for name, value in load_file(file).items():
             layer, part, _ = name.removeprefix("transformer.").rsplit(".", 2)
@@ -215,7 +217,7 @@ def test_given_panels_enter_as_the_adapter_was_trained(config, captions, tmp_pat
     ways = {}
     for conditional in (False, True):
         use = use_of(file).model_copy(update={"conditional": conditional})
-        wish = Wish(captions[0], 1, given)
-        (record,) = draw_wishes([wish], config, tmp_path / "out", adapters=[use])
+        request = RenderRequest(captions[0], 1, given)
+        (record,) = render_requests([request], config, tmp_path / "out", adapters=[use])
         ways[conditional] = record.way
     assert ways == {False: "put-back 1", True: "clean"}

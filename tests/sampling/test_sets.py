@@ -8,10 +8,10 @@ from PIL import Image
 
 from iclora.errors import BadInput
 from iclora.sampling import SHEET, sample_sets
-from iclora.sampling.drawing import Order, draw_all
-from iclora.sampling.given import split
-from iclora.sampling.painter import Manner, Wish
-from iclora.sampling.records import describe, is_whole, read_lines, read_record
+from iclora.sampling.given_panels import split_canvas
+from iclora.sampling.render import RenderJob, render_all
+from iclora.sampling.render_records import is_complete, make_record, read_lines, read_record
+from iclora.sampling.sampler import RenderRequest, RenderSettings
 
 
 def counted(config, count):
@@ -29,7 +29,7 @@ def test_a_render_is_a_canvas_its_panels_a_line_and_a_place_on_the_sheet(
         canvas = Image.open(tmp_path / record.canvas)
         assert canvas.size == (32, 96)
         panels = [Image.open(tmp_path / file).tobytes() for file in record.panels]
-        assert panels == [panel.tobytes() for panel in split(canvas, config.layout)]
+        assert panels == [panel.tobytes() for panel in split_canvas(canvas, config.layout)]
     lines = (tmp_path / "sets.jsonl").read_text().splitlines()
     assert [json.loads(line)["key"] for line in lines] == [record.key for record in records]
     assert Image.open(tmp_path / SHEET).size[0] > 2 * 32
@@ -73,8 +73,8 @@ def test_what_is_there_and_whole_is_not_drawn_again(config, captions, tmp_path):
 def test_a_canvas_under_a_foreign_name_is_not_taken_for_another(config, captions, tmp_path):
     one, other = sample_sets(captions[:2], config, tmp_path)
     (tmp_path / other.canvas).write_bytes((tmp_path / one.canvas).read_bytes())
-    assert is_whole(tmp_path, one)
-    assert not is_whole(tmp_path, other)
+    assert is_complete(tmp_path, one)
+    assert not is_complete(tmp_path, other)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_canvas_under_a_foreign_name_is_not_taken_for_another(config, captions
 )
 def test_every_parameter_that_changes_the_picture_changes_its_key(config, captions, change):
     def key(params):
-        return describe(
+        return make_record(
             captions[0],
             1,
             base="b@1",
@@ -137,37 +137,40 @@ class Crowded:
     def __init__(self):
         self.batches = []
 
-    def draw(self, wishes, manner):
-        self.batches.append(len(wishes))
-        if len(wishes) > 2:
+    def draw(self, requests, settings):
+        self.batches.append(len(requests))
+        if len(requests) > 2:
             raise torch.OutOfMemoryError("no room")
-        return [Image.new("RGB", (32, 96), (wish.seed, 0, 0)) for wish in wishes]
+        return [Image.new("RGB", (32, 96), (request.seed, 0, 0)) for request in requests]
 
 
 def orders(config, count):
-    wishes = [Wish("a", seed) for seed in range(count)]
+    requests = [RenderRequest("a", seed) for seed in range(count)]
     common = {"base": "b@1", "adapters": (), "layout": config.layout, "params": config.sample}
     return [
-        Order(wish, describe("a", wish.seed, **common, given={}, clean=False)) for wish in wishes
+        RenderJob(request, make_record("a", request.seed, **common, given={}, clean=False))
+        for request in requests
     ]
 
 
 def test_out_of_memory_halves_the_batch_and_loses_nothing(config, tmp_path):
-    painter, wanted = Crowded(), orders(config, 7)
-    manner = Manner(config.layout, config.sample)
-    draw_all(painter, wanted, manner, tmp_path, lambda *_: None)
-    assert painter.batches == [4, 2, 2, 2, 1]
-    assert all(is_whole(tmp_path, order.record) for order in wanted)
+    sampler, wanted = Crowded(), orders(config, 7)
+    settings = RenderSettings(config.layout, config.sample)
+    render_all(sampler, wanted, settings, tmp_path, lambda *_: None)
+    assert sampler.batches == [4, 2, 2, 2, 1]
+    assert all(is_complete(tmp_path, order.record) for order in wanted)
 
 
 def test_a_single_picture_that_does_not_fit_is_an_error(config, tmp_path):
-    painter = Crowded()
-    painter.draw = lambda wishes, manner: (_ for _ in ()).throw(torch.OutOfMemoryError("no room"))
+    sampler = Crowded()
+    sampler.draw = lambda requests, settings: (_ for _ in ()).throw(
+        torch.OutOfMemoryError("no room")
+    )
     with pytest.raises(torch.OutOfMemoryError):
-        draw_all(
-            painter,
+        render_all(
+            sampler,
             orders(config, 3),
-            Manner(config.layout, config.sample),
+            RenderSettings(config.layout, config.sample),
             tmp_path,
             lambda *_: None,
         )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from iclora.captions.lint import lint_caption
+from iclora.captioning.linter import lint_caption
 from iclora.presets import load_config
 
 TASKS = (

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iclora.errors import BadConfig
-from iclora.ingest.fetch import size_at
+from iclora.ingest.download import size_of
 from tasks.executor import MAX_BATCH_BYTES, MAX_BATCH_SOURCES, SHARES, UNBATCHED, batch_sizes, each
 
 SMALL = 4 << 20
@@ -77,12 +77,12 @@ def test_the_size_of_what_is_here_or_was_copied_is_known(tmp_path):
     folder.mkdir(parents=True)
     (folder / "a.png").write_bytes(b"12345")
     (folder.parent / "b.png").write_bytes(b"123")
-    assert size_at(str(folder / "a.png"), work) == 5
-    assert size_at(str(folder.parent), work) == 8
+    assert size_of(str(folder / "a.png"), work) == 5
+    assert size_of(str(folder.parent), work) == 8
     fsspec.filesystem("memory").pipe_file("/sizes/a.mp4", b"1234567")
-    assert size_at("memory://sizes/a.mp4", work) == 7
+    assert size_of("memory://sizes/a.mp4", work) == 7
     for elsewhere in ("memory://sizes/b.mp4", "owner/dataset", f"{tmp_path}/{{0..9}}.tar"):
-        assert size_at(elsewhere, work) is None
+        assert size_of(elsewhere, work) is None
 
 
 def test_a_source_that_fails_does_not_take_its_neighbours_along(caplog):

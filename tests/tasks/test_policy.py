@@ -12,11 +12,11 @@ from prefect import flow
 from prefect.blocks.system import Secret
 
 from iclora.errors import BadConfig, BadInput
-from iclora.locks import is_held, only_one
+from iclora.locks import file_lock, is_locked
 from iclora.presets import load_config
-from tasks import devices, names
-from tasks.child import ChildTimeout
+from tasks import gpu_locks, prefect_defaults
 from tasks.secrets import load_secrets
+from tasks.subprocess_task import ChildTimeout
 from tasks.training import LAUNCH, launcher
 
 
@@ -27,7 +27,7 @@ from tasks.training import LAUNCH, launcher
 def test_a_persons_mistake_is_not_tried_again(error, tries):
     count = 0
 
-    @names.stage_task(retry_delay_seconds=0)
+    @prefect_defaults.stage_task(retry_delay_seconds=0)
     def fails():
         nonlocal count
         count += 1
@@ -54,22 +54,22 @@ def _own_folder(tmp_path, monkeypatch):
 )
 def test_a_lock_for_every_device_that_is_visible(monkeypatch, tmp_path, visible, held):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    with devices.turn("a test", "run a") as locks:
+    with gpu_locks.acquire_gpus("a test", "run a") as locks:
         files = sorted(tmp_path.rglob("*.lock"))
         assert [file.name for file in files] == held
-        assert all(map(is_held, files))
+        assert all(map(is_locked, files))
         assert len(locks) == len(held)
-    assert not any(map(is_held, files))
+    assert not any(map(is_locked, files))
 
 
 def test_who_comes_second_waits_and_says_for_whom(tmp_path, caplog):
     order = []
 
     def second():
-        with only_one(tmp_path / "lock", "the second"):
+        with file_lock(tmp_path / "lock", "the second"):
             order.append("second")
 
-    with only_one(tmp_path / "lock", "the first", "run first"):
+    with file_lock(tmp_path / "lock", "the first", "run first"):
         thread = threading.Thread(target=second)
         thread.start()
         while not caplog.records:
@@ -82,9 +82,9 @@ def test_who_comes_second_waits_and_says_for_whom(tmp_path, caplog):
 
 def test_gpu_hours_count_every_gpu(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert devices.gpu_hours(1800) == "1.00 GPU hours"
+    assert gpu_locks.gpu_hours(1800) == "1.00 GPU hours"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert devices.gpu_hours(1800) == "0.00 GPU hours"
+    assert gpu_locks.gpu_hours(1800) == "0.00 GPU hours"
 
 
 def test_a_process_for_every_gpu_or_what_the_environment_says(monkeypatch):
@@ -98,29 +98,29 @@ def test_a_process_for_every_gpu_or_what_the_environment_says(monkeypatch):
 
 def test_rays_nodes_are_told_where_the_store_is_and_no_secret(monkeypatch):
     pytest.importorskip("prefect_ray", reason="needs the extra ray")
-    monkeypatch.setenv(names.RUNNER, "head:6379")
+    monkeypatch.setenv(prefect_defaults.RUNNER_ENV, "head:6379")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://store:9000")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the secret")
     monkeypatch.setenv("HF_TOKEN", "the secret")
-    sent = names.runner().init_kwargs["runtime_env"]
+    sent = prefect_defaults.task_runner().init_kwargs["runtime_env"]
     assert sent["env_vars"]["AWS_ENDPOINT_URL_S3"] == "http://store:9000"
     assert "the secret" not in str(sent)
 
 
 def test_the_longest_time_is_hours(monkeypatch):
-    assert names.longest() == 0
-    monkeypatch.setenv(names.LONGEST, "1.5")
-    assert names.longest() == 5400
-    monkeypatch.setenv(names.LONGEST, "long")
+    assert prefect_defaults.time_limit() == 0
+    monkeypatch.setenv(prefect_defaults.HOURS_ENV, "1.5")
+    assert prefect_defaults.time_limit() == 5400
+    monkeypatch.setenv(prefect_defaults.HOURS_ENV, "long")
     with pytest.raises(BadConfig, match="no number of hours"):
-        names.longest()
+        prefect_defaults.time_limit()
 
 
 @pytest.mark.usefixtures("prefect")
 def test_a_secret_comes_from_the_environment_or_else_from_its_block(monkeypatch, caplog):
     config = load_config(
         "miniature",
-        {"caption.captioner.kind": "server", "caption.captioner.key_variable": "MY_VLM_KEY"},
+        {"caption.captioner.kind": "server", "caption.captioner.api_key_env": "MY_VLM_KEY"},
     )
     Secret(value="from the block").save("my-vlm-key")
     monkeypatch.setenv("MY_VLM_KEY", "from the environment")

@@ -9,16 +9,23 @@ import pytest
 from prefect import flow
 
 from iclora.pipeline.ledger import RESULTS
-from iclora.pipeline.progress import Part, SharedReports
+from iclora.pipeline.progress import SharedReports, SourceShare
 from iclora.presets import load_config
 from iclora.store import Store
-from schemas.adapter import CheckpointState, Progress, RunIdentity
+from schemas.adapter import CheckpointState, RunIdentity, TrainingProgress
 from schemas.job import BuildJob, TrainJob
 from schemas.source import Source
 from schemas.verdict import Tally
+from tasks.artifacts import (
+    MAX_INTERVAL,
+    MIN_INTERVAL,
+    LiveArtifact,
+    artifact_key,
+    update_interval,
+    updating,
+)
 from tasks.build_progress import ROWS, TITLES, BuildArtifacts, rows
-from tasks.live import LONGEST, SHORTEST, Live, key_of, pause, updating
-from tasks.watch_training import TrainingWatch, find_running, loss_table, watch_training
+from tasks.training_progress import TrainingArtifacts, find_running, loss_table, show_training
 
 
 def tally(seen, kept, rejected=0):
@@ -27,19 +34,19 @@ def tally(seen, kept, rejected=0):
 
 
 def test_updates_are_rare_in_a_long_run():
-    assert pause(0) == SHORTEST
-    assert pause(500) == 10
-    assert pause(100_000) == LONGEST
+    assert update_interval(0) == MIN_INTERVAL
+    assert update_interval(500) == 10
+    assert update_interval(100_000) == MAX_INTERVAL
 
 
 def test_a_datasets_name_becomes_a_key_that_prefect_takes():
-    assert key_of("caption-My_films") == "caption-my-films"
+    assert artifact_key("caption-My_films") == "caption-my-films"
 
 
 def test_a_stages_table_begins_with_the_sum_and_the_sources_that_lost_most():
     parts = [
-        Part("a", tally(5, 5), {}),
-        Part("b", tally(5, 1, 3), {"blurred": 3, "unreadable": 1}),
+        SourceShare("a", tally(5, 5), {}),
+        SourceShare("b", tally(5, 1, 3), {"blurred": 3, "unreadable": 1}),
     ]
     first, second, third = rows(parts)
     assert first == {
@@ -47,7 +54,7 @@ def test_a_stages_table_begins_with_the_sum_and_the_sources_that_lost_most():
         "reasons": "blurred 3, unreadable 1",
     }  # fmt: skip
     assert [second["source"], third["source"]] == ["b", "a"]
-    many = [Part(str(number), tally(1, 1), {}) for number in range(ROWS + 5)]
+    many = [SourceShare(str(number), tally(1, 1), {}) for number in range(ROWS + 5)]
     assert len(rows(many)) == ROWS + 1
     assert set(RESULTS) < set(TITLES), "every table's card has a title"
     assert rows(many)[0]["in"] == ROWS + 5
@@ -67,10 +74,10 @@ def test_losses_are_means_between_rows_with_the_validation_where_it_was_made():
 def start(store, name, version, config):
     """The folder of running work of a training that has begun."""
     identity = RunIdentity(name=name, version=version, dataset="d@1", base="b", config=config)
-    folder = store.work / "training" / f"{name}-{version}"
+    folder = store.work_folder / "training" / f"{name}-{version}"
     checkpoint = folder / "checkpoints" / "step-00000000"
     checkpoint.mkdir(parents=True)
-    state = CheckpointState(identity=identity, progress=Progress(step=0))
+    state = CheckpointState(identity=identity, progress=TrainingProgress(step=0))
     (checkpoint / "state.json").write_text(state.to_text())
     return folder
 
@@ -82,8 +89,8 @@ def test_the_running_work_of_a_job_is_found_by_what_it_is(store: Store):
     for version, known in (("aa", other), ("bb", config)):
         start(store, "films", version, known)
     found = find_running(store, job)
-    assert found == store.work / "training" / "films-bb"
-    watch = TrainingWatch(job)
+    assert found == store.work_folder / "training" / "films-bb"
+    watch = TrainingArtifacts(job)
     journal = [{"step": 1, "loss": 0.25}, {"step": 1, "validation": {"all": 0.5}}]
     assert "step 1 of 900, loss 0.2500, validation 0.5000" in watch.sentence(journal)
     assert find_running(store, job.model_copy(update={"name": "others"})) is None
@@ -129,7 +136,7 @@ def test_a_training_shows_100_when_it_ended_well_and_not_before(store: Store):
     job = TrainJob(store=store.url, name="ends", config=config, dataset="films")
     running = start(store, "ends", "aa", config)
     (running / "metrics.jsonl").write_text('{"step": 899, "loss": 0.5}\n')
-    with watch_training(job) as watch:
+    with show_training(job) as watch:
         watch.show()
         assert artifact("train-ends")["data"] == 99.9
         shutil.rmtree(running)
@@ -143,7 +150,7 @@ def test_a_training_shows_100_when_it_ended_well_and_not_before(store: Store):
 
 @pytest.mark.usefixtures("prefect")
 def test_an_artifact_is_made_once_and_then_updated():
-    table = Live("table", "stage_of-films")
+    table = LiveArtifact("table", "stage_of-films")
 
     @flow
     def shows():

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from iclora.dataset.shard_writer import Sample, write_shards
 from iclora.presets import load_config
-from iclora.shards.write import Sample, write_shards
 from iclora.store import Store
 from schemas.config import Config
 from schemas.dataset import BuildConfig, DatasetManifest
@@ -54,11 +54,11 @@ def config(tiny_flux) -> Config:
             "train.lora.rank": 2,
             "train.save_every": 2,
             "train.validate_every": 4,
-            "train.validate_times": [0.5],
-            "train.conditional": 0.0,
+            "train.validate_timesteps": [0.5],
+            "train.conditional_probability": 0.0,
             "train.noise.sampler": "sigmoid",
             "train.optimizer.lr": 1e-3,
-            "train.optimizer.schedule": "constant",
+            "train.optimizer.lr_schedule": "constant",
         },
     )
 
@@ -148,7 +148,7 @@ def publish() -> Callable[..., str]:
             ledger={},
             digests={},
         )
-        with store.folder(f"datasets/{name}/{version}") as folder:
+        with store.atomic_folder(f"datasets/{name}/{version}") as folder:
             for entry in shards:
                 (draft / entry.file).rename(folder / entry.file)
             (folder / "manifest.json").write_text(manifest.to_text())

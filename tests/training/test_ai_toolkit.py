@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from iclora.dataset.reader import open_dataset
 from iclora.errors import BadConfig, BadInput
 from iclora.presets import load_config
-from iclora.shards.read import open_dataset
 from iclora.training import train_adapter
 from iclora.training.ai_toolkit import explain, export_ai_toolkit, read_ai_toolkit
 from iclora.training.ai_toolkit.keys import SECTIONS, upstream_keys
-from iclora.training.journal import read_rows
+from iclora.training.metrics import read_metrics
 
 FILE = """
 job: extension
@@ -60,8 +60,8 @@ def test_quirks_and_defaults(tmp_path):
     assert (job.name, job.folder) == ("my-set", "/pictures/My Set")
     assert config.train.optimizer.lr == 2e-4
     assert config.train.lora.rank == 8
-    assert config.train.lora.save_as == "bf16"
-    assert config.train.lora.notes == {"name": "My Set", "version": "1.0"}
+    assert config.train.lora.save_dtype == "bf16"
+    assert config.train.lora.metadata == {"name": "My Set", "version": "1.0"}
     assert config.train.weights == "fp8"
     assert config.data.resolutions == (512, 768)
     assert (config.layout.panel_width, config.layout.panel_height) == (512, 256)
@@ -172,9 +172,9 @@ def test_export_is_a_folder_that_the_reader_honours(store, publish, paint, tmp_p
 @pytest.mark.parametrize(
     ("preset", "changes"),
     [
-        ("movie-shots-flux1-dev", {"train.optimizer.schedule": "linear"}),
+        ("movie-shots-flux1-dev", {"train.optimizer.lr_schedule": "linear"}),
         ("movie-shots-flux1-dev", {"train.noise.sampler": "uniform", "train.weights": "fp8"}),
-        ("movie-shots-flux2-klein-4b", {"train.optimizer.warmup": 10}),
+        ("movie-shots-flux2-klein-4b", {"train.optimizer.warmup_steps": 10}),
         ("flux1-schnell", {"train.training_adapter": "a.safetensors"}),
         ("flux1-dev", {"train.lora.start_from": "b.safetensors"}),
     ],
@@ -208,7 +208,7 @@ def test_upstreams_linear_schedule_rises_and_is_refused(tmp_path):
         read_ai_toolkit(write(tmp_path, text))
     falling = "lr_scheduler_params: {start_factor: 1.0, end_factor: 0.0}"
     text = text.replace("lr_scheduler: linear", f"lr_scheduler: linear\n        {falling}")
-    assert read_ai_toolkit(write(tmp_path, text)).config.train.optimizer.schedule == "linear"
+    assert read_ai_toolkit(write(tmp_path, text)).config.train.optimizer.lr_schedule == "linear"
     text = text.replace("end_factor: 0.0", "end_factor: 0.1")
     with pytest.raises(BadConfig, match="rises from a third"):
         read_ai_toolkit(write(tmp_path, text))
@@ -261,7 +261,7 @@ def test_the_published_file_trains_on_the_published_sets(
     assert (job.config.train.weights, job.config.train.precision) == ("fp8", "bf16")
     ref = train_adapter(store, name, job.config, job.name)
     assert (ref.name, ref.steps) == ("movie-shots", 20)
-    rows = read_rows(Path(ref.url) / "metrics.jsonl")
+    rows = read_metrics(Path(ref.url) / "metrics.jsonl")
     assert all(row["loss"] > 0 for row in rows if "loss" in row)
 
 
@@ -450,7 +450,7 @@ def test_a_secret_among_the_notes_is_not_written_into_adapters(tmp_path):
     tree["meta"]["where"] = f"https://me:hunter2@host/ {SECRET}"
     path = tmp_path / "job.yml"
     path.write_text(yaml.safe_dump(tree))
-    assert read_ai_toolkit(path).config.train.lora.notes["where"] == "https://***@host/ ***"
+    assert read_ai_toolkit(path).config.train.lora.metadata["where"] == "https://***@host/ ***"
 
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(

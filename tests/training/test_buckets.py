@@ -14,7 +14,7 @@ from PIL import Image
 
 from iclora.errors import BadInput
 from iclora.training.buckets import fit_canvas
-from iclora.training.order import Order, resolution_of, seed_of
+from iclora.training.sampler import BatchSampler, resolution_of, seed_of
 from iclora.training.samples import OUTSIDE, picture_at, read_items
 
 # Ten canvases with the spread of the published set: 1080 px wide, eight alike, two odd.
@@ -59,14 +59,14 @@ def test_two_odd_canvases_are_a_fifth_of_the_gradient_not_nearly_half():
     theirs = toolkit_slots(4)
     assert sum(theirs.values()) == 88
     assert share(theirs, odd) == pytest.approx(0.45, abs=0.01)
-    order = Order(list(SIZES), seed=42)
+    order = BatchSampler(list(SIZES), seed=42)
     ours = Counter(draw.key for step in range(500) for draw in order.batch(step, 4))
     assert share(ours, odd) == pytest.approx(0.20, abs=0.01)
     assert max(ours.values()) - min(ours.values()) <= 1
 
 
 def test_every_epoch_visits_every_sample_once_in_another_order():
-    order = Order(list("abcdefgh"), seed=1)
+    order = BatchSampler(list("abcdefgh"), seed=1)
     walk = [draw.key for step in range(8) for draw in order.batch(step, 2)]
     assert sorted(walk[:8]) == sorted(walk[8:]) == list("abcdefgh")
     assert walk[:8] != walk[8:]
@@ -74,14 +74,14 @@ def test_every_epoch_visits_every_sample_once_in_another_order():
 
 def test_order_depends_on_step_and_seed_only():
     keys = [f"k{n}" for n in range(11)]
-    one, two = Order(keys, seed=1), Order(keys[::-1], seed=1)
+    one, two = BatchSampler(keys, seed=1), BatchSampler(keys[::-1], seed=1)
     assert one.batch(9, 4) == two.batch(9, 4)
     assert [one.batch(step, 4) for step in (7, 3)][1] == two.batch(3, 4)
-    assert one.batch(0, 11) != Order(keys, seed=2).batch(0, 11)
+    assert one.batch(0, 11) != BatchSampler(keys, seed=2).batch(0, 11)
 
 
 def test_a_key_twice_in_a_batch_gets_two_turns():
-    batch = Order(["a", "b"], seed=0).batch(0, 5)
+    batch = BatchSampler(["a", "b"], seed=0).batch(0, 5)
     assert Counter(draw.key for draw in batch).most_common()[0][1] >= 2
     assert len(set(batch)) == 5
 

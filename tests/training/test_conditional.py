@@ -11,14 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from iclora.models.families import Given
+from iclora.models.families import GivenTokens
 from iclora.training import train_adapter
-from iclora.training.cache import stack_text
-from iclora.training.feed import latents_path
-from iclora.training.job import fill_caches, open_job, read_material
+from iclora.training.dataloader import latents_path
+from iclora.training.latent_cache import stack_text
 from iclora.training.lora import add_lora, load_start
-from iclora.training.objective import MicroBatch, losses_of, token_weights
-from iclora.training.order import seed_of
+from iclora.training.loss import MicroBatch, compute_losses, token_weights
+from iclora.training.run_inputs import fill_caches, open_job, read_training_data
+from iclora.training.sampler import seed_of
 
 GIVEN = (0, 1)
 """Panels that are shown while the third is measured."""
@@ -49,7 +49,7 @@ def colours(store, publish, paint):
 def masked_loss(store, name, config, file, *, clean):
     """The third panel's loss on the val split; the others clean, or noisy like it."""
     job = open_job(store, name, config, "measured")
-    material = read_material(job.dataset, config, 8)
+    material = read_training_data(job.dataset, config, 8)
     fill_caches(job, material, torch.device("cpu"))
     transformer = job.family.load_transformer(job.base.folder, dtype=torch.float32)
     tensors = add_lora(transformer, job.family, rank=config.train.lora.rank, seed=0)
@@ -70,10 +70,12 @@ def masked_loss(store, name, config, file, *, clean):
                 grid=view.grid,
                 panel_of=panel_of[None],
                 weight=token_weights(panel_of, torch.from_numpy(view.learn), GIVEN, ())[None],
-                given=Given(mean[None], shown[None]) if clean else None,
+                given=GivenTokens(mean[None], shown[None]) if clean else None,
                 timestep_weight=torch.ones(1),
             )
-            found.append(float(losses_of(job.family, transformer, batch, guidance=1.0).samples[0]))
+            found.append(
+                float(compute_losses(job.family, transformer, batch, guidance=1.0).samples[0])
+            )
     return sum(found) / len(found)
 
 
@@ -84,8 +86,8 @@ def test_conditional_training_lowers_the_loss_on_masked_panels(store, colours, c
         train = config.train.model_copy(
             update={
                 "steps": 450, "batch": 8, "save_every": 450, "validate_every": 0,
-                "conditional": share,
-                "lora": config.train.lora.model_copy(update={"rank": 16, "save_as": "fp32"}),
+                "conditional_probability": share,
+                "lora": config.train.lora.model_copy(update={"rank": 16, "save_dtype": "fp32"}),
                 "optimizer": config.train.optimizer.model_copy(update={"lr": 2e-3}),
             }
         )  # fmt: skip

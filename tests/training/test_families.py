@@ -14,13 +14,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from iclora.errors import BadConfig
-from iclora.evaluation.contest import arrange
-from iclora.evaluation.renders import draw_side
-from iclora.evaluation.suite import RealSet, Suite
-from iclora.models.families import Family, Given, Grid, family_names, load_family
-from iclora.sampling.adapters import locate_adapter, worn
-from iclora.sampling.drawing import draw_wishes
-from iclora.sampling.painter import Manner, Wish, load_painter, noise_seed
+from iclora.evaluation.plan import make_evaluation_plan
+from iclora.evaluation.prompts import PromptSet, RealSet
+from iclora.evaluation.renders import render_arm
+from iclora.models.families import Family, GivenTokens, Grid, family_names, load_family
+from iclora.sampling.adapters import applied, locate_adapter
+from iclora.sampling.render import render_requests
+from iclora.sampling.sampler import RenderRequest, RenderSettings, load_sampler, noise_seed
 from iclora.store import Store
 from iclora.training import train_adapter
 from schemas.config import Config
@@ -118,7 +118,7 @@ def folders(tmp_path_factory):
 )
 def test_full_size_on_the_meta_device(name, parameters, linears):
     family = load_family(name)
-    transformer = family.full_size()
+    transformer = family.meta_transformer()
     assert sum(p.numel() for p in transformer.parameters()) == parameters
     blocks = [
         layer
@@ -144,7 +144,7 @@ def test_fill_masks_as_its_pipeline_does(folders):
     kept = torch.zeros(1, GRID.count, dtype=torch.bool)
     kept[:, :8] = True
     tokens, clean = torch.randn(1, GRID.count, 32), torch.ones(1, GRID.count, 32)
-    given = Given(clean, kept, torch.zeros(1, GRID.count, 32))
+    given = GivenTokens(clean, kept, torch.zeros(1, GRID.count, 32))
     inputs = family.inputs(pipe.transformer, tokens, given)
     assert torch.equal(inputs[..., :32], tokens)
     assert torch.equal(inputs[..., 32:64], kept[..., None].float().expand(-1, -1, 32))
@@ -230,7 +230,7 @@ def mine(request, known, folders, store, dataset, config):
         base = config.base.model_copy(update={"model": str(folder), "family": name})
         optimizer = config.train.optimizer.model_copy(update={"lr": 0.3})
         train = config.train.model_copy(
-            update={"steps": 2, "conditional": 0.5, "optimizer": optimizer}
+            update={"steps": 2, "conditional_probability": 0.5, "optimizer": optimizer}
         )
         # FluxFillPipeline has no true guidance.
         guided = 1.0 if family.needs_blank else 2.5
@@ -250,9 +250,9 @@ def panel(number):
 
 def draw(mine, folder, *, given=(), way="auto", uses=None, **changes):
     """Our canvas, 96 x 32 pixels."""
-    sample = mine.config.sample.model_copy(update={"given": way, **changes})
-    wish = Wish(CAPTION, 3, {number: panel(number) for number in given})
-    (record,) = draw_wishes(
+    sample = mine.config.sample.model_copy(update={"given_mode": way, **changes})
+    wish = RenderRequest(CAPTION, 3, {number: panel(number) for number in given})
+    (record,) = render_requests(
         [wish],
         mine.config.model_copy(update={"sample": sample}),
         folder,
@@ -267,11 +267,13 @@ def draw(mine, folder, *, given=(), way="auto", uses=None, **changes):
 def tokens(mine, *, given, way, uses):
     """What our sampler hands to the VAE, ``[N, C]``."""
     base, sample = mine.config.base, mine.config.sample
-    painter = load_painter(base.model, base.family, sample.weights, sample.precision)
-    painter.read([CAPTION, ""])
-    wish = Wish(CAPTION, 3, {number: panel(number) for number in given})
-    with worn(painter.transformer, uses, mine.family):
-        return painter.tokens([wish], Manner(mine.config.layout, sample, clean=way == "clean"))[0]
+    painter = load_sampler(base.model, base.family, sample.weights, sample.precision)
+    painter.encode_captions([CAPTION, ""])
+    wish = RenderRequest(CAPTION, 3, {number: panel(number) for number in given})
+    with applied(painter.transformer, uses, mine.family):
+        return painter.tokens(
+            [wish], RenderSettings(mine.config.layout, sample, clean=way == "clean")
+        )[0]
 
 
 def pipeline_of(mine):
@@ -426,16 +428,16 @@ def test_files_of_other_trainers_draw_the_same(mine, tmp_path):
 
 
 def test_the_evaluator_draws_it_and_its_base(mine):
-    contest = arrange(mine.store, "mine", None, against="base", dataset="")
+    contest = make_evaluation_plan(mine.store, "mine", None, against="base", dataset="")
     canvas = io.BytesIO()
     Image.fromarray(np.vstack([panel(number) for number in range(3)])).save(canvas, "PNG")
     real = RealSet(
         "a", CAPTION, canvas.getvalue(), contest.config.layout.boxes, contest.config.layout
     )
-    suite = Suite((CAPTION,), (real,), real_seen=False, withheld=0)
+    suite = PromptSet((CAPTION,), (real,), real_seen=False, withheld=0)
     pictures = []
-    for side in contest.sides:
-        renders = draw_side(mine.store, contest, side, suite, lambda *_: None)
+    for side in contest.arms:
+        renders = render_arm(mine.store, contest, side, suite, lambda *_: None)
         assert renders.untouched(contest.config.layout) == [True]
         opened = [open_one() for row in renders.open_free() for open_one in row]
         assert len(opened) == len(contest.config.evaluate.seeds)

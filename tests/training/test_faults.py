@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from iclora.models.families.flux1 import Flux1
-from iclora.training.job import fill_caches, open_job, read_material
-from iclora.training.journal import final_loss, read_rows
+from iclora.training.distributed import DistEnv
 from iclora.training.lora import add_lora
-from iclora.training.run import assemble
-from iclora.training.stop import StopRequest, TrainingBroken
-from iclora.training.team import Team
+from iclora.training.metrics import final_loss, read_metrics
+from iclora.training.run import build_trainer
+from iclora.training.run_inputs import fill_caches, open_job, read_training_data
+from iclora.training.signals import StopRequest, TrainingBroken
 
 
 class Sick(Flux1):
@@ -42,28 +42,30 @@ def build(store, dataset, config):
     def make(family=None, *, name="mine", **train):
         changed = config.train.model_copy(update={"validate_every": 0, "steps": 6} | train)
         job = open_job(store, dataset, config.model_copy(update={"train": changed}), name)
-        material = read_material(job.dataset, job.config, 8)
-        team = Team()
-        fill_caches(job, material, team.device)
-        job.work.mkdir(parents=True, exist_ok=True)
-        return assemble(job._replace(family=family or job.family), material, team)
+        material = read_training_data(job.dataset, job.config, 8)
+        dist = DistEnv()
+        fill_caches(job, material, dist.device)
+        job.work_folder.mkdir(parents=True, exist_ok=True)
+        return build_trainer(job._replace(family=family or job.family), material, dist)
 
     return make
 
 
 def trained(loop, parts):
-    loop.run(StopRequest(), lambda _: None)
-    return {name: tensor.detach().clone() for name, tensor in parts.machine.learner.tensors.items()}
+    loop.train(StopRequest(), lambda _: None)
+    return {
+        name: tensor.detach().clone() for name, tensor in parts.context.optimizer.tensors.items()
+    }
 
 
 def test_a_bad_step_is_skipped_and_counted_not_zeroed(build):
     loop, parts = build(Sick({2}))
     trained(loop, parts)
-    rows = read_rows(parts.folder / "metrics.jsonl")
+    rows = read_metrics(parts.folder / "metrics.jsonl")
     assert [row["loss"] is None for row in rows] == [False, True, False, False, False, False]
     assert (loop.progress.step, loop.progress.skipped, loop.progress.rollbacks) == (6, 1, 0)
     assert final_loss(parts.folder / "metrics.jsonl") > 0
-    assert all(torch.isfinite(tensor).all() for tensor in parts.machine.learner.tensors.values())
+    assert all(torch.isfinite(tensor).all() for tensor in parts.context.optimizer.tensors.values())
 
 
 def test_three_in_a_row_go_back_to_the_last_checkpoint(build):
@@ -88,23 +90,23 @@ def test_two_in_a_row_do_not(build):
 
 
 def test_too_many_stop_the_run(build, config):
-    faults = config.train.faults.model_copy(update={"stop_after": 4})
-    loop, parts = build(Sick({1, 2, 4, 6}), faults=faults)
+    faults = config.train.nonfinite.model_copy(update={"stop_after": 4})
+    loop, parts = build(Sick({1, 2, 4, 6}), nonfinite=faults)
     with pytest.raises(TrainingBroken, match="4 steps"):
         trained(loop, parts)
-    loop, parts = build(Sick({1, 2, 4}), name="other", faults=faults)
+    loop, parts = build(Sick({1, 2, 4}), name="other", nonfinite=faults)
     trained(loop, parts)
 
 
 def test_out_of_memory_retries_with_the_next_plan(build):
     loop, parts = build(Narrow())
     halved = trained(loop, parts)
-    assert loop.engine.counts["retries"] == 1
+    assert loop.train_step.counts["retries"] == 1
     other, others = build(name="other", micro_batch=1)
     asked = trained(other, others)
     assert other.engine.counts["retries"] == 0
     assert all(torch.equal(halved[name], asked[name]) for name in asked)
-    assert loop.engine.counts["tokens"] == other.engine.counts["tokens"]
+    assert loop.train_step.counts["tokens"] == other.engine.counts["tokens"]
 
 
 def test_out_of_memory_ends_with_the_ladder(build):
@@ -115,7 +117,7 @@ def test_out_of_memory_ends_with_the_ladder(build):
     loop, parts = build(Full())
     with pytest.raises(torch.OutOfMemoryError):
         trained(loop, parts)
-    assert parts.machine.ladders.rung(next(iter(parts.machine.ladders._rungs))).micro_batch == 1
+    assert parts.context.memory.option(next(iter(parts.context.memory._options))).micro_batch == 1
 
 
 def test_a_fresh_adapter_changes_nothing_and_depends_on_the_seed(tiny_flux):

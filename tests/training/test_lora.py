@@ -66,7 +66,7 @@ def test_alphas_of_others_are_folded_in(fresh, tmp_path):
 
 def test_kohya_is_converted(tmp_path):
     """At the released widths, which kohya's converter takes for granted."""
-    transformer = FAMILY.full_size()
+    transformer = FAMILY.meta_transformer()
     with torch.device("meta"):
         tensors = add_lora(transformer, FAMILY, rank=2, seed=0)
     names = {name for name in tensors if name.startswith("single_transformer_blocks.0.")}
@@ -134,7 +134,7 @@ COMFY_SINGLE = {
 )
 def test_comfyui_maps_every_key_that_we_write(name, double, single, count):
     family = load_family(name)
-    transformer = family.full_size()
+    transformer = family.meta_transformer()
     with torch.device("meta"):
         tensors = add_lora(transformer, family, rank=2, seed=0)
     known = {

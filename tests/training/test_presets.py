@@ -48,7 +48,7 @@ def test_a_base_preset_names_its_family_and_its_own_tokenizer(name, family):
     assert config.base.family == family
     assert config.caption.tokenizer == config.base.model
     assert not config.base.model.startswith(MINIATURE)
-    assert (config.train.conditional > 0) == (family == "flux1-fill")
+    assert (config.train.conditional_probability > 0) == (family == "flux1-fill")
 
 
 @pytest.mark.parametrize("base", [name for name in BASES if name != "flux1-schnell"])

@@ -15,8 +15,8 @@ from iclora.errors import BadConfig, BadInput
 from iclora.store import Store, file_sha256
 from iclora.training import train_adapter
 from iclora.training.checkpoint import checkpoints, step_of
-from iclora.training.journal import read_rows
-from iclora.training.stop import TrainingInterrupted
+from iclora.training.metrics import read_metrics
+from iclora.training.signals import TrainingInterrupted
 from schemas.adapter import RunRecord
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the processes that import their work by name
@@ -28,7 +28,7 @@ def longer(config):
     train = config.train.model_copy(
         update={
             "steps": 9, "save_every": 3, "keep_checkpoints": 2, "validate_every": 5,
-            "conditional": 0.5,
+            "conditional_probability": 0.5,
         }
     )  # fmt: skip
     data = config.data.model_copy(update={"caption_dropout": 0.3})
@@ -43,7 +43,7 @@ def child(store, config, delay=0.0, **options):
 
 
 def journal(store):
-    return next((store.work / "training").glob("mine-*/metrics.jsonl"), None)
+    return next((store.work_folder / "training").glob("mine-*/metrics.jsonl"), None)
 
 
 def until(condition, seconds=120.0):
@@ -54,12 +54,12 @@ def until(condition, seconds=120.0):
 
 
 def reached(store, step):
-    return lambda: (path := journal(store)) is not None and len(read_rows(path)) >= step
+    return lambda: (path := journal(store)) is not None and len(read_metrics(path)) >= step
 
 
 def saved(store):
     """The step of the newest checkpoint."""
-    found = [step_of(p) for p in (store.work / "training").glob("mine-*/checkpoints/step-*")]
+    found = [step_of(p) for p in (store.work_folder / "training").glob("mine-*/checkpoints/step-*")]
     return max(found, default=0)
 
 
@@ -103,9 +103,9 @@ def test_sigterm_saves_first_and_leaves_no_trace(tmp_path, store, dataset, longe
     os.kill(process.pid, signal.SIGTERM)
     process.join()
     assert process.exitcode == TrainingInterrupted.exit_code
-    (folder,) = (store.work / "training").glob("mine-*")
+    (folder,) = (store.work_folder / "training").glob("mine-*")
     saved = [path.name for path in checkpoints(folder / "checkpoints")]
-    done = len([row for row in read_rows(folder / "metrics.jsonl") if "loss" in row])
+    done = len([row for row in read_metrics(folder / "metrics.jsonl") if "loss" in row])
     assert saved[-1] == f"step-{done:08d}"
 
     ref = train_adapter(store, "demo", longer, "mine")
@@ -125,7 +125,7 @@ def test_ctrl_c_saves_first(store, dataset, longer):
     os.kill(process.pid, signal.SIGINT)
     process.join()
     assert process.exitcode == 130
-    (folder,) = (store.work / "training").glob("mine-*/checkpoints")
+    (folder,) = (store.work_folder / "training").glob("mine-*/checkpoints")
     assert int(checkpoints(folder)[-1].name[-8:]) >= 2
 
 
@@ -134,7 +134,7 @@ def test_resuming_as_another_run_shows_the_difference(store, dataset, longer):
     until(reached(store, 4))
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    (folder,) = (store.work / "training").glob("mine-*")
+    (folder,) = (store.work_folder / "training").glob("mine-*")
     version = folder.name.removeprefix("mine-")
 
     optimizer = longer.train.optimizer.model_copy(update={"lr": 0.5})
@@ -160,4 +160,4 @@ def test_a_second_process_waits_and_finds_it_done(store, dataset, longer):
     first.join()
     second.join()
     assert first.exitcode == second.exitcode == 0
-    assert len(store.names("adapters/mine")) == 2  # the version and LATEST
+    assert len(store.listdir("adapters/mine")) == 2  # the version and LATEST

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from iclora.training.order import Order, resolution_of
+from iclora.training.sampler import BatchSampler, resolution_of
 
 SIZES = {
     **{f"common-{n}": (1080, height) for n, height in enumerate([1386] * 4 + [1423, 1440] * 2)},
@@ -57,7 +57,7 @@ def test_two_of_ten_get_45_percent_of_ai_toolkits_gradient():
 
 @pytest.mark.parametrize("batch", [1, 4, 7, 16])
 def test_and_20_percent_of_ours(batch):
-    order, slots = Order(list(SIZES), seed=42), Counter()
+    order, slots = BatchSampler(list(SIZES), seed=42), Counter()
     by_resolution = defaultdict(Counter)
     for step in range(2000 // batch):
         keys = [draw.key for draw in order.batch(step, batch)]

@@ -12,11 +12,11 @@ import os
 import time
 from typing import Any
 
-import iclora.training.job
-import iclora.training.run  # noqa: F401 - the server that forks children has it loaded
+import iclora.training.run
+import iclora.training.run_inputs  # noqa: F401 - the server that forks children has it loaded
 from iclora.store import Store
 from iclora.training import train_adapter
-from iclora.training.stop import TrainingInterrupted
+from iclora.training.signals import TrainingInterrupted
 from schemas.config import Config
 
 FORKS = multiprocessing.get_context("forkserver")

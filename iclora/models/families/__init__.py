@@ -51,7 +51,7 @@ class Posterior(NamedTuple):
     """``[B, N, C]`` float32, the same scale."""
 
 
-class Given(NamedTuple):
+class GivenTokens(NamedTuple):
     """Panels that are given clean while the others are drawn."""
 
     tokens: Tensor
@@ -64,15 +64,15 @@ class Given(NamedTuple):
     """``[1, N, C]``: an empty canvas as the VAE sees it, where ``needs_blank``."""
 
 
-def nothing_given(tokens: Tensor, blank: Tensor) -> Given:
+def nothing_given(tokens: Tensor, blank: Tensor) -> GivenTokens:
     """Tells a family that needs a blank that the whole canvas is drawn.
 
     Args:
         tokens: ``[B, N, C]`` that are drawn.
-        blank: see ``Given``.
+        blank: see ``GivenTokens``.
     """
     mask = tokens.new_zeros(tokens.shape[:2]).bool()
-    return Given(tokens.new_zeros(tokens.shape), mask, blank)
+    return GivenTokens(tokens.new_zeros(tokens.shape), mask, blank)
 
 
 class Geometry(NamedTuple):
@@ -101,7 +101,7 @@ class Family(Protocol):
     """Regular expression of the linear layers that an adapter changes (peft ``target_modules``)."""
 
     needs_blank: bool
-    """Whether ``Given.blank`` must be there."""
+    """Whether ``GivenTokens.blank`` must be there."""
 
     pipeline: str
     """The diffusers pipeline that loads the folder and the adapter, by class name."""
@@ -134,7 +134,7 @@ class Family(Protocol):
         """Embeddings of captions; ``[""]`` gives the null embedding of caption dropout."""
         ...
 
-    def whole(self, encoders: Any, captions: Sequence[str]) -> list[bool]:
+    def fits_text_encoder(self, encoders: Any, captions: Sequence[str]) -> list[bool]:
         """Of each caption, whether all of it reaches the (longest) text encoder."""
         ...
 
@@ -167,7 +167,7 @@ class Family(Protocol):
         """The transformer's number of blocks and its width, without loading it."""
         ...
 
-    def full_size(self) -> Any:
+    def meta_transformer(self) -> Any:
         """The released transformer's architecture on the meta device: shapes without weights."""
         ...
 
@@ -184,7 +184,7 @@ class Family(Protocol):
         *,
         grid: Grid,
         guidance: float,
-        given: Given | None = None,
+        given: GivenTokens | None = None,
     ) -> Tensor:
         """The velocity ``[B, N, C]`` that carries data to noise.
 

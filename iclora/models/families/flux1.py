@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from iclora.errors import BadConfig
-from iclora.models.families import Geometry, Given, Grid, Posterior, Text
+from iclora.models.families import Geometry, GivenTokens, Grid, Posterior, Text
 
 # B batch, N tokens, C token values, H W picture height and width, L text tokens
 MAX_TEXT_TOKENS = 512
 """T5 sees at most this many (FLUX.1's own limit); fewer if the tokenizer says so."""
 
 
-class Encoders(NamedTuple):
+class FluxTextEncoders(NamedTuple):
     """CLIP gives one pooled vector a caption, T5 one vector a token."""
 
     clip_tokenizer: Any
@@ -132,13 +132,13 @@ class Flux1:
 
     def load_text(
         self, folder: Path, *, dtype: torch.dtype, device: torch.device | str = "cpu"
-    ) -> Encoders:
+    ) -> FluxTextEncoders:
         """See ``Family``."""
         from transformers import AutoTokenizer, CLIPTextModel, T5EncoderModel
 
         clip = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=dtype)
         t5 = T5EncoderModel.from_pretrained(folder, subfolder="text_encoder_2", dtype=dtype)
-        return Encoders(
+        return FluxTextEncoders(
             AutoTokenizer.from_pretrained(folder, subfolder="tokenizer"),
             freeze(clip, device),
             AutoTokenizer.from_pretrained(folder, subfolder="tokenizer_2"),
@@ -146,7 +146,7 @@ class Flux1:
         )
 
     @torch.no_grad()
-    def encode_text(self, encoders: Encoders, captions: Sequence[str]) -> Text:
+    def encode_text(self, encoders: FluxTextEncoders, captions: Sequence[str]) -> Text:
         """See ``Family``: ``embeds [B, L, D]`` of T5, padded and unmasked, ``pooled [B, P]``."""
         ids = _tokenize(encoders.clip_tokenizer, captions, encoders.clip_tokenizer.model_max_length)
         pooled = encoders.clip(ids.to(encoders.clip.device)).pooler_output
@@ -154,7 +154,7 @@ class Flux1:
         embeds = encoders.t5(ids.to(encoders.t5.device))[0]
         return {"embeds": embeds, "pooled": pooled}
 
-    def whole(self, encoders: Encoders, captions: Sequence[str]) -> list[bool]:
+    def fits_text_encoder(self, encoders: FluxTextEncoders, captions: Sequence[str]) -> list[bool]:
         """See ``Family``: CLIP always cuts at its 77 tokens, so only T5 is asked."""
         rows = encoders.t5_tokenizer(list(captions), verbose=False).input_ids
         return [len(row) <= encoders.length for row in rows]
@@ -199,7 +199,7 @@ class Flux1:
         """See ``Family``."""
         return architecture_of(read_config(folder, "transformer"))
 
-    def full_size(self) -> Any:
+    def meta_transformer(self) -> Any:
         """See ``Family``: FLUX.1 [dev], 11.9 billion parameters."""
         from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 
@@ -210,7 +210,7 @@ class Flux1:
         """See ``Family``."""
         return int(transformer.config.out_channels or transformer.config.in_channels)
 
-    def inputs(self, transformer: Any, tokens: Tensor, given: Given | None) -> Tensor:
+    def inputs(self, transformer: Any, tokens: Tensor, given: GivenTokens | None) -> Tensor:
         """What the transformer reads: given tokens stay free of noise."""
         del transformer  # for FLUX.1 Fill, which asks how many values a mask has
         if given is None:
@@ -226,7 +226,7 @@ class Flux1:
         *,
         grid: Grid,
         guidance: float,
-        given: Given | None = None,
+        given: GivenTokens | None = None,
     ) -> Tensor:
         """See ``Family``."""
         dtype = transformer.dtype

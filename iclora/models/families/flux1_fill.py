@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iclora.models.families import Geometry, Given
+from iclora.models.families import Geometry, GivenTokens
 from iclora.models.families.flux1 import MAX_TEXT_TOKENS, Flux1
 
 MASK_VALUES = 256
@@ -32,7 +32,7 @@ class Flux1Fill(Flux1):
         """See ``Flux1``: the picture's tokens twice, and a mask."""
         return channels > 2 * out
 
-    def full_size(self) -> Any:
+    def meta_transformer(self) -> Any:
         """See ``Family``: FLUX.1 Fill [dev]."""
         from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 
@@ -41,7 +41,7 @@ class Flux1Fill(Flux1):
                 in_channels=64 + 64 + MASK_VALUES, out_channels=64, guidance_embeds=True
             )
 
-    def inputs(self, transformer: Any, tokens: Tensor, given: Given | None) -> Tensor:
+    def inputs(self, transformer: Any, tokens: Tensor, given: GivenTokens | None) -> Tensor:
         """Noisy tokens, the picture with holes, and the mask (1 is a hole)."""
         assert given is not None, "FLUX.1 Fill needs to know what is given, if only nothing"
         assert given.blank is not None, "FLUX.1 Fill needs the tokens of an empty canvas"

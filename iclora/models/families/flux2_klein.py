@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from iclora.errors import BadConfig
-from iclora.models.families import Geometry, Given, Grid, Posterior, Text
+from iclora.models.families import Geometry, GivenTokens, Grid, Posterior, Text
 from iclora.models.families.flux1 import (
     MAX_TEXT_TOKENS,
     architecture_of,
@@ -34,7 +34,7 @@ LAYERS = (9, 18, 27)
 QWEN3_LAYERS = 36
 
 
-class Encoder(NamedTuple):
+class Qwen3Encoder(NamedTuple):
     """Qwen3 and its tokenizer."""
 
     tokenizer: Any
@@ -80,16 +80,16 @@ class Flux2Klein:
 
     def load_text(
         self, folder: Path, *, dtype: torch.dtype, device: torch.device | str = "cpu"
-    ) -> Encoder:
+    ) -> Qwen3Encoder:
         """See ``Family``."""
         from transformers import AutoTokenizer, Qwen3ForCausalLM
 
         model = Qwen3ForCausalLM.from_pretrained(folder, subfolder="text_encoder", dtype=dtype)
         tokenizer = AutoTokenizer.from_pretrained(folder, subfolder="tokenizer")
-        return Encoder(tokenizer, freeze(model, device), text_length(folder / "tokenizer"))
+        return Qwen3Encoder(tokenizer, freeze(model, device), text_length(folder / "tokenizer"))
 
     @torch.no_grad()
-    def encode_text(self, encoders: Encoder, captions: Sequence[str]) -> Text:
+    def encode_text(self, encoders: Qwen3Encoder, captions: Sequence[str]) -> Text:
         """See ``Family``: ``embeds [B, L, 3D]``."""
         rows = encoders.tokenizer(
             [_as_chat(encoders.tokenizer, caption) for caption in captions],
@@ -108,7 +108,7 @@ class Flux2Klein:
         chosen = [states[layer * depth // QWEN3_LAYERS] for layer in LAYERS]
         return {"embeds": torch.cat(chosen, dim=2)}
 
-    def whole(self, encoders: Encoder, captions: Sequence[str]) -> list[bool]:
+    def fits_text_encoder(self, encoders: Qwen3Encoder, captions: Sequence[str]) -> list[bool]:
         """See ``Family``."""
         texts = [_as_chat(encoders.tokenizer, caption) for caption in captions]
         rows = encoders.tokenizer(texts, verbose=False).input_ids
@@ -156,7 +156,7 @@ class Flux2Klein:
         """See ``Family``."""
         return architecture_of(read_config(folder, "transformer"))
 
-    def full_size(self) -> Any:
+    def meta_transformer(self) -> Any:
         """See ``Family``: klein base 4B."""
         from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DModel
 
@@ -182,7 +182,7 @@ class Flux2Klein:
         *,
         grid: Grid,
         guidance: float,
-        given: Given | None = None,
+        given: GivenTokens | None = None,
     ) -> Tensor:
         """See ``Family``."""
         dtype = transformer.dtype

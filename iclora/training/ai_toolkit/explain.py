@@ -27,7 +27,7 @@ class Leaf(NamedTuple):
 
     key: str
     value: Any
-    beside: Tree = {}
+    siblings: Tree = {}
     """The section that it is in."""
 
 
@@ -67,7 +67,7 @@ def explain_leaf(leaf: Leaf) -> Explained:
 _TOP = {
     "job": Explained(status="honoured", note="a training"),
     "name": Explained(status="honoured", note="the adapter's name"),
-    "meta": Explained(status="honoured", note="train.lora.notes: in the header of the files"),
+    "meta": Explained(status="honoured", note="train.lora.metadata: in the header of the files"),
 }
 
 
@@ -92,7 +92,7 @@ def _rising(leaf: Leaf) -> str:
     """``linear`` is torch's LinearLR upstream, which rises unless its factors say otherwise."""
     if (leaf.section, leaf.key, leaf.value) != ("train", "lr_scheduler", "linear"):
         return ""
-    factors = cast("Tree", leaf.beside.get("lr_scheduler_params") or {})
+    factors = cast("Tree", leaf.siblings.get("lr_scheduler_params") or {})
     if factors.get("start_factor") == 1 and factors.get("end_factor") == 0:
         return ""
     return (

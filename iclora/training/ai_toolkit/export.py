@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 from PIL import Image, ImageDraw
 
+from iclora.dataset.reader import Dataset
+from iclora.dataset.shard_writer import Sample
 from iclora.errors import BadConfig, BadInput
 from iclora.presets import load_config
-from iclora.shards.read import Dataset
-from iclora.shards.write import Sample
 from schemas.config import Config
 from schemas.training import LoraParams, OptimizerParams
 
@@ -73,14 +73,16 @@ def refuse_ours_alone(config: Config) -> None:
     train = config.train
     if config.base.family not in _ARCHES:
         raise BadConfig(f"AI-Toolkit does not train base.family = {config.base.family!r}")
-    if train.conditional:
-        raise BadConfig("AI-Toolkit cannot train with given panels: set train.conditional=0")
+    if train.conditional_probability:
+        raise BadConfig(
+            "AI-Toolkit cannot train with given panels: set train.conditional_probability=0"
+        )
     if train.panel_weights:
         raise BadConfig("AI-Toolkit knows no panels: set train.panel_weights=[]")
-    if train.optimizer.warmup and train.optimizer.schedule != "constant":
+    if train.optimizer.warmup_steps and train.optimizer.lr_schedule != "constant":
         raise BadConfig(
-            f"AI-Toolkit has no warm-up before a {train.optimizer.schedule} schedule: set "
-            f"train.optimizer.warmup=0"
+            f"AI-Toolkit has no warm-up before a {train.optimizer.lr_schedule} schedule: set "
+            f"train.optimizer.warmup_steps=0"
         )
 
 
@@ -146,7 +148,7 @@ def _process(config: Config, dataset: Dataset, *, masked: bool) -> dict[str, Any
         "logging": {"log_every": 1},
         "network": _network(train.lora),
         "save": {
-            "dtype": _SAVE[train.lora.save_as],
+            "dtype": _SAVE[train.lora.save_dtype],
             "save_every": train.save_every,
             "max_step_saves_to_keep": train.keep_checkpoints,
         },
@@ -174,7 +176,7 @@ def _train(config: Config) -> dict[str, Any]:
         "steps": train.steps,
         "train_unet": True,
         "train_text_encoder": False,
-        "gradient_checkpointing": train.checkpoint_blocks > 0,
+        "gradient_checkpointing": train.activation_checkpointing > 0,
         "noise_scheduler": "flowmatch",
         "optimizer": _OPTIMIZERS[optimizer.name],
         "optimizer_params": {
@@ -197,9 +199,9 @@ def _train(config: Config) -> dict[str, Any]:
 
 
 def _schedule(optimizer: OptimizerParams) -> dict[str, Any]:
-    name = optimizer.schedule
-    if optimizer.warmup:
-        warm = {"num_warmup_steps": optimizer.warmup}
+    name = optimizer.lr_schedule
+    if optimizer.warmup_steps:
+        warm = {"num_warmup_steps": optimizer.warmup_steps}
         return {"lr_scheduler": "constant_with_warmup", "lr_scheduler_params": warm}
     if name == "linear":  # torch's LinearLR, which rises unless it is told to fall
         factors = {"start_factor": 1.0, "end_factor": 0.0}

@@ -83,11 +83,11 @@ _NAMES = {
     "float32": "fp32",
     "float": "fp32",
 }
-_SAVE = {name: {"train.lora.save_as": ours} for name, ours in _NAMES.items()}
+_SAVE = {name: {"train.lora.save_dtype": ours} for name, ours in _NAMES.items()}
 _PRECISION = {
     name: {"train.precision": "fp32" if ours == "fp32" else "bf16"} for name, ours in _NAMES.items()
 }
-_WARM_UP = {"train.optimizer.schedule": "constant", "train.optimizer.warmup": 1000}
+_WARM_UP = {"train.optimizer.lr_schedule": "constant", "train.optimizer.warmup_steps": 1000}
 _OFF = (None, False, 0, 0.0, "", [], {})
 
 
@@ -110,7 +110,7 @@ _INERT_SCHEDULE = {"factor", "total_iters", "start_factor", "end_factor"}
 
 
 def _schedule_params(value: Any) -> Settings:
-    known = {"num_warmup_steps": "train.optimizer.warmup"}
+    known = {"num_warmup_steps": "train.optimizer.warmup_steps"}
     for key, falling in (("start_factor", 1), ("end_factor", 0)):
         if value.get(key, falling) != falling:
             raise BadConfig(f"train.lr_scheduler_params.{key} must be {falling}")
@@ -184,7 +184,7 @@ NETWORK: dict[str, Rule] = {
 }
 
 SAVE: dict[str, Rule] = {
-    "dtype": by(choose("save.dtype", **_SAVE), "train.lora.save_as"),
+    "dtype": by(choose("save.dtype", **_SAVE), "train.lora.save_dtype"),
     "save_every": to("train.save_every", "train.save_every; resuming repeats and loses nothing"),
     "max_step_saves_to_keep": to("train.keep_checkpoints"),
     "save_format": only("safetensors", "diffusers", note="diffusers' layout, as on FLUX upstream"),
@@ -223,7 +223,7 @@ DATASET: dict[str, Rule] = {
     "alpha_mask": only(*_OFF, note="masks are in the dataset's records"),
     "invert_mask": only(*_OFF, note="masks are in the dataset's records"),
     "mask_min_value": only(*_OFF, note="masked tokens count nothing"),
-    "control_path": only(*_OFF, note="use train.conditional"),
+    "control_path": only(*_OFF, note="use train.conditional_probability"),
     "num_workers": near("one thread prepares the next step"),
     "prefetch_factor": near("one thread prepares the next step"),
 }
@@ -240,8 +240,8 @@ TRAIN: dict[str, Rule] = {
     "train_unet": only(True, note="the adapter is on the transformer"),
     "train_text_encoder": only(*_OFF, note="text encoders stay as they are"),
     "gradient_checkpointing": by(
-        lambda on: {"train.checkpoint_blocks": 1.0 if on else 0.0},
-        "train.checkpoint_blocks; on a GPU the planner recomputes only what it must",
+        lambda on: {"train.activation_checkpointing": 1.0 if on else 0.0},
+        "train.activation_checkpointing; on a GPU the planner recomputes only what it must",
     ),
     "noise_scheduler": only("flowmatch", note="flow matching"),
     "optimizer": by(
@@ -259,14 +259,14 @@ TRAIN: dict[str, Rule] = {
     "lr_scheduler": by(
         choose(
             "train.lr_scheduler",
-            constant={"train.optimizer.schedule": "constant"},
-            cosine={"train.optimizer.schedule": "cosine"},
-            linear={"train.optimizer.schedule": "linear"},
+            constant={"train.optimizer.lr_schedule": "constant"},
+            cosine={"train.optimizer.lr_schedule": "cosine"},
+            linear={"train.optimizer.lr_schedule": "linear"},
             constant_with_warmup=_WARM_UP,
         ),
-        "train.optimizer.schedule; stepped once a step, not once a micro-batch",
+        "train.optimizer.lr_schedule; stepped once a step, not once a micro-batch",
     ),
-    "lr_scheduler_params": by(_schedule_params, "train.optimizer.warmup"),
+    "lr_scheduler_params": by(_schedule_params, "train.optimizer.warmup_steps"),
     "max_grad_norm": to("train.optimizer.max_grad_norm"),
     "dtype": by(choose("train.dtype", **_PRECISION), "train.precision; the adapter stays float32"),
     "loss_type": only("mse", note="squared error, in float32"),
@@ -301,9 +301,10 @@ TRAIN: dict[str, Rule] = {
     "cache_text_embeddings": near("always cached; dropout still works"),
     "noise_offset": only(*_OFF, note="no noise offset"),
     "attention_backend": by(
-        lambda name: {"train.attention": "" if name == "native" else str(name)}, "train.attention"
+        lambda name: {"train.attention_backend": "" if name == "native" else str(name)},
+        "train.attention_backend",
     ),
-    "xformers": near("see train.attention"),
+    "xformers": near("see train.attention_backend"),
     "sdp": near("PyTorch's attention is the default"),
     "reg_weight": only(1, 1.0, note="no regularisation set"),
     "snr_gamma": only(*_OFF, note="not for flow matching"),
@@ -404,7 +405,7 @@ DEFAULTS: Settings = {
     "train.lora.rank": 4,
     "train.save_every": 1000,
     "train.keep_checkpoints": 5,
-    "train.lora.save_as": "fp16",
+    "train.lora.save_dtype": "fp16",
     "data.resolutions": [512],
     "data.caption_dropout": 0.0,
     "train.batch": 1,
@@ -412,7 +413,7 @@ DEFAULTS: Settings = {
     "train.optimizer.lr": 1e-6,
     "train.optimizer.name": "adamw",
     "train.optimizer.ema_decay": 0.0,
-    "train.checkpoint_blocks": 1.0,
+    "train.activation_checkpointing": 1.0,
     "train.precision": "fp32",
     "train.noise.guidance": 1.0,
     "train.sample_every": 100,

@@ -120,8 +120,8 @@ def _refuse_other_jobs(tree: Any, path: Path) -> None:
         raise BadConfig(f"{path} is not an AI-Toolkit file: it has no config")
     tree = cast("Tree", tree)
     if tree.get("job", "extension") not in JOBS:
-        job = shown_value(tree["job"])
-        raise BadConfig(f"{path}: job {job} does not train; known are {', '.join(JOBS)}")
+        inputs = shown_value(tree["job"])
+        raise BadConfig(f"{path}: job {inputs} does not train; known are {', '.join(JOBS)}")
     processes = tree["config"].get("process")
     found = cast("list[Any]", processes) if isinstance(processes, list) else []
     if len(found) != 1 or not isinstance(found[0], dict):

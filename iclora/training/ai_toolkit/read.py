@@ -60,7 +60,7 @@ def read_ai_toolkit(path: Path | str, overrides: Iterable[str] = ()) -> ToolkitJ
     said = {key: value for key, value in settings.items() if value is not None}
     for key, value in cast("Tree", tree.get("meta") or {}).items():
         note = _UNSAFE.sub("-", key.lower())
-        said[f"train.lora.notes.{note}"] = redact_text(str(value))
+        said[f"train.lora.metadata.{note}"] = redact_text(str(value))
     own = dict(map(parse_override, overrides))
     config = load_config(_PRESET, {**said, **own}, unshown=said.keys() - own.keys())
     name = _UNSAFE.sub("-", str(tree["config"].get("name", "adapter")).lower())

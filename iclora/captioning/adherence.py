@@ -1,0 +1,47 @@
+"""Does what is said of a panel fit that panel better than the others?"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from iclora.captioning.caption_text import ROLE
+from schemas.caption import Caption, CaptionFault
+
+
+class CaptionEncoder(Protocol):
+    """Turns pictures and texts into unit vectors of one space, one row each."""
+
+    def images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]: ...  # noqa: D102 - see ClipEncoder
+    def texts(self, texts: Sequence[str]) -> NDArray[np.float32]: ...  # noqa: D102 - see ClipEncoder
+
+
+def misplaced(
+    caption: Caption, panels: Sequence[bytes], encoder: CaptionEncoder
+) -> list[CaptionFault]:
+    """The panels whose text is more like another panel, by CLIP's cosines.
+
+    Only the text's wording counts: names mean nothing to CLIP and are left out, and it reads the
+    first 77 tokens. Cosines are rounded to four decimals; a tie is no fault.
+    """
+    images = encoder.images([Image.open(io.BytesIO(panel)) for panel in panels])
+    texts = encoder.texts([ROLE.sub("someone", part) for part in caption.parts])
+    cosines = np.round(texts.astype(np.float64) @ images.astype(np.float64).T, 4)
+    return [
+        _fault(panel, int(best), row)
+        for panel, (best, row) in enumerate(zip(cosines.argmax(axis=1), cosines, strict=True))
+        if row[best] > row[panel]
+    ]
+
+
+def _fault(panel: int, best: int, row: NDArray[np.float64]) -> CaptionFault:
+    sentence = (
+        f"What is said of panel {panel + 1} fits panel {best + 1} better "
+        f"({row[best]:.4f} against {row[panel]:.4f})."
+    )
+    return CaptionFault(rule="misplaced", sentence=sentence, panel=panel + 1)

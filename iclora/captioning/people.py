@@ -1,0 +1,127 @@
+"""Persons in a caption's words: who is spoken of, and whether two descriptions are of one person.
+
+Decided: a small grammar of noun phrases ("a boy with red hair and a blue shirt"), because a rule
+that decides who is who must be readable and always give the same answer. It knows English only, as
+captions must be. Rejected: asking a language model, which the plain merge exists to avoid.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final, Literal, NamedTuple
+
+from iclora.captioning.caption_text import word_set
+
+Kind = Literal["male", "female", "any"]
+
+_MALE = "man boy gentleman guy father grandfather brother son king prince lad actor waiter"
+_FEMALE = "woman girl lady mother grandmother sister daughter queen princess actress waitress bride"
+_ANY = (
+    "person child kid toddler baby infant figure character teenager youth adult "
+    "hero protagonist villain traveller traveler hiker driver rider dancer singer musician artist "
+    "painter chef doctor nurse teacher student soldier officer detective archaeologist scientist "
+    "astronaut knight warrior wizard witch robot worker farmer fisherman sailor cyclist skier"
+)
+KINDS: Final[dict[str, Kind]] = {
+    **dict.fromkeys(_MALE.split(), "male"),
+    **dict.fromkeys(_FEMALE.split(), "female"),
+    **dict.fromkeys((*_ANY.split(), "someone", "somebody"), "any"),
+}
+"""Singular nouns that mean a person, and what they say of its sex."""
+
+PRONOUNS: Final[dict[str, Kind]] = {
+    **dict.fromkeys(("he", "him", "his", "himself"), "male"),
+    **dict.fromkeys(("she", "her", "hers", "herself"), "female"),
+}
+
+_LOOKS = (
+    "hair beard moustache mustache eyes glasses sunglasses shirt t-shirt blouse dress skirt coat "
+    "jacket sweater jumper hoodie suit uniform robe hat cap helmet scarf tie trousers jeans shorts "
+    "boots cloak mask bow ribbon vest apron"
+)
+_NOUNS = "|".join((*_MALE.split(), *_FEMALE.split(), *_ANY.split()))
+_WORD = (
+    r"(?!(?:an?|the|of|like|in|on|at|by|to|with|and|or|for|from|as|is|that|who|wearing|"
+    rf"{_NOUNS})\b)[\w'-]+"
+)
+"""A word that can stand between an article and its noun."""
+
+_LOOK = rf"(?:(?:an?|the|his|her|their)\s+)?(?:{_WORD}\s+){{0,3}}?(?:{'|'.join(_LOOKS.split())})\b"
+_JOIN = r"(?:,\s*(?:and\s+)?|\s+and\s+|\s+)(?:(?:with|in|wearing)\s+)?"
+_PHRASE = re.compile(
+    rf"\b(?:(?P<article>an?|another|one|the|this|that)\s+(?P<before>(?:{_WORD},?\s+){{0,4}}?)"
+    rf"(?P<noun>{_NOUNS})|(?P<nobody>someone|somebody))\b"
+    rf"(?P<looks>,?\s+(?:with|in|wearing|who has|who wears)\s+{_LOOK}(?:{_JOIN}{_LOOK})*\b)?",
+    re.IGNORECASE,
+)
+_ONE_LOOK = re.compile(
+    rf"(?P<how>(?:[\w'-]+\s+)*?)(?P<look>{'|'.join(_LOOKS.split())})\b", re.IGNORECASE
+)
+_HAIRED = re.compile(r"\b(\w+)[- ]haired\b", re.IGNORECASE)
+_FILLERS = word_set("a an the his her their with in and wearing who has wears")
+
+
+class Person(NamedTuple):
+    """One mention of a person in a text."""
+
+    start: int
+    end: int
+    """The phrase is ``text[start:end]``."""
+
+    words: str
+    definite: bool
+    """``the boy`` rather than ``a boy``."""
+
+    kind: Kind
+    dress: str
+    """The end of the phrase, which tells of looks: `` with red hair``."""
+
+    looks: dict[str, str]
+    """What is seen (hair, shirt) to how it is described (``curly red``)."""
+
+
+def people_in(text: str) -> Iterator[Person]:
+    """The mentions of single persons by a noun, from left to right."""
+    for match in _PHRASE.finditer(text):
+        yield Person(
+            start=match.start(),
+            end=match.end(),
+            words=match.group(),
+            definite=(match["article"] or "").lower() in {"the", "this", "that"},
+            kind=KINDS[(match["noun"] or match["nobody"]).lower()],
+            dress=match["looks"] or "",
+            looks=_looks(match["before"] or "", match["looks"] or ""),
+        )
+
+
+def _looks(before: str, after: str) -> dict[str, str]:
+    looks = {
+        match["look"].lower(): " ".join(
+            word for word in match["how"].lower().split() if word not in _FILLERS
+        )
+        for match in _ONE_LOOK.finditer(after)
+    }
+    if haired := _HAIRED.search(before):
+        looks.setdefault("hair", haired[1].lower())
+    return looks
+
+
+def likeness(one: Person, other: Person) -> int:
+    """How many looks two descriptions share, less those in which they differ."""
+    shared = [look for look in one.looks if look in other.looks]
+    return sum(1 if one.looks[look] == other.looks[look] else -1 for look in shared)
+
+
+def opposite(one: Kind, other: Kind) -> bool:
+    """Whether two words cannot mean the same person."""
+    return {one, other} == {"male", "female"}
+
+
+def may_be_same(one: Person, other: Person) -> bool:
+    """Whether two descriptions, of different panels of a set, can be of one person.
+
+    They can unless the nouns contradict each other or more looks differ than agree: a captioner
+    that misreads one of three looks must not split a person in two.
+    """
+    return not opposite(one.kind, other.kind) and likeness(one, other) >= 0

@@ -1,0 +1,130 @@
+"""Mends what can be mended without knowing what is in the pictures.
+
+Each repair works on the text and leaves a text alone that does not have its fault, so repairing
+twice is repairing once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+from iclora.captioning.caption_text import flatten
+from iclora.captioning.rules_format import sentence_ends
+from schemas.captioning import CaptionParams
+from schemas.layout import Layout
+
+_FENCE = re.compile(r"^\s*```[a-z]*\s*|\s*```\s*$")
+_HEADING = re.compile(r"^\s*(?:here is|here's|sure[,!.]|certainly[,!.])[^\[\n]*:\s*", re.IGNORECASE)
+_ROUNDS = 8
+"""Far more than any text was seen to need (3); a bound, so that no text can hang a build."""
+
+_BOLD = re.compile(r"\*\*|__|^#+\s*", re.MULTILINE)
+
+
+def repair(text: str, layout: Layout, params: CaptionParams) -> str:
+    """The text with everything mechanical put right.
+
+    One repair can bare what another one mends (a quotation mark gone, a full stop stands alone), so
+    they are repeated until none finds anything.
+    """
+    for _ in range(_ROUNDS):
+        before, text = text, _repair_once(text, layout, params)
+        if text == before:
+            break
+    return text
+
+
+def _repair_once(text: str, layout: Layout, params: CaptionParams) -> str:
+    line = _plain(text, layout)
+    line = _loose_markers(line, layout)
+    line = _prefix(line, params.prefix)
+    for marker in layout.markers:
+        line = _marker(line, marker, params.prefix)
+    return _one_sentence(line)
+
+
+def from_json(text: str, layout: Layout) -> str | None:
+    """The caption's text in a JSON answer; None if the answer is not such JSON."""
+    try:
+        value = json.loads(_FENCE.sub("", text))
+    except ValueError:
+        return None
+    if not isinstance(value, Mapping):
+        return None
+    answer = cast("Mapping[str, Any]", value)
+    parts = answer.get("parts")
+    if not isinstance(answer.get("summary"), str) or not isinstance(parts, list):
+        return None
+    pieces = [_closed(str(answer["summary"]))]
+    for marker, part in zip(layout.markers, cast("list[object]", parts), strict=False):
+        pieces += [marker, _closed(str(part).replace(marker, ""))]
+    return flatten(" ".join(pieces)).rstrip(", ") + "."
+
+
+def _closed(piece: str) -> str:
+    """A piece of a caption with the comma that the next marker needs before it."""
+    bare = piece.strip().rstrip(",.")
+    return bare if bare[-1:] in {";", ":", "!", "?"} else f"{bare},"
+
+
+def _plain(text: str, layout: Layout) -> str:
+    """Out of JSON, fences, bold type and an opening remark."""
+    if (found := from_json(text, layout)) is not None:
+        return found
+    return flatten(_BOLD.sub("", _HEADING.sub("", _FENCE.sub("", text)))).strip("\"' ")
+
+
+def _loose_markers(line: str, layout: Layout) -> str:
+    """``[Scene 1]:`` and ``SCENE-1:`` become ``[SCENE-1]``."""
+    for marker in layout.markers:
+        words = r"[\s_-]*".join(map(re.escape, re.findall(r"[A-Za-z]+|\d+", marker)))
+        line = re.sub(rf"\[\s*{words}\s*\]\s*:?", f"{marker} ", line, flags=re.IGNORECASE)
+        if marker not in line:
+            line = re.sub(rf"(?<![\w\[]){words}\s*:", f"{marker} ", line, flags=re.IGNORECASE)
+    return _tight(line)
+
+
+def _tight(line: str) -> str:
+    """No space before a mark; taking something out of a line leaves such spaces."""
+    return flatten(re.sub(r"\s+([,.;:])", r"\1", line))
+
+
+def _prefix(line: str, prefix: str) -> str:
+    if not prefix:
+        return line
+    rest = _tight(line.replace(prefix, " "))
+    return flatten(f"{prefix} {rest.lstrip(' ,;:.-')}")
+
+
+def _marker(line: str, marker: str, prefix: str) -> str:
+    """One space on each side, a separator before it, the same marker twice in a row once."""
+    line = re.sub(rf"{re.escape(marker)}(?:[\s,;:.]*{re.escape(marker)})+", marker, line)
+    before, found, after = line.partition(marker)
+    if not found:
+        return line
+    before, after = before.rstrip(" -"), after.lstrip(" ,;:.-")
+    said = before.removeprefix(prefix).strip()
+    if said and said[-1] == ".":
+        before = f"{before[:-1]},"
+    elif said and said[-1] not in ",;:!?\N{EM DASH}\N{EN DASH}":
+        before = f"{before},"
+    return flatten(f"{before} {marker} {after}")
+
+
+def _one_sentence(line: str) -> str:
+    """Full stops inside become semicolons; one closes the caption."""
+    for end in reversed(sentence_ends(line)):
+        head, tail = line[:end].rstrip(".!?\"' "), line[end:].lstrip()
+        line = f"{head}; {_lowered(tail)}"
+    line = line.rstrip(" ,;:-")
+    return line if line[-1:] in {".", "!", "?", ""} else f"{line}."
+
+
+def _lowered(text: str) -> str:
+    """A former sentence's first word in lower case, unless it is a name, a marker or ``I``."""
+    word = text.split(" ", 1)[0]
+    is_ordinary = word[:1].isupper() and word[1:].islower()
+    return text[:1].lower() + text[1:] if is_ordinary or word == "A" else text

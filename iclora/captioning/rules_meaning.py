@@ -1,0 +1,159 @@
+"""What a caption must say: a summary with content, English, no loops, no refusals."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Final
+
+from iclora.captioning.caption_text import ROLE, word_set
+from iclora.captioning.rules_input import LintInput, Rule
+from schemas.caption import CaptionFault
+
+_WORD = re.compile(r"[^\W\d_]+(?:['\N{RIGHT SINGLE QUOTATION MARK}-][^\W\d_]+)*")
+
+_STOP_WORDS = word_set(
+    "a an the this that these those in on at of for to from by with and or but as is are was be "
+    "being it its their his her our your my we us you they he she into onto over under through "
+    "across within while where when which who whose then now here there so such very each every "
+    "one two three four five six seven eight nine several many few some all both"
+)
+_HOLLOW = word_set(
+    # what the thing is called, not what it shows
+    "sequence sequences series set sets scene scenes shot shots frame frames panel panels moment "
+    "moments image images picture pictures photo photos visual visuals narrative narratives story "
+    "stories tale journey montage storyboard triptych collage grid layout film movie cinema "
+    "cinematic animation animated clip clips part parts three-part two-part four-part multi-part "
+    "piece collection group composition caption description display exploration experience "
+    # praise that fits anything
+    "captivating delightful charming beautiful stunning striking vivid vibrant dynamic dramatic "
+    "compelling engaging intriguing fascinating mesmerizing enchanting evocative memorable "
+    "wonderful lovely amazing interesting unique remarkable heartwarming touching emotional "
+    "powerful poignant adventurous whimsical immersive artistic creative thrilling exciting rich "
+    # how it is told
+    "begins begin beginning opens open opening starts start unfolds unfold unfolding follows "
+    "follow following shows show showing depicts depict presents present presenting features "
+    "feature captures capture captured tells telling takes take transitions transition overall "
+    "various different consecutive sequential continuous"
+)
+
+_REFUSALS = re.compile(
+    r"\bI(?:'m| am) (?:sorry|unable|not able)\b|\bI (?:cannot|can't|can not|won't)\b"
+    r"|\bas an? (?:AI|artificial|language model)\b|\bno image (?:was |is )?(?:provided|attached)\b"
+    r"|\b(?:cannot|can't|unable to) (?:assist|help|identify|describe|comply|view|see|process)\b",
+    re.IGNORECASE,
+)
+
+_FUNCTION_WORDS: Final[dict[str, frozenset[str]]] = {
+    "English": word_set("the a an of in on at with and is are his her to by from as under"),
+    "French": word_set("le la les un une des du dans et est sur avec au aux qui il elle"),
+    "German": word_set("der die das ein eine einer und ist im am mit auf den dem von zu"),
+    "Spanish": word_set("el la los las un una en y es con de del por que su sobre al"),
+    "Italian": word_set("il lo la i gli le un una di del della in e con che su nel"),
+    "Portuguese": word_set("o a os as um uma de do da em e com que no na por seu"),
+    "Dutch": word_set("de het een en van in op met is aan te zijn dat voor bij"),
+}
+_LAST_LATIN: Final = "\u024f"
+"""End of the block Latin Extended-B."""
+
+_MOST_FOREIGN_LETTERS: Final = 0.1
+"""Share of letters outside the Latin script; a shop sign may be quoted, a sentence may not."""
+
+_MOST_BARE_WORDS: Final = 12
+"""More words than this without "a", "the", "of", "in"... are not a sentence."""
+
+_GIBBERISH = re.compile(r"\S*\N{REPLACEMENT CHARACTER}\S*|\S*?([^\s.])\1{5,}\S*|[^\W\d_]{31,}")
+"""Bytes that are no text, a sign six times in a row, a word of more than 30 letters."""
+
+_WORD_RUN: Final = 4
+"""The same word this often in a row is a loop ("very, very, very" is emphasis)."""
+
+_PHRASE_RUN: Final = 3
+_LONGEST_PHRASE: Final = 12
+_GRAM: Final = 6
+"""Six equal words in a row that come back in more places than there are panels are a loop."""
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in lower case, without roles' names."""
+    return [word.lower() for word in _WORD.findall(ROLE.sub(" ", text))]
+
+
+def content_words(text: str) -> list[str]:
+    """The words that would not fit every set."""
+    return [word for word in words_of(text) if word not in _STOP_WORDS and word not in _HOLLOW]
+
+
+def summary_empty(lint_input: LintInput) -> CaptionFault | None:
+    """The summary says something of this set."""
+    summary = lint_input.caption.summary
+    if content_words(summary):
+        return None
+    sentence = f'The summary "{summary}" says nothing of what the set shows.'
+    return CaptionFault(rule="summary_empty", sentence=sentence)
+
+
+def refusal(lint_input: LintInput) -> CaptionFault | None:
+    """The captioner described the pictures instead of excusing itself."""
+    if not (
+        found := _REFUSALS.search(lint_input.line.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+    ):
+        return None
+    return CaptionFault(rule="refusal", sentence=f'It is a refusal: "{found.group()}".')
+
+
+def gibberish(lint_input: LintInput) -> CaptionFault | None:
+    """The caption is made of words."""
+    if not (found := _GIBBERISH.search(lint_input.line)):
+        return None
+    sentence = f'"{found.group()[:20]}" is no word.'
+    return CaptionFault(rule="gibberish", sentence=sentence)
+
+
+def language(lint_input: LintInput) -> CaptionFault | None:
+    """The caption is English: Latin letters, and its function words, more than any others."""
+    letters = [char for char in lint_input.line if char.isalpha()]
+    foreign = sum(char > _LAST_LATIN for char in letters)
+    if letters and round(foreign / len(letters), 4) > _MOST_FOREIGN_LETTERS:
+        return CaptionFault(rule="language", sentence="It is not written in the Latin script.")
+    words = words_of(lint_input.body)
+    counts = Counter(words)
+    scores = {name: sum(counts[word] for word in words) for name, words in _FUNCTION_WORDS.items()}
+    best = max(scores, key=lambda name: scores[name])  # English comes first and wins ties
+    if best == "English":
+        is_list = len(words) > _MOST_BARE_WORDS and not scores["English"]
+        sentence = "It is a list of words; write an English sentence."
+        return CaptionFault(rule="language", sentence=sentence) if is_list else None
+    return CaptionFault(rule="language", sentence=f"It reads like {best}; write English.")
+
+
+def repetition(lint_input: LintInput) -> CaptionFault | None:
+    """Nothing is said over and over."""
+    words = words_of(lint_input.body)
+    loop = _run(words) or _gram(words, lint_input.layout.panels)
+    parts = [" ".join(words_of(part)) for part in lint_input.caption.parts]
+    if not loop and len(set(parts)) == 1 and parts[0]:
+        loop = parts[0]
+    if not loop:
+        return None
+    return CaptionFault(rule="repetition", sentence=f'"{loop}" is repeated.')
+
+
+def _run(words: list[str]) -> str:
+    """A phrase that follows itself too often."""
+    for size in range(1, _LONGEST_PHRASE + 1):
+        times = _WORD_RUN if size == 1 else _PHRASE_RUN
+        for start in range(len(words) - size * times + 1):
+            phrase = words[start : start + size]
+            if words[start : start + size * times] == phrase * times:
+                return " ".join(phrase)
+    return ""
+
+
+def _gram(words: list[str], panels: int) -> str:
+    """A phrase of six words that stands in more places than there are panels."""
+    grams = Counter(tuple(words[at : at + _GRAM]) for at in range(len(words) - _GRAM + 1))
+    return next((" ".join(gram) for gram, count in grams.items() if count > panels), "")
+
+
+MEANING_RULES: Final[tuple[Rule, ...]] = (gibberish, language, repetition, summary_empty)

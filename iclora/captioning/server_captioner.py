@@ -1,0 +1,368 @@
+"""A captioner behind an OpenAI-compatible server: vLLM, SGLang or a hosted one.
+
+Decided: threads over one httpx client, because requests are few, long and independent. Waiting
+answers (429, 5xx, timeouts, cut connections, nonsense) are asked again with growing waits or as
+long as the server says; what more tries cannot mend is a reply at once; a refused key or an
+unknown model stops the build, because it would fail every set. A server that is down is asked by
+one request at a time, whatever the number of sources (``breaker``).
+
+Server messages end up in published verdicts, and an answer becomes a caption: both are limited in
+size and stripped of the key that a server may echo. Compressed answers are neither requested nor
+accepted: a few bytes of one become many.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import math
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple, cast
+
+import httpx
+import tenacity
+
+from iclora.captioning.breaker import breaker_of
+from iclora.captioning.captioner import Failure, Reply, Request
+from iclora.errors import BadConfig
+from iclora.models.usage import note_usage
+from iclora.redact import HIDDEN, redact_text, redact_url, url_secrets
+from schemas.caption import Answer
+from schemas.captioning import CaptionerParams
+
+log = logging.getLogger(__name__)
+
+MAX_WAIT_SECONDS: Final = 120.0
+"""Seconds between two tries, whatever the server or the doubling says."""
+
+_DOWN: Final = frozenset({"unreachable", "server_error"})
+_LARGEST_BODY: Final = 4 << 20
+_LONGEST_TEXT: Final = 1 << 16
+"""Characters of an answer; a caption has a thousand."""
+
+_SHORTEST_KEY: Final = 8
+"""Characters; servers without keys are given any word."""
+
+_TOLD, _QUOTED = 200, 80
+"""Characters of an error's text, and of an answer that is none, in a sentence."""
+
+_BUSY: Final = frozenset({408, 409, 425, 429})
+_FINISHES: Final[Mapping[str, str]] = {"length": "length", "content_filter": "blocked"}
+
+
+class _RetryableError(Exception):
+    """What another try may mend."""
+
+    def __init__(self, why: str, sentence: str, wait: float | None = None) -> None:
+        super().__init__(sentence)
+        self.failure = Failure(why, sentence)
+        self.wait = wait
+        """Seconds the server asked for."""
+
+
+class _Response(NamedTuple):
+    """A whole HTTP response."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def json(self) -> Any:
+        """The body's value.
+
+        Raises:
+            ValueError: it is not JSON, or too deep to be read.
+        """
+        try:
+            return json.loads(self.text)
+        except RecursionError as error:
+            raise ValueError("JSON too deep to be read") from error
+
+
+class ServerCaptioner:
+    """Chat completions with pictures as JPEG data URLs."""
+
+    def __init__(self, params: CaptionerParams) -> None:
+        if not params.url:
+            raise BadConfig(
+                "caption.captioner.url is empty; give the server's base URL such as "
+                "http://127.0.0.1:8000/v1"
+            )
+        try:
+            httpx.URL(params.url)
+        except httpx.InvalidURL as error:
+            raise BadConfig(f"caption.captioner.url is no URL: {error}") from error
+        self._params = params
+        self._offers_json = params.json_output
+        self._pause: Callable[[float], None] = time.sleep
+        self._slots = _connection_slots(params.url, params.concurrency)
+        self._breaker = breaker_of(params.url)
+
+    @property
+    def label(self) -> str:
+        """The model's name; a server does not tell its revision."""
+        return self._params.model
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """What shapes an answer; where the server is and how it is waited for does not."""
+        return {
+            "max_new_tokens": self._params.max_new_tokens,
+            "temperature": 0,
+            "json_output": self._params.json_output,
+        }
+
+    @property
+    def follows_prompts(self) -> bool:
+        """Chat models do."""
+        return True
+
+    def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """Replies as they come in, at most ``concurrency`` requests at a time."""
+        with (
+            self._client() as client,
+            ThreadPoolExecutor(self._params.concurrency) as pool,
+        ):
+            futures = {
+                pool.submit(self._reply, client, request): place
+                for place, request in enumerate(requests)
+            }
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            finally:
+                for future in futures:
+                    future.cancel()
+
+    def _client(self) -> httpx.Client:
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise BadConfig(
+                f"the environment variable {self._params.api_key_env} holds characters that a key "
+                "cannot have; set it anew"
+            )
+        authorization = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        limit = self._params.concurrency
+        return httpx.Client(
+            base_url=self._params.url.rstrip("/") + "/",
+            headers={**authorization, "Accept-Encoding": "identity"},
+            timeout=self._params.timeout_seconds,
+            limits=httpx.Limits(max_connections=limit, max_keepalive_connections=limit),
+        )
+
+    def _reply(self, client: httpx.Client, request: Request) -> Reply:
+        tries = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self._params.retries + 1),
+            wait=self._wait,
+            retry=tenacity.retry_if_exception_type(_RetryableError),
+            sleep=self._pause,
+            reraise=True,
+        )
+        with self._breaker.request():
+            try:
+                reply: Reply = tries(self._send, client, request)
+            except _RetryableError as error:
+                if error.failure.reason in _DOWN:
+                    self._breaker.fail()
+                return error.failure
+            return reply
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        """As long as the server says, else doubling with a little jitter."""
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, _RetryableError) and error.wait is not None:
+            return min(error.wait, MAX_WAIT_SECONDS)
+        doubled = self._params.backoff_seconds * 2.0 ** (state.attempt_number - 1)
+        return min(doubled * random.uniform(1.0, 1.25), MAX_WAIT_SECONDS)  # noqa: S311 - not a secret
+
+    def _send(self, client: httpx.Client, request: Request) -> Reply:
+        if self._breaker.is_open:
+            return Failure(
+                "unreachable", "The captioning server does not respond; not asked again."
+            )
+        shaped = self._offers_json and request.json_schema is not None
+        with self._slots:
+            response = self._post(client, self._body(request, shaped=shaped))
+        if response.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            self._breaker.succeed()
+        if response.status == HTTPStatus.OK:
+            return self._answer_in(response)
+        if shaped and response.status in {
+            HTTPStatus.BAD_REQUEST,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+        }:
+            if (reply := _blocked(response)) is not None:
+                return reply
+            log.info("%s offers no JSON schema; asking for plain text", self._clean_url)
+            self._offers_json = False
+            return self._send(client, request)
+        return self._refused(response)
+
+    def _post(self, client: httpx.Client, body: Mapping[str, object]) -> _Response:
+        """Sends a request and takes its response, up to a size and for as long as is allowed."""
+        data = bytearray()
+        try:
+            with client.stream("POST", "chat/completions", json=body) as response:
+                status, headers = response.status_code, response.headers
+                if headers.get("content-encoding", "identity") != "identity":
+                    raise _RetryableError(
+                        "nonsense", "The captioning server's answer is compressed."
+                    )
+                until = time.monotonic() + self._params.timeout_seconds
+                for chunk in response.iter_raw():
+                    data += chunk
+                    if len(data) > _LARGEST_BODY or time.monotonic() > until:
+                        raise _RetryableError(
+                            "nonsense", "The captioning server's answer does not end."
+                        )
+        except httpx.TransportError as error:  # refused, cut, timed out, not HTTP
+            raise _RetryableError(
+                "unreachable",
+                "The captioning server does not answer: "
+                f"{type(error).__name__}: {self._clean(str(error))}",
+            ) from error
+        return _Response(status, headers, data.decode(errors="replace"))
+
+    @property
+    def _key(self) -> str:
+        return os.environ.get(self._params.api_key_env, "")
+
+    def _clean(self, text: str) -> str:
+        """A server's text as it may be told: without the key and other secrets."""
+        return redact_text(_writable(text), (self._key, *url_secrets(self._params.url)))
+
+    def _caption(self, text: str) -> str:
+        """A server's text as a caption: without the key, if that is not a word of a language."""
+        is_word = self._key.isalpha() or len(self._key) < _SHORTEST_KEY
+        return _writable(text if is_word else text.replace(self._key, HIDDEN))
+
+    @property
+    def _clean_url(self) -> str:
+        return self._clean(redact_url(self._params.url))
+
+    def _body(self, request: Request, *, shaped: bool) -> dict[str, object]:
+        content: list[dict[str, object]] = [
+            {"type": "image_url", "image_url": {"url": _data_url(picture)}}
+            for picture in request.pictures
+        ]
+        content.append({"type": "text", "text": request.prompt})
+        body: dict[str, object] = {
+            "model": self._params.model,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": self._params.max_new_tokens,
+            "temperature": 0,
+        }
+        if shaped:
+            schema = {"name": "caption", "strict": True, "schema": request.json_schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return body
+
+    def _refused(self, response: _Response) -> Reply:
+        """What a status other than 200 means."""
+        status, url = response.status, self._clean_url
+        said = self._clean(" ".join(_message(response).split()))[:_TOLD]
+        sentence = f"The captioning server answers {status}: {said}"
+        if status in _BUSY:
+            raise _RetryableError("busy", sentence, _retry_after(response))
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise _RetryableError("server_error", sentence, _retry_after(response))
+        if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+            raise BadConfig(
+                f"{url} refuses the key ({status}); put the right one in the environment variable "
+                f"{self._params.api_key_env}"
+            )
+        if status == HTTPStatus.NOT_FOUND:
+            raise BadConfig(
+                f"{url} knows no model {self._params.model!r} or no chat completions (404); "
+                "check caption.captioner.url and caption.captioner.model"
+            )
+        return _blocked(response) or Failure("bad_request", sentence)
+
+    def _answer_in(self, response: _Response) -> Answer:
+        """The first choice of a completion.
+
+        Raises:
+            _TryAgainError: the body is not a completion, or says nothing.
+        """
+        try:
+            completion = response.json
+            choice = cast("dict[str, Any]", completion["choices"][0])
+            message = cast("dict[str, Any]", choice["message"])
+            refusal = message.get("refusal")
+            text, finish = _text_of(message.get("content")), choice.get("finish_reason")
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            said = self._clean(response.text)[:_QUOTED]
+            raise _RetryableError(
+                "nonsense", f"The captioning server's answer is no completion: {said!r}"
+            ) from error
+        note_usage(completion.get("usage"))
+        if len(text) > _LONGEST_TEXT:
+            raise _RetryableError("nonsense", "The captioning server's answer is too long.")
+        if refusal:
+            return Answer(text=self._caption(str(refusal)[:_LONGEST_TEXT]), finish="refused")
+        end = cast("Any", _FINISHES.get(str(finish), "stop"))
+        if not text.strip() and end == "stop":
+            raise _RetryableError("nothing", "The captioning server's answer is empty.")
+        return Answer(text=self._caption(text), finish=end)
+
+
+@lru_cache(maxsize=16)
+def _connection_slots(url: str, concurrency: int) -> threading.BoundedSemaphore:
+    """A server has one number of places in this process, however many sources are in work."""
+    assert url, "captioners without an address are refused"
+    return threading.BoundedSemaphore(concurrency)
+
+
+def _data_url(picture: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(picture).decode("ascii")
+
+
+def _writable(text: str) -> str:
+    """JSON may hold halves of surrogate pairs, which no file can."""
+    return text.encode(errors="replace").decode()
+
+
+def _text_of(content: object) -> str:
+    """A message's content: a string, or a list of parts of which the texts count."""
+    if isinstance(content, list):
+        parts = cast("list[dict[str, Any]]", content)
+        return "".join(str(part["text"]) for part in parts if part.get("type") == "text")
+    return "" if content is None else str(content)
+
+
+def _blocked(response: _Response) -> Answer | None:
+    """Hosted servers report their content filter as a 400 with a code."""
+    code = json.dumps(_error(response)).lower()
+    held_back = "content_filter" in code or "content_policy" in code
+    return Answer(text="", finish="blocked") if held_back else None
+
+
+def _error(response: _Response) -> object:
+    try:
+        body = response.json
+    except ValueError:
+        return response.text
+    return cast("dict[str, Any]", body).get("error", body) if isinstance(body, dict) else body
+
+
+def _message(response: _Response) -> str:
+    error = _error(response)
+    said = cast("dict[str, Any]", error).get("message", "") if isinstance(error, dict) else error
+    return str(said) or httpx.codes.get_reason_phrase(response.status)
+
+
+def _retry_after(response: _Response) -> float | None:
+    """Seconds from ``Retry-After``; its date form is left to the doubling."""
+    try:
+        seconds = float(response.headers["retry-after"])
+    except (KeyError, ValueError):
+        return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None

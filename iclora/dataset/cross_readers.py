@@ -1,0 +1,159 @@
+"""Other people's readers, held against ours: webdataset and ``datasets``.
+
+``datasets`` opens whatever a card names, an address as well as a file. So the card is compared with
+the one that the manifest asks for, and the shards are read in a folder of their own, beside a card
+that was written here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, cast
+
+import yaml
+
+from iclora.dataset.assemble import CARD
+from iclora.dataset.dataset_card import Node, card_data
+from iclora.dataset.shard_writer import FORMATS
+from schemas.dataset import DatasetManifest
+from schemas.sample import SampleRecord
+
+Finding = tuple[str, str, str]
+"""Shard, key, problem."""
+
+
+class SampleDigest(NamedTuple):
+    """What must be the same for every reader of a sample."""
+
+    key: str
+    image: str
+    """Sha256 of the canvas file."""
+
+    text: str
+    """Sha256 of the caption."""
+
+    record: str
+    """Fingerprint of the record."""
+
+
+def digest_sample(key: str, image: bytes, text: bytes, record: SampleRecord) -> SampleDigest:
+    """The digest of one sample."""
+    return SampleDigest(
+        key, hashlib.sha256(image).hexdigest(), hashlib.sha256(text).hexdigest(), record.fingerprint
+    )
+
+
+def cross_reader_problems(
+    folder: Path, manifest: DatasetManifest, ours: Mapping[str, Sequence[SampleDigest]]
+) -> Iterator[Finding]:
+    """Where webdataset or ``datasets`` read something else than we did.
+
+    Args:
+        folder: the version's, local.
+        manifest: names the shards.
+        ours: shard to what tarfile found in it; the others are not opened.
+    """
+    for shard in manifest.shards:
+        if shard.file in ours:
+            read = _guarded(_by_webdataset(folder / shard.file))
+            yield from _compared("webdataset", ours[shard.file], read, shard.file)
+    card = _card_of(folder, manifest)
+    if card is None:
+        yield CARD, "", "does not name the shards and their features as the manifest does"
+        return
+    by_split = {
+        split: [s.file for s in manifest.shards if s.split == split and s.file in ours]
+        for split in manifest.splits
+    }
+    there = {split: files for split, files in by_split.items() if files}
+    (configuration,) = card["configs"]
+    named = [one for one in configuration["data_files"] if one["split"] in there]
+    configuration["data_files"] = named
+    with TemporaryDirectory(prefix="iclora-verify-") as place:
+        apart = Path(place)
+        (apart / CARD).write_text(f"---\n{yaml.safe_dump(card)}---\n", encoding="utf-8")
+        for file in ours:
+            (apart / file).parent.mkdir(parents=True, exist_ok=True)
+            (apart / file).symlink_to((folder / file).resolve())
+        for split, files in there.items():
+            expected = [digest for file in files for digest in ours[file]]
+            read = _guarded(_by_datasets(apart, split))
+            yield from _compared("datasets", expected, read, files[0])
+
+
+def _card_of(folder: Path, manifest: DatasetManifest) -> Node | None:
+    """What ``datasets`` reads of the version's card, if it is what the manifest asks for."""
+    path = folder / CARD
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        text = file.read(_LARGEST_CARD).decode(errors="replace")
+    try:
+        before, head, _ = text.split("---\n", maxsplit=2)
+        head = yaml.safe_load(head if not before else "")
+        read = {key: head[key] for key in _READ}
+        (extension,) = {name["name"] for name in head["dataset_info"]["features"]} & set(FORMATS)
+    except Exception:  # noqa: BLE001 - of YAML, of its depth, and of whatever is in it
+        return None
+    asked = card_data(manifest, extension)
+    return read if read == {key: asked[key] for key in _READ} else None
+
+
+_READ = ("configs", "dataset_info")
+"""Keys of a card that decide what ``datasets`` opens, and as what."""
+
+_LARGEST_CARD = 1 << 20
+
+
+def _compared(
+    reader: str, ours: Sequence[SampleDigest], theirs: Iterator[SampleDigest | str], shard: str
+) -> Iterator[Finding]:
+    for mine, other in zip_longest(ours, theirs):
+        if isinstance(other, str):
+            yield shard, mine.key if mine else "", f"{reader} cannot read it: {other}"
+            return
+        if mine is None or other is None:
+            key = mine.key if mine else cast("SampleDigest", other).key
+            yield shard, key, f"{reader} {'does not find it' if mine else 'finds it too'}"
+            return
+        if mine != other:
+            names = [n for n, a, b in zip(SampleDigest._fields, mine, other, strict=True) if a != b]
+            yield shard, mine.key, f"{reader} reads another {', '.join(names)}"
+            return
+
+
+def _guarded(samples: Iterator[SampleDigest]) -> Iterator[SampleDigest | str]:
+    """The samples, and the reader's own words if it gives up."""
+    try:
+        yield from samples
+    except Exception as error:  # noqa: BLE001 - whatever they raise on a broken file is a finding
+        yield f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _by_webdataset(path: Path) -> Iterator[SampleDigest]:
+    from webdataset.compat import WebDataset
+
+    # A list is not searched for braces, as a string would be.
+    for found in WebDataset([str(path)], shardshuffle=False, empty_check=False):
+        sample = cast("dict[str, Any]", found)
+        (extension,) = [name for name in sample if name in {"jpg", "png", "webp"}]
+        record = SampleRecord.from_text(sample["json"])
+        yield digest_sample(sample["__key__"], sample[extension], sample["txt"], record)
+
+
+def _by_datasets(folder: Path, split: str) -> Iterator[SampleDigest]:
+    import datasets
+
+    rows = datasets.load_dataset(str(folder), split=split, streaming=True)
+    assert isinstance(rows, datasets.IterableDataset)
+    assert rows.features is not None
+    (image,) = [n for n, kind in rows.features.items() if isinstance(kind, datasets.Image)]
+    for found in rows.cast_column(image, datasets.Image(decode=False)):
+        row = cast("dict[str, Any]", found)
+        record = SampleRecord.from_text(json.dumps(row["json"]))
+        yield digest_sample(row["__key__"], row[image]["bytes"], row["txt"].encode(), record)

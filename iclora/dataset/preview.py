@@ -1,0 +1,61 @@
+"""``preview.jpg``: a dataset in one picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from iclora.store import atomic_write
+
+CELLS = 12
+"""Samples shown, spread evenly over the dataset."""
+
+_COLUMNS = 6
+_CELL_WIDTH, _CELL_HEIGHT, _LABEL, _GAP = 240, 320, 14, 8
+_LABEL_WIDTH = 100
+_PAPER, _INK = (250, 250, 250), (40, 40, 40)
+_QUALITY = 88
+
+
+def pick(count: int, cells: int = CELLS) -> tuple[int, ...]:
+    """Which of ``count`` samples are shown: at most ``cells``, evenly spread, in order."""
+    shown = min(count, cells)
+    return tuple(number * count // shown for number in range(shown))
+
+
+def thumbnail(image: bytes) -> Image.Image:
+    """A canvas made to fit a cell, in RGB."""
+    with Image.open(io.BytesIO(image)) as canvas:
+        canvas.draft("RGB", (_CELL_WIDTH, _CELL_HEIGHT))
+        small = canvas.convert("RGB")
+    small.thumbnail((_CELL_WIDTH, _CELL_HEIGHT), Image.Resampling.BOX)
+    return small
+
+
+def preview_sheet(cells: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    """Thumbnails in rows of six with their labels below, in Pillow's own bitmap font."""
+    cell_width = max((picture.width for _, picture in cells), default=0)
+    cell_width = max(cell_width, _LABEL_WIDTH)
+    cell_height = max((picture.height for _, picture in cells), default=0)
+    columns = max(1, min(_COLUMNS, len(cells)))
+    rows = -(-len(cells) // columns)
+    size = (columns * (cell_width + _GAP), rows * (cell_height + _LABEL + _GAP))
+    sheet = Image.new("RGB", (size[0] + _GAP, size[1] + _GAP), _PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default_imagefont()
+    for number, (label, picture) in enumerate(cells):
+        x = _GAP + number % columns * (cell_width + _GAP)
+        y = _GAP + number // columns * (cell_height + _LABEL + _GAP)
+        sheet.paste(picture, (x + (cell_width - picture.width) // 2, y))
+        draw.text((x, y + cell_height), label[: cell_width // 6], fill=_INK, font=font)
+    return sheet
+
+
+def write_preview(samples: Iterable[tuple[str, bytes]], path: Path) -> None:
+    """Writes the contact sheet of the samples (label, canvas file) it is given."""
+    sheet = preview_sheet([(label, thumbnail(image)) for label, image in samples])
+    buffer = io.BytesIO()
+    sheet.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
+    atomic_write(path, buffer.getvalue())

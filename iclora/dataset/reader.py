@@ -1,0 +1,253 @@
+"""Opening a dataset version by path, URL or name, and reading its samples from the tars."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple, cast
+
+from pydantic import ValidationError
+
+from iclora.dataset.shard_writer import FORMATS, Sample, read_record
+from iclora.errors import BadInput
+from iclora.store import MANIFEST, Store, refuse_special
+from schemas.base import PATH_FAULT, is_version, shortened
+from schemas.dataset import SCHEMA_VERSION, DatasetManifest, DatasetRef, ShardEntry
+from schemas.sample import Split
+
+LATEST = "LATEST"
+"""One line: the version that the dataset's bare name means."""
+
+LARGEST_SAMPLE = 1 << 29
+"""Bytes of a sample's members; a canvas of nine 4K panels without compression has 230 MB."""
+
+_MOST_MEMBERS = 64
+"""Members of a sample; ours have three."""
+
+_NAME = re.compile(r"([a-z0-9_-]+)(?:@([a-z0-9]+))?")
+
+
+class UnsafeManifest(BadInput):
+    """A manifest that names files outside of its dataset; nothing of it is opened."""
+
+
+class Dataset:
+    """A published dataset version.
+
+    Attributes:
+        store: the store it is in, or a store whose root is the version's folder.
+        folder: the version's folder below the store's root (empty: the root itself).
+        manifest: what is in it.
+    """
+
+    def __init__(self, store: Store, folder: str) -> None:
+        self.store = store
+        self.folder = folder
+        self.manifest: DatasetManifest = _read_manifest(store, folder)
+
+    def __len__(self) -> int:
+        return self.manifest.samples
+
+    @property
+    def url(self) -> str:
+        """Where the folder is."""
+        return self.store.address(self.folder).rstrip("/")
+
+    @property
+    def ref(self) -> DatasetRef:
+        """The reference that travels."""
+        known = self.manifest
+        return DatasetRef(
+            name=known.name, version=known.version, samples=known.samples, url=self.url
+        )
+
+    def path(self, file: str) -> str:
+        """The path of one of its files below the store's root."""
+        return f"{self.folder}/{file}" if self.folder else file
+
+    def local(self, file: str) -> Path:
+        """A real file with one of its files' bytes."""
+        return self.store.local_path(self.path(file))
+
+    def shards(self, split: Split | None = None) -> tuple[ShardEntry, ...]:
+        """The shards of one split, or all; in order."""
+        return tuple(s for s in self.manifest.shards if split in {None, s.split})
+
+    def samples(self, split: Split | None = None) -> Iterator[Sample]:
+        """The samples of one split, or all, in the order of the shards.
+
+        One sample is in memory at a time; nothing is unpacked to disk.
+        """
+        for shard in self.shards(split):
+            yield from self.samples_of(shard)
+
+    def samples_of(self, shard: ShardEntry) -> Iterator[Sample]:
+        """The samples of one shard.
+
+        Raises:
+            BadInput: the shard is damaged.
+        """
+        place = self.store.path(self.path(shard.file))
+        if self.store.is_local and Path(place).exists():
+            refuse_special(Path(place))
+        try:
+            with cast("IO[bytes]", self.store.fs.open(place, "rb")) as file:
+                yield from read_samples(file)
+        except (OSError, tarfile.TarError, ValueError) as error:
+            raise BadInput(
+                f"{self.store.address(self.path(shard.file))} is damaged ({error}); "
+                "`iclora verify` names the broken samples"
+            ) from error
+
+
+def read_samples(file: IO[bytes]) -> Iterator[Sample]:
+    """The samples of an open tar that ``write_shards`` wrote.
+
+    Raises:
+        ValueError: members are missing, or a record is not one.
+        tarfile.TarError: it is not a whole tar.
+    """
+    for group in group_members(file):
+        key = group[0].key
+        members = {member.extension: member.data for member in group}
+        images = [ext for ext in members if ext in FORMATS]
+        if len(images) != 1 or not {"json", "txt"} <= set(members):
+            raise ValueError(f"{key} has the members {', '.join(sorted(members))}")
+        yield Sample(
+            record=read_record(members["json"]),
+            text=members["txt"].decode(),
+            image=members[images[0]],
+            extension=images[0],
+        )
+
+
+class Member(NamedTuple):
+    """A member of a tar, read."""
+
+    info: tarfile.TarInfo
+    key: str
+    """Its name up to the first dot."""
+
+    extension: str
+    """Its name behind the first dot."""
+
+    data: bytes
+
+
+class UnsafeMember(tarfile.ReadError):
+    """A member that would fill the memory; no other reader must try it either."""
+
+
+def group_members(file: IO[bytes]) -> Iterator[list[Member]]:
+    """Neighbouring members of a tar with the same key, in the order of the file.
+
+    Raises:
+        tarfile.ReadError: the tar breaks off, or makes no sense.
+        UnsafeMember: a sample is larger than any sample is, or has holes instead of bytes.
+    """
+    group = list[Member]()
+    try:
+        with tarfile.open(fileobj=file, mode="r|") as tar:
+            for info in tar:
+                key, _, extension = info.name.partition(".")
+                if group and key != group[0].key:
+                    yield group
+                    group = []
+                group.append(Member(info, key, extension, _read_member(tar, info, group)))
+    except tarfile.ReadError:
+        raise
+    except Exception as error:  # tarfile raises much else on damaged headers
+        raise tarfile.ReadError(str(error) or type(error).__name__) from error
+    if group:
+        yield group
+
+
+def _read_member(tar: tarfile.TarFile, info: tarfile.TarInfo, group: list[Member]) -> bytes:
+    """The bytes of a member that goes to others of its sample."""
+    size = info.size + sum(len(member.data) for member in group)
+    if info.issparse() or size > LARGEST_SAMPLE or len(group) >= _MOST_MEMBERS:
+        raise UnsafeMember(f"{shortened(info.name)} is sparse, or its sample is too large")
+    handle = tar.extractfile(info)
+    return handle.read() if handle else b""
+
+
+def open_dataset(store: Store, dataset: str) -> Dataset:
+    """Finds a dataset version.
+
+    Args:
+        store: where bare names are looked up.
+        dataset: ``name`` (its latest version), ``name@version``, or the path or URL of a version's
+            folder or of a name's folder.
+
+    Raises:
+        BadInput: there is no such dataset; the text says what there is.
+    """
+    named = _NAME.fullmatch(dataset)
+    if named and store.exists(f"datasets/{named[1]}"):
+        version = named[2] or _latest(store, f"datasets/{named[1]}")
+        folder = f"datasets/{named[1]}/{version}"
+        if not store.exists(f"{folder}/{MANIFEST}"):
+            raise BadInput(
+                f"{store.address(f'datasets/{named[1]}')} has no version {version}; "
+                f"it has {_listed(_versions(store, f'datasets/{named[1]}'))}"
+            )
+        return Dataset(store, folder)
+    if named and "://" not in dataset and not Path(dataset).is_dir():
+        raise BadInput(
+            f"no dataset {dataset!r} in {store.url}; there is {_listed(store.listdir('datasets'))}"
+        )
+    return _open_folder(dataset)
+
+
+def _open_folder(url: str) -> Dataset:
+    there = Store(url)
+    if there.exists(MANIFEST):
+        return Dataset(there, "")
+    if there.exists(LATEST):
+        return Dataset(there, _latest(there, ""))
+    raise BadInput(f"{url} is not a dataset: it has no {MANIFEST}")
+
+
+def _latest(store: Store, folder: str) -> str:
+    place = f"{folder}/{LATEST}" if folder else LATEST
+    if not store.exists(place):
+        raise BadInput(f"{store.address(folder)} has no {LATEST}: its first build is not finished")
+    version = store.read(place).decode(errors="replace").strip()
+    if not is_version(version):
+        raise BadInput(f"{store.address(place)} names no version: {shortened(version)}")
+    return version
+
+
+def _versions(store: Store, folder: str) -> list[str]:
+    names = store.listdir(folder)
+    return [name for name in names if store.exists(f"{folder}/{name}/{MANIFEST}")]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) if names else "none"
+
+
+def _read_manifest(store: Store, folder: str) -> DatasetManifest:
+    place = f"{folder}/{MANIFEST}" if folder else MANIFEST
+    data = store.read(place)
+    try:
+        manifest = DatasetManifest.from_text(data)
+    except ValidationError as error:
+        for fault in error.errors():
+            if fault["type"] == PATH_FAULT:
+                raise UnsafeManifest(
+                    f"{store.address(place)} is not safe: {fault['msg']}"
+                ) from error
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadInput(
+            f"{store.address(place)} is not a dataset's manifest ({where}: {first['msg']})"
+        ) from error
+    if manifest.schema_version > SCHEMA_VERSION:
+        raise BadInput(
+            f"{store.address(place)} was written by a newer iclora (format "
+            f"{manifest.schema_version}, this one reads {SCHEMA_VERSION}): update iclora"
+        )
+    return manifest

@@ -1,0 +1,184 @@
+"""What is asked of every model: the prompt suite, and the real sets to measure against.
+
+Prompts come from the configuration, else from the val split, and never from the captions that were
+trained on: an adapter that knows its prompts by heart would look obedient.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Collection, Iterator
+from heapq import nsmallest
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from iclora.captioning.caption_text import flatten, parse_caption
+from iclora.dataset.reader import Dataset
+from iclora.errors import BadInput
+from iclora.evaluation.metrics import Array
+from iclora.evaluation.scorers import ImageTextEncoder
+from iclora.evaluation.scores import TrainingEmbeddings
+from iclora.sampling.caption_input import check_captions
+from iclora.sampling.given_panels import fit_panel, paste
+from iclora.store import Store, atomic_path
+from schemas.base import Box
+from schemas.caption import Caption
+from schemas.config import Config
+from schemas.layout import Layout
+from schemas.sample import Split
+
+MAX_REAL = 200
+"""Real unseen sets that are measured; more do not change an interval that anyone would notice."""
+
+_EMBED_BATCH = 32
+
+
+class RealSet(NamedTuple):
+    """A real set of the dataset, as the file that it is."""
+
+    key: str
+    caption: str
+    image: bytes
+    """The canvas file."""
+
+    boxes: tuple[Box, ...]
+    """Where its panels lie; published sets are often not cut evenly."""
+
+    layout: Layout
+
+    def panels(self) -> list[Image.Image]:
+        """Its panels, fitted to the layout's."""
+        with Image.open(io.BytesIO(self.image)) as picture:
+            canvas = picture.convert("RGB")
+        return [fit_panel(canvas.crop(box), self.layout) for box in self.boxes]
+
+    def open(self) -> Image.Image:
+        """Its canvas in the layout that renders have."""
+        canvas = Image.new("RGB", (self.layout.width, self.layout.height))
+        return paste(canvas, dict(enumerate(self.panels())), self.layout)
+
+
+class PromptSet(NamedTuple):
+    """What is drawn and what it is compared with."""
+
+    prompts: tuple[str, ...]
+    real: tuple[RealSet, ...]
+    """Unseen sets (val); training sets where there are none, see ``real_seen``."""
+
+    real_seen: bool
+    """The real sets were trained on: they show what is normal, but are no test of memory."""
+
+    withheld: int
+    """Prompts left out because they were trained on."""
+
+
+def structured(caption: str, config: Config) -> Caption:
+    """A prompt in its parts."""
+    return parse_caption(caption, config.layout.markers, config.caption.prefix)
+
+
+def choose_prompts(
+    dataset: Dataset, config: Config, trained_on: Dataset | None = None
+) -> PromptSet:
+    """The prompts and the real sets of an evaluation.
+
+    Args:
+        dataset: whose val sets are asked for.
+        config: layout, caption format and ``evaluate``.
+        trained_on: whose captions are known by heart as well, where that is another one.
+
+    Raises:
+        BadInput: the dataset has another layout, no prompt is left, or a prompt breaks its format.
+    """
+    _check_layout(dataset, config.layout)
+    layout = config.layout
+    known = {data.url: data for data in (dataset, trained_on) if data}
+    trained = {flatten(s.text) for data in known.values() for s in data.samples("train")}
+    unseen = (found for found in real_sets(dataset, "val", layout) if found.caption not in trained)
+    val = tuple(nsmallest(MAX_REAL, unseen, key=lambda found: _hash_order(found.caption)))
+    wanted = config.evaluate.prompts or tuple(found.caption for found in val)
+    wanted = wanted or config.sample.prompts
+    fresh = [text for text in dict.fromkeys(map(flatten, wanted)) if text not in trained]
+    if not fresh:
+        raise BadInput(
+            f"{dataset.url} has no val captions that were not trained on: name prompts with "
+            f"--set evaluate.prompts=[...]"
+        )
+    prompts = tuple(fresh[: config.evaluate.max_prompts])
+    if config.evaluate.prompts or not val:
+        check_captions(prompts, layout, config.caption)
+    return PromptSet(
+        prompts=prompts,
+        real=val or tuple(islice(real_sets(dataset, "train", layout), MAX_REAL)),
+        real_seen=not val,
+        withheld=len(set(map(flatten, wanted)) & trained),
+    )
+
+
+def _hash_order(caption: str) -> str:
+    """An order that no film has a part in, and that other captions do not change."""
+    return hashlib.sha256(caption.encode()).hexdigest()
+
+
+def real_sets(dataset: Dataset, split: Split, layout: Layout) -> Iterator[RealSet]:
+    """The sets of a split that have as many panels as the layout."""
+    for sample in dataset.samples(split):
+        boxes = tuple(panel.box for panel in sample.record.panels)
+        if len(boxes) == layout.panels:
+            yield RealSet(sample.record.key, flatten(sample.text), sample.image, boxes, layout)
+
+
+def _check_layout(dataset: Dataset, layout: Layout) -> None:
+    theirs = dataset.manifest.config.layout
+    if theirs.name != layout.name:
+        raise BadInput(
+            f"{dataset.url} has {theirs.name} sets, but the adapter draws {layout.name}: evaluate "
+            f"it on a dataset of its own layout"
+        )
+
+
+def load_training_embeddings(
+    store: Store, dataset: Dataset | None, layout: Layout, clip: ImageTextEncoder
+) -> TrainingEmbeddings:
+    """The training sets' embeddings; measured once per dataset version and encoder."""
+    if dataset is None:
+        return TrainingEmbeddings((), np.zeros((0, 1, 1)))
+    keys = tuple(found.key for found in real_sets(dataset, "train", layout))
+    size = f"{layout.panel_width}x{layout.panel_height}"
+    file = (
+        store.work_folder / "galleries" / f"{dataset.manifest.version}-{clip.revision}-{size}.npy"
+    )
+    if file.is_file():
+        panels: Array = np.load(file, allow_pickle=False)
+        return TrainingEmbeddings(keys, panels)
+    panels = _embed_all(real_sets(dataset, "train", layout), clip)
+    _save(file, panels)
+    return TrainingEmbeddings(keys, panels)
+
+
+def _save(file: Path, panels: Array) -> None:
+    with atomic_path(file) as scratch, scratch.open("wb") as handle:
+        np.save(handle, panels, allow_pickle=False)
+
+
+def _embed_all(sets: Iterator[RealSet], clip: ImageTextEncoder) -> Array:
+    """[M, P, D]; as many sets at a time as fit in memory easily."""
+    rows: list[Array] = [np.zeros((0, 1, 1))]
+    while batch := list(islice(sets, _EMBED_BATCH)):
+        panels = [panel for found in batch for panel in found.panels()]
+        embedded = np.asarray(clip.images(panels), np.float64)
+        rows.append(embedded.reshape(len(batch), -1, embedded.shape[-1]))
+    return np.concatenate(rows[1:]) if rows[1:] else rows[0]
+
+
+def training_canvases(
+    dataset: Dataset | None, keys: Collection[str], layout: Layout
+) -> dict[str, Image.Image]:
+    """The canvases of some training sets."""
+    sets = real_sets(dataset, "train", layout) if dataset else ()
+    return {found.key: found.open() for found in sets if found.key in keys}

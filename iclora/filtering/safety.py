@@ -1,0 +1,84 @@
+"""Optional checks for unsafe pictures and for faces, each by a model the user names.
+
+A check whose weights are not there is not done, the build goes on, and the manifest and the card
+say ``not checked``: a silent pass would be a lie. Rejecting happens here, on frames; blurring on
+the canvas (``iclora.stitching``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from iclora.errors import MissingModel
+from iclora.filtering.frame_image import FrameImage
+from iclora.filtering.quality import Rejection, Scores
+from iclora.models.classifier import SafetyClassifier, classifier_label, load_classifier
+from iclora.models.face import FaceDetector, face_label, load_faces
+from schemas.filtering import SafetyCheckParams, SafetyParams
+
+log = logging.getLogger(__name__)
+
+NOT_CHECKED = "not checked"
+Model = TypeVar("Model")
+
+
+class SafetyModels(NamedTuple):
+    """The models that are there."""
+
+    nsfw: SafetyClassifier | None = None
+    faces: FaceDetector | None = None
+
+
+def load_safety_models(params: SafetyParams) -> SafetyModels:
+    """Loads the models that are wanted, named and there."""
+    return SafetyModels(
+        _load_if_available("nsfw", params.nsfw, load_classifier),
+        _load_if_available("faces", params.faces, load_faces),
+    )
+
+
+def safety_labels(params: SafetyParams) -> dict[str, str]:
+    """What checks ``nsfw`` and ``faces``: ``name@revision``, or ``not checked``."""
+    return {
+        "nsfw": _load_if_available("nsfw", params.nsfw, classifier_label) or NOT_CHECKED,
+        "faces": _load_if_available("faces", params.faces, face_label) or NOT_CHECKED,
+    }
+
+
+def _load_if_available(
+    name: str, params: SafetyCheckParams, load: Callable[[str], Model]
+) -> Model | None:
+    """A check's model, or None when none is wanted, none is named or it is not there."""
+    if params.action == "keep":
+        return None
+    if not params.model:
+        log.warning("%s: policy %s, but no model is named: not checked", name, params.action)
+        return None
+    try:
+        return load(params.model)
+    except MissingModel as error:
+        log.warning("%s: not checked: %s", name, error)
+        return None
+
+
+def safety_scores(checks: SafetyModels, image: FrameImage) -> Scores:
+    """The confidences (0-1) that a frame is unsafe and that it shows a face, where checked."""
+    scores: Scores = {}
+    if checks.nsfw:
+        scores["nsfw"] = checks.nsfw([image.picture])[0]
+    if checks.faces:
+        faces = checks.faces(np.asarray(image.picture, np.uint8))
+        scores["face"] = faces[0].confidence if faces else 0.0
+    return scores
+
+
+def safety_rejection(scores: Scores, params: SafetyParams) -> Rejection | None:
+    """Why the policy rejects a frame, or None."""
+    for name, reason, one in (("nsfw", "nsfw", params.nsfw), ("face", "face", params.faces)):
+        if one.action == "reject" and scores.get(name, -1.0) >= one.threshold:
+            return Rejection(reason, scores[name], one.threshold)
+    return None

@@ -1,0 +1,97 @@
+"""Cosines between frames: rounded before anything is compared with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iclora.filtering.phash import hash_distance
+from schemas.filtering import SetParams
+from schemas.frame import Frame
+
+Rows = NDArray[np.float32]
+"""Unit vectors [n, d]."""
+
+Cosines = NDArray[np.float64]
+"""Similarities, rounded to four decimals."""
+
+DECIMALS = 4
+
+
+class DuplicateMatch(NamedTuple):
+    """By which measure two frames are the same picture."""
+
+    value: float
+    threshold: float
+    detail: str
+
+
+class FrameSet(NamedTuple):
+    """One source's frames in order, with what is needed to compare them."""
+
+    frames: tuple[Frame, ...]
+    positions: tuple[int, ...]
+    """The shot of each frame; for pictures their number. Gaps are counted in these."""
+
+    rows: Rows
+    hashes: tuple[str, ...]
+
+    def cosine(self, one: int, other: int) -> float:
+        """Similarity of two frames, four decimals."""
+        return cosine(self.rows[one], self.rows[other])
+
+    def within(self, one: int, other: int, max_gap: int) -> bool:
+        """Whether at most ``max_gap`` shots lie between two frames."""
+        return abs(self.positions[other] - self.positions[one]) - 1 <= max_gap
+
+    def duplicate(self, one: int, other: int, params: SetParams) -> DuplicateMatch | None:
+        """Why two frames are the same picture twice, or None."""
+        distance = hash_distance(self.hashes[one], self.hashes[other])
+        if distance <= params.max_hash_distance:
+            return DuplicateMatch(
+                float(distance), float(params.max_hash_distance), "hash bits apart"
+            )
+        value = self.cosine(one, other)
+        if value > params.similarity.near_duplicate:
+            return DuplicateMatch(value, params.similarity.near_duplicate, "cosine")
+        return None
+
+    def subset(self, keep: Sequence[int]) -> FrameSet:
+        """Only these frames."""
+        return FrameSet(
+            tuple(self.frames[index] for index in keep),
+            tuple(self.positions[index] for index in keep),
+            self.rows[list(keep)],
+            tuple(self.hashes[index] for index in keep),
+        )
+
+
+def make_frame_set(frames: Sequence[Frame], rows: Rows, hashes: dict[str, str]) -> FrameSet:
+    """Puts a source's frames side by side.
+
+    Args:
+        frames: in the source's order.
+        rows: one unit vector a frame, float32 [n, d].
+        hashes: frame id to perceptual hash.
+    """
+    places = tuple(frame.shot if frame.shot >= 0 else index for index, frame in enumerate(frames))
+    return FrameSet(tuple(frames), places, rows, tuple(hashes[frame.id] for frame in frames))
+
+
+def cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Similarity of two unit vectors, four decimals."""
+    return round(float(np.dot(one.astype(np.float64), other.astype(np.float64))), DECIMALS)
+
+
+def cosines(rows: Rows, others: Rows) -> Cosines:
+    """All similarities [n, m] of two groups of unit vectors, four decimals."""
+    return np.round(rows.astype(np.float64) @ others.astype(np.float64).T, DECIMALS)
+
+
+def neighbour_cosines(rows: Rows, step: int = 1) -> Cosines:
+    """Similarities of each frame and the one ``step`` further, four decimals [n - step]."""
+    ahead, behind = rows[step:].astype(np.float64), rows[:-step].astype(np.float64)
+    return np.round(np.einsum("nd,nd->n", ahead, behind), DECIMALS)

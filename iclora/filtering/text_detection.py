@@ -1,0 +1,308 @@
+"""How much of what is drawn in a picture is lettering: title cards, credits, captions on black.
+
+Decision: the share of the picture's *edges* that lie in lines of text, not the share of its area.
+A card with two words covers little of the picture but owns all its edges, while a shot with a
+street sign does not; one number serves cards and rolling credits alike. Lines are found without a
+model: small even-toned parts brighter or darker than their surroundings, of like height, side by
+side on one baseline.
+"""
+
+from __future__ import annotations
+
+from itertools import compress
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.base import Box
+
+_SIDE, _ZOOM = 512, 2
+"""Pixels on the longer side at which edges are looked for, and how much larger letters are:
+credits of 12 px have strokes of one."""
+
+_HAT = 41
+"""Side of the neighbourhood that letters stand out from, enlarged pixels; strokes are thinner."""
+
+_NEAR = 9
+"""Side of the neighbourhood in which a letter must be among the strongest."""
+
+_CONTRAST = 40
+"""Steps of 8-bit luma by which letters stand out."""
+
+_MIN_HEIGHT, _MAX_HEIGHT = 8, 192
+"""Of a letter, in enlarged pixels."""
+
+_MAX_ASPECT = 8.0
+"""Width to height of a part; letters that touch make a long one."""
+
+_FILL = (0.18, 0.92)
+"""Share of its box that a letter covers."""
+
+_EVEN = 0.35
+"""Spread of the luma within a letter, as a share of its contrast."""
+
+_LETTERS, _SHORT = 4, 2
+"""Parts that make a line; parts that make one where another line stands above or below."""
+
+_LINE_GAP = 2.5
+"""Widest gap between such lines, in letter heights."""
+
+_UNLIKE, _OVERLAP, _BAND = 2.2, 0.6, 1.5
+"""Of neighbouring letters: ratio of heights, shared height, height of their line in letters."""
+
+_SPACE = 1.2
+"""Widest gap in a line, in letter heights; between words."""
+
+_REACH = _SPACE * _UNLIKE
+"""Past this, in heights of its last letter, nothing can continue a line."""
+
+_SAME_TONE = 30.0
+"""Steps of 8-bit luma between a letter and the ones before it."""
+
+_LEVEL = 0.6
+"""Share of a line's parts that stand on its baseline; others hang below it or float."""
+
+_SPECK = 0.5
+"""What is lower than this share of a letter is a dot or dirt."""
+
+_ALONE = 0.65
+"""Share of what stands out within a line that are its letters; the rest are dots and accents."""
+
+_EDGE = 60.0
+"""Gradient magnitude (Sobel, 8-bit luma) of an edge."""
+
+Luma = NDArray[np.uint8]
+Points = NDArray[np.float64]
+
+
+class _Component(NamedTuple):
+    """A small even-toned part that may be a letter."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+    tone: float
+    """Mean luma, 8 bits."""
+
+    @property
+    def height(self) -> int:
+        return self.y1 - self.y0
+
+
+class TextLine(NamedTuple):
+    """Lettering on one baseline."""
+
+    box: Box
+    """In pixels of the picture that was looked at."""
+
+    letters: int
+    uneven: float
+    """Spread of the letters' extreme tones (thin strokes are mixed with what is behind them, but
+    not all of a letter is thin), steps of 8-bit luma."""
+
+
+class TextDetection(NamedTuple):
+    """What lettering a picture holds; the picture has 512 pixels on its longer side."""
+
+    picture: Luma
+    lines: tuple[TextLine, ...]
+
+
+def detect_text(luma: Luma) -> TextDetection:
+    """Finds the lines of text in a picture's luma [height, width] of any size."""
+    picture = resized(luma, _SIDE)
+    return TextDetection(picture, tuple(text_lines(picture)))
+
+
+def text_share(reading: TextDetection, masked: NDArray[np.bool_] | None = None) -> float:
+    """Share (0-1) of a picture's edges that lie in lines of text.
+
+    Args:
+        reading: of the picture.
+        masked: where to look away, at any size: overlays that are dealt with elsewhere.
+    """
+    picture = reading.picture
+    if not reading.lines:
+        return 0.0
+    across, down = (cv2.Sobel(picture, cv2.CV_32F, 1 - way, way) for way in (0, 1))
+    drawn = across * across + down * down > _EDGE * _EDGE
+    drawn &= ~mask_like(picture, masked)
+    total = int(drawn.sum())
+    if total == 0:
+        return 0.0
+    inside = np.zeros(picture.shape, np.bool_)
+    for (x0, y0, x1, y1), _, _ in reading.lines:
+        inside[max(0, y0 - 2) : y1 + 2, max(0, x0 - 2) : x1 + 2] = True
+    return round(int((drawn & inside).sum()) / total, 4)
+
+
+def mask_like(picture: Luma, masked: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    """A mask at the size of a picture; empty for None."""
+    if masked is None or not masked.any():
+        return np.zeros(picture.shape, np.bool_)
+    size = (picture.shape[1], picture.shape[0])
+    return cv2.resize(masked.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+
+
+def text_lines(luma: Luma) -> list[TextLine]:
+    """The lines of text in a picture's luma [height, width], boxes in its pixels."""
+    zoom = _ZOOM * _SIDE / max(luma.shape)
+    large = resized(luma, _ZOOM * _SIDE)
+    kernel = np.ones((_HAT, _HAT), np.uint8)
+    lines: list[TextLine] = []
+    for operation, extreme in ((cv2.MORPH_TOPHAT, np.max), (cv2.MORPH_BLACKHAT, np.min)):
+        stands_out = cv2.morphologyEx(large, operation, kernel).astype(np.uint8)
+        for line in _lines_of(*_letters(large, stands_out)):
+            tones = [float(extreme(large[one.y0 : one.y1, one.x0 : one.x1])) for one in line]
+            lines.append(TextLine(_box_at(_box(line), 1 / zoom), len(line), float(np.std(tones))))
+    return lines
+
+
+def resized(luma: Luma, side: int) -> Luma:
+    """The picture with this many pixels on its longer side."""
+    scale = side / max(luma.shape)
+    size = (max(1, round(luma.shape[1] * scale)), max(1, round(luma.shape[0] * scale)))
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return luma if scale == 1 else cv2.resize(luma, size, interpolation=way).astype(np.uint8)
+
+
+def _letters(luma: Luma, stands_out: Luma) -> tuple[list[_Component], Points]:
+    """Connected parts that stand out like letters do.
+
+    Letters that almost touch are told apart by asking for half of what their neighbourhood
+    stands out. What meets in a corner is one letter: strokes of coarse ones do.
+
+    Returns:
+        The parts that may be letters, and of all that stand out the middle and the height
+        (x, y, height) [n, 3].
+    """
+    around = cv2.dilate(stands_out, np.ones((_NEAR, _NEAR), np.uint8))
+    marked = stands_out > np.maximum(_CONTRAST, around // 2)
+    count, labels, stats, middles = _components(marked)
+    x0, y0, width, height, area = stats.T.astype(np.float64)
+    inside = np.flatnonzero(marked)
+    owner, tones = labels.ravel()[inside], luma.ravel()[inside].astype(np.float64)
+    tone = np.bincount(owner, tones, count) / area
+    spread = np.sqrt(np.maximum(0, np.bincount(owner, tones**2, count) / area - tone**2))
+    contrast = np.bincount(owner, stands_out.ravel()[inside], count) / area
+    fill = area / (width * height)
+    good = (
+        (height >= _MIN_HEIGHT)
+        & (height <= _MAX_HEIGHT)
+        & (width <= _MAX_ASPECT * height)
+        & (fill >= _FILL[0])
+        & (fill <= _FILL[1])
+        & (spread <= _EVEN * contrast)
+    )
+    good[0] = False
+    parts = [
+        _Component(
+            int(x0[i]), int(y0[i]), int(x0[i] + width[i]), int(y0[i] + height[i]), float(tone[i])
+        )
+        for i in np.flatnonzero(good)
+    ]
+    return parts, np.column_stack([middles.astype(np.float64), height])[1:]
+
+
+def _components(
+    marked: NDArray[np.bool_],
+) -> tuple[int, cv2.typing.MatLike, cv2.typing.MatLike, cv2.typing.MatLike]:
+    """OpenCV's connected components, in short labels (half the time) where these suffice.
+
+    There are no more labels, passing ones included, than places where a row enters what is marked.
+    """
+    entered = int(np.count_nonzero(marked[:, 1:] > marked[:, :-1])) + len(marked)
+    kind = cv2.CV_16U if entered < np.iinfo(np.uint16).max else cv2.CV_32S
+    return cv2.connectedComponentsWithStats(marked.view(np.uint8), connectivity=8, ltype=kind)
+
+
+def _lines_of(parts: list[_Component], spots: Points) -> list[list[_Component]]:
+    """Chains parts from left to right while the next one continues the line."""
+    done: list[list[_Component]] = []
+    open_lines: list[list[_Component]] = []
+    for part in sorted(parts):
+        line = next((line for line in reversed(open_lines) if _continues(line, part)), None)
+        if line is not None:
+            line.append(part)
+            continue
+        near = [part.x0 - line[-1].x1 <= _REACH * line[-1].height for line in open_lines]
+        done += [line for line, is_near in zip(open_lines, near, strict=True) if not is_near]
+        open_lines = [*compress(open_lines, near), [part]]
+    chains = [line for line in done + open_lines if len(line) >= _SHORT]
+    lines = [line for line in chains if _is_level(line) and _is_alone(line, spots)]
+    sure = [line for line in lines if len(line) >= _LETTERS]
+    short = [line for line in lines if len(line) < _LETTERS]
+    return sure + [one for one in short if _is_companion(one, sure)]
+
+
+def _continues(line: list[_Component], part: _Component) -> bool:
+    """Whether a part has the height, the place and the tone of the line's last letters."""
+    last = line[-1]
+    if part.y0 >= last.y1 or part.y1 <= last.y0:
+        return False
+    recent = line[-_LETTERS:]
+    tall = max(part.height, *(one.height for one in recent))
+    low = min(part.height, *(one.height for one in recent))
+    top, bottom = min(one.y0 for one in recent), max(one.y1 for one in recent)
+    tone = sum(one.tone for one in recent) / len(recent)
+    return (
+        tall <= _UNLIKE * low
+        and -0.2 * tall <= part.x0 - last.x1 <= _SPACE * tall
+        and min(bottom, part.y1) - max(top, part.y0) >= _OVERLAP * low
+        and max(bottom, part.y1) - min(top, part.y0) <= _BAND * tall
+        and abs(part.tone - tone) <= _SAME_TONE
+    )
+
+
+def _is_level(line: list[_Component]) -> bool:
+    """Whether most letters stand on one baseline."""
+    height = _height(line)
+    feet = np.array([part.y1 for part in line], np.float64)
+    return bool((np.abs(feet - np.median(feet)) <= 0.12 * height + 1).mean() >= _LEVEL)
+
+
+def _is_alone(line: list[_Component], spots: Points) -> bool:
+    """Whether little else lies between the letters; a texture's chance lines are full of it."""
+    x0, y0, x1, y1 = _box(line)
+    x, y, height = spots.T
+    inside = (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1) & (height >= _SPECK * _height(line))
+    return len(line) >= _ALONE * int(inside.sum())
+
+
+def _is_companion(short: list[_Component], sure: list[list[_Component]]) -> bool:
+    """Whether a short word stands above or below a line of its tone and size."""
+    x0, y0, x1, y1 = _box(short)
+    for line in sure:
+        left, top, right, bottom = _box(line)
+        tall, low = sorted((_height(short), _height(line)), reverse=True)
+        gap = max(top - y1, y0 - bottom)
+        tones = abs(_tone(short) - _tone(line))
+        near = min(x1, right) > max(x0, left) and gap <= _LINE_GAP * tall
+        if near and tall <= _UNLIKE * low and tones <= _SAME_TONE:
+            return True
+    return False
+
+
+def _height(line: list[_Component]) -> float:
+    return float(np.median([part.height for part in line]))
+
+
+def _tone(line: list[_Component]) -> float:
+    return float(np.mean([part.tone for part in line]))
+
+
+def _box(line: list[_Component]) -> Box:
+    return (
+        min(part.x0 for part in line),
+        min(part.y0 for part in line),
+        max(part.x1 for part in line),
+        max(part.y1 for part in line),
+    )
+
+
+def _box_at(box: Box, scale: float) -> Box:
+    x0, y0, x1, y1 = box
+    return int(x0 * scale), int(y0 * scale), int(np.ceil(x1 * scale)), int(np.ceil(y1 * scale))

@@ -1,0 +1,69 @@
+"""Text prompts that a frame must or must not look like, by CLIP zero-shot.
+
+Every frame is compared with the prompts and with a few neutral ones; the most similar text wins
+(Radford et al., arXiv 2103.00020, section 3.1). Without the neutral ones an excluded prompt that
+stands alone would always win.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from iclora.filtering.quality import Rejection
+from iclora.filtering.similarity import Rows, cosines
+
+NEUTRAL = ("a photo", "a picture", "a still from a film", "a picture of a person in a place")
+
+
+class PromptEmbeddings(NamedTuple):
+    """Prompts with their vectors."""
+
+    require: tuple[str, ...]
+    exclude: tuple[str, ...]
+    rows: Rows
+    """Of ``require``, then ``exclude``, then the neutral ones."""
+
+
+def embed_prompts(
+    require: Sequence[str], exclude: Sequence[str], texts: Callable[[Sequence[str]], Rows]
+) -> PromptEmbeddings:
+    """Embeds the prompts.
+
+    Args:
+        require: prompts of which one must win.
+        exclude: prompts of which none may win.
+        texts: turns texts into unit vectors [n, d].
+    """
+    return PromptEmbeddings(tuple(require), tuple(exclude), texts([*require, *exclude, *NEUTRAL]))
+
+
+def prompt_rejections(prompts: PromptEmbeddings, rows: Rows) -> list[Rejection | None]:
+    """What the prompts say of each frame (unit vectors [n, d]).
+
+    A fault's value is by how much the winning text beats the best acceptable one; a tie is
+    acceptable.
+    """
+    table = cosines(rows, prompts.rows)
+    first, last = len(prompts.require), len(prompts.require) + len(prompts.exclude)
+    return [_rejection(prompts, scores, first, last) for scores in table]
+
+
+def _rejection(
+    prompts: PromptEmbeddings,
+    scores: np.ndarray[tuple[int], np.dtype[np.float64]],
+    first: int,
+    last: int,
+) -> Rejection | None:
+    required, excluded, neutral = scores[:first], scores[first:last], scores[last:]
+    if first:
+        others = float(np.concatenate([excluded, neutral]).max())
+        lead = round(others - float(required.max()), 4)
+        return (
+            Rejection("not_required", lead, 0.0, ", ".join(prompts.require)) if lead > 0 else None
+        )
+    lead = round(float(excluded.max()) - float(neutral.max()), 4)
+    winner = prompts.exclude[int(excluded.argmax())]
+    return Rejection("excluded", lead, 0.0, winner) if lead > 0 else None

@@ -1,0 +1,86 @@
+"""A folder that may hold anything: what came out of an archive."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from iclora.ingest import file_types
+from iclora.ingest.archives import RefusedMember, unpack
+from iclora.ingest.captioned import read_canvases
+from iclora.ingest.folder import read_folder
+from iclora.ingest.pictures import scene_of
+from iclora.ingest.read_film import read_film
+from iclora.ingest.result import IngestContext, IngestResult, UnreadableInput
+
+Scenes = Callable[[Path, Sequence[str]], Callable[[str], str]]
+"""Given a folder and the names of its pictures, names the scene of each."""
+
+
+def read_archive(
+    context: IngestContext, archive: Path, *, prefix: str = "", scenes: Scenes | None = None
+) -> IngestResult:
+    """Unpacks an archive and reads everything in it.
+
+    Args:
+        context: what to do, and where the pictures go.
+        archive: zip or tar.
+        prefix: begins the ids of films and refused members; the source's digest if empty.
+        scenes: names the scenes of pictures; by default folder or pattern do.
+
+    Raises:
+        Unreadable: it is not an archive, or holds nothing that could be read.
+    """
+    prefix = prefix or context.source.content
+    with tempfile.TemporaryDirectory(dir=context.folder.parent, prefix="unpack.") as scratch:
+        place = Path(scratch)
+        refused = unpack(archive, place, context.params)
+        found = read_tree(context, place, prefix, scenes)
+    found += _refusals(context, prefix, refused)
+    if not found.verdicts:
+        raise UnreadableInput("nothing_inside", f"{archive.name} holds no film and no picture")
+    return found
+
+
+def read_tree(
+    context: IngestContext, place: Path, prefix: str, scenes: Scenes | None = None
+) -> IngestResult:
+    """Reads the films, pictures and captioned canvases below a folder."""
+    files = file_types.files_below(place)
+    found = IngestResult()
+    films = [name for name in files if file_types.is_film(name)]
+    for number, name in enumerate(films):
+        part = context.part(number, len(films))
+        found += _film_inside(part, place / name, f"{prefix}-{number:04d}", name)
+    plain = file_types.select_pictures(files, captioned=False)
+    canvases = file_types.select_pictures(files, captioned=True)
+    if plain:
+        of = scenes(place, plain) if scenes else partial(scene_of, params=context.params)
+        found += read_folder(context, [(name, of(name), place / name) for name in plain])
+    if canvases:
+        found += read_canvases(context, [(name, place / name) for name in canvases])
+    nested = [name for name in files if file_types.is_archive(name)]
+    return found + IngestResult(
+        verdicts=tuple(
+            context.rejected(f"{prefix}-n{number:04d}", "nested_archive", name)
+            for number, name in enumerate(nested)
+        )
+    )
+
+
+def _film_inside(context: IngestContext, film: Path, prefix: str, name: str) -> IngestResult:
+    try:
+        return read_film(context, film, prefix, scene=name)
+    except UnreadableInput as why:
+        return IngestResult(verdicts=(context.failed(prefix, why),))
+
+
+def _refusals(context: IngestContext, prefix: str, refused: list[RefusedMember]) -> IngestResult:
+    return IngestResult(
+        verdicts=tuple(
+            context.failed(f"{prefix}-x{number:04d}", one.reason)
+            for number, one in enumerate(refused)
+        )
+    )

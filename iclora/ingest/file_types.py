@@ -1,0 +1,124 @@
+"""Names of files: their order, their kind, and which of them are junk."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from posixpath import dirname, splitext
+
+from iclora.ingest.result import UnreadableInput
+
+_FILMS = (
+    ".3g2 .3gp .asf .avi .f4v .flv .h264 .h265 .hevc .ivf .m2ts .m2v .m4v .mkv .mov .mp4 .mpe "
+    ".mpeg .mpg .mts .mxf .nut .ogm .ogv .ts .vob .webm .wmv .y4m"
+)
+_PICTURES = ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .png .ppm .tif .tiff .webp"
+FILM_SUFFIXES = frozenset(_FILMS.split())
+PICTURE_SUFFIXES = frozenset(_PICTURES.split())
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+TABLE_SUFFIXES = frozenset((".parquet", ".arrow"))
+SAVED_DATASET = frozenset(("dataset_info.json", "dataset_dict.json", "state.json"))
+"""Files that ``datasets.save_to_disk`` leaves."""
+
+_SHARD = re.compile(r"[-_.]\d{4,}\.tar$")
+_JUNK = frozenset(("__macosx", "thumbs.db", "desktop.ini", "@eadir"))
+_DIGITS = re.compile(r"([0-9]+)")
+
+
+def natural_key(name: str) -> tuple[object, ...]:
+    """A sort key under which ``shot2`` comes before ``shot10``, and ``shot`` before both."""
+    path = PurePosixPath(name)
+    parts = [*path.parent.parts, path.stem]
+    split = tuple(tuple(_rank(run) for run in _DIGITS.split(part) if run) for part in parts)
+    return (split, path.suffix.casefold(), name)
+
+
+def _rank(run: str) -> tuple[int, int, str]:
+    return (0, int(run), "") if run.isascii() and run.isdecimal() else (1, 0, run.casefold())
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file is an operating system's leftover (``__MACOSX/._x``, ``.DS_Store``)."""
+    parts = [part for part in name.split("/") if part not in (".", "..")]
+    return any(part.startswith(".") or part.casefold() in _JUNK for part in parts)
+
+
+def suffix_of(name: str) -> str:
+    """The lower-case suffix, such as ``.jpg``."""
+    return splitext(name)[1].lower()
+
+
+def is_film(name: str) -> bool:
+    """Whether a name looks like a film."""
+    return suffix_of(name) in FILM_SUFFIXES
+
+
+def is_picture(name: str) -> bool:
+    """Whether a name looks like a picture."""
+    return suffix_of(name) in PICTURE_SUFFIXES
+
+
+def is_archive(name: str) -> bool:
+    """Whether a name looks like an archive."""
+    return name.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def is_shard(name: str) -> bool:
+    """Whether a name looks like one of numbered WebDataset shards (``x-000000.tar``)."""
+    return bool(_SHARD.search(name.lower()))
+
+
+def is_table(name: str) -> bool:
+    """Whether a name looks like a table of a Hugging Face dataset."""
+    return suffix_of(name) in TABLE_SUFFIXES
+
+
+def is_dataset(files: Iterable[str]) -> bool:
+    """Whether a folder's files are those of a Hugging Face dataset."""
+    every = set(files)
+    return any(is_table(name) for name in every) or bool(every & SAVED_DATASET)
+
+
+def files_below(folder: Path) -> list[str]:
+    """The files of a folder and its sub-folders, junk left out, in natural order.
+
+    Raises:
+        Unreadable: the folder or one below it cannot be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UnreadableInput("unreadable", f"{folder.name} cannot be listed: {error.strerror}")
+
+    found: list[str] = []
+    for place, _, names in os.walk(folder, onerror=refuse):
+        below = Path(place).relative_to(folder)
+        found += [(below / name).as_posix() for name in names]
+    return sorted((name for name in found if not is_junk(name)), key=natural_key)
+
+
+def select_pictures(names: Iterable[str], *, captioned: bool) -> list[str]:
+    """The pictures that lie in folders with captions beside their pictures, or in those without.
+
+    A folder in which any picture has a ``.txt`` of the same stem is a caption folder as a whole.
+    """
+    every = list(names)
+    texts = {name for name in every if suffix_of(name) == ".txt"}
+    pictures = [name for name in every if is_picture(name)]
+    folders = {dirname(name) for name in pictures if _caption_of(name) in texts}
+    return [name for name in pictures if (dirname(name) in folders) == captioned]
+
+
+def _caption_of(picture: str) -> str:
+    return splitext(picture)[0] + ".txt"
+
+
+def with_captions(pictures: Iterable[str], files: Iterable[str]) -> list[str]:
+    """Pictures and the captions that lie beside them."""
+    every = set(files)
+    both: list[str] = []
+    for name in pictures:
+        text = _caption_of(name)
+        both += [name, text] if text in every else [name]
+    return both

@@ -1,0 +1,122 @@
+"""What is measured while a film is decoded for its cuts."""
+
+from __future__ import annotations
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from iclora.ingest.film import Pixels
+from iclora.ingest.frame_buffer import BUFFER_BYTES, FrameBuffer, OnKept
+from iclora.ingest.frames import UNMEASURED, sharpness_of
+from iclora.ingest.letterbox import LetterboxDetector
+from iclora.ingest.subtitles import SubtitleDetector, SubtitleLine
+from iclora.ingest.watermarks import find_watermarks
+from schemas.base import Box
+from schemas.ingest import IngestParams
+
+_SAMPLES_PER_SECOND = 4
+"""How often bars and subtitles are looked at; a subtitle stays for a second or more."""
+
+_MAX_SAMPLES = 48
+"""Small pictures kept to look for logos, spread over the film."""
+
+_SAMPLE_SIDE = 960
+
+
+class FilmAnalyzer:
+    """Watches every decoded frame of a film once.
+
+    Args:
+        rate: frames a second.
+        params: what is looked for.
+        on_kept: is given frames that shots keep while the film is decoded, where that can be.
+
+    Attributes:
+        size: width and height of the frames that count; frames of another size are passed over.
+    """
+
+    def __init__(self, rate: float, params: IngestParams, on_kept: OnKept | None = None) -> None:
+        shortest = rate * params.shots.min_seconds
+        self._stride = max(1, round(shortest / (params.candidates_per_shot + 1)))
+        self._sample = max(1, round(rate / _SAMPLES_PER_SECOND))
+        self._sharpness: list[float] = []
+        self._bars = LetterboxDetector(1, 1) if params.crop_bars else None
+        self._subtitles = SubtitleDetector() if params.subtitles != "ignore" else None
+        self._small: dict[int, Pixels] | None = {} if params.watermark != "ignore" else None
+        self._small_stride = self._sample
+        self._buffer = FrameBuffer(params, on_kept, BUFFER_BYTES) if on_kept else None
+        self.size = (0, 0)
+
+    def on_frame(self, number: int, frame: av.VideoFrame, pixels: Pixels) -> None:
+        """Looks at one frame (BGR)."""
+        height, width = pixels.shape[:2]
+        if not number:
+            self.size = (width, height)
+            self._bars = LetterboxDetector(width, height) if self._bars else None
+        assert number == len(self._sharpness), "frames come in order"
+        self._sharpness.append(UNMEASURED)
+        sampled = number % self._sample == 0
+        if (width, height) != self.size or not (sampled or number % self._stride == 0):
+            return
+        grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8)
+        self._sharpness[number] = sharpness_of(grey)
+        if self._buffer:
+            self._buffer.add(number, frame)
+        if sampled:
+            self._add_sample(number, grey)
+
+    def on_cut(self, number: int) -> None:
+        """A shot ended before this frame."""
+        if self._buffer:
+            self._buffer.flush_shot(number, self._sharpness)
+
+    def _add_sample(self, number: int, grey: Pixels) -> None:
+        if self._bars:
+            self._bars.add_frame(grey)
+        if self._subtitles:
+            self._subtitles.add_frame(number, grey)
+        if self._small is not None and number % self._small_stride == 0:
+            factor = self._downscale
+            height, width = grey.shape
+            size = (width // factor, height // factor)
+            shrunk = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+            self._small[number] = np.asarray(shrunk, np.uint8)
+            if len(self._small) > _MAX_SAMPLES:
+                self._small_stride *= 2
+                kept = {n: p for n, p in self._small.items() if n % self._small_stride == 0}
+                self._small = kept
+
+    @property
+    def _downscale(self) -> int:
+        return max(1, -(-max(self.size) // _SAMPLE_SIDE))
+
+    @property
+    def sharpness(self) -> NDArray[np.float64]:
+        """One value a frame, ``UNMEASURED`` where it was not looked at."""
+        return np.array(self._sharpness, np.float64)
+
+    def picture_box(self) -> Box:
+        """The decoded frame without its bars."""
+        return self._bars.picture_box() if self._bars else (0, 0, self.size[0], self.size[1])
+
+    def watermarks(self) -> tuple[Box, ...]:
+        """Logos and watermarks, in pixels of the decoded frame; in the bars none are looked for."""
+        if not self._small:
+            return ()
+        factor = self._downscale
+        # Two pixels inside the bars' edges: those are what stays put best of all.
+        x0, y0, x1, y1 = (side // factor for side in self.picture_box())
+        x0, y0 = x0 + 2 * (x0 > 0), y0 + 2 * (y0 > 0)
+        shown = [picture[y0 : y1 - 2, x0 : x1 - 2] for picture in self._small.values()]
+        height, width = shown[0].shape
+        boxes = [mark.box_on(width, height) for mark in find_watermarks(shown)]
+        return tuple(
+            ((a + x0) * factor, (b + y0) * factor, (c + x0) * factor, (d + y0) * factor)
+            for a, b, c, d in boxes
+        )
+
+    def subtitles(self) -> tuple[SubtitleLine, ...]:
+        """Burnt-in subtitles, in pixels of the decoded frame."""
+        return self._subtitles.lines() if self._subtitles else ()

@@ -1,0 +1,108 @@
+"""One source becomes an ``Ingested``: the stage around the readers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from iclora.errors import BadInput
+from iclora.ingest.archive_index import read_archive
+from iclora.ingest.captioned import read_canvases
+from iclora.ingest.download import local_copy
+from iclora.ingest.file_types import files_below, select_pictures
+from iclora.ingest.folder import read_folder
+from iclora.ingest.huggingface import read_dataset
+from iclora.ingest.pictures import scene_of
+from iclora.ingest.read_film import read_film
+from iclora.ingest.result import IngestContext, IngestResult, UnreadableInput
+from iclora.ingest.webdataset_shards import list_shards, read_shards
+from iclora.pipeline.progress import Report, ignore_progress
+from iclora.pipeline.stage import Stage, run_stage
+from iclora.store import Store
+from schemas.config import Config
+from schemas.source import Source
+from schemas.stage import Ingested, StageRef
+
+log = logging.getLogger(__name__)
+
+INGEST = Stage("ingest", 3)
+UNREACHABLE = "unreadable"
+"""The reason of a source that is not bad itself: it cannot be got at."""
+
+
+def ingest_source(
+    store: Store, source: Source, config: Config, report: Report = ignore_progress
+) -> StageRef:
+    """Reads one source into frames, unless that is done.
+
+    Args:
+        store: where the stage goes.
+        source: from ``resolve_sources``.
+        config: its ``ingest`` section, and ``layout`` for canvases that are stitched already.
+        report: takes the fraction of the source that is read.
+
+    Returns:
+        The stage; its manifest is an ``Ingested``. A source that cannot be read at all has one
+        verdict, ``failed``, and no frames.
+    """
+    public = source.model_copy(update={"url": ""})  # where it lay is nobody's business
+    params = [config.ingest, config.layout]
+    inputs = [public.fingerprint]
+
+    def work(folder: Path) -> Ingested:
+        context = IngestContext(public, config.ingest, config.layout, folder, say=report)
+        try:
+            return _ingested(public, _read(context, source.url, store.work_folder))
+        except UnreadableInput as why:
+            if why.reason == UNREACHABLE:
+                raise
+            return _failed(context, why)
+
+    def give_up(why: BadInput) -> Callable[[Path], Ingested]:
+        reason = UnreadableInput(UNREACHABLE, str(why))
+        return lambda folder: _failed(
+            IngestContext(public, config.ingest, config.layout, folder), reason
+        )
+
+    try:
+        return run_stage(store, INGEST, params, inputs, work)
+    except BadInput as why:
+        # Under a digest of its own: once the source can be reached, it is read after all.
+        return run_stage(store, INGEST, params, [*inputs, UNREACHABLE, str(why)], give_up(why))
+
+
+def _failed(context: IngestContext, why: UnreadableInput) -> Ingested:
+    log.warning("%s: %s", context.source.name, why)
+    return _ingested(
+        context.source, IngestResult((), (), (context.failed(context.source.content, why),))
+    )
+
+
+def _ingested(source: Source, found: IngestResult) -> Ingested:
+    return Ingested(
+        source=source,
+        frames=found.frames,
+        given=found.given,
+        seen=len(found.verdicts),
+        verdicts=found.verdicts,
+    )
+
+
+def _read(context: IngestContext, url: str, work: Path) -> IngestResult:
+    kind = context.source.kind
+    if kind == "huggingface":
+        return read_dataset(context, url, work)
+    if kind == "webdataset":
+        return read_shards(context, list_shards(url, work))
+    place = local_copy(url, work)
+    if kind == "film":
+        return read_film(context, place, context.source.content)
+    if kind == "archive":
+        return read_archive(context, place)
+    captioned = kind == "captioned"
+    names = select_pictures(files_below(place), captioned=captioned) if place.is_dir() else [""]
+    files = [(name, scene_of(name, context.params), place / name) for name in names]
+    if captioned:
+        return read_canvases(context, [(name, file) for name, _, file in files])
+    return read_folder(context, files)

@@ -1,0 +1,260 @@
+"""Logos and watermarks: small drawings that stay put while everything else changes.
+
+Gradient directions of pictures of one source are compared at equal places. Two unrelated pictures
+agree by chance, and along long edges they agree for many pixels; but then they agree as well when
+one of them is moved a little along the edge. A drawing that was put on both agrees only where it
+is, so what counts is the agreement in place over the best agreement a few pixels away. Pictures
+that are alike as a whole (one camera, one background) say nothing and are passed over.
+
+The comparison is a running sum, so that memory does not grow with the number of pictures: for unit
+gradients u_i and their sum T, the sum over pairs i != j of u_i(p) u_j(p + d) is
+T(p) T(p + d) - sum_i u_i(p) u_i(p + d).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from iclora.ingest.film import Pixels
+from iclora.ingest.gradient_agreement import (
+    SHIFTS,
+    GradientMap,
+    add_products,
+    gradients_in,
+    overlap_slices,
+    pad_map,
+    small_gradients,
+    unit_gradients,
+)
+from schemas.base import Box
+
+MIN_PICTURES = 3
+"""Fewer different pictures cannot tell a mark from a background."""
+
+_WINDOWS = (64, 32)
+"""A mark is looked for in windows this many times lower than the picture is wide, twice as wide
+as high."""
+
+_PEAK, _CHANCE = 0.07, 0.085
+"""Agreement in place over the best agreement nearby: a floor, and what chance adds to it with one
+pair of pictures; it shrinks with the root of the number of pairs."""
+
+_DENSE = 0.12
+"""Smoothed agreement of the pixels that belong to a mark."""
+
+_CORE = 0.4
+"""They agree at least this share of what the best of them do."""
+
+_MAX_PICTURES = 24
+"""Pictures that are compared; more say nothing new."""
+
+_SAME_SCENE_COSINE = 0.3
+"""Cosine of two pictures' gradients from which they are alike as a whole."""
+
+_GAP = np.ones((5, 5), np.uint8)
+"""Letters this near are one drawing."""
+
+_MIN_RELATIVE_AGREEMENT = 0.25
+"""A part that agrees less than this share of the best part does is chance."""
+
+_MIN_PIXELS = 24
+_MAX_AREA = 0.1
+"""Of the picture's area; anything larger is a background."""
+
+_BORDER = 0.35
+"""A mark lies within this share of the sides from a corner."""
+
+_CORNER = 0.25
+"""Where pictures differ in size, this share of the smaller sides is compared in each corner."""
+
+_MIN_PRESENT = 0.5
+"""Share of the pictures that must bear the mark."""
+
+
+class WatermarkDetector:
+    """Compares pictures of one size, or equal corners of pictures.
+
+    Attributes:
+        compared: pictures that were different enough to be compared.
+    """
+
+    def __init__(self, width: int, height: int, picture_width: int = 0) -> None:
+        self.compared = 0
+        self._picture_width = picture_width or width
+        self._size = (width, height)
+        self._sum: GradientMap = np.zeros((2, height, width), np.float32)
+        self._own = {shift: np.zeros((height, width), np.float32) for shift in SHIFTS}
+        self._small: list[GradientMap] = []
+        self._kept: list[Pixels] = []
+
+    def add_picture(self, grey: Pixels) -> bool:
+        """Takes one picture into account unless it is like an earlier one.
+
+        Returns:
+            Whether it was different enough.
+        """
+        small = small_gradients(grey) if self.compared < _MAX_PICTURES else None
+        if small is None or any(
+            float(np.dot(small, other)) >= _SAME_SCENE_COSINE for other in self._small
+        ):
+            return False
+        self._small.append(small)
+        field = unit_gradients(grey)
+        self.compared += 1
+        self._sum += field
+        for shift in SHIFTS:
+            add_products(self._own[shift], field, shift)
+        self._kept.append(grey)
+        return True
+
+    def boxes(self) -> tuple[Box, ...]:
+        """The marks found, in pixels of the pictures."""
+        if self.compared < MIN_PICTURES:
+            return ()
+        agreement = self._agreement()
+        return tuple(
+            box for box in self._regions(agreement) if self._share_with_mark(box) >= _MIN_PRESENT
+        )
+
+    def _regions(self, agreement: dict[tuple[int, int], GradientMap]) -> list[Box]:
+        """Boxes around places where pictures agree, and only exactly there."""
+        least = _PEAK + _CHANCE / math.sqrt(self.compared * (self.compared - 1) / 2)
+        found = np.zeros(self._sum.shape[1:], np.uint8)
+        for part in _WINDOWS:
+            high = max(7, self._picture_width // part) | 1
+            window = (2 * high + 1, high)
+            smooth = {shift: cv2.boxFilter(one, -1, window) for shift, one in agreement.items()}
+            nearby = np.maximum.reduce([one for shift, one in smooth.items() if shift != (0, 0)])
+            centres = (smooth[0, 0] - nearby >= least).astype(np.uint8)
+            grown = cv2.dilate(centres, np.ones((high, 2 * high + 1), np.uint8))
+            found = np.maximum(found, np.asarray(grown, np.uint8))
+        count, labels = cv2.connectedComponents(found)
+        boxes = [_tight_box(agreement[0, 0], labels == label) for label in range(1, count)]
+        return [box for box in boxes if box is not None]
+
+    def _agreement(self) -> dict[tuple[int, int], GradientMap]:
+        """For each shift the mean over pairs of the products of their gradients."""
+        pairs = self.compared * (self.compared - 1)
+        maps: dict[tuple[int, int], GradientMap] = {}
+        for shift, own in self._own.items():
+            both = np.zeros_like(own)
+            add_products(both, self._sum, shift)
+            inside = (both - own)[overlap_slices(own, shift)] / np.float32(pairs)
+            maps[shift] = pad_map(inside, own, (0, 0), shift)
+            maps[-shift[0], -shift[1]] = pad_map(inside, own, shift, shift)
+        return maps
+
+    def _share_with_mark(self, box: Box) -> float:
+        """The share of pictures whose gradients in a box agree with those of the others."""
+        x0, y0, x1, y1 = box
+        total = self._sum[:, y0:y1, x0:x1]
+        bearing = 0
+        for kept in self._kept:
+            own = gradients_in(kept, box)
+            others = (total - own) / (self.compared - 1)
+            scale = float(np.sqrt((own**2).sum() * (others**2).sum()))
+            bearing += scale > 0 and float((own * others).sum()) / scale >= _SAME_SCENE_COSINE / 2
+        return bearing / self.compared
+
+
+def _tight_box(in_place: GradientMap, region: NDArray[np.bool_]) -> Box | None:
+    """The box of the agreeing pixels of a region: its letters, and no chance specks beside them."""
+    near = cv2.boxFilter(in_place, -1, (5, 5))
+    least = max(_DENSE, _CORE * float(near[region].max()))
+    agreeing = region & (near >= least)
+    if agreeing.sum() < _MIN_PIXELS:
+        return None
+    joined = cv2.morphologyEx(agreeing.astype(np.uint8), cv2.MORPH_CLOSE, _GAP)
+    count, labels = cv2.connectedComponents(joined)
+    masses = [float(near[agreeing & (labels == label)].sum()) for label in range(1, count)]
+    solid = [
+        n for n, mass in enumerate(masses, start=1) if mass >= _MIN_RELATIVE_AGREEMENT * max(masses)
+    ]
+    ys, xs = np.nonzero(agreeing & np.isin(labels, solid))
+    # Smoothing reached two pixels beyond what agrees, and an edge is a pixel beside its drawing:
+    # what remains is a pixel's margin.
+    return (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)
+
+
+def _is_watermark_shaped(box: Box, size: tuple[int, int]) -> bool:
+    """Small, and near a corner."""
+    (x0, y0, x1, y1), (width, height) = box, size
+    if (x1 - x0) * (y1 - y0) > _MAX_AREA * width * height:
+        return False
+    x, y = (x0 + x1) / 2 / width, (y0 + y1) / 2 / height
+    return min(x, 1 - x) <= _BORDER and min(y, 1 - y) <= _BORDER
+
+
+class Watermark(NamedTuple):
+    """A mark that keeps its distance from a corner, whatever the size of the picture."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+    right: bool
+    """Across it is counted from the right side (values are negative)."""
+
+    bottom: bool
+
+    def box_on(self, width: int, height: int) -> Box:
+        """Where the mark lies in a picture of this size."""
+        x, y = self.right * width, self.bottom * height
+        return (self.x0 + x, self.y0 + y, self.x1 + x, self.y1 + y)
+
+
+def find_watermarks(pictures: Sequence[Pixels]) -> tuple[Watermark, ...]:
+    """The marks that pictures of one source bear.
+
+    Pictures of one size are compared as they are; of several sizes, corner by corner, because a
+    watermark keeps its distance from the corner it was put in.
+
+    Args:
+        pictures: luma.
+    """
+    sizes = {picture.shape for picture in pictures}
+    if len(sizes) > 1:
+        corners = itertools.product((False, True), (False, True))
+        return tuple(
+            mark
+            for right, bottom in corners
+            for mark in _marks_in_corner(pictures, right=right, bottom=bottom)
+        )
+    if not pictures:
+        return ()
+    height, width = pictures[0].shape
+    gauge = WatermarkDetector(width, height)
+    for picture in pictures:
+        gauge.add_picture(picture)
+    boxes = [box for box in gauge.boxes() if _is_watermark_shaped(box, (width, height))]
+    return tuple(_anchored(box, (width, height)) for box in boxes)
+
+
+def _anchored(box: Box, size: tuple[int, int]) -> Watermark:
+    (x0, y0, x1, y1), (width, height) = box, size
+    right, bottom = x0 + x1 > width, y0 + y1 > height
+    x, y = right * width, bottom * height
+    return Watermark(x0 - x, y0 - y, x1 - x, y1 - y, right, bottom)
+
+
+def _marks_in_corner(pictures: Sequence[Pixels], *, right: bool, bottom: bool) -> list[Watermark]:
+    """Compares one corner of pictures of several sizes."""
+    least_wide = min(picture.shape[1] for picture in pictures)
+    wide = round(least_wide * _CORNER)
+    high = round(min(picture.shape[0] for picture in pictures) * _CORNER)
+    gauge = WatermarkDetector(wide, high, least_wide)
+    for picture in pictures:
+        y = picture.shape[0] - high if bottom else 0
+        x = picture.shape[1] - wide if right else 0
+        gauge.add_picture(picture[y : y + high, x : x + wide])
+    x, y = right * wide, bottom * high
+    return [
+        Watermark(x0 - x, y0 - y, x1 - x, y1 - y, right, bottom) for x0, y0, x1, y1 in gauge.boxes()
+    ]

@@ -1,0 +1,86 @@
+"""WebDataset shards as a source: tar files whose members are grouped by name.
+
+A sample's key is its members' path up to the first dot of the file name. A sample of several
+pictures is a scene; one picture with a caption is a canvas that is stitched already; otherwise the
+JSON beside a picture may name its scene (``ingest.group_column``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import cast
+
+from braceexpand import braceexpand
+
+from iclora.ingest import file_types
+from iclora.ingest.archive_index import Scenes, read_archive
+from iclora.ingest.download import local_copy
+from iclora.ingest.result import IngestContext, IngestResult, UnreadableInput
+
+
+def is_pattern(location: str) -> bool:
+    """Whether this names several shards (``x-{000000..000009}.tar``)."""
+    return "{" in location and ".tar" in location
+
+
+def expand_shards(pattern: str) -> tuple[str, ...]:
+    """The shards a pattern names, in order."""
+    return tuple(braceexpand(pattern))
+
+
+def list_shards(url: str, work: Path) -> list[Path]:
+    """The local files of a source of shards: a pattern, a folder or one file."""
+    if is_pattern(url):
+        return [local_copy(shard, work) for shard in expand_shards(url)]
+    place = local_copy(url, work)
+    if not place.is_dir():
+        return [place]
+    return [place / name for name in file_types.files_below(place) if file_types.is_shard(name)]
+
+
+def read_shards(context: IngestContext, shards: list[Path]) -> IngestResult:
+    """Reads shard after shard; one that is broken is a failed item and the others go on."""
+    found = IngestResult()
+    scenes = _scenes_of_samples(context.params.group_column)
+    for number, shard in enumerate(shards):
+        prefix = f"{context.source.content}-{number:06d}"
+        try:
+            found += read_archive(context, shard, prefix=prefix, scenes=scenes)
+        except UnreadableInput as why:
+            found += IngestResult(verdicts=(context.failed(prefix, why),))
+    return found
+
+
+def sample_key(name: str) -> str:
+    """A member's path up to the first dot of its file name."""
+    path = PurePosixPath(name)
+    return (path.parent / path.name.split(".", 1)[0]).as_posix()
+
+
+def _scenes_of_samples(column: str) -> Scenes:
+    """How the pictures of a shard are grouped: by sample, or by a key of their JSON."""
+
+    def scenes(folder: Path, pictures: Sequence[str]) -> Callable[[str], str]:
+        together = Counter(sample_key(name) for name in pictures)
+
+        def scene(name: str) -> str:
+            key = sample_key(name)
+            return key if together[key] > 1 else _group_in(folder / f"{key}.json", column)
+
+        return scene
+
+    return scenes
+
+
+def _group_in(beside: Path, column: str) -> str:
+    if not column or not beside.is_file():
+        return ""
+    try:
+        tree: object = json.loads(beside.read_bytes())
+    except ValueError:
+        return ""  # metadata that cannot be read names no scene
+    value = cast("dict[str, object]", tree).get(column) if isinstance(tree, dict) else None
+    return "" if value is None else str(value)

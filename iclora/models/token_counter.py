@@ -1,0 +1,35 @@
+"""Counting tokens with a model's own tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from iclora.errors import BadConfig
+from iclora.models.locate import locate
+
+
+@lru_cache(maxsize=4)
+def load_token_counter(name: str) -> Callable[[str], int]:
+    """A function that counts a text's tokens, special ones included.
+
+    Args:
+        name: folder or hub id of a tokenizer, or of a pipeline whose longest text encoder's
+            tokenizer is in ``tokenizer_2`` (FLUX.1) or ``tokenizer``.
+
+    Raises:
+        MissingModel: it is not on this machine.
+        BadConfig: the folder holds no tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    folder = locate(name, weights=False).folder
+    inner = [folder / part for part in ("tokenizer_2", "tokenizer") if (folder / part).is_dir()]
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            inner[0] if inner else folder, trust_remote_code=False, local_files_only=True
+        )
+    except (OSError, ValueError) as error:
+        raise BadConfig(f"{name} holds no tokenizer that transformers can read") from error
+    return lambda text: len(tokenizer(text, truncation=False, verbose=False)["input_ids"])

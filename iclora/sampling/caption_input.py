@@ -1,0 +1,58 @@
+"""Captions to draw: where they come from, and whether they fit their task.
+
+Only format faults stop a drawing: a caption with a missing marker cannot be drawn as its task's
+set. What the linter holds against its meaning is the writer's own affair here, and is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from iclora.errors import BadInput
+from schemas.captioning import CaptionParams
+from schemas.layout import Layout
+
+log = logging.getLogger(__name__)
+
+
+def read_captions(file: Path) -> tuple[str, ...]:
+    """The captions of a text file, one a line; empty lines and lines after ``#`` are skipped.
+
+    Raises:
+        BadInput: no such file, not UTF-8, or nothing in it.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file} cannot be read as UTF-8 text: {error}") from error
+    lines = [line.strip() for line in text.splitlines()]
+    captions = tuple(line for line in lines if line and not line.startswith("#"))
+    if not captions:
+        raise BadInput(f"{file} holds no caption: write one a line")
+    return captions
+
+
+def check_captions(captions: Sequence[str], layout: Layout, params: CaptionParams) -> None:
+    """Refuses captions that break their task's format, before any model is loaded.
+
+    Raises:
+        BadInput: with the linter's sentences about the first such caption.
+    """
+    from iclora.captioning.linter import lint_caption
+    from iclora.captioning.rules_format import FORMAT_RULES
+
+    hard = {rule.__name__ for rule in FORMAT_RULES}
+    for number, caption in enumerate(captions, 1):
+        faults = lint_caption(caption, layout, params)
+        broken = [fault.sentence for fault in faults if fault.rule in hard]
+        if broken:
+            raise BadInput(f"caption {number} ({_start(caption)}): {' '.join(broken)}")
+        for fault in faults:
+            log.info("caption %d: %s", number, fault.sentence)
+
+
+def _start(caption: str) -> str:
+    short = caption if len(caption) <= 60 else f"{caption[:57]}..."  # noqa: PLR2004 - one line
+    return repr(short)

@@ -1,0 +1,136 @@
+"""Renders on disk: which there are, what they are called, and whether they are whole.
+
+A render's key is a digest of everything that can change its picture, so a folder can be filled by
+any number of runs: what is there and whole is not drawn again, and two runs that ask for the same
+picture agree on its name. The canvas carries its own parameters (iTXt, key ``iclora``); a file
+whose parameters are not those asked for counts as absent.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from pydantic import ValidationError
+
+from iclora.sampling.given_panels import GivenPanels, paste, pixels_digest, split_canvas
+from iclora.store import atomic_path, atomic_write
+from schemas.base import digest_of
+from schemas.layout import Layout
+from schemas.sampling import AdapterUse, RenderRecord, SampleParams
+
+META = "iclora"
+LINES = "sets.jsonl"
+_SLUG_WORDS = 5
+_SLUG_LENGTH = 40
+
+
+def make_record(  # noqa: PLR0913 - a render is a function of these
+    caption: str,
+    seed: int,
+    *,
+    base: str,
+    adapters: Sequence[AdapterUse],
+    layout: Layout,
+    params: SampleParams,
+    given: GivenPanels,
+    clean: bool,
+) -> RenderRecord:
+    """The record of a render, before it is drawn.
+
+    Args:
+        caption: the text.
+        seed: of its noise.
+        base: base model and revision.
+        adapters: what the transformer wears.
+        layout: of the canvas.
+        params: steps, guidance, precision; batch size does not matter.
+        given: panels that are kept.
+        clean: given panels enter clean instead of being put back.
+    """
+    facts: dict[str, object] = {
+        "caption": caption,
+        "seed": seed,
+        "layout": layout.name,
+        "width": layout.width,
+        "height": layout.height,
+        "base": base,
+        "adapters": {f"{use.name}#{use.content}": use.weight for use in adapters},
+        "steps": params.steps,
+        "guidance": params.guidance,
+        "true_cfg": params.true_cfg,
+        "given": {layout.markers[index]: pixels_digest(given[index]) for index in given},
+        "way": _given_mode(params, given, clean=clean),
+    }
+    hidden = [params.precision, params.weights, sorted(use.content for use in adapters)]
+    named = {use.content: use.weight for use in adapters}
+    key = f"{_slug(caption)}-{seed}-{digest_of([{**facts, 'adapters': named}, hidden])}"
+    panels = [f"panels/{key}-{number}.png" for number in range(1, layout.panels + 1)]
+    return RenderRecord.from_json({**facts, "key": key, "canvas": f"{key}.png", "panels": panels})
+
+
+def _given_mode(params: SampleParams, given: GivenPanels, *, clean: bool) -> str:
+    if not given:
+        return ""
+    return "clean" if clean else f"put-back {params.strength:g}"
+
+
+def _slug(caption: str) -> str:
+    """The caption's first words behind its prefix, as a file name; ``set`` if none are left."""
+    bare = re.sub(r"^\s*\[[^\]]*\]", "", caption)
+    ascii_only = unicodedata.normalize("NFKD", bare).encode("ascii", "ignore").decode().lower()
+    words = re.findall(r"[a-z0-9]+", ascii_only)[:_SLUG_WORDS]
+    return "-".join(words)[:_SLUG_LENGTH].strip("-") or "set"
+
+
+def save_render(
+    folder: Path, record: RenderRecord, canvas: Image.Image, layout: Layout, given: GivenPanels
+) -> None:
+    """Writes a render: panels first, the canvas last, so a canvas that is there is complete."""
+    complete = paste(canvas, given, layout)
+    for file, panel in zip(record.panels, split_canvas(complete, layout), strict=True):
+        with atomic_path(folder / file) as scratch:
+            panel.save(scratch, "PNG")
+    notes = PngImagePlugin.PngInfo()
+    notes.add_itxt(META, record.model_dump_json())
+    notes.add_itxt("Description", record.caption)
+    with atomic_path(folder / record.canvas) as scratch:
+        complete.save(scratch, "PNG", pnginfo=notes)
+
+
+def is_complete(folder: Path, record: RenderRecord) -> bool:
+    """Whether this render is there, undamaged, and drawn with these very parameters."""
+    if not all((folder / file).is_file() for file in record.panels):
+        return False
+    return read_record(folder / record.canvas) == record
+
+
+def read_record(canvas: Path) -> RenderRecord | None:
+    """The parameters inside a canvas file; None if it is absent, damaged or not a render."""
+    try:
+        with Image.open(canvas) as picture:
+            picture.verify()
+        with Image.open(canvas) as picture:
+            picture.load()  # text chunks behind the pixels are read with them
+            return RenderRecord.from_text(str(picture.info[META]))
+    except (OSError, SyntaxError, UnidentifiedImageError, KeyError, ValidationError):
+        return None  # Pillow raises the first three on damaged files
+
+
+def write_lines(folder: Path, records: Iterable[RenderRecord]) -> None:
+    """Puts records into ``sets.jsonl``: behind those of earlier runs, each key once."""
+    fresh = {record.key: record for record in records}
+    kept = [record for record in read_lines(folder) if record.key not in fresh]
+    text = "".join(f"{record.model_dump_json()}\n" for record in [*kept, *fresh.values()])
+    atomic_write(folder / LINES, text.encode())
+
+
+def read_lines(folder: Path) -> list[RenderRecord]:
+    """The records of ``sets.jsonl``; none if there is no such file."""
+    file = folder / LINES
+    if not file.is_file():
+        return []
+    return [RenderRecord.from_text(line) for line in file.read_text(encoding="utf-8").splitlines()]

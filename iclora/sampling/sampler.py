@@ -1,0 +1,288 @@
+"""The base model at work: captions in, pictures out.
+
+Parts are loaded when first needed, text encoders before the transformer, and freed once every
+caption is encoded, so that T5 and a 12-billion-parameter transformer never share a GPU. Encoded
+text waits on disk, one file a caption, so that a list of captions of any length fits.
+
+Every picture starts from its own generator and meets no other in the mathematics, so it is the
+same alone or in a batch up to the rounding of batched matrix products.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import logging
+import math
+import tempfile
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from iclora.models.families import Family, GivenTokens, Grid, Text, load_family, nothing_given
+from iclora.models.locate import locate
+from iclora.sampling.denoise import Prompt, denoise
+from iclora.sampling.given_panels import GivenPanels
+from schemas.layout import Layout
+from schemas.sampling import SampleParams
+
+log = logging.getLogger(__name__)
+
+# B batch, N tokens, C token values, H W canvas height and width in pixels
+TEXT_BATCH = 8
+"""Captions encoded together."""
+
+
+class RenderRequest(NamedTuple):
+    """One picture to draw."""
+
+    caption: str
+    seed: int
+    given: GivenPanels = {}
+
+
+class RenderSettings(NamedTuple):
+    """How pictures are drawn: what all pictures of a batch share."""
+
+    layout: Layout
+    params: SampleParams
+    clean: bool = False
+    """Given panels enter clean (conditional adapters) instead of being put back."""
+
+
+class Sampler:
+    """A base model that draws.
+
+    Attributes:
+        label: base model and revision, without paths of this machine.
+        family: the seam to the model's family.
+        transformer: loaded on first use; adapters are put on it.
+    """
+
+    def __init__(
+        self, model: str, family: str, *, weights: str = "", precision: str = "auto"
+    ) -> None:
+        found = locate(model)
+        name = Path(model).name if Path(model).is_dir() else model
+        self.label = f"{name}@{found.revision}"
+        self.family: Family = load_family(family)
+        self._folder = found.folder
+        self._weights = weights
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._dtype = _dtype(precision, self._device)
+        self._text_folder = tempfile.TemporaryDirectory(prefix="iclora-text-")
+        self._transformer: Any = None
+        self._vae: Any = None
+
+    @property
+    def transformer(self) -> Any:
+        """The transformer, frozen."""
+        if self._transformer is None:
+            self._transformer = self.family.load_transformer(
+                self._folder, dtype=self._dtype, device=self._device, weights=self._weights
+            )
+        return self._transformer
+
+    @property
+    def vae(self) -> Any:
+        """The picture coder, frozen; float32 on CPU."""
+        if self._vae is None:
+            self._vae = self.family.load_vae(self._folder, dtype=self._dtype, device=self._device)
+        return self._vae
+
+    def encode_captions(self, captions: Sequence[str]) -> None:
+        """Encodes the captions that were not yet encoded, then frees the text encoders."""
+        new = [text for text in dict.fromkeys(captions) if not self._text_file(text).exists()]
+        if not new:
+            return
+        crowded = self._device.type == "cuda" and self._transformer is not None
+        if crowded:
+            self.transformer.to("cpu")
+        encoders = self.family.load_text(self._folder, dtype=self._dtype, device=self._device)
+        for start in range(0, len(new), TEXT_BATCH):
+            batch = new[start : start + TEXT_BATCH]
+            self._store_text(batch, self.family.encode_text(encoders, batch))
+        del encoders
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        if crowded:
+            self.transformer.to(self._device)
+
+    def text_files(self) -> list[Path]:
+        """The encoded captions on disk."""
+        return list(Path(self._text_folder.name).iterdir())
+
+    def _store_text(self, captions: Sequence[str], text: Text) -> None:
+        for row, caption in enumerate(captions):
+            tensors = {name: value[row].cpu().clone() for name, value in text.items()}
+            save_file(tensors, self._text_file(caption))
+
+    def _text_file(self, caption: str) -> Path:
+        name = hashlib.sha256(caption.encode()).hexdigest()
+        return Path(self._text_folder.name) / f"{name}.safetensors"
+
+    def _text(self, captions: Sequence[str]) -> Text:
+        rows = [load_file(self._text_file(caption)) for caption in captions]
+        names = rows[0].keys()
+        return {name: torch.stack([row[name] for row in rows]).to(self._device) for name in names}
+
+    @torch.inference_mode()
+    def render(
+        self, requests: Sequence[RenderRequest], settings: RenderSettings
+    ) -> list[Image.Image]:
+        """Draws a batch; every wish gives the same panels (their indices, not their pictures).
+
+        Args:
+            requests: captions that were ``read``, seeds and given panels.
+            settings: layout and parameters.
+
+        Returns:
+            One canvas a wish, RGB; given panels are not yet pasted.
+        """
+        grid = self.grid(settings.layout)
+        return [self._picture(row, grid) for row in self.tokens(requests, settings)]
+
+    @torch.inference_mode()
+    def tokens(self, requests: Sequence[RenderRequest], settings: RenderSettings) -> Tensor:
+        """What is drawn before it is decoded, ``[B, N, C]``; see ``draw``."""
+        assert len({tuple(request.given) for request in requests}) == 1, (
+            "a batch gives the same panels"
+        )
+        noise = torch.stack([self._noise(request, settings.layout) for request in requests]).to(
+            self._device
+        )
+        given = self._given(requests, settings) if requests[0].given else None
+        return self._denoise(noise, [request.caption for request in requests], settings, given)
+
+    def grid(self, layout: Layout) -> Grid:
+        """A layout's canvas in tokens."""
+        side = self.family.token_pixels(self._folder)
+        return Grid(layout.height // side, layout.width // side)
+
+    def _noise(self, request: RenderRequest, layout: Layout) -> Tensor:
+        """``[N, C]``: a function of caption, seed and size alone; drawn on the CPU."""
+        generator = torch.Generator().manual_seed(noise_seed(request.caption, request.seed, layout))
+        shape = (self.grid(layout).count, self.family.token_channels(self.transformer))
+        return torch.randn(shape, generator=generator)
+
+    def _denoise(
+        self,
+        noise: Tensor,
+        captions: Sequence[str],
+        settings: RenderSettings,
+        given: GivenTokens | None,
+    ) -> Tensor:
+        """From noise to clean tokens, by Euler steps along the predicted velocity."""
+        params = settings.params
+        held = math.ceil(params.strength * params.steps)
+        seen = given if settings.clean else None
+        if seen is None and self.family.needs_blank:
+            seen = nothing_given(noise, self._blank(settings.layout))
+
+        def put_back(x: Tensor, step: int, sigma: float) -> Tensor:
+            if given is None or settings.clean or step >= held:
+                return x
+            known = (1 - sigma) * given.tokens + sigma * noise
+            return torch.where(given.mask[..., None], known, x)
+
+        def predict(x: Tensor, t: Tensor, text: Text) -> Tensor:
+            return self.family.predict(
+                self.transformer,
+                x,
+                t,
+                text,
+                grid=self.grid(settings.layout),
+                guidance=params.guidance,
+                given=seen,
+            ).float()
+
+        null = self._text([""] * len(captions)) if params.true_cfg > 1 else None
+        prompt = Prompt(self._text(captions), null, params.true_cfg)
+        sigmas = self.family.sigmas(self._folder, params.steps, noise.shape[1])
+        x = denoise(noise, sigmas, prompt, predict, before=put_back)
+        if given is not None and (settings.clean or held == params.steps):
+            x = torch.where(given.mask[..., None], given.tokens, x)
+        return x
+
+    def _given(self, requests: Sequence[RenderRequest], settings: RenderSettings) -> GivenTokens:
+        """The given panels as tokens, and where they lie."""
+        layout = settings.layout
+        rows = [self._given_tokens(request, layout) for request in requests]
+        mask = self._mask(list(requests[0].given), layout)
+        return GivenTokens(
+            tokens=torch.stack(rows),
+            mask=mask.expand(len(requests), -1).to(self._device),
+            blank=self._blank(layout) if self.family.needs_blank else None,
+        )
+
+    def _blank(self, layout: Layout) -> Tensor:
+        """``[1, N, C]``: an empty canvas as the VAE sees it."""
+        empty = torch.zeros(1, 3, layout.height, layout.width)
+        return self.family.encode_images(self.vae, empty).mean.to(self._device)
+
+    def _given_tokens(self, request: RenderRequest, layout: Layout) -> Tensor:
+        """``[N, C]``: each given panel encoded by itself; zero where nothing is given.
+
+        By itself, because the VAE normalises over the whole picture: a made-up rest of the canvas
+        would shift the colours of what is given.
+        """
+        channels = self.family.token_channels(self.transformer)
+        tokens = torch.zeros(self.grid(layout).count, channels, device=self._device)
+        for index, picture in request.given.items():
+            encoded = self.family.encode_images(self.vae, _pixels(picture)[None]).mean[0]
+            mask = self._mask([index], layout)[0].to(self._device)
+            tokens[mask] = encoded.to(tokens)
+        return tokens
+
+    def _mask(self, panels: Sequence[int], layout: Layout) -> Tensor:
+        """``[1, N]`` bool: the tokens of these panels."""
+        grid = self.grid(layout)
+        side = layout.height // grid.rows
+        mask = torch.zeros(grid.rows, grid.columns, dtype=torch.bool)
+        for panel in panels:
+            x0, y0, x1, y1 = (edge // side for edge in layout.boxes[panel])
+            mask[y0:y1, x0:x1] = True
+        return mask.reshape(1, -1)
+
+    def _picture(self, tokens: Tensor, grid: Grid) -> Image.Image:
+        """One canvas; decoded alone, so that a batch needs the memory of one picture."""
+        pixels = self.family.decode(self.vae, tokens[None], grid)[0]
+        levels = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
+
+
+@lru_cache(maxsize=1)
+def load_sampler(model: str, family: str, weights: str = "", precision: str = "auto") -> Sampler:
+    """The painter of a base model; one stays loaded.
+
+    Raises:
+        MissingModel: the base is not on this machine.
+        BadConfig: no such family.
+    """
+    return Sampler(model, family, weights=weights, precision=precision)
+
+
+def noise_seed(caption: str, seed: int, layout: Layout) -> int:
+    """A generator's seed (63 bits) from what a picture is a function of."""
+    text = f"{seed}\n{layout.width}x{layout.height}\n{caption}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def _dtype(precision: str, device: torch.device) -> torch.dtype:
+    if precision == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+
+
+def _pixels(picture: Image.Image) -> Tensor:
+    """``[3, H, W]`` in -1..1."""
+    array = np.asarray(picture, np.float32) / 127.5 - 1.0
+    return torch.from_numpy(array).permute(2, 0, 1)

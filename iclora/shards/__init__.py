@@ -1,7 +1,0 @@
-"""Captioned canvases to an immutable, verified dataset version, and back."""
-
-from __future__ import annotations
-
-from iclora.shards.read import Dataset, open_dataset
-
-__all__ = ["Dataset", "open_dataset"]

@@ -1,0 +1,27 @@
+"""Canvas to bytes: the same pixels give the same bytes, with nothing but the picture in them."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from PIL import Image
+
+from iclora.stitching.geometry import Pixels
+from schemas.stitch import StitchParams
+
+
+def encode(canvas: Pixels, params: StitchParams) -> bytes:
+    """Encodes a canvas [height, width, 3].
+
+    JPEG is 4:4:4, so that no chroma block reaches over a panel's border; PNG and WebP are
+    lossless.
+    """
+    options: dict[str, dict[str, Any]] = {
+        "jpg": {"format": "JPEG", "quality": params.quality, "subsampling": 0},
+        "png": {"format": "PNG", "compress_level": 6},
+        "webp": {"format": "WEBP", "lossless": True, "quality": 75, "method": 4, "exact": True},
+    }
+    buffer = io.BytesIO()
+    Image.fromarray(canvas).save(buffer, **options[params.format])
+    return buffer.getvalue()

@@ -1,0 +1,190 @@
+"""``train.trainer = "ai-toolkit"``: an AI-Toolkit checkout trains, and we collect.
+
+The dataset and the configuration are exported into the running work's folder, the checkout's
+``run.py`` is started there as a child, and what it leaves becomes an adapter's folder like any
+other. Its optimizer state is a pickle and stays behind.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import safetensors
+
+from iclora.errors import BadConfig, IcloraError
+from iclora.models.lora_files import read_lora
+from iclora.training.ai_toolkit.export import LOGS, OUTPUT, export_ai_toolkit, refuse_ours_alone
+from iclora.training.distributed import DistEnv
+from iclora.training.lora import lora_config, lora_header, save_lora
+from iclora.training.metrics import MetricsLog, final_loss
+from iclora.training.publish_adapter import facts, library_versions, publish_folder
+from iclora.training.run_inputs import RunInputs
+from iclora.training.signals import StopRequest, TrainingInterrupted
+from schemas.adapter import RunRecord
+from schemas.config import Config
+
+CHECKOUT = "ICLORA_AI_TOOLKIT"
+"""Environment variable with the checkout's folder; a place is no part of what a run is."""
+
+_PYTHONS = ("venv/bin/python", ".venv/bin/python")
+_POLL_SECONDS = 0.2
+_GRACE_SECONDS = 15.0
+"""Between asking, asking again and killing; it saves nothing when it is stopped."""
+
+log = logging.getLogger(__name__)
+
+
+def train_with_ai_toolkit(inputs: RunInputs, dist: DistEnv, request: StopRequest) -> None:
+    """Trains with AI-Toolkit and publishes the adapter.
+
+    Raises:
+        BadConfig: no checkout is named, several processes were started, or AI-Toolkit cannot do
+            what is asked.
+        TrainingInterrupted: asked to stop; AI-Toolkit goes on from what it saved last.
+        IcloraError: AI-Toolkit failed, or left no adapter.
+    """
+    checkout = _checkout()
+    if dist.world_size > 1:
+        raise BadConfig("AI-Toolkit is started as one process: run without accelerate launch")
+    refuse_ours_alone(inputs.config)
+    name, place = inputs.identity.name, inputs.work_folder / "ai-toolkit"
+    if not place.is_dir():
+        _export(inputs, place)
+    began = time.perf_counter()
+    _run([*_command(checkout), f"{name}.yml"], place, request)
+    seconds = time.perf_counter() - began
+    output = place / OUTPUT / name
+    if not (output / f"{name}.safetensors").is_file():
+        raise IcloraError(f"AI-Toolkit ended without {name}.safetensors in {output}")
+    _convert_log(place / LOGS, inputs.work_folder / "metrics.jsonl")
+    publish_folder(
+        inputs,
+        _record(inputs, output, checkout, seconds),
+        lambda folder: _collect(inputs, output, folder),
+    )
+
+
+def _checkout() -> Path:
+    folder = os.environ.get(CHECKOUT, "")
+    if not (Path(folder) / "run.py").is_file():
+        raise BadConfig(
+            f"train.trainer = 'ai-toolkit' needs {CHECKOUT} in the environment to name a checkout "
+            f"of AI-Toolkit; {folder or 'nothing'} is none"
+        )
+    return Path(folder).resolve()
+
+
+def _command(checkout: Path) -> list[str]:
+    own = [checkout / python for python in _PYTHONS if (checkout / python).is_file()]
+    return [str(own[0]) if own else sys.executable, str(checkout / "run.py")]
+
+
+def _export(inputs: RunInputs, place: Path) -> None:
+    """Names the base by its folder here, so that both read the same revision."""
+    base = inputs.config.base.model_copy(update={"model": str(inputs.base.folder)})
+    config: Config = inputs.config.model_copy(update={"base": base})
+    scratch = place.with_name(f"{place.name}.tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    export_ai_toolkit(inputs.dataset, scratch, config, name=inputs.identity.name)
+    scratch.rename(place)
+
+
+def _run(command: list[str], place: Path, request: StopRequest) -> None:
+    """Runs the trainer; what it prints goes to stderr."""
+    log.info("in %s: %s", place, " ".join(command))
+    with subprocess.Popen(command, cwd=place, stdout=2, stderr=2, start_new_session=True) as child:
+        while True:
+            try:
+                code = child.wait(_POLL_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                if request.requested:
+                    _end(child)
+                    raise TrainingInterrupted(
+                        "stopped; AI-Toolkit goes on from what it saved last"
+                    ) from None
+    if code != 0:
+        raise IcloraError(f"AI-Toolkit ended with code {code}; what it said is above")
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Interrupts the trainer, then insists: what a shell put in the background ignores SIGINT."""
+    for requested in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        child.send_signal(requested)
+        try:
+            child.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+
+
+def _convert_log(logs: Path, file: Path) -> None:
+    """Turns TensorBoard's events into our rows; a step that was repeated counts once."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    rows: dict[int, dict[str, Any]] = {}
+    for folder in sorted(path for path in logs.glob("*") if path.is_dir()):
+        events: Any = EventAccumulator(str(folder)).Reload()
+        for tag in {"loss", "lr"} & set(events.Tags()["scalars"]):
+            for event in events.Scalars(tag):  # counted from 0
+                row = rows.setdefault(event.step + 1, {"step": event.step + 1, "loss": None})
+                row[tag] = event.value
+    metrics = MetricsLog(file, 0)
+    for step in sorted(rows):
+        metrics.write(rows[step])
+    metrics.close()
+
+
+def _collect(inputs: RunInputs, output: Path, folder: Path) -> None:
+    name, lora = inputs.identity.name, inputs.config.train.lora
+    tensors = read_lora(output / f"{name}.safetensors", inputs.family)
+    header = lora_header(lora_config(inputs.family, lora.rank), facts(inputs, _steps(output, name)))
+    save_lora(folder / f"{name}.safetensors", tensors, header, lora.save_dtype)
+    for path in output.glob(f"{name}_*.safetensors"):
+        (folder / "checkpoints").mkdir(exist_ok=True)
+        shutil.copy2(path, folder / "checkpoints" / path.name)
+    if (output / "samples").is_dir():
+        shutil.copytree(output / "samples", folder / "renders")
+
+
+def _steps(output: Path, name: str) -> int:
+    """What the file says of its training."""
+    with safetensors.safe_open(output / f"{name}.safetensors", "pt") as file:  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue, reportUnknownVariableType] - untyped module
+        said = cast("dict[str, str]", file.metadata() or {})
+    return int(json.loads(said.get("training_info", "{}")).get("step", 0))
+
+
+def _record(inputs: RunInputs, output: Path, checkout: Path, seconds: float) -> RunRecord:
+    identity = inputs.identity
+    return RunRecord(
+        name=identity.name,
+        version=identity.version,
+        dataset=identity.dataset,
+        base=identity.base,
+        preview=inputs.dataset.manifest.preview,
+        config=inputs.config,
+        steps=_steps(output, identity.name),
+        loss=final_loss(inputs.work_folder / "metrics.jsonl"),
+        seconds=round(seconds, 3),
+        plan="trained by AI-Toolkit",
+        versions=library_versions() | {"ai-toolkit": _commit(checkout)},
+    )
+
+
+def _commit(checkout: Path) -> str:
+    requested = subprocess.run(
+        ["git", "-C", str(checkout), "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return requested.stdout.strip() or "unknown"

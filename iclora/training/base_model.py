@@ -1,0 +1,133 @@
+"""Bringing the frozen base in: how its weights are held, and what makes it quicker."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from iclora.errors import BadConfig, BadInput
+from iclora.models.families import Family, Geometry
+from iclora.models.families.flux1 import cast_to_fp8
+from iclora.training.distributed import DistEnv
+from iclora.training.memory import ModelShape, choose_weights
+from iclora.training.memory_plan import available_weights, free_bytes
+from iclora.training.run_inputs import RunInputs
+from iclora.training.sharding import require_shardable
+from schemas.training import TrainParams
+
+STORED_BYTES = 2
+"""A parameter's bytes in released files: bf16."""
+
+ADAPTER_WIDTHS = 31
+"""Inputs and outputs of a block's linears in units of the width (30.7 in FLUX.1)."""
+
+log = logging.getLogger(__name__)
+
+
+class LoadedBase(NamedTuple):
+    """The transformer on the device."""
+
+    transformer: Any
+    weights: str
+    """``dense``, ``fp8`` or ``nf4``."""
+
+    shape: ModelShape
+
+
+def load_base(inputs: RunInputs, dist: DistEnv, tokens: int) -> LoadedBase:
+    """Loads the transformer, with a training adapter fused in where one is named.
+
+    Args:
+        inputs: names the base.
+        dist: its device.
+        tokens: of the largest canvas and its caption.
+    """
+    train = inputs.config.train
+    shape = expected_shape(inputs)
+    weights = "dense" if train.weights == "auto" else train.weights
+    if dist.is_sharded:
+        require_shardable(train, dist)
+        shape = shape._replace(parameters=shape.parameters // dist.world_size)
+    if dist.device.type == "cuda" and train.memory_plan == "auto":
+        ways = ("dense",) if dist.is_sharded else available_weights()
+        weights = choose_weights(shape, train, tokens, free_bytes(dist.device), ways)
+    return LoadedBase(_load(inputs, dist, weights), weights, shape)
+
+
+def _load(inputs: RunInputs, dist: DistEnv, weights: str) -> Any:
+    """The transformer; a training adapter is fused in before fp8 casting, for float8 cannot add."""
+    adapter = inputs.config.train.training_adapter
+    late = bool(adapter) and weights == "fp8"
+    transformer: Any = inputs.family.load_transformer(
+        inputs.base.folder,
+        dtype=inputs.dtype,
+        device="cpu" if dist.is_sharded or late else dist.device,
+        weights="" if weights == "dense" or late else weights,
+    )
+    if adapter:
+        _fuse(inputs, transformer, Path(adapter))
+    if late:
+        cast_to_fp8(transformer, inputs.dtype)
+        transformer.to(dist.device)
+    return transformer
+
+
+def expected_shape(inputs: RunInputs) -> ModelShape:
+    """From the configuration and the sizes of the files, before anything is loaded."""
+    return shape_at(geometry_of(inputs.family, inputs.base.folder), inputs.config.train.lora.rank)
+
+
+def shape_at(geometry: Geometry, rank: int) -> ModelShape:
+    """A base with an adapter of this rank on it."""
+    adapter = ADAPTER_WIDTHS * rank * geometry.blocks * geometry.width
+    return ModelShape(geometry.parameters, adapter, geometry.blocks, geometry.width)
+
+
+def geometry_of(family: Family, folder: Path) -> Geometry:
+    """What a base's files say of it."""
+    files = (folder / "transformer").glob("*.safetensors")
+    parameters = sum(file.stat().st_size for file in files) // STORED_BYTES
+    return Geometry(
+        family.token_pixels(folder),
+        family.text_length(folder),
+        *family.architecture(folder),
+        parameters,
+    )
+
+
+def _fuse(inputs: RunInputs, transformer: Any, path: Path) -> None:
+    """Adds a training adapter to the frozen weights for good.
+
+    Raises:
+        BadInput: there is no such file.
+    """
+    import diffusers
+
+    if not path.is_file():
+        raise BadInput(f"train.training_adapter: {path} does not exist")
+    pipeline = getattr(diffusers, inputs.family.pipeline)
+    state = pipeline.lora_state_dict(str(path.resolve()), use_safetensors=True)
+    transformer.load_lora_adapter(state, prefix="transformer", adapter_name="under")
+    transformer.fuse_lora(adapter_names=["under"])
+    transformer.unload_lora()
+    log.info("fused %s", path.name)
+
+
+def prepare_speed(transformer: Any, train: TrainParams) -> None:
+    """Attention backend and compilation, by name.
+
+    Raises:
+        BadConfig: diffusers has no such backend here.
+    """
+    # diffusers keeps the last choice for the whole process, so the default is chosen too.
+    default = os.environ.get("DIFFUSERS_ATTN_BACKEND", "native")
+    try:
+        transformer.set_attention_backend(train.attention_backend or default)
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise BadConfig(
+            f"train.attention_backend = {train.attention_backend!r}: {error}"
+        ) from error
+    if train.compile:
+        transformer.compile_repeated_blocks(dynamic=True)

@@ -1,0 +1,158 @@
+"""What changes while training: the adapter, its moving average, its optimizer."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iclora.errors import BadConfig
+from schemas.training import OptimizerParams
+
+_CLIP_MARGIN = 1e-6
+"""What torch adds to a norm before it divides by it."""
+
+
+class AdapterOptimizer:
+    """Updates the adapter's tensors in place.
+
+    Attributes:
+        tensors: the adapter, by name, sorted; float32.
+        ema: its exponential moving average, the weights that are published; in host memory
+            when it is offloaded.
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        params: OptimizerParams,
+        steps: int,
+        *,
+        offload: bool = False,
+    ) -> None:
+        self.tensors = dict(tensors)
+        self._home = torch.device("cpu") if offload else next(iter(tensors.values())).device
+        self.ema = {
+            name: tensor.detach().clone().to(self._home) for name, tensor in tensors.items()
+        }
+        self._params = params
+        self._steps = steps
+        self._optimizer = _build(list(self.tensors.values()), params)
+
+    def zero_grad(self) -> None:
+        """Forgets the gradients."""
+        for tensor in self.tensors.values():
+            tensor.grad = None
+
+    def gradients(self) -> list[Tensor]:
+        """In the order of the names; zeros where a step had no samples, for others add theirs."""
+        for tensor in self.tensors.values():
+            if tensor.grad is None:
+                tensor.grad = torch.zeros_like(tensor)
+        return [tensor.grad for tensor in self.tensors.values() if tensor.grad is not None]
+
+    def gradient_norm(self) -> float:
+        """Clips the gradients to the largest norm allowed; the norm before that."""
+        limit, tensors = self._params.max_grad_norm, list(self.tensors.values())
+        norm = torch.nn.utils.get_total_norm(self.gradients())
+        length = float(norm)
+        if length + _CLIP_MARGIN > limit:  # below it, torch multiplies every gradient by 1
+            torch.nn.utils.clip_grads_with_norm_(tensors, limit, norm)
+        return length
+
+    def update(self, step: int) -> None:
+        """One optimizer step (counted from 0) and the average after it."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(self._params, step, self._steps)
+        self._optimizer.step()
+        decay = ema_decay_at(self._params.ema_decay, step)
+        blend: Any = torch._foreach_lerp_  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage] - has no public name
+        with torch.no_grad():
+            now = [tensor.to(self._home) for tensor in self.tensors.values()]
+            blend(list(self.ema.values()), now, 1.0 - decay)
+
+    def optimizer_state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """The optimizer's memory as named tensors and named numbers."""
+        tensors: dict[str, Tensor] = {}
+        numbers: dict[str, float] = {}
+        for name, tensor in self.tensors.items():
+            for key, value in self._optimizer.state.get(tensor, {}).items():
+                if isinstance(value, Tensor):
+                    tensors[f"{name}|{key}"] = value
+                else:
+                    numbers[f"{name}|{key}"] = float(value)
+        return tensors, numbers
+
+    def restore(
+        self,
+        raw: Mapping[str, Tensor],
+        average: Mapping[str, Tensor],
+        optimizer: tuple[Mapping[str, Tensor], Mapping[str, float]],
+    ) -> None:
+        """Goes back to what a checkpoint holds."""
+        with torch.no_grad():
+            for name, tensor in self.tensors.items():
+                tensor.copy_(raw[name])
+                self.ema[name].copy_(average[name])
+        memories, numbers = optimizer
+        # bitsandbytes counts its steps in an int and takes nothing else back.
+        whole = {place: int(n) if n.is_integer() else n for place, n in numbers.items()}
+        saved: dict[str, dict[str, Any]] = {}
+        for place, value in {**memories, **whole}.items():
+            name, _, key = place.rpartition("|")
+            saved.setdefault(name, {})[key] = value
+        state = {index: saved[name] for index, name in enumerate(self.tensors) if name in saved}
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def learning_rate(params: OptimizerParams, step: int, steps: int) -> float:
+    """The rate of a step counted from 0; a pure function, so there is no scheduler to save."""
+    if step < params.warmup_steps:
+        return params.lr * (step + 1) / params.warmup_steps
+    done = (step - params.warmup_steps) / max(1, steps - params.warmup_steps)
+    if params.lr_schedule == "linear":
+        return params.lr * (1.0 - done)
+    if params.lr_schedule == "cosine":
+        return params.lr * 0.5 * (1.0 + math.cos(math.pi * done))
+    return params.lr
+
+
+def ema_decay_at(decay: float, step: int) -> float:
+    """The decay after a step counted from 0: (2 + n) / (11 + n) until that exceeds ``decay``.
+
+    The warm-up of TensorFlow's ExponentialMovingAverage: without it, the average of a short run
+    would mostly be the untrained start.
+    """
+    return min(decay, (2.0 + step) / (11.0 + step))
+
+
+def require_optimizer(params: OptimizerParams) -> None:
+    """Says what an optimizer needs before anything is encoded or loaded for it.
+
+    Raises:
+        BadConfig: ``adamw8bit`` without bitsandbytes.
+    """
+    if params.name == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
+        raise BadConfig(
+            "train.optimizer.name = 'adamw8bit' needs bitsandbytes: pip install bitsandbytes, "
+            "or set it to 'adamw'"
+        )
+
+
+def _build(tensors: list[Tensor], params: OptimizerParams) -> torch.optim.Optimizer:
+    settings: dict[str, Any] = {
+        "lr": params.lr,
+        "betas": params.betas,
+        "eps": params.eps,
+        "weight_decay": params.weight_decay,
+    }
+    if params.name == "adamw":
+        return torch.optim.AdamW(tensors, fused=True, **settings)
+    require_optimizer(params)
+    return importlib.import_module("bitsandbytes").optim.AdamW8bit(tensors, **settings)

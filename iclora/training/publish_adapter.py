@@ -1,0 +1,89 @@
+"""From a finished training to the adapter's folder in the store."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from iclora.store import file_sha256
+from iclora.training.adapter_card import write_card
+from iclora.training.lora import lora_header, save_lora
+from iclora.training.metrics import TENSORBOARD
+from iclora.training.run_inputs import RunInputs
+from iclora.training.trainer import TrainerParts
+from schemas.adapter import AdapterManifest, RunRecord
+
+LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "iclora")
+
+
+def library_versions() -> dict[str, str]:
+    """Of the libraries that a result depends on."""
+    return {library: importlib.metadata.version(library) for library in LIBRARIES}
+
+
+def publish(inputs: RunInputs, record: RunRecord, parts: TrainerParts) -> None:
+    """Writes the folder of an adapter that was trained here."""
+    name, optimizer = inputs.identity.name, parts.context.optimizer
+    settings = parts.context.transformer.peft_config["default"]
+    header = lora_header(settings, facts(inputs, record.steps))
+
+    def fill(folder: Path) -> None:
+        dtype = inputs.config.train.lora.save_dtype
+        save_lora(folder / f"{name}.safetensors", optimizer.ema, header, dtype)
+        save_lora(folder / f"{name}-raw.safetensors", optimizer.tensors, header, dtype)
+        for part in ("checkpoints", "renders"):
+            if (inputs.work_folder / part).is_dir():
+                shutil.copytree(
+                    inputs.work_folder / part, folder / part, copy_function=link_or_copy
+                )
+
+    publish_folder(inputs, record, fill)
+
+
+def publish_folder(inputs: RunInputs, record: RunRecord, fill: Callable[[Path], None]) -> None:
+    """Writes an adapter's folder, manifest last, and makes it the latest.
+
+    Args:
+        inputs: the run; its running work is removed at the end.
+        record: ``run.json``, and what the card says.
+        fill: puts in the weights and what else there is.
+    """
+    name, version = inputs.identity.name, inputs.identity.version
+    with inputs.store.atomic_folder(inputs.path) as folder:
+        fill(folder)
+        shutil.copy2(inputs.work_folder / "metrics.jsonl", folder / "metrics.jsonl")
+        shutil.copytree(inputs.work_folder / TENSORBOARD, folder / TENSORBOARD)
+        (folder / "run.json").write_text(record.to_text(), encoding="utf-8")
+        write_card(folder / "README.md", record, inputs.dataset.manifest)
+        digests = {
+            str(path.relative_to(folder)): file_sha256(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        manifest = AdapterManifest(name=name, version=version, digests=digests)
+        (folder / "manifest.json").write_text(manifest.to_text(), encoding="utf-8")
+    inputs.store.write(f"adapters/{name}/LATEST", f"{version}\n".encode())
+    shutil.rmtree(inputs.work_folder)
+
+
+def facts(inputs: RunInputs, step: int) -> dict[str, str]:
+    """What the header of an adapter's file says of its run."""
+    return {
+        **inputs.config.train.lora.metadata,
+        "iclora_version": inputs.identity.version,
+        "iclora_dataset": inputs.identity.dataset,
+        "iclora_base": inputs.identity.base,
+        "iclora_step": str(step),
+    }
+
+
+def link_or_copy(source: str, target: str) -> str:
+    """A hard link where both are on one disk."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target

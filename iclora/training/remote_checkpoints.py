@@ -1,0 +1,99 @@
+"""Running work on an object store, so that another machine can go on with it.
+
+Checkpoints, the journal and the sheets lie where the finished adapter will have them; until the
+manifest is there, nothing reads them but a training of the same version. A local store needs none
+of it: its work folder is on the same disk.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+from iclora.errors import IcloraError
+from iclora.store import Store, atomic_write
+from iclora.training.checkpoint import checkpoints
+
+log = logging.getLogger(__name__)
+
+STATE = "state.json"
+"""Of a checkpoint; uploaded last: where it is, the checkpoint is whole."""
+
+_METRICS = "metrics.jsonl"
+
+
+class RemoteCheckpoints(NamedTuple):
+    """Keeps a local folder of running work and its place in a remote store alike."""
+
+    store: Store
+    path: str
+    """Of the adapter, below the store's root."""
+
+    folder: Path
+    """Local."""
+
+    def push(self) -> None:
+        """Uploads what is new and removes checkpoints that were pruned here.
+
+        A network that fails does not stop the training: the next checkpoint tries again.
+        """
+        if self.store.is_local:
+            return
+        try:
+            self._push()
+        except (IcloraError, OSError) as error:
+            log.warning("this checkpoint is on this machine alone: %s", error)
+
+    def pull(self) -> None:
+        """Downloads the checkpoints that are not here, and the journal and sheets with them.
+
+        Raises:
+            IcloraError: the store cannot be reached.
+        """
+        if self.store.is_local:
+            return
+        missing = self._remote() - {path.name for path in checkpoints(self.folder / "checkpoints")}
+        for name in sorted(missing):
+            self._fetch_checkpoint(name)
+        if missing:
+            self._fetch(_METRICS)
+            for name in self.store.listdir(f"{self.path}/renders"):
+                self._fetch(f"renders/{name}")
+            log.info("%d checkpoints came from %s", len(missing), self.store.address(self.path))
+
+    def _remote(self) -> set[str]:
+        where = f"{self.path}/checkpoints"
+        names = self.store.listdir(where)
+        return {name for name in names if self.store.exists(f"{where}/{name}/{STATE}")}
+
+    def _push(self) -> None:
+        there, here = self._remote(), checkpoints(self.folder / "checkpoints")
+        for path in here:
+            if path.name not in there:
+                files = sorted(path.iterdir(), key=lambda file: (file.name == STATE, file.name))
+                for file in files:
+                    self._send(file)
+        self._send(self.folder / _METRICS)
+        drawn = self.store.listdir(f"{self.path}/renders")
+        for file in sorted((self.folder / "renders").glob("*.jpg")):
+            if file.name not in drawn:
+                self._send(file)
+        for name in there - {path.name for path in here}:
+            gone = self.store.path(f"{self.path}/checkpoints/{name}")
+            self.store.fs.rm_file(f"{gone}/{STATE}")
+            self.store.fs.rm(gone, recursive=True)
+
+    def _send(self, file: Path) -> None:
+        relative = file.relative_to(self.folder).as_posix()
+        self.store.write(f"{self.path}/{relative}", file.read_bytes())
+
+    def _fetch(self, relative: str) -> None:
+        atomic_write(self.folder / relative, self.store.read(f"{self.path}/{relative}"))
+
+    def _fetch_checkpoint(self, name: str) -> None:
+        scratch = f"checkpoints/.{name}.0.tmp"
+        for file in self.store.listdir(f"{self.path}/checkpoints/{name}"):
+            data = self.store.read(f"{self.path}/checkpoints/{name}/{file}")
+            atomic_write(self.folder / scratch / file, data)
+        (self.folder / scratch).rename(self.folder / "checkpoints" / name)

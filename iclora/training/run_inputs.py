@@ -1,0 +1,230 @@
+"""What a run is, before anything heavy is loaded: its inputs, its name, its samples, its caches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from iclora.dataset.reader import Dataset, open_dataset
+from iclora.errors import BadConfig, BadInput
+from iclora.models.families import Family, Grid, load_family
+from iclora.models.locate import MINIATURE, Located, locate
+from iclora.store import Store
+from iclora.training.checkpoint import versioned_fields
+from iclora.training.dataloader import blank_path, latents_path
+from iclora.training.latent_cache import EncoderKey, EncodingCache, fill_text
+from iclora.training.samples import SampleView, TrainingItem, picture_at, read_items
+from schemas.adapter import RunIdentity
+from schemas.base import digest_of
+from schemas.config import Config
+
+log = logging.getLogger(__name__)
+
+
+class RunInputs(NamedTuple):
+    """A run's inputs, resolved."""
+
+    store: Store
+    dataset: Dataset
+    family: Family
+    base: Located
+    identity: RunIdentity
+    cache: EncodingCache
+
+    @property
+    def config(self) -> Config:
+        """The run's configuration."""
+        return self.identity.config
+
+    @property
+    def work_folder(self) -> Path:
+        """The local folder of the running work."""
+        return self.store.work_folder / "training" / f"{self.identity.name}-{self.identity.version}"
+
+    @property
+    def path(self) -> str:
+        """Where the adapter will be, below the store's root."""
+        return f"adapters/{self.identity.name}/{self.identity.version}"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the frozen parts."""
+        return torch.bfloat16 if self.config.train.precision == "bf16" else torch.float32
+
+
+class TrainingData(NamedTuple):
+    """The samples of a run."""
+
+    train: dict[str, TrainingItem]
+    val: list[TrainingItem]
+    counts: dict[str, int]
+    """Samples, those left out because they are masked all over, captions cut."""
+
+
+def open_job(store: Store, dataset: str, config: Config, name: str) -> RunInputs:
+    """Resolves a run's inputs and gives it its version.
+
+    Raises:
+        BadInput: the dataset is missing, damaged, or a preview.
+        BadConfig: base and family do not fit, or a setting does not fit the dataset.
+        MissingModel: the base is not on this machine.
+    """
+    data = open_dataset(store, dataset)
+    refuse_preview(data, config)
+    family = load_family(config.base.family)
+    base = locate(config.base.model)
+    family.check(base.folder, training_adapter=config.train.training_adapter)
+    known = data.manifest
+    identity = RunIdentity(
+        name=name,
+        version="unnamed",
+        dataset=f"{known.name}@{known.version}",
+        base=f"{config.base.model}@{base.revision}",
+        config=config,
+    )
+    identity = identity.model_copy(update={"version": digest_of(versioned_fields(identity))})
+    encoder = EncoderKey(family.name, base.revision, config.train.precision)
+    return RunInputs(store, data, family, base, identity, EncodingCache(store, encoder))
+
+
+def refuse_preview(data: Dataset, config: Config) -> None:
+    """Keeps miniature captions away from real bases.
+
+    Raises:
+        BadConfig: the dataset is a preview and nobody said that this is wanted.
+    """
+    real = not config.base.model.startswith(MINIATURE)
+    if data.manifest.preview and real and not config.data.allow_preview:
+        raise BadConfig(
+            f"{data.url} is a preview: its captions or CLIP come from the miniature; build it "
+            f"with another preset, or pass --set data.allow_preview=true"
+        )
+
+
+def read_training_data(dataset: Dataset, config: Config, step: int) -> TrainingData:
+    """Plans every sample of both splits.
+
+    Args:
+        dataset: where from.
+        config: ``data`` and ``train`` are read.
+        step: pixels on a token's side.
+
+    Raises:
+        BadInput: no sample is left to learn from.
+        BadConfig: ``train.panel_weights`` has another length than the panels.
+    """
+    weights = config.train.panel_weights
+
+    def read(split: Any) -> Iterator[TrainingItem]:
+        for item in read_items(dataset.samples(split), config.data.resolutions, step):
+            if weights and len(weights) != item.panels:
+                raise BadConfig(
+                    f"train.panel_weights has {len(weights)} values, but {item.key} has "
+                    f"{item.panels} panels"
+                )
+            yield item
+
+    train = list(read("train"))
+    learnable = {item.key: item for item in train if _is_learnable(item)}
+    if not learnable:
+        raise BadInput(f"{dataset.url} has no train sample that is not masked all over")
+    chosen = sorted(read("val"), key=lambda item: digest_of(item.key))
+    val = [item for item in chosen if _is_learnable(item)][: config.train.validate_samples]
+    counts = {
+        "samples_train": len(learnable),
+        "samples_val": len(val),
+        "samples_masked_all_over": len(train) - len(learnable),
+    }
+    return TrainingData(learnable, val, counts)
+
+
+def _is_learnable(item: TrainingItem) -> bool:
+    return all(view.learn.any() for view in item.views.values())
+
+
+def tokens_of(data: TrainingData, text: int) -> dict[Grid, int]:
+    """Tokens of every shape that can come, with the ``text`` tokens of a caption."""
+    items = [*data.train.values(), *data.val]
+    grids = {view.grid for item in items for view in item.views.values()}
+    return {grid: grid.count + text for grid in sorted(grids)}
+
+
+def fill_caches(
+    inputs: RunInputs, data: TrainingData, device: torch.device, more: Sequence[str] = ()
+) -> int:
+    """Encodes what is not in the cache yet; encoders are loaded, used and freed one by one.
+
+    Args:
+        inputs: the run.
+        data: its samples.
+        device: where encoders run.
+        more: captions beside the samples'.
+
+    Returns:
+        How many captions are longer than the text encoder reads.
+    """
+    items = [*data.train.values(), *data.val]
+    captions = ["", *more, *(item.caption for item in items)]
+
+    def load() -> Any:
+        return inputs.family.load_text(inputs.base.folder, dtype=inputs.dtype, device=device)
+
+    cut = fill_text(inputs.cache, captions, inputs.family, load)
+    for caption in cut:
+        log.warning("the text encoder sees only the beginning of: %.60s…", caption)
+    free_memory()
+    _fill_latents(inputs, {item.key: item for item in items}, device)
+    free_memory()
+    return len(cut)
+
+
+def _fill_latents(inputs: RunInputs, items: dict[str, TrainingItem], device: torch.device) -> None:
+    missing = {
+        key: views for key, item in items.items() if (views := _missing_views(inputs.cache, item))
+    }
+    blanks = _missing_blanks(inputs, items) if inputs.family.needs_blank else []
+    if not missing and not blanks:
+        return
+    vae = inputs.family.load_vae(inputs.base.folder, dtype=inputs.dtype, device=device)
+    for view in blanks:
+        empty = torch.zeros(1, 3, view.fit.height, view.fit.width)
+        _encode(inputs, vae, empty, blank_path(inputs.cache, view))
+    for sample in inputs.dataset.samples():
+        for view in missing.get(sample.record.key, []):
+            pixels = torch.from_numpy(picture_at(sample.image, sample.record, view.fit))[None]
+            path = latents_path(inputs.cache, items[sample.record.key], view)
+            _encode(inputs, vae, pixels, path)
+    log.info("encoded %d canvases", len(missing))
+
+
+def _missing_views(cache: EncodingCache, item: TrainingItem) -> list[SampleView]:
+    views = {latents_path(cache, item, view): view for view in item.views.values()}
+    return [view for path, view in views.items() if not cache.has(path)]
+
+
+def _missing_blanks(inputs: RunInputs, items: dict[str, TrainingItem]) -> list[SampleView]:
+    views = {
+        blank_path(inputs.cache, view): view
+        for item in items.values()
+        for view in item.views.values()
+    }
+    return [view for path, view in views.items() if not inputs.cache.has(path)]
+
+
+def _encode(inputs: RunInputs, vae: Any, pixels: torch.Tensor, path: str) -> None:
+    posterior = inputs.family.encode_images(vae, pixels)
+    single = posterior._replace(mean=posterior.mean[0], deviation=posterior.deviation[0])
+    inputs.cache.save_posterior(path, single, inputs.dtype)
+
+
+def free_memory() -> None:
+    """Gives back what the encoders took, before the transformer comes in."""
+    import gc
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,181 @@
+"""Loss and gradients of one step: the part of the loop that touches the model."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from iclora.models.families import Family, Grid
+from iclora.training.dataloader import BatchLoader, to_device
+from iclora.training.distributed import DistEnv
+from iclora.training.loss import MicroBatch, autocast, compute_losses, panel_losses
+from iclora.training.memory_plan import MemoryPlan
+from iclora.training.optimizer import AdapterOptimizer
+from iclora.training.perf import count_flops, peak_flops
+from iclora.training.sharding import padded
+from schemas.training import TrainParams
+
+_SEQUENCE = 3
+"""Axes of a tensor with one vector a token; a pooled vector has one less."""
+
+
+class StepContext(NamedTuple):
+    """What a step runs on."""
+
+    family: Family
+    transformer: Any
+    optimizer: AdapterOptimizer
+    loader: BatchLoader
+    memory: MemoryPlan
+    dist: DistEnv
+    panels: int
+    """The most on a canvas."""
+
+
+class StepResult(NamedTuple):
+    """What a step measured, summed over the processes."""
+
+    loss: float
+    panels: list[float]
+    """Mean squared error of each panel; -1 where nothing was measured."""
+
+    norm: float
+    """Of the gradient, before it was clipped."""
+
+    tokens: int
+    """Of pictures and captions."""
+
+
+class TrainStep:
+    """Measures steps.
+
+    Attributes:
+        counts: of this stretch: dropped captions, samples with given panels, tokens, retries.
+        seconds_waiting: seconds spent waiting for the feed.
+        flops: of all steps, recomputation included; 0 where the device's peak is unknown.
+    """
+
+    def __init__(self, context: StepContext, train: TrainParams) -> None:
+        self._context = context
+        self._train = train
+        self._flops_by_shape: dict[tuple[Grid, int, float], int] = {}
+        self._counts_flops = peak_flops(context.dist.device) > 0
+        self.counts: Counter[str] = Counter()
+        self.seconds_waiting = 0.0
+        self.flops = 0
+
+    def run(self, step: int) -> StepResult:
+        """One step's loss and gradients, summed over processes; the gradients are clipped.
+
+        When memory runs out, the bucket that did not fit goes down its ladder and the step is
+        measured anew.
+
+        Raises:
+            torch.OutOfMemoryError: the ladder has no rung left.
+        """
+        while True:
+            batches = self._fetch(step)
+            before, flops = self.counts.copy(), self.flops
+            running: Grid | None = None
+            self._context.optimizer.zero_grad()
+            sums = torch.zeros(2 + 2 * self._context.panels, dtype=torch.float64)
+            try:
+                for micro, counts in padded(batches, self._context.dist):
+                    running = micro.grid
+                    sums += self._pass(micro, step) if counts else self._idle_pass(micro, step)
+                return self._gather(sums)
+            except torch.OutOfMemoryError:
+                # With a sharded base the others wait in the middle of this pass.
+                if running is None or self._context.dist.is_sharded:
+                    raise
+                if not self._context.memory.fall_back(running):
+                    raise
+            self.counts, self.flops = before, flops
+            self.counts["retries"] += 1
+            self._free_memory(running)
+
+    def _fetch(self, step: int) -> list[MicroBatch]:
+        began = time.perf_counter()
+        batches = self._context.loader.batch(step)
+        self.seconds_waiting += time.perf_counter() - began
+        return batches
+
+    def _free_memory(self, grid: Grid) -> None:
+        option = self._context.memory.option(grid)
+        self._context.loader.set_micro_batch(grid, option.micro_batch)
+        self._context.optimizer.zero_grad()
+        if self._context.dist.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _pass(self, micro: MicroBatch, step: int) -> Tensor:
+        """Forward and backward of one micro-batch; tokens, loss, then panels' sums and counts."""
+        context, train = self._context, self._train
+        context.memory.apply(micro.grid)
+        batch = to_device(micro, context.dist.device)
+
+        def work() -> tuple[Tensor, Tensor]:
+            with autocast(train.precision, context.dist.device):
+                losses = compute_losses(
+                    context.family, context.transformer, batch, guidance=train.noise.guidance
+                )
+            total = losses.samples.sum()
+            # Only now: the backward pass leaves Python to the feed, the forward pass needs it. And
+            # not on a CPU, whose cores all compute: a thread more makes them wait for each other.
+            if context.dist.device.type != "cpu":
+                context.loader.prefetch(step + 1)
+            (total / train.batch).backward()
+            return total.detach(), losses.tokens
+
+        total, errors = self._count_flops(micro, work) if self._counts_flops else work()
+        tokens = errors.numel() + _text_tokens(batch)
+        self.counts["captions_dropped"] += micro.dropped
+        self.counts["samples_conditional"] += _conditional(micro)
+        panels = panel_losses(batch, errors, context.panels)
+        measured = torch.cat([total[None], panels.flatten()]).cpu()  # the one wait for the device
+        return torch.cat([torch.tensor([float(tokens)]), measured]).double()
+
+    def _idle_pass(self, micro: MicroBatch, step: int) -> float:
+        """A pass that only keeps the others company."""
+        before, flops = self.counts.copy(), self.flops
+        self._pass(micro, step)
+        self.counts, self.flops = before, flops
+        return 0.0
+
+    def _count_flops(self, micro: MicroBatch, work: Any) -> Any:
+        """Counts the operations the first time a shape comes, and remembers them."""
+        option = self._context.memory.option(micro.grid)
+        key = (micro.grid, micro.latents.shape[0], option.share)
+        if key in self._flops_by_shape:
+            result = work()
+        else:
+            self._flops_by_shape[key], result = count_flops(work)
+        self.flops += self._flops_by_shape[key]
+        return result
+
+    def _gather(self, sums: Tensor) -> StepResult:
+        context = self._context
+        context.dist.all_reduce(context.optimizer.gradients())
+        context.dist.all_reduce([sums])
+        values, panels = sums.tolist(), context.panels
+        pairs = zip(values[2 : 2 + panels], values[2 + panels :], strict=True)
+        self.counts["tokens"] += int(values[0])
+        return StepResult(
+            loss=values[1] / self._train.batch,
+            panels=[total / count if count else -1.0 for total, count in pairs],
+            norm=context.optimizer.gradient_norm(),
+            tokens=int(values[0]),
+        )
+
+
+def _text_tokens(batch: MicroBatch) -> int:
+    return sum(
+        part.shape[0] * part.shape[1] for part in batch.text.values() if part.dim() == _SEQUENCE
+    )
+
+
+def _conditional(batch: MicroBatch) -> int:
+    return int(batch.given.mask.any(dim=1).sum()) if batch.given else 0

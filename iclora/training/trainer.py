@@ -1,0 +1,204 @@
+"""The steps of a training."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from iclora.training.checkpoint import checkpoints, prune, restore, save_checkpoint, step_of
+from iclora.training.metrics import MetricsLog
+from iclora.training.optimizer import learning_rate
+from iclora.training.perf import peak_flops, peak_memory
+from iclora.training.remote_checkpoints import RemoteCheckpoints
+from iclora.training.signals import StopRequest, TrainingBroken, TrainingInterrupted
+from iclora.training.train_step import StepContext, TrainStep
+from schemas.adapter import RunIdentity, TrainingProgress
+from schemas.training import StepReport
+
+log = logging.getLogger(__name__)
+
+OnStep = Callable[[StepReport], None]
+"""Called by the first process after every step."""
+
+
+class TrainerParts(NamedTuple):
+    """Everything the loop works with."""
+
+    context: StepContext
+    identity: RunIdentity
+    folder: Path
+    """Of the running work: ``checkpoints/`` and ``metrics.jsonl``."""
+
+    validate: Callable[[], dict[str, float]]
+    """Losses on the val split with the moving average; empty without one."""
+
+    draw: Callable[[int], None]
+    """Writes the sheet of a step."""
+
+    remote: RemoteCheckpoints
+    """Where checkpoints go besides."""
+
+
+class Trainer:
+    """Runs steps and keeps them safe.
+
+    Attributes:
+        progress: where the run stands.
+        train_step: measures the steps.
+        validation: the last validation losses.
+        loss: of the last step.
+    """
+
+    def __init__(self, parts: TrainerParts) -> None:
+        self._parts = parts
+        self._optimizer, self._dist = parts.context.optimizer, parts.context.dist
+        self._train = parts.identity.config.train
+        self._checkpoints = parts.folder / "checkpoints"
+        self.progress = self._resume()
+        self.resumed_from = self.progress.step
+        self.train_step = TrainStep(parts.context, self._train)
+        self.validation: dict[str, float] = {}
+        self.loss = 0.0
+
+    def train(self, request: StopRequest, on_step: OnStep) -> float:
+        """Trains to the last step.
+
+        Returns:
+            The seconds it took.
+
+        Raises:
+            TrainingInterrupted: after saving, when asked to stop.
+            TrainingBroken: too many losses that are not finite.
+        """
+        began = time.perf_counter()
+        metrics = self._open_metrics()
+        try:
+            while self.progress.step < self._train.steps:
+                self._step(metrics)
+                if self._dist.is_main:
+                    on_step(self._report(began))
+                self._after_step(request, metrics)
+        finally:
+            self._parts.context.loader.close()
+            if metrics:
+                metrics.close()
+        return time.perf_counter() - began
+
+    def _resume(self) -> TrainingProgress:
+        if self._dist.is_main:
+            self._parts.remote.pull()
+        self._dist.barrier()
+        found = checkpoints(self._checkpoints)
+        if not found:
+            start = TrainingProgress(step=0)
+            if self._dist.is_main:
+                save_checkpoint(self._checkpoints, self._optimizer, self._parts.identity, start)
+            self._dist.barrier()
+            return start
+        progress = restore(found[-1], self._optimizer, self._parts.identity)
+        self._dist.barrier()
+        if progress.step:
+            log.info("going on after step %d", progress.step)
+        return progress
+
+    def _open_metrics(self) -> MetricsLog | None:
+        if not self._dist.is_main:
+            return None
+        return MetricsLog(self._parts.folder / "metrics.jsonl", self.progress.step)
+
+    def _step(self, metrics: MetricsLog | None) -> None:
+        """One step: measure, then learn, or note that it was bad."""
+        step = self.progress.step
+        result = self.train_step.run(step)
+        good = math.isfinite(result.loss) and math.isfinite(result.norm)
+        row: dict[str, Any] = {"step": step + 1, "loss": result.loss if good else None}
+        self.loss = result.loss
+        if good:
+            self._optimizer.update(step)
+            self.progress = self.progress.model_copy(update={"step": step + 1, "bad_in_a_row": 0})
+            rate = learning_rate(self._train.optimizer, step, self._train.steps)
+            row |= {"norm": result.norm, "lr": rate, "panels": result.panels}
+        else:
+            self._skip(step)
+        if metrics:
+            metrics.write(row)
+
+    def _skip(self, step: int) -> None:
+        """Leaves the step out; after several in a row, goes back to safer weights.
+
+        The step's number goes on even then, because the same step from the same weights would
+        fail the same way.
+        """
+        before, faults = self.progress, self._train.nonfinite
+        change = {
+            "step": step + 1,
+            "skipped": before.skipped + 1,
+            "bad_in_a_row": before.bad_in_a_row + 1,
+        }
+        self.progress = before.model_copy(update=change)
+        log.warning("step %d has no finite loss and is skipped", step + 1)
+        if self.progress.skipped >= faults.stop_after:
+            raise TrainingBroken(
+                f"{self.progress.skipped} steps had no finite loss, the last is step {step + 1}: "
+                f"lower train.optimizer.lr or use train.precision = 'fp32'"
+            )
+        if self.progress.bad_in_a_row >= faults.roll_back_after:
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        found = checkpoints(self._checkpoints)
+        # A checkpoint that a stop left is no place to go back to: a run without it has none there.
+        regular = [path for path in found if step_of(path) % self._train.save_every == 0]
+        safe = (regular or found)[-1]
+        restore(safe, self._optimizer, self._parts.identity)
+        log.warning("back to the weights of step %d", step_of(safe))
+        rollbacks = self.progress.rollbacks + 1
+        self.progress = self.progress.model_copy(update={"bad_in_a_row": 0, "rollbacks": rollbacks})
+
+    def _after_step(self, request: StopRequest, metrics: MetricsLog | None) -> None:
+        """What is due between steps: validation, a checkpoint, an order to stop."""
+        step, train, dist = self.progress.step, self._train, self._dist
+        last = step == train.steps
+        if train.validate_every and (last or step % train.validate_every == 0):
+            self.validation = self._parts.validate()
+            if metrics and self.validation:
+                metrics.write({"step": step, "validation": self.validation})
+        draws = train.sample_every and (dist.is_main or dist.is_sharded)
+        if draws and (last or step % train.sample_every == 0):
+            self._parts.draw(step)
+        stopping = dist.any_rank(condition=request.requested) and not last
+        if stopping or last or step % train.save_every == 0:
+            if metrics:
+                metrics.sync()
+                save_checkpoint(
+                    self._checkpoints, self._optimizer, self._parts.identity, self.progress
+                )
+                prune(self._checkpoints, train.keep_checkpoints, train.save_every)
+                self._parts.remote.push()
+            dist.barrier()
+        if stopping:
+            raise TrainingInterrupted(
+                f"stopped after step {step} of {train.steps}; the same command goes on from there"
+            )
+
+    def utilisation(self, seconds: float) -> float:
+        """This process's operations against what its device could have done; -1 if unknown."""
+        peak = peak_flops(self._dist.device)
+        return self.train_step.flops / seconds / peak if peak > 0 else peak
+
+    def _report(self, began: float) -> StepReport:
+        done = self.progress.step - self.resumed_from
+        seconds = time.perf_counter() - began
+        return StepReport(
+            step=self.progress.step,
+            steps=self._train.steps,
+            loss=self.loss,
+            tokens_per_second=self.train_step.counts["tokens"] / seconds,
+            utilisation=self.utilisation(seconds),
+            memory=peak_memory(self._dist.device),
+            seconds_left=seconds / done * (self._train.steps - self.progress.step),
+        )

@@ -1,0 +1,134 @@
+"""Parameters of filtering: which frames are good, and which belong together."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+
+from schemas.base import Cosine, Schema, Unit
+
+
+class QualityParams(Schema):
+    """Thresholds on one frame, measured on its crop at 512 px on the longer side.
+
+    A value equal to its threshold passes.
+    """
+
+    min_side: PositiveInt = 256
+    """Shorter side of the crop, in pixels."""
+
+    min_luma: Unit = 0.06
+    """Mean luma below this: a black frame."""
+
+    max_luma: Unit = 0.94
+    """Mean luma above this: a blown frame."""
+
+    min_sharpness: NonNegativeFloat = 20.0
+    """Variance of the Laplacian (8-bit luma) below this: blurred."""
+
+    min_entropy: NonNegativeFloat = 3.0
+    """Bits of the luma histogram (256 bins) below this: too little to see."""
+
+    max_text: Unit = 0.35
+    """Share of the picture's edges that lie in lines of text: title cards and credits."""
+
+    max_title: Unit = 0.01
+    """Share of the picture that lettering takes which was put over it, as titles are."""
+
+
+class SafetyCheckParams(Schema):
+    """What happens to a frame in which a model finds something."""
+
+    action: Literal["keep", "blur", "reject"] = "keep"
+    """``blur``: the faces, or the whole panel, are blurred on the canvas."""
+
+    model: str = ""
+    """Folder, hub id or file of the model; without it the card says ``not checked``."""
+
+    threshold: Unit = 0.5
+    """Confidence at or above this counts as found."""
+
+
+class SafetyParams(Schema):
+    """Optional checks; nothing is looked for unless a model is named."""
+
+    nsfw: SafetyCheckParams = SafetyCheckParams()
+    """An image classifier of transformers with a label such as ``nsfw`` or ``porn``."""
+
+    faces: SafetyCheckParams = SafetyCheckParams()
+    """YuNet's ONNX file."""
+
+
+class SimilarityParams(Schema):
+    """CLIP cosines between frames of one source; values equal to a bound are inside."""
+
+    min_adjacent: Cosine = 0.6
+    """Neighbours below this show different scenes."""
+
+    near_duplicate: Cosine = 0.95
+    """Frames above this are the same picture twice (ShotDirector, arXiv 2512.10286)."""
+
+    min_first_last: Cosine = 0.5
+    """First and last must still be at least this similar."""
+
+    same_scene: Cosine = 0.75
+    """Shots at least this similar and at most ``max_gap`` apart are of one scene."""
+
+    unit: Literal["absolute", "percentile"] = "absolute"
+    """``percentile``: all four are shares (0-1) of this dataset's own neighbouring cosines."""
+
+    @model_validator(mode="after")
+    def _adjacent_is_below_near_duplicate(self) -> Self:
+        if self.min_adjacent >= self.near_duplicate:
+            raise ValueError(
+                f"min_adjacent {self.min_adjacent} must be below {self.near_duplicate}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shares_are_shares(self) -> Self:
+        shares = (self.min_adjacent, self.near_duplicate, self.min_first_last, self.same_scene)
+        if self.unit == "percentile" and min(shares) < 0:
+            raise ValueError(f"percentiles lie between 0 and 1, not {min(shares)}")
+        return self
+
+
+class SetParams(Schema):
+    """How frames become sets."""
+
+    similarity: SimilarityParams = SimilarityParams()
+    max_hash_distance: Annotated[int, Field(ge=0, le=64)] = 6
+    """Perceptual hashes at most this many bits apart are near-duplicates."""
+
+    max_sets_per_scene: PositiveInt = 4
+    """Sets taken from one scene at most."""
+
+    max_gap: NonNegativeInt = 5
+    """Shots (or pictures) that may lie between two neighbours of a set."""
+
+    reuse_frames: bool = False
+    """Allow a frame in more than one set; two sets then share at most half of their frames."""
+
+
+class FilterParams(Schema):
+    """Everything between frames and chosen sets."""
+
+    quality: QualityParams = QualityParams()
+    safety: SafetyParams = SafetyParams()
+    sets: SetParams = SetParams()
+    clip: str = "miniature/clip"
+    """Folder, hub id or ``model:pretrained`` of open_clip."""
+
+    require: tuple[str, ...] = ()
+    """Prompts of which one must win the zero-shot comparison with ``exclude`` and neutral ones."""
+
+    exclude: tuple[str, ...] = ()
+    """Prompts that reject a frame when one of them wins over ``require`` and neutral ones."""
+
+    max_set_similarity: Cosine = 0.98
+    """Two sets are the same when every panel of each has a more similar one in the other; the
+    better set is kept."""
+
+    max_sets: NonNegativeInt = 100
+    """Keep the N best that are most unlike each other; 0 keeps all."""

@@ -1,0 +1,139 @@
+"""The house decorator: library functions as Prefect tasks; and where the mapped ones run.
+
+Completion belongs to the artifact: a stage whose manifest is there is done, whoever asks. So no
+task keeps results or caches in Prefect; a retry or a rerun finds the stages and goes on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import prefect
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from iclora.cpus import available_cpus
+from iclora.errors import BadConfig, BuildStopped, UserError
+from tasks.subprocess_task import ChildTimeout
+
+
+def is_retryable(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """Whether another try may end better: not for a person's mistake, nor for too long a work."""
+    try:
+        state.result()
+    except (UserError, BuildStopped, ChildTimeout):
+        return False
+    except Exception:  # noqa: BLE001 - whatever else went wrong may be gone
+        return True
+    return True
+
+
+stage_task = partial(
+    prefect.task,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=5,
+    retry_condition_fn=is_retryable,
+)
+
+HOURS_ENV = "ICLORA_HOURS"
+"""Environment variable: the hours that a training or an evaluation may take at most; unset is any
+time. What is stopped has saved, and the next run goes on from there."""
+
+RUNNER_ENV = "ICLORA_RUNNER"
+"""Environment variable: ``threads``, ``ray``, or the address of a Ray cluster such as
+``head:6379`` or ``ray://head:10001``."""
+
+
+RAY_ENV = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
+"""Environment variables that Ray's nodes are sent, because they say where the store is. Never a
+secret: Ray writes what it sends into its logs and shows it in its dashboard."""
+
+
+def time_limit() -> float:
+    """The seconds that a child may take; 0 is no limit.
+
+    Raises:
+        BadConfig: the setting is no number.
+    """
+    hours = os.environ.get(HOURS_ENV, "").strip() or "0"
+    try:
+        return float(hours) * 3600
+    except ValueError as error:
+        raise BadConfig(f"{HOURS_ENV}={hours} is no number of hours") from error
+
+
+def run_name() -> str:
+    """How a person finds this run in the UI."""
+    return f"run {flow_run.name or 'without a server'}"
+
+
+def task_runner() -> Any:
+    """Where the sources of a build are worked on: threads of this machine, or a Ray cluster.
+
+    Either way one task is a stage of one source or of a parcel of small ones, so what is lost with
+    a machine is the stage of the sources that it had in work.
+
+    Typed Any because ``flow`` asks for a runner of every kind of future, which none is.
+
+    Raises:
+        BadConfig: the setting means nothing, or Ray is asked for and not installed.
+    """
+    chosen = _runner_setting()
+    if chosen == "threads":
+        # Decoding, CLIP and encoding release the interpreter's lock.
+        return ThreadPoolTaskRunner(max_workers=available_cpus())
+    if chosen == "ray" or ":" in chosen:
+        return _ray("" if chosen == "ray" else chosen)
+    raise BadConfig(
+        f"{RUNNER_ENV}={chosen} means nothing: use threads, ray or the address of a Ray cluster "
+        "such as head:6379"
+    )
+
+
+def max_concurrent_runs() -> int:
+    """How many task runs of a build go on at a time: a core each, of this machine or of all Ray's.
+
+    Ray is asked in a flow, which has started it or joined it; nodes that come later do not count.
+    """
+    if _runner_setting() == "threads":
+        return available_cpus()
+    import ray  # pyright: ignore[reportMissingImports] - the extra `ray`
+
+    return max(1, int(ray.cluster_resources().get("CPU", 0)))
+
+
+def _runner_setting() -> str:
+    return os.environ.get(RUNNER_ENV, "").strip() or "threads"
+
+
+def _ray(address: str) -> Any:
+    """Ray at an address; without one, where ``RAY_ADDRESS`` says or started on this machine."""
+    try:
+        from prefect_ray import (  # pyright: ignore[reportMissingImports] - the extra `ray`
+            RayTaskRunner,
+        )
+    except ImportError as error:
+        raise BadConfig(f"{RUNNER_ENV} asks for Ray: pip install --editable '.[ray]'") from error
+    environment = {
+        "worker_process_setup_hook": _chdir_to(Path.cwd()),
+        "env_vars": {name: os.environ[name] for name in RAY_ENV if name in os.environ},
+    }
+    return RayTaskRunner(address or None, {"runtime_env": environment})
+
+
+def _chdir_to(folder: Path) -> Callable[[], None]:
+    """Ray's processes start wherever their node was started: relative paths would mean others."""
+
+    def stand() -> None:
+        if folder.is_dir():
+            os.chdir(folder)
+
+    return stand

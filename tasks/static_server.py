@@ -1,0 +1,125 @@
+"""Shows a store's reports, pages and pictures to a browser on this machine, and keeps notices.
+
+``make up`` starts it beside the server: links in the UI's artifacts lead here, because a browser
+opens no local file from a web page. Read only, and only what people look at (never the work folder
+or a cache); it listens on this machine alone. ``POST /notices`` is where the notifying automation
+writes unless it was given another webhook; ``GET /notices`` reads them.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import logging
+import mimetypes
+import sys
+from datetime import UTC, datetime
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+from iclora.errors import IcloraError
+from iclora.store import Store
+from tasks.environment import resolve_store
+
+log = logging.getLogger("iclora.static_server")
+
+PAGE_TYPES = ("datasets", "adapters", "reports", "pages")
+"""Folders of the store that are shown."""
+
+_LONGEST_NOTICE = 1 << 16
+
+
+class PageServer(ThreadingHTTPServer):
+    """A server of one store's pages.
+
+    Args:
+        port: on this machine; 0 is any that is free.
+        store: what is shown.
+        notices: the file that notices are added to, one JSON object a line.
+    """
+
+    def __init__(self, port: int, store: Store, notices: Path) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.store = store
+        self.notices = notices
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: PageServer  # pyright: ignore[reportIncompatibleVariableOverride] - what makes it, always
+
+    def do_GET(self) -> None:
+        """A file or a folder's list."""
+        place = unquote(urlsplit(self.path).path).strip("/")
+        parts = place.split("/")
+        if place == "notices":
+            self._notices()
+        elif not place:
+            self._list("", [name for name in PAGE_TYPES if self.server.store.exists(name)])
+        elif parts[0] not in PAGE_TYPES or any(part.startswith(".") or not part for part in parts):
+            self.send_error(HTTPStatus.NOT_FOUND)
+        else:
+            self._show(place)
+
+    def do_POST(self) -> None:
+        """Keeps a notice."""
+        length = int(self.headers.get("Content-Length") or 0)
+        if urlsplit(self.path).path != "/notices" or not 0 < length <= _LONGEST_NOTICE:
+            self.send_error(HTTPStatus.BAD_REQUEST)
+            return
+        said = self.rfile.read(length).decode("utf-8", "replace")
+        line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), "notice": said})
+        with self.server.notices.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        self._answer(b"", "text/plain")
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+        """Into the log, not on stderr."""
+        log.debug(format, *args)
+
+    def _show(self, place: str) -> None:
+        store = self.server.store
+        try:
+            data = store.read(place)
+        except (IcloraError, OSError):
+            names = store.listdir(place)
+            if names:
+                self._list(place, names)
+            else:
+                self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        self._answer(data, mimetypes.guess_type(place)[0] or "application/octet-stream")
+
+    def _list(self, place: str, names: list[str]) -> None:
+        items = "".join(
+            f'<li><a href="/{quote(f"{place}/{name}".strip("/"))}">{html.escape(name)}</a>'
+            for name in names
+        )
+        title = html.escape(place or self.server.store.url)
+        page = f"<!doctype html><meta charset=utf-8><title>{title}</title><h1>{title}</h1>"
+        self._answer(f"{page}<ul>{items}</ul>".encode(), "text/html; charset=utf-8")
+
+    def _notices(self) -> None:
+        file = self.server.notices
+        data = file.read_bytes() if file.exists() else b""
+        self._answer(data, "text/plain; charset=utf-8")
+
+    def _answer(self, data: bytes, kind: str) -> None:
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def main() -> int:
+    """``python -m tasks.static_server PORT NOTICES``."""
+    port, notices = sys.argv[1:]
+    with PageServer(int(port), Store(resolve_store("")), Path(notices)) as server:
+        server.serve_forever()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from iclora.errors import MissingModel
+from iclora.evaluation.scorers import Dino, load_scorers, scorer_label
+
+
+@pytest.fixture(scope="module")
+def dino_folder(tmp_path_factory):
+    """A DINOv2 of two thin layers with random weights."""
+    from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("dino")
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    Dinov2Model(Dinov2Config(**shape, image_size=28, patch_size=14)).save_pretrained(folder)
+    size = {"shortest_edge": 28}
+    crop = {"height": 28, "width": 28}
+    BitImageProcessor(size=size, crop_size=crop).save_pretrained(folder)
+    return folder
+
+
+def pictures(count):
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8)) for _ in range(count)]
+
+
+def test_dino_gives_unit_vectors_whatever_the_company(dino_folder):
+    dino = Dino(str(dino_folder))
+    some = pictures(18)
+    rows = dino.images(some)
+    assert rows.shape == (18, 32)
+    assert np.linalg.norm(rows, axis=1) == pytest.approx(np.ones(18), abs=1e-5)
+    assert np.allclose(dino.images(some[17:]), rows[17:], atol=1e-6)
+    assert scorer_label(dino).startswith(f"{dino_folder.name}@")
+
+
+def test_judges_that_are_not_there_are_named_with_their_reason(config, dino_folder):
+    absent = load_scorers(config).labels()
+    assert absent["dino"] == "missing: evaluate.dino names none"
+    assert absent["reader"].startswith("missing: the base does not draw the film world")
+    evaluation = config.evaluate.model_copy(
+        update={"dino": str(dino_folder), "attribute_reader": "none"}
+    )
+    found = load_scorers(config.model_copy(update={"evaluate": evaluation}))
+    assert found.dino is not None
+    assert found.labels()["dino"] == scorer_label(found.dino)
+    assert found.labels()["reader"] == "missing: evaluate.attribute_reader is none"
+
+
+def test_a_dino_that_is_not_on_this_machine_is_missing_and_clip_still_judges(config):
+    evaluation = config.evaluate.model_copy(update={"dino": "nobody/has-this-dino"})
+    found = load_scorers(config.model_copy(update={"evaluate": evaluation}))
+    assert found.dino is None
+    assert "nobody/has-this-dino" in found.labels()["dino"]
+
+
+def test_without_clip_there_is_no_evaluation(config):
+    evaluation = config.evaluate.model_copy(update={"clip": "nobody/has-this-clip"})
+    with pytest.raises(MissingModel, match="nobody/has-this-clip"):
+        load_scorers(config.model_copy(update={"evaluate": evaluation}))
