@@ -60,7 +60,7 @@ def read_tree(
         of = scenes(place, plain) if scenes else partial(scene_of, params=context.params)
         found += read_folder(context, [(name, of(name), place / name) for name in plain])
     if canvases:
-        found += read_canvases(context, [(name, place / name) for name in canvases])
+        found += read_canvases(context, place, canvases)
     nested = [name for name in files if file_types.is_archive(name)]
     return found + IngestResult(
         verdicts=tuple(

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from iclora.ingest.file_types import is_junk
+from iclora.ingest.inside import check_name, printable
 from iclora.ingest.result import UnreadableInput
 from schemas.ingest import IngestParams
 
@@ -104,6 +105,7 @@ def _unpack_zip(archive: Path, folder: Path, params: IngestParams) -> list[Refus
             if info.is_dir() or is_junk(name):
                 continue
             with _collect_refusals(name, refused):
+                check_name(name)
                 if stat.S_ISLNK(info.external_attr >> 16):
                     raise UnreadableInput("link", f"{name} is a link")
                 if info.flag_bits & 1:
@@ -130,6 +132,7 @@ def _unpack_tar(archive: Path, folder: Path, params: IngestParams) -> list[Refus
             if member.isdir() or is_junk(member.name):
                 continue
             with _collect_refusals(member.name, refused):
+                check_name(member.name)
                 _check_kind(member)
                 budget.check(member.name, member.size, packed)
                 _extract(
@@ -139,7 +142,7 @@ def _unpack_tar(archive: Path, folder: Path, params: IngestParams) -> list[Refus
 
 def _check_kind(member: tarfile.TarInfo) -> None:
     if member.issym() or member.islnk():
-        raise UnreadableInput("link", f"{member.name} is a link to {member.linkname}")
+        raise UnreadableInput("link", f"{member.name} is a link to {printable(member.linkname)}")
     if not member.isreg():
         raise UnreadableInput("special_file", f"{member.name} is not a regular file")
 
@@ -184,8 +187,8 @@ def safe_name(name: str) -> PurePosixPath:
     drive = len(name) > 1 and name[1] == ":"
     if path.is_absolute() or drive or ".." in path.parts or not path.parts:
         raise UnreadableInput("unsafe_path", f"{name} leads out of the archive")
-    strange = any(ord(letter) < ord(" ") for letter in name)
-    if strange or any(len(part.encode(errors="replace")) > _LONGEST_PART for part in path.parts):
+    check_name(name)
+    if any(len(part.encode()) > _LONGEST_PART for part in path.parts):
         raise UnreadableInput("unsafe_path", f"{name!r} is not a name a file can have")
     return path
 

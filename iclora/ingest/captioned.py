@@ -7,7 +7,7 @@ picture. The caption is kept as it was written; whether it is any good is for th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from iclora.ingest.folder import find_watermarks_in
+from iclora.ingest.inside import check_file
 from iclora.ingest.overlays import apply_overlay_policy, intersection
 from iclora.ingest.pictures import read_pictures
 from iclora.ingest.result import IngestContext, IngestResult, UnreadableInput, set_key
@@ -28,23 +29,23 @@ _MAX_CAPTION = 100_000
 """Bytes of a caption file that are still believed to be a caption."""
 
 
-def read_canvases(context: IngestContext, files: Iterable[tuple[str, Path]]) -> IngestResult:
+def read_canvases(context: IngestContext, folder: Path, names: Sequence[str]) -> IngestResult:
     """Makes a set of every canvas with a caption.
 
     Args:
         context: what to do, and where the pictures go.
-        files: (name relative to the source, picture), in order; captions lie beside them.
+        folder: the source, which nothing that is read may lie outside of.
+        names: of the pictures, relative to the folder, in order; captions lie beside them.
 
     Returns:
         Sets as ``given`` (no frames, so that sifting forms no others), one verdict a canvas.
     """
-    named = list(files)
     captions: dict[str, str | UnreadableInput | None] = {}
     boxes: dict[str, tuple[Box, ...]] = {}
-    stored = read_pictures(context, [(name, name, file) for name, file in named])
-    for name, file in named:
-        captions[name] = _read_caption(file)
-        boxes[name] = _read_boxes(file)
+    stored = read_pictures(context, [(name, name, folder / name) for name in names])
+    for name in names:
+        captions[name] = _read_caption(folder / name, folder)
+        boxes[name] = _read_boxes(folder / name, folder)
     marks = find_watermarks_in(context, stored.frames)
     judged = {verdict.id: verdict for verdict in stored.verdicts}
     given: list[ImageSet] = []
@@ -59,25 +60,30 @@ def read_canvases(context: IngestContext, files: Iterable[tuple[str, Path]]) -> 
     return IngestResult((), tuple(given), tuple(judged.values()))
 
 
-def _read_caption(picture: Path) -> str | UnreadableInput | None:
-    """The caption of a picture on one line, None if it has none."""
+def _read_caption(picture: Path, folder: Path) -> str | UnreadableInput | None:
+    """Reads the caption of a picture, on one line; None if it has none."""
     file = picture.with_suffix(".txt")
     try:
+        check_file(file, folder)
         if not file.exists():
             return None
         if file.stat().st_size > _MAX_CAPTION:
             return UnreadableInput("bad_caption", f"{file.name} is too long for a caption")
         return " ".join(file.read_text(encoding="utf-8-sig").split())
+    except UnreadableInput as why:
+        return why
     except (OSError, ValueError) as error:
         return UnreadableInput("bad_caption", f"{file.name} cannot be read as UTF-8: {error}")
 
 
-def _read_boxes(picture: Path) -> tuple[Box, ...]:
-    """The panels' boxes as a sample of our own shards states them; empty if it does not."""
+def _read_boxes(picture: Path, folder: Path) -> tuple[Box, ...]:
+    """Reads the panels' boxes as a sample of our own shards states them; empty if none does."""
+    file = picture.with_suffix(".json")
     try:
-        tree: Any = json.loads(picture.with_suffix(".json").read_bytes())
+        check_file(file, folder)
+        tree: Any = json.loads(file.read_bytes())
         return tuple((int(a), int(b), int(c), int(d)) for a, b, c, d in _stated_boxes(tree))
-    except (OSError, ValueError, TypeError):
+    except (UnreadableInput, OSError, ValueError, TypeError):
         return ()  # not one of ours: the seams are looked for
 
 

@@ -1,4 +1,8 @@
-"""Getting at a source's bytes: local paths as they are, anything else copied once."""
+"""Fetches a source's bytes: local paths as they are, anything else is copied once.
+
+Whatever goes wrong between here and a remote place becomes one of two errors in ``_reaching``: the
+user named what does not exist, or the source cannot be read and gets its verdict.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +11,38 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from iclora.disk import raise_on_full_disk
-from iclora.errors import BadInput
+from iclora.errors import BadInput, IcloraError
 from iclora.ingest import file_types
+from iclora.ingest.inside import Listing, check_file, printable
 from iclora.ingest.result import UnreadableInput
+from iclora.redact import HIDDEN, redact_text, redact_url, url_secrets
 from iclora.store import atomic_path, file_sha256
+from iclora.web import ForbiddenAddress, describe, is_missing, web_options
 from schemas.base import DIGEST_LENGTH
 
 log = logging.getLogger(__name__)
 
+UNREADABLE = "unreadable"
+"""The reason of a source that cannot be reached or opened."""
+
+FORBIDDEN = "forbidden_address"
+"""The reason of a source whose server leads to an address that it must not lead to."""
+
 _MAX_SMALL_BYTES = 1 << 20
+_LONGEST_REASON = 300
+"""Characters of another library's error that go into a verdict."""
 
 _COPY_LOCKS: dict[Path, Lock] = {}
 """A lock a copy."""
@@ -40,37 +58,105 @@ def is_url(location: str) -> bool:
     return "://" in location
 
 
+def public_name(location: str) -> str:
+    """Names the last part of a path or URL, without secrets."""
+    name = redact_url(location)
+    for hidden in (f"{HIDDEN}@", f"?{HIDDEN}", f"#{HIDDEN}"):
+        name = name.replace(hidden, "")
+    return name.rstrip("/").rsplit("/", 1)[-1]
+
+
+def without_scheme(location: str) -> str:
+    """Turns a ``file://`` URL into the path it stands for."""
+    scheme, mark, _ = location.partition("://")
+    if mark and "::" not in location and scheme in LocalFileSystem.protocol:
+        return str(fsspec.core.strip_protocol(location))
+    return location
+
+
 def local_copy(location: str, work: Path) -> Path:
-    """A local path with a location's content; a remote file or folder is copied once.
+    """Makes a local path with a location's content; a remote file or folder is copied once.
 
     The copy's name holds what the remote side says of its version (etag, size, date), so a
     changed source is copied anew.
 
     Raises:
-        BadInput: there is nothing there, or the protocol is unknown or cannot be reached.
+        BadInput: there is nothing there, or the protocol is unknown.
+        Unreadable: it is no regular file or folder, or it cannot be reached.
     """
-    if not is_url(location):
-        return Path(location)
-    try:
-        fs, path = fsspec.core.url_to_fs(location)
-        if isinstance(fs, LocalFileSystem):
-            return Path(path)
+    local = without_scheme(location)
+    if not is_url(local):
+        check_file(Path(local))
+        return Path(local)
+    with _reaching(location):
+        fs, path = _open_file_system(location)
         if fs.isdir(path):
             return _copy_folder(fs, path.rstrip("/"), work)
         return _copy_file(fs, path, work)
-    except (OSError, ValueError, ImportError) as error:  # whatever its file system raises
-        raise BadInput(f"{location} cannot be read: {error}") from error
 
 
 def is_folder(location: str) -> bool:
-    """Whether there is a folder at a location."""
+    """Tells whether there is a folder at a location.
+
+    Raises:
+        BadInput: the protocol is unknown.
+        Unreadable: it cannot be reached.
+    """
     if not is_url(location):
         return Path(location).is_dir()
-    try:
-        fs, path = fsspec.core.url_to_fs(location)
+    with _reaching(location):
+        fs, path = _open_file_system(location)
         return bool(fs.isdir(path))
-    except (OSError, ValueError, ImportError) as error:  # whatever its file system raises
-        raise BadInput(f"{location} cannot be read: {error}") from error
+
+
+def _open_file_system(location: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    for link in location.split("::"):
+        protocol, _ = fsspec.core.split_protocol(link)
+        try:
+            fsspec.get_filesystem_class(protocol or "file")
+        except (ValueError, ImportError) as error:  # an unknown one, or a package that is missing
+            place = redact_url(location)
+            raise BadInput(f"{place} cannot be read: {_reason(error, location)}") from error
+    return fsspec.core.url_to_fs(location, **web_options(location))
+
+
+@contextmanager
+def _reaching(location: str) -> Generator[None]:
+    """Turns whatever a file system raises into one sentence.
+
+    Raises:
+        BadInput: there is nothing at this location.
+        Unreadable: it cannot be reached, or it leads where it must not.
+    """
+    try:
+        yield
+    except ForbiddenAddress as error:
+        raise _forbidden(location, error) from error
+    except IcloraError:
+        raise
+    except Exception as error:  # every protocol's client has errors of its own
+        cause: BaseException | None = error
+        while cause is not None:  # fsspec takes any failure for a missing file
+            if isinstance(cause, ForbiddenAddress):
+                raise _forbidden(location, cause) from error
+            cause = cause.__cause__
+        place = redact_url(location)
+        if is_missing(error):
+            raise BadInput(f"{place} does not exist") from error
+        raise UnreadableInput(
+            UNREADABLE, f"{place} cannot be read: {_reason(error, location)}"
+        ) from error
+
+
+def _forbidden(location: str, why: ForbiddenAddress) -> UnreadableInput:
+    return UnreadableInput(FORBIDDEN, f"{redact_url(location)} is not read: {why}")
+
+
+def _reason(error: Exception, location: str) -> str:
+    """Makes one printable line of another library's error, without the location's secrets."""
+    text = error.strerror if isinstance(error, OSError) and error.filename else describe(error)
+    text = redact_text(" ".join((text or "").split()), url_secrets(location))
+    return printable(text)[:_LONGEST_REASON] or type(error).__name__
 
 
 def size_of(location: str, work: Path) -> int | None:
@@ -92,37 +178,63 @@ def size_of(location: str, work: Path) -> int | None:
         return None
 
 
-def list_files(folder: str) -> list[str]:
-    """The files below a folder, relative to it, in natural order; junk left out.
+def list_at(folder: str) -> Listing:
+    """Lists the files below a folder, relative to it, in natural order; junk left out.
 
     Raises:
         Unreadable: it cannot be listed.
     """
     if not is_url(folder):
-        return file_types.files_below(Path(folder))
-    fs, path = fsspec.core.url_to_fs(folder)
-    found = [str(file).removeprefix(str(path)).lstrip("/") for file in fs.find(path)]
-    return sorted(
-        (name for name in found if not file_types.is_junk(name)), key=file_types.natural_key
+        return file_types.look_below(Path(folder))
+    with _reaching(folder):
+        fs, path = _open_file_system(folder)
+        found = [str(file).removeprefix(str(path)).lstrip("/") for file in fs.find(path)]
+    return Listing(
+        sorted(
+            (name for name in found if not file_types.is_junk(name)), key=file_types.natural_key
+        ),
+        [],
     )
 
 
-def read_small_file(location: str) -> bytes | None:
-    """The bytes of a small file, None if there is none.
+def read_small_file(location: str, folder: str = "") -> bytes | None:
+    """Reads a small file; None if there is none.
+
+    Args:
+        location: of the file.
+        folder: the file must lie in it, if both are local; empty if it may lie anywhere.
 
     Raises:
-        Unreadable: it is there and cannot be read.
+        Unreadable: it is there and cannot be read, or may not be.
     """
+    if is_url(location):
+        return _read_remote(location)
+    file = Path(location)
+    check_file(file, Path(folder) if folder else None)
     try:
-        fs, path = fsspec.core.url_to_fs(location)
-        if not fs.isfile(path):
+        if not file.is_file():
             return None
-        with fs.open(path, "rb") as file:
-            data: bytes = file.read(_MAX_SMALL_BYTES)
-    except (OSError, ValueError) as error:
-        name = location.rsplit("/", 1)[-1]
-        raise UnreadableInput("unreadable", f"{name} cannot be read: {error}") from error
-    return data
+        with file.open("rb") as opened:
+            return opened.read(_MAX_SMALL_BYTES)
+    except OSError as error:
+        raise UnreadableInput(
+            UNREADABLE, f"{file.name} cannot be read: {error.strerror}"
+        ) from error
+
+
+def _read_remote(location: str) -> bytes | None:
+    try:
+        with _reaching(location):
+            fs, path = _open_file_system(location)
+            if not fs.isfile(path):
+                return None
+            with fs.open(path, "rb") as opened:
+                data: bytes = cast("Any", opened).read(_MAX_SMALL_BYTES)
+                return data
+    except UnreadableInput:
+        raise
+    except BadInput as error:  # it was there a moment ago
+        raise UnreadableInput(UNREADABLE, str(error)) from error
 
 
 def _copy_lock(place: Path) -> Lock:
@@ -131,7 +243,7 @@ def _copy_lock(place: Path) -> Lock:
 
 
 def _copy_file(fs: fsspec.AbstractFileSystem, path: str, work: Path) -> Path:
-    name = path.rsplit("/", 1)[-1]
+    name = (urlsplit(path).path if is_url(path) else path).rsplit("/", 1)[-1] or "file"
     copy = work / "fetched" / _version_tag([f"{path} {fs.ukey(path)}"]) / name
     with _copy_lock(copy):
         if not copy.exists():
@@ -144,7 +256,7 @@ def _copy_file(fs: fsspec.AbstractFileSystem, path: str, work: Path) -> Path:
 def _copy_folder(fs: fsspec.AbstractFileSystem, path: str, work: Path) -> Path:
     files = sorted(str(file) for file in fs.find(path) if not _is_source_itself(str(file)))
     tag = _version_tag(f"{file} {fs.ukey(file)}" for file in files)
-    place = work / "fetched" / tag / path.rsplit("/", 1)[-1]
+    place = work / "fetched" / tag / (public_name(path) or "folder")
     with _copy_lock(place), raise_on_full_disk(work):
         if place.exists():
             return place
@@ -154,7 +266,8 @@ def _copy_folder(fs: fsspec.AbstractFileSystem, path: str, work: Path) -> Path:
             for file in files:
                 target = scratch / file.removeprefix(path).lstrip("/")
                 if not target.resolve().is_relative_to(scratch.resolve()):
-                    raise BadInput(f"{file} would be written outside its folder")
+                    detail = f"{redact_url(file)} would be written outside its folder"
+                    raise UnreadableInput("unsafe_path", printable(detail))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 fs.get_file(file, str(target))
             scratch.rename(place)

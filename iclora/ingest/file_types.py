@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from posixpath import dirname, splitext
 
-from iclora.ingest.result import UnreadableInput
+from iclora.ingest.inside import Listing, list_files
 
 _FILMS = (
     ".3g2 .3gp .asf .avi .f4v .flv .h264 .h265 .hevc .ivf .m2ts .m2v .m4v .mkv .mov .mp4 .mpe "
@@ -82,20 +81,27 @@ def is_dataset(files: Iterable[str]) -> bool:
 
 
 def files_below(folder: Path) -> list[str]:
-    """The files of a folder and its sub-folders, junk left out, in natural order.
+    """Lists the files of a folder and its sub-folders that may be opened, in natural order.
 
     Raises:
         Unreadable: the folder or one below it cannot be listed.
     """
+    return look_below(folder).files
 
-    def refuse(error: OSError) -> None:
-        raise UnreadableInput("unreadable", f"{folder.name} cannot be listed: {error.strerror}")
 
-    found: list[str] = []
-    for place, _, names in os.walk(folder, onerror=refuse):
-        below = Path(place).relative_to(folder)
-        found += [(below / name).as_posix() for name in names]
-    return sorted((name for name in found if not is_junk(name)), key=natural_key)
+def look_below(folder: Path) -> Listing:
+    """Lists the files of a folder and its sub-folders, junk left out, in natural order.
+
+    Raises:
+        Unreadable: the folder or one below it cannot be listed.
+    """
+    files, refused = list_files(folder)
+    return Listing(
+        sorted((name for name in files if not is_junk(name)), key=natural_key),
+        sorted(
+            (one for one in refused if not is_junk(one[0])), key=lambda one: natural_key(one[0])
+        ),
+    )
 
 
 def select_pictures(names: Iterable[str], *, captioned: bool) -> list[str]:

@@ -5,17 +5,24 @@ Pictures are taken as the bytes they are stored as, so that nothing is decoded a
 
 from __future__ import annotations
 
+import json
+import posixpath
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from iclora.errors import BadInput
+from iclora.disk import is_disk_full
+from iclora.errors import BadInput, IcloraError
 from iclora.ingest import file_types
-from iclora.ingest.download import local_copy
+from iclora.ingest.download import UNREADABLE, local_copy
 from iclora.ingest.folder import read_folder
+from iclora.ingest.inside import check_file, check_name, printable
 from iclora.ingest.result import IngestContext, IngestResult, UnreadableInput
+from iclora.redact import redact_text
 from schemas.base import digest_of
 from schemas.ingest import IngestParams
 from schemas.verdict import Verdict
@@ -65,65 +72,98 @@ def read_dataset(context: IngestContext, url: str, work: Path) -> IngestResult:
     Raises:
         Unreadable: it is not a dataset, or has no such columns.
     """
-    from datasets.exceptions import DatasetsError
-
+    place = None if is_hub_id(url) else local_copy(url, work)
+    missing: list[Verdict] = []
     with tempfile.TemporaryDirectory(dir=context.folder.parent, prefix="rows.") as scratch:
-        missing: list[Verdict] = []
-        try:
-            tables = [_prepared(table, context.params) for table in _tables(url, work)]
-            rows = _numbered(tables)
-            found = read_folder(context, _files(context, rows, Path(scratch), missing))
-        except (DatasetsError, OSError, ValueError, KeyError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # a full disk is not the dataset's fault
-            raise UnreadableInput(
-                "unreadable_dataset", f"{context.source.name} cannot be read: {error}"
-            ) from error
+        with _describing_failures(context.source.name, remote=place is None):
+            loaded = _local_tables(place) if place else _hub_tables(url)
+            in_order = sorted(loaded) if isinstance(loaded, dict) else []
+            splits = [loaded[split] for split in in_order] or [loaded]
+            tables = [_prepared(table, context.params) for table in splits]
+        rows = _numbered(tables, context.source.name, remote=place is None)
+        folder = place if place and place.is_dir() else None
+        found = read_folder(context, _files(context, rows, folder, Path(scratch), missing))
     return found + IngestResult(verdicts=tuple(missing))
 
 
-def _tables(url: str, work: Path) -> list[Any]:
-    """The splits of a dataset, in the order of their names."""
+@contextmanager
+def _describing_failures(name: str, *, remote: bool) -> Generator[None]:
+    """Turns whatever the datasets library raises into one sentence.
+
+    Raises:
+        Unreadable: what was read is no dataset; or, of a remote one, the network may have failed.
+    """
+    try:
+        yield
+    except IcloraError:
+        raise
+    except Exception as error:  # any, from a library that trusts what it reads
+        if is_disk_full(error):
+            raise  # the disk is not the dataset's fault
+        reason = UNREADABLE if remote else "unreadable_dataset"
+        detail = " ".join(redact_text(str(error)).split()) or type(error).__name__
+        raise UnreadableInput(reason, f"{name} cannot be read: {printable(detail)}") from error
+
+
+def _hub_tables(url: str) -> Any:
     import datasets
 
-    if is_hub_id(url):
-        name, revision = split_hub_id(url)
-        loaded: Any = datasets.load_dataset(name, revision=revision, streaming=True)
-    else:
-        loaded = _local_tables(local_copy(url, work))
-    if isinstance(loaded, dict):
-        return [loaded[split] for split in sorted(loaded)]
-    return [loaded]
+    name, revision = split_hub_id(url)
+    return datasets.load_dataset(name, revision=revision, streaming=True)
 
 
 def _local_tables(place: Path) -> Any:
     import datasets
 
-    if place.is_dir() and any((place / name).is_file() for name in file_types.SAVED_DATASET):
-        return datasets.load_from_disk(str(place))
-    files = [place] if place.is_file() else [place / name for name in file_types.files_below(place)]
-    tables = [str(file) for file in files if file_types.is_table(file.name)]
+    if place.is_file():
+        tables = [str(place)]
+    else:
+        files = file_types.files_below(place)
+        if any(name in files for name in file_types.SAVED_DATASET):
+            _check_saved(place, files)
+            return datasets.load_from_disk(str(place))
+        tables = [str(place / name) for name in files if file_types.is_table(name)]
     kind = "arrow" if tables and tables[0].endswith(".arrow") else "parquet"
     return datasets.load_dataset(kind, data_files=tables, split="train", streaming=True)
 
 
+def _check_saved(place: Path, files: Sequence[str]) -> None:
+    """Checks that a saved dataset consists of its own files.
+
+    Raises:
+        Unreadable: it names others.
+    """
+    for name in files:
+        folder, own = posixpath.split(name)
+        named: list[str] = []
+        if own == "state.json":
+            tree = json.loads((place / name).read_bytes())
+            named = [posixpath.join(folder, one["filename"]) for one in tree["_data_files"]]
+        elif name == "dataset_dict.json":
+            tree = json.loads((place / name).read_bytes())
+            named = [posixpath.join(split, "state.json") for split in tree["splits"]]
+        if not {posixpath.normpath(one) for one in named} <= set(files):
+            raise UnreadableInput(
+                "unsafe_path", f"{name} names a file that the dataset does not hold"
+            )
+
+
 def _prepared(table: Any, params: IngestParams) -> tuple[Any, str]:
-    """A table whose pictures come as bytes, and the name of their column."""
+    """Prepares a table: its pictures come as they are stored; returns their column's name too."""
     import datasets
 
-    features: dict[str, Any] = dict(table.features or table.resolve_features().features or {})
+    if isinstance(table, datasets.Dataset):
+        table = table.with_format(None).to_iterable_dataset()
+    table = table if table.features else table.resolve_features()
+    features: dict[str, Any] = dict(table.features or {})
     column = _image_column(features, params.image_column)
     if params.group_column and params.group_column not in features:
         raise UnreadableInput(
             "no_group_column", f"there is no column {params.group_column}, only {list(features)}"
         )
-    raw = datasets.Image(decode=False)
-    if isinstance(features[column], datasets.Image):
-        table = table.cast_column(column, raw)
-    elif isinstance(getattr(features[column], "feature", None), datasets.Image):
-        table = table.cast_column(column, datasets.List(raw))
     wanted = [name for name in (column, params.group_column) if name]
-    return table.select_columns(wanted), column
+    # Decoding would open whatever file a row names.
+    return table.select_columns(wanted).decode(enable=False), column
 
 
 def _image_column(features: dict[str, Any], wanted: str) -> str:
@@ -142,21 +182,37 @@ def _image_column(features: dict[str, Any], wanted: str) -> str:
     )
 
 
-def _numbered(tables: Iterable[tuple[Any, str]]) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    number = 0
+def _numbered(
+    tables: Iterable[tuple[Any, str]], source: str, *, remote: bool
+) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    numbers = count()
     for table, column in tables:
-        for row in table:
-            yield number, column, row
-            number += 1
+        with _describing_failures(source, remote=remote):
+            rows = iter(table)
+        while True:
+            with _describing_failures(source, remote=remote):
+                row = next(rows, None)
+            if row is None:
+                break
+            yield next(numbers), column, row
 
 
 def _files(
     context: IngestContext,
     rows: Iterable[tuple[int, str, dict[str, Any]]],
+    folder: Path | None,
     scratch: Path,
     missing: list[Verdict],
 ) -> Iterator[tuple[str, str, Path]]:
-    """Each row's pictures as files that are gone when the next is asked for."""
+    """Yields each row's pictures as files; those in ``scratch`` are gone when the next comes.
+
+    Args:
+        context: names the group column.
+        rows: number, image column and values.
+        folder: the source, if it is one; rows may name files in it.
+        scratch: holds the bytes of the current picture.
+        missing: gets the verdicts of the others.
+    """
     group = context.params.group_column
     for number, column, row in rows:
         value: Any = row[column]
@@ -164,24 +220,47 @@ def _files(
         scene = str(row[group]) if group else f"row-{number}" if several else ""
         for place, one in enumerate(value if several else [value]):
             name = f"row-{number}-{place}"
-            data = _bytes_of(one)
-            if not data:
-                why = UnreadableInput("no_picture", f"row {number} holds no picture")
-                missing.append(context.failed(f"{context.source.content}-{name}", why))
+            data, path = _stored(one)
+            if data:
+                file = scratch / name
+                file.write_bytes(data)
+                yield name, scene, file
+                file.unlink()
                 continue
-            file = scratch / name
-            file.write_bytes(data)
-            yield name, scene, file
-            file.unlink()
+            item = f"{context.source.content}-{name}"
+            named = _named_file(path, folder) if path else None
+            if isinstance(named, Path):
+                yield name, scene, named
+            elif named:
+                detail = f"row {number} has no bytes and names a file: {named}"
+                missing.append(context.rejected(item, named.reason, detail))
+            else:
+                why = UnreadableInput("no_picture", f"row {number} holds no picture")
+                missing.append(context.failed(item, why))
 
 
-def _bytes_of(value: Any) -> bytes:
-    """The bytes of a picture as a table stores it: themselves, or with a path, or only a path."""
+def _stored(value: Any) -> tuple[bytes, str]:
+    """Reads the bytes of a picture as a table stores it, and the path that it has there."""
     if isinstance(value, bytes):
-        return value
-    if not isinstance(value, dict):
-        return b""
-    data, path = value.get("bytes"), value.get("path")
-    if data:
-        return bytes(data)
-    return Path(path).read_bytes() if path and Path(path).is_file() else b""
+        return value, ""
+    data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (b"", "")
+    return data if isinstance(data, bytes) else b"", path if isinstance(path, str) else ""
+
+
+def _named_file(path: str, folder: Path | None) -> Path | UnreadableInput | None:
+    """Finds a file that a row names instead of storing its bytes.
+
+    Returns:
+        The file; None if the source has no such file; the reason if it may not be opened.
+    """
+    if folder is None:
+        return UnreadableInput("unsafe_path", "it is outside the source")
+    try:
+        check_name(path)
+        file = folder / path
+        check_file(file, folder)
+        return file if file.is_file() else None
+    except UnreadableInput as why:
+        return why
+    except OSError:  # a name that is too long, or a folder that may not be entered
+        return None

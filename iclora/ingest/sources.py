@@ -2,13 +2,15 @@
 
 A folder of films is one source per film; a folder of pictures, with or without folders of pictures
 inside, is one source whose folders are scenes. One that cannot be read or is reserved by its owner
-gets its verdict here and the others go on; only a location that is not there at all is an error,
-because that is a mistyped name.
+gets its verdict here and the others go on, and so does each file of a folder that may not be opened
+(``inside``); only a location that is not there at all is an error, because that is a mistyped name.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,20 +20,25 @@ from typing import NamedTuple
 from iclora.errors import BadInput
 from iclora.ingest import file_types
 from iclora.ingest.download import (
+    UNREADABLE,
     default_work_folder,
     digest_file,
     digest_files,
     digest_if_readable,
     is_folder,
     is_url,
-    list_files,
+    list_at,
     local_copy,
+    public_name,
     read_small_file,
+    without_scheme,
 )
 from iclora.ingest.huggingface import hub_revision, is_hub_id
+from iclora.ingest.inside import check_name, printable
 from iclora.ingest.result import UnreadableInput
 from iclora.ingest.sidecar import is_reserved, parse_sidecar
 from iclora.ingest.webdataset_shards import expand_shards, is_pattern
+from iclora.redact import redact_url
 from schemas.base import digest_of
 from schemas.ingest import IngestParams
 from schemas.source import Licence, Source, SourceKind
@@ -60,6 +67,9 @@ class SourceCandidate(NamedTuple):
     sidecars: tuple[str, ...] = ()
     """Where its sidecar may lie, the nearest first."""
 
+    folder: str = ""
+    """The folder in which it was found; empty if the user named it."""
+
 
 def resolve_sources(
     locations: Sequence[str], params: IngestParams, work: Path | None = None
@@ -78,17 +88,19 @@ def resolve_sources(
         BadInput: a location is not there, or there is nothing in any of them.
     """
     work = work or default_work_folder()
-    candidates = [one for location in locations for one in _candidates(location)]
+    candidates = [one for location in locations for one in _found_at(location)]
     sources: list[Source] = []
     verdicts: list[Verdict] = []
     contents: dict[tuple[str, str], str] = {}
+    times: Counter[str] = Counter()
     for candidate, looked in zip(candidates, _inspect_all(candidates, params, work), strict=True):
         source, verdict = _decide(candidate, looked, contents)
-        verdicts.append(_with_unique_id(verdict, verdicts))
+        verdicts.append(_with_unique_id(verdict, times))
         if source is not None:
             sources.append(source)
     if not verdicts:
-        raise BadInput(f"there is no film, picture or archive in {', '.join(locations)}")
+        given = ", ".join(redact_url(location) for location in locations)
+        raise BadInput(f"there is no film, picture or archive in {given}")
     return tuple(sources), tuple(verdicts)
 
 
@@ -100,7 +112,7 @@ class _SourceContent(NamedTuple):
 
 
 def _inspect_all(
-    candidates: Sequence[SourceCandidate], params: IngestParams, work: Path
+    candidates: Sequence[SourceCandidate | Verdict], params: IngestParams, work: Path
 ) -> Iterator[_SourceContent | Verdict]:
     """Copies and digests candidates, some at a time; in order, and none after an error."""
     pool = ThreadPoolExecutor(MAX_CONCURRENT, "iclora-sources")
@@ -111,9 +123,11 @@ def _inspect_all(
 
 
 def _inspect(
-    candidate: SourceCandidate, params: IngestParams, work: Path
+    candidate: SourceCandidate | Verdict, params: IngestParams, work: Path
 ) -> _SourceContent | Verdict:
     """Digests one candidate, or says why it may or can not be ingested."""
+    if isinstance(candidate, Verdict):
+        return candidate
     try:
         rights = _rights_of(candidate)
         if is_reserved(rights, params):  # before anything of it is copied or read
@@ -122,14 +136,20 @@ def _inspect(
         return _SourceContent(rights, _content_of(candidate, work))
     except UnreadableInput as why:
         return _verdict(candidate.name, "failed", why.reason, str(why))
+    except BadInput as error:
+        if not candidate.folder:
+            raise
+        return _verdict(candidate.name, "failed", UNREADABLE, str(error))
 
 
 def _decide(
-    candidate: SourceCandidate,
+    candidate: SourceCandidate | Verdict,
     looked: _SourceContent | Verdict,
     contents: dict[tuple[str, str], str],
 ) -> tuple[Source | None, Verdict]:
     """Makes a source of a candidate, unless it is the same as an earlier one."""
+    if isinstance(candidate, Verdict):
+        return None, candidate
     if isinstance(looked, Verdict):
         return None, looked
     rights, content = looked
@@ -152,10 +172,11 @@ def _verdict(name: str, outcome: VerdictOutcome, reason: str = "", detail: str =
     )
 
 
-def _with_unique_id(verdict: Verdict, others: Sequence[Verdict]) -> Verdict:
-    """Sources that were given twice under one name are told apart by a number."""
-    twins = sum(1 for other in others if other.source == verdict.source)
-    return verdict.model_copy(update={"id": f"{verdict.id}#{twins + 1}"}) if twins else verdict
+def _with_unique_id(verdict: Verdict, times: Counter[str]) -> Verdict:
+    """Tells sources apart by a number that were given twice under one name."""
+    times[verdict.source] += 1
+    number = times[verdict.source]
+    return verdict.model_copy(update={"id": f"{verdict.id}#{number}"}) if number > 1 else verdict
 
 
 def _content_of(candidate: SourceCandidate, work: Path) -> str:
@@ -172,27 +193,39 @@ def _content_of(candidate: SourceCandidate, work: Path) -> str:
 
 def _rights_of(candidate: SourceCandidate) -> Licence:
     for place in candidate.sidecars:
-        text = read_small_file(place)
+        inside = candidate.folder and place.startswith(f"{candidate.folder}/")
+        text = read_small_file(place, candidate.folder if inside else "")
         if text is not None:
-            return parse_sidecar(text, place.rsplit("/", 1)[-1])
+            return parse_sidecar(text, public_name(place))
     return Licence()
 
 
-def _candidates(location: str) -> Iterator[SourceCandidate]:
-    """Everything at one location that looks like a source."""
-    plain = location if is_url(location) else str(Path(location).expanduser())
+def _found_at(location: str) -> Iterator[SourceCandidate | Verdict]:
+    """Lists what is at one location; a place that cannot be reached has its verdict."""
+    place = without_scheme(location)
+    plain = place if is_url(place) else os.path.expanduser(place)  # noqa: PTH111 - raises nothing
+    try:
+        check_name(plain)
+        yield from _candidates(plain)
+    except UnreadableInput as why:
+        yield _verdict(printable(public_name(plain)), "failed", why.reason, str(why))
+
+
+def _candidates(plain: str) -> Iterator[SourceCandidate | Verdict]:
+    """Finds everything at one location that looks like a source."""
+    name = public_name(plain) if is_url(plain) else plain.rsplit("/", 1)[-1]
     if is_pattern(plain):
         shards = expand_shards(plain)
-        yield SourceCandidate(plain, plain.rsplit("/", 1)[-1], "webdataset", tuple(shards))
+        yield SourceCandidate(plain, name, "webdataset", tuple(shards))
     elif is_folder(plain):
         yield from _in_folder(plain.rstrip("/"))
     elif is_url(plain) or Path(plain).exists():
-        name = plain.rsplit("/", 1)[-1]
-        yield SourceCandidate(plain, name, _kind_of_file(name), (), _sidecars(plain))
+        file = name.partition("?")[0] if is_url(plain) else name
+        yield SourceCandidate(plain, name, _kind_of_file(file), (), _sidecars(plain))
     elif is_hub_id(plain):
         yield SourceCandidate(plain, plain, "huggingface")
     else:
-        raise BadInput(f"{location} does not exist (nor is it a Hugging Face dataset id)")
+        raise BadInput(f"{plain} does not exist (nor is it a Hugging Face dataset id)")
 
 
 def _kind_of_file(name: str) -> SourceKind:
@@ -207,24 +240,27 @@ def _kind_of_file(name: str) -> SourceKind:
 
 
 def _sidecars(place: str) -> tuple[str, ...]:
-    """``film.mp4.toml``, else ``film.toml``."""
-    folder, _, name = place.rpartition("/")
+    """Names the sidecars ``film.mp4.toml`` and ``film.toml``; the query of a URL stays last."""
+    file, asked, query = place.partition("?") if is_url(place) else (place, "", "")
+    folder, _, name = file.rpartition("/")
     stem = name.rsplit(".", 1)[0]
-    return tuple(
-        f"{folder}/{n}.toml" if folder else f"{n}.toml" for n in dict.fromkeys((name, stem))
-    )
+    beside = (f"{n}.toml{asked}{query}" for n in dict.fromkeys((name, stem)))
+    return tuple(f"{folder}/{n}" if folder else n for n in beside)
 
 
-def _in_folder(folder: str) -> Iterator[SourceCandidate]:
-    own = Path(folder).resolve().name if not is_url(folder) else folder.rsplit("/", 1)[-1]
-    above = _sidecars(str(Path(folder).resolve()) if not is_url(folder) else folder)[:1]
+def _in_folder(folder: str) -> Iterator[SourceCandidate | Verdict]:
+    remote = is_url(folder)
+    own = public_name(folder) if remote else Path(folder).resolve().name
+    above = _sidecars(folder if remote else str(Path(folder).resolve()))[:1]
     try:
-        files = list_files(folder)
-    except UnreadableInput:
-        yield SourceCandidate(folder, own, "pictures", ("",), above)
+        files, refused = list_at(folder)
+    except UnreadableInput as why:
+        yield _verdict(own, "failed", why.reason, str(why))
         return
+    for name, why in refused:
+        yield _verdict(name, "rejected", why.reason, str(why))
     if file_types.is_dataset(files):
-        yield SourceCandidate(folder, own, "huggingface", tuple(files), above)
+        yield SourceCandidate(folder, own, "huggingface", tuple(files), above, folder)
         return
     for name in files:
         if file_types.is_film(name) or (
@@ -232,14 +268,14 @@ def _in_folder(folder: str) -> Iterator[SourceCandidate]:
         ):
             place = f"{folder}/{name}"
             kind = _kind_of_file(name)
-            yield SourceCandidate(place, name, kind, (), (*_sidecars(place), *above))
+            yield SourceCandidate(place, name, kind, (), (*_sidecars(place), *above), folder)
     shards = tuple(name for name in files if file_types.is_shard(name))
     if shards:
-        yield SourceCandidate(folder, own, "webdataset", shards, above)
+        yield SourceCandidate(folder, own, "webdataset", shards, above, folder)
     pictures = tuple(file_types.select_pictures(files, captioned=False))
     if pictures:
-        yield SourceCandidate(folder, own, "pictures", pictures, above)
+        yield SourceCandidate(folder, own, "pictures", pictures, above, folder)
     canvases = file_types.select_pictures(files, captioned=True)
     if canvases:
         both = file_types.with_captions(canvases, files)
-        yield SourceCandidate(folder, own, "captioned", tuple(both), above)
+        yield SourceCandidate(folder, own, "captioned", tuple(both), above, folder)

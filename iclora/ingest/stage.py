@@ -9,7 +9,7 @@ from pathlib import Path
 from iclora.errors import BadInput
 from iclora.ingest.archive_index import read_archive
 from iclora.ingest.captioned import read_canvases
-from iclora.ingest.download import local_copy
+from iclora.ingest.download import FORBIDDEN, UNREADABLE, local_copy
 from iclora.ingest.file_types import files_below, select_pictures
 from iclora.ingest.folder import read_folder
 from iclora.ingest.huggingface import read_dataset
@@ -26,9 +26,9 @@ from schemas.stage import Ingested, StageRef
 
 log = logging.getLogger(__name__)
 
-INGEST = Stage("ingest", 3)
-UNREACHABLE = "unreadable"
-"""The reason of a source that is not bad itself: it cannot be got at."""
+INGEST = Stage("ingest", 4)
+UNREACHABLE = (UNREADABLE, FORBIDDEN)
+"""The reasons of a source that is not bad itself: it cannot be got at."""
 
 
 def ingest_source(
@@ -55,12 +55,12 @@ def ingest_source(
         try:
             return _ingested(public, _read(context, source.url, store.work_folder))
         except UnreadableInput as why:
-            if why.reason == UNREACHABLE:
+            if why.reason in UNREACHABLE:
                 raise
             return _failed(context, why)
 
     def give_up(why: BadInput) -> Callable[[Path], Ingested]:
-        reason = UnreadableInput(UNREACHABLE, str(why))
+        reason = why if isinstance(why, UnreadableInput) else UnreadableInput(UNREADABLE, str(why))
         return lambda folder: _failed(
             IngestContext(public, config.ingest, config.layout, folder), reason
         )
@@ -69,7 +69,7 @@ def ingest_source(
         return run_stage(store, INGEST, params, inputs, work)
     except BadInput as why:
         # Under a digest of its own: once the source can be reached, it is read after all.
-        return run_stage(store, INGEST, params, [*inputs, UNREACHABLE, str(why)], give_up(why))
+        return run_stage(store, INGEST, params, [*inputs, UNREADABLE, str(why)], give_up(why))
 
 
 def _failed(context: IngestContext, why: UnreadableInput) -> Ingested:
@@ -102,7 +102,8 @@ def _read(context: IngestContext, url: str, work: Path) -> IngestResult:
         return read_archive(context, place)
     captioned = kind == "captioned"
     names = select_pictures(files_below(place), captioned=captioned) if place.is_dir() else [""]
-    files = [(name, scene_of(name, context.params), place / name) for name in names]
     if captioned:
-        return read_canvases(context, [(name, file) for name, _, file in files])
-    return read_folder(context, files)
+        return read_canvases(context, place, names)
+    return read_folder(
+        context, [(name, scene_of(name, context.params), place / name) for name in names]
+    )

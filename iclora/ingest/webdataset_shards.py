@@ -15,10 +15,12 @@ from typing import cast
 
 from braceexpand import braceexpand
 
+from iclora.errors import BadInput
 from iclora.ingest import file_types
 from iclora.ingest.archive_index import Scenes, read_archive
 from iclora.ingest.download import local_copy
 from iclora.ingest.result import IngestContext, IngestResult, UnreadableInput
+from iclora.redact import redact_url
 
 
 def is_pattern(location: str) -> bool:
@@ -27,8 +29,15 @@ def is_pattern(location: str) -> bool:
 
 
 def expand_shards(pattern: str) -> tuple[str, ...]:
-    """The shards a pattern names, in order."""
-    return tuple(braceexpand(pattern))
+    """Lists the shards a pattern names, in order.
+
+    Raises:
+        BadInput: its braces do not match.
+    """
+    try:
+        return tuple(braceexpand(pattern))
+    except ValueError as error:
+        raise BadInput(f"{redact_url(pattern)} has braces that do not match") from error
 
 
 def list_shards(url: str, work: Path) -> list[Path]:

@@ -50,7 +50,7 @@ def test_an_answer_is_given_again_by_another_captioner_of_the_same_model(store):
         (Counter(), ASKED._replace(prompt="why")),
         (Counter(), ASKED._replace(pictures=(b"other",))),
         (Counter(), ASKED._replace(pictures=(b"jpeg", b"jpeg"))),
-        (Counter(), ASKED._replace(shape={"type": "object"})),
+        (Counter(), ASKED._replace(json_schema={"type": "object"})),
     ],
 )
 def test_whatever_is_different_is_asked_anew(store, captioner, request_):

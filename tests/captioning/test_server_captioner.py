@@ -25,7 +25,7 @@ from schemas.captioning import CaptionerParams
 
 PICTURE = shrunk_jpeg(Image.new("RGB", (200, 100), "red"), 64)
 ASKED = Request((PICTURE,), "What is seen?")
-SHAPED = ASKED._replace(shape={"type": "object"})
+SHAPED = ASKED._replace(json_schema={"type": "object"})
 
 
 @pytest.fixture

@@ -165,7 +165,24 @@ def test_a_remote_folder_that_is_two_sources_is_copied_once(tmp_path, picture, m
     assert len(fetched) == 9
 
 
-def test_no_more_is_copied_after_a_source_that_cannot_be(tmp_path, monkeypatch):
+def test_a_source_that_cannot_be_copied_is_a_verdict_and_the_others_go_on(
+    tmp_path, write_film, shots, monkeypatch
+):
+    for number in range(3):
+        write_film(shots(number + 1), f"closed/{number}.mp4")
+
+    def fail_first(path):
+        if path.endswith("/0.mp4"):
+            raise OSError("the bucket is closed")
+
+    place = remote(tmp_path / "closed", monkeypatch, fail_first)
+    sources, verdicts = resolve(place, work=tmp_path / "work")
+    assert [source.name.split("@")[0] for source in sources] == ["1.mp4", "2.mp4"]
+    assert [v.reason for v in verdicts] == ["unreadable", "", ""]
+    assert verdicts[0].detail == f"{place}/0.mp4 cannot be read: the bucket is closed"
+
+
+def test_no_more_is_copied_after_a_name_that_does_not_exist(tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     for number in range(3 * MAX_CONCURRENT):
         (tmp_path / "gone" / f"{number:02d}.mp4").write_bytes(bytes([number]))
@@ -176,13 +193,14 @@ def test_no_more_is_copied_after_a_source_that_cannot_be(tmp_path, monkeypatch):
         asked.append(path)
         if path.endswith("/00.mp4"):
             first.set()
-            raise OSError("the bucket is closed")
+            raise FileNotFoundError(path)
         first.wait(30)
         time.sleep(0.05)
 
     place = remote(tmp_path / "gone", monkeypatch, fail_first)
-    with pytest.raises(BadInput, match=r"00\.mp4 cannot be read: the bucket is closed"):
-        resolve(place, work=tmp_path / "work")
+    named = [f"{place}/{number:02d}.mp4" for number in range(3 * MAX_CONCURRENT)]
+    with pytest.raises(BadInput, match=r"00\.mp4 does not exist"):
+        resolve(*named, work=tmp_path / "work")
     assert len(asked) < 3 * MAX_CONCURRENT
 
 

@@ -135,7 +135,8 @@ def test_an_interrupted_run_lets_the_child_save_first(run, tmp_path, launcher):
 def test_a_child_whose_parent_is_killed_goes_on_and_keeps_the_lock(tmp_path):
     lock, code = tmp_path / "device.lock", (
         "import sys; from pathlib import Path\n"
-        "from iclora.locks import file_lock; from tasks.subprocess_task import ChildCommand, run_subprocess\n"
+        "from iclora.locks import file_lock\n"
+        "from tasks.subprocess_task import ChildCommand, run_subprocess\n"
         "folder = Path(sys.argv[1])\n"
         "with only_one(folder / 'device.lock', 'a test') as lock:\n"
         "    run_child(Work([sys.executable, *sys.argv[2:]], folder / 'child.log', [lock]))\n"

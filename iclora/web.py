@@ -1,0 +1,221 @@
+"""Reads from web servers that cannot send the reader into this machine or its network.
+
+Decided: all addresses of a source belong to one class: public, private or loopback. It is the
+class of the host that the user named. The address is checked when the socket is created, so
+neither a redirect nor a host name that resolves to another address the next time leads elsewhere.
+Reserved addresses, such as those of cloud metadata services, are never contacted. Checking names
+instead would be simpler and easy to evade.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from functools import lru_cache, partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from iclora.errors import BadInput
+from iclora.redact import redact_url
+
+if TYPE_CHECKING:
+    import aiohttp
+    import yarl
+
+AddressClass = Literal["public", "private", "loopback", "reserved"]
+
+MAX_REDIRECTS = 5
+
+_WEB = ("http", "https")
+_REDIRECTS = (301, 302, 303, 307, 308)
+_RESERVED = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "169.254.0.0/16",  # link-local; metadata of AWS, Azure, Google, Oracle and others
+        "fe80::/10",  # link-local
+        "fd00:ec2::/32",  # AWS
+        "fd20:ce::/32",  # Google
+        "100.100.100.200/32",  # Alibaba
+        "168.63.129.16/32",  # Azure
+        "192.0.0.192/32",  # Oracle
+        "240.0.0.0/4",  # no host has one
+        "::/96",  # IPv4 addresses in a form that is no longer used
+    )
+)
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_CONNECT_SECONDS = 30
+_SILENT_SECONDS = 60
+"""A server that sends nothing for so long is given up; a download may take as long as it likes."""
+
+
+class ForbiddenAddress(BadInput):
+    """An address that a source must not lead to."""
+
+
+class _WrongClassError(OSError):
+    """A socket that is not created; an ``OSError``, so that other addresses are tried."""
+
+    def __init__(self, found: AddressClass, home: AddressClass) -> None:
+        # One text for all: of several different ones aiohappyeyeballs makes a plain OSError.
+        super().__init__(errno.EACCES, "address of another class")
+        self.found = found
+        self.home = home
+
+
+def class_of(address: str) -> AddressClass:
+    """Classifies an IP address; an IPv4 address inside an IPv6 address counts as itself."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour
+        ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else inner or ip
+    if ip.is_loopback or ip.is_unspecified:
+        return "loopback"
+    if ip.is_multicast or any(ip in network for network in _RESERVED):
+        return "reserved"
+    return "public" if ip.is_global else "private"
+
+
+@lru_cache(maxsize=1 << 12)
+def _class_of_host(host: str) -> AddressClass:
+    """Classifies a host that the user named.
+
+    The first answer counts for this process. Of several classes the most restrictive counts.
+
+    Raises:
+        OSError: it has no address.
+    """
+    found = {str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    classes = {class_of(address) for address in found}
+    order: tuple[AddressClass, ...] = ("public", "private", "loopback", "reserved")
+    return next(one for one in order if one in classes)
+
+
+def web_options(location: str) -> dict[str, Any]:
+    """Makes fsspec's options for a location, which bound where its web server may lead.
+
+    Args:
+        location: a URL, or a chain of them; for other protocols there are no options.
+
+    Raises:
+        ForbiddenAddress: it names a reserved address.
+        OSError: its host has no address.
+    """
+    links = location.split("::")
+    options: dict[str, Any] = {}
+    for link in links:
+        scheme, mark, _ = link.partition("://")
+        if not mark or scheme not in _WEB:
+            continue
+        host = urlsplit(link).hostname or ""
+        home = _class_of_host(host)
+        if home == "reserved":
+            raise ForbiddenAddress(f"{host} is a reserved address")
+        bounds = options_within(home)
+        options |= bounds if len(links) == 1 else {scheme: bounds}
+    return options
+
+
+def options_within(home: AddressClass) -> dict[str, Any]:
+    """Makes options of fsspec's ``HTTPFileSystem`` that allow addresses of one class."""
+    # aiohttp counts the redirect that is one too many.
+    return {"get_client": _client_within(home), "max_redirects": MAX_REDIRECTS + 1}
+
+
+@lru_cache
+def _client_within(home: AddressClass) -> Any:
+    """Makes a client; one object a class, so that fsspec shares its connections within a class."""
+
+    async def client(**_: Any) -> aiohttp.ClientSession:
+        import aiohttp
+
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(socket_factory=partial(_create_socket, home=home)),
+            middlewares=(_follow_carefully,),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENT_SECONDS
+            ),
+        )
+
+    return client
+
+
+def _create_socket(info: aiohttp.AddrInfoType, home: AddressClass) -> socket.socket:
+    family, kind, protocol, _, address = info
+    found = class_of(str(address[0]))
+    if found != home:
+        raise _WrongClassError(found, home)
+    return socket.socket(family, kind, protocol)
+
+
+async def _follow_carefully(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Checks each request of a chain of redirects; aiohttp drops credentials between hosts."""
+    import aiohttp
+
+    try:
+        response = await handler(request)
+    except aiohttp.ClientConnectorError as error:
+        wrong = error.os_error
+        if isinstance(wrong, _WrongClassError):
+            raise ForbiddenAddress(
+                f"it leads to {redact_url(str(request.url))}, which has a {wrong.found} address; "
+                f"from the named host, only {wrong.home} addresses may be reached"
+            ) from error
+        raise
+    target = response.headers.get("Location")
+    if target and response.status in _REDIRECTS:
+        try:
+            check_redirect(request.url, target)
+        except ForbiddenAddress:
+            response.close()
+            raise
+    return response
+
+
+def check_redirect(url: yarl.URL, target: str) -> None:
+    """Checks the protocol that a redirect leads to.
+
+    Raises:
+        ForbiddenAddress: it leads from HTTPS to HTTP, or from the web to something else.
+    """
+    import yarl
+
+    try:
+        scheme = url.join(yarl.URL(target)).scheme
+    except ValueError:  # not a URL, which aiohttp reports
+        return
+    if scheme not in _WEB or (url.scheme == "https" and scheme == "http"):
+        raise ForbiddenAddress(f"it leads from {url.scheme} to {scheme}")
+
+
+def is_missing(error: Exception) -> bool:
+    """Tells whether there is nothing at a place; fsspec says so of servers that fail, too."""
+    import aiohttp
+
+    root = _root_of(error)
+    if isinstance(root, aiohttp.ClientResponseError):
+        return root.status == HTTPStatus.NOT_FOUND
+    return isinstance(error, FileNotFoundError) and not isinstance(root, aiohttp.ClientError)
+
+
+def describe(error: Exception) -> str:
+    """Tells what went wrong between a client and a server; other errors describe themselves."""
+    import aiohttp
+
+    root = _root_of(error)
+    if isinstance(root, aiohttp.TooManyRedirects):
+        return f"more than {MAX_REDIRECTS} redirects"
+    if isinstance(root, aiohttp.ClientResponseError):  # its own text quotes the URL
+        return f"the server's answer is {root.status} {root.message}"
+    if isinstance(root, TimeoutError):
+        return str(root) or "no answer in time"
+    return str(root if isinstance(root, aiohttp.ClientError) else error)
+
+
+def _root_of(error: BaseException) -> BaseException:
+    while isinstance(error, FileNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
