@@ -13,7 +13,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from iclora.stages import result_of
+from iclora.pipeline.stage import result_of
 from PIL import Image
 
 from iclora.ingest import ingest_source, resolve_sources

@@ -12,7 +12,7 @@ from threading import Thread
 
 import fsspec
 import pytest
-from iclora.stages import result_of
+from iclora.pipeline.stage import result_of
 from PIL import Image
 
 from iclora.errors import BadInput
