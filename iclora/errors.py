@@ -57,5 +57,13 @@ class BuildStopped(IcloraError):
     """Too large a share of a stage failed, or a ledger does not add up."""
 
 
+class SaidElsewhere(IcloraError):
+    """Another process of the same training says why it ends; this one ends with it."""
+
+    def __init__(self, sentence: str, exit_code: int) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code
+
+
 class DiskFull(IcloraError):
     """There is no room to write; the text says where, and what to do."""

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from iclora.models.loaded import unload_models
 from iclora.store import Store
 from schemas.evaluation import EvaluationReport, ReportRef
 from schemas.job import EvaluateJob
@@ -37,13 +38,14 @@ def plan_evaluation(
 @stage_task(name="evaluate", task_run_name="evaluate {job.adapter}", tags=["gpu"])
 def evaluate(job: EvaluateJob) -> ReportRef:
     """Renders, scores and decides; a retry goes on with the renders that are there."""
+    unload_models()  # of a build before it in this process: the child needs the memory
     command = [*_iclora("evaluate"), job.adapter, "--store", job.store]
     command += ["--against", job.against] if job.against else []
     command += ["--dataset", job.dataset] if job.dataset else []
     command += ["--promote"] if job.promote else []
     watch = _EvaluationArtifact(job.adapter)
     with (
-        gpu_locks.acquire_gpus(f"the evaluation of {job.adapter}", run_name()) as locks,
+        gpu_locks.acquire_devices(f"the evaluation of {job.adapter}", run_name()) as locks,
         updating(watch.show),
     ):
         log = _log(job.store, f"evaluate-{job.fingerprint}")

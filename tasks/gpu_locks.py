@@ -1,4 +1,4 @@
-"""Which devices heavy children may use, and taking turns on them."""
+"""Which GPUs heavy work may use, and taking turns on them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from iclora.locks import file_lock
+
+LOCKS = "ICLORA_LOCKS"
+"""Environment variable: the folder of the GPUs' locks. Unset is one folder for everything that this
+user runs on this machine."""
 
 _DRIVER = Path("/proc/driver/nvidia/gpus")
 
@@ -27,23 +31,24 @@ def gpu_hours(seconds: float) -> str:
 
 
 @contextmanager
-def acquire_gpus(what: str, holder: str) -> Generator[list[int]]:
-    """Waits for every device that is visible here, and holds them while the block runs.
+def acquire_devices(work: str, holder: str) -> Generator[list[int]]:
+    """Waits for every GPU that is visible here, and holds them while the block runs.
 
-    One lock a device, on a file of this machine: given to a child it is held until the child ends,
-    even if the worker is killed or the server restarted in between. Without a GPU the processor is
-    the device.
+    One lock a GPU, on a file of this machine: given to a child it is held until the child ends,
+    even if the worker is killed or the server restarted in between. Without a GPU there is nothing
+    to wait for: a CPU is shared by whatever runs on it.
 
     Args:
-        what: what waits, for the log.
-        holder: who holds the devices, for the log of those who wait.
+        work: what waits, for the log.
+        holder: who holds the GPUs, for the log of those who wait.
 
     Yields:
         The locks' descriptors, for the child to inherit.
     """
-    folder = Path(tempfile.gettempdir()) / f"iclora-devices-{os.getuid()}"
+    shared = Path(tempfile.gettempdir()) / f"iclora-devices-{os.getuid()}"
+    folder = Path(os.environ.get(LOCKS) or shared)
     with ExitStack() as stack:
         yield [
-            stack.enter_context(file_lock(folder / f"{device}.lock", what, holder))
-            for device in sorted(f"gpu-{name}" for name in gpus()) or ["cpu"]
+            stack.enter_context(file_lock(folder / f"gpu-{name}.lock", work, holder))
+            for name in sorted(gpus())
         ]

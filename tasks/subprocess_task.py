@@ -1,8 +1,8 @@
 """Runs a command as a child whose end we always see, and that survives ours.
 
 The child writes into files and not into pipes: when the process that started it is killed, it
-goes on, keeps the locks it inherited, and its log is there to read. Whoever asks for the same
-work next waits for the lock and finds it done, or resumes.
+goes on, keeps the locks it inherited, and its log is there to read. One of them lies beside its
+log: whoever asks for the same work next waits for it and finds the work done, or resumes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from iclora.errors import IcloraError, UserError
+from iclora.locks import file_lock
 
 log = logging.getLogger("iclora.subprocess_task")
 
@@ -75,6 +76,7 @@ def run_subprocess(command: ChildCommand) -> str:
     answer = command.log.with_suffix(".out")
     tail: deque[str] = deque(maxlen=_TAIL)
     with (
+        file_lock(command.log.with_suffix(".lock"), command.log.stem) as own,
         command.log.open("w+b") as errors,
         answer.open("wb") as out,
         command.log.open("rb") as reading,
@@ -84,7 +86,7 @@ def run_subprocess(command: ChildCommand) -> str:
             stdout=out,
             stderr=errors,
             env={**_QUIET_ENVIRONMENT, **os.environ},
-            pass_fds=command.locks,
+            pass_fds=[*command.locks, own],
             start_new_session=True,
         ) as child,
     ):
@@ -148,15 +150,19 @@ def _follow(child: subprocess.Popen[bytes], lines: _LogRelay, limit: float) -> N
 
 
 def _failure(command: Sequence[str], code: int, answer: str, tail: deque[str]) -> IcloraError:
-    """What the child said of its end: its own sentence where it had one.
+    """Makes an error of the child's end: with its own sentence where it had one.
 
-    The status is in the answer too, because a launcher in between ends with a code of its own.
+    The status is in the answer too, because a launcher in between ends with a code of its own. Of
+    several processes that a launcher started, more than one may have answered.
     """
-    try:
-        said = json.loads(answer)
-        sentence, code = str(said["error"]), int(said["status"])
-    except (ValueError, KeyError, TypeError):
-        sentence = f"{' '.join(command[1:4])} ended with code {code}: {' | '.join(tail)}"
+    sentence = f"{' '.join(command[1:4])} ended with code {code}: {' | '.join(tail)}"
+    for line in answer.splitlines():
+        try:
+            said = json.loads(line)
+            sentence, code = str(said["error"]), int(said["status"])
+        except (ValueError, KeyError, TypeError):
+            continue
+        break
     return UserError(sentence) if code == UserError.exit_code else IcloraError(sentence)
 
 

@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 from iclora.cpus import available_cpus
+from iclora.models.loaded import unload_models
 from iclora.presets import load_config
 from iclora.store import Store, atomic_write
 from schemas.adapter import AdapterRef
@@ -42,6 +43,7 @@ def plan_training(
 @stage_task(name="train", task_run_name="train {job.name}", tags=["gpu"])
 def train(job: TrainJob) -> AdapterRef:
     """Trains in a child process; a retry resumes from the last checkpoint."""
+    unload_models()  # of a build before it in this process: the child measures what is free
     store = Store(job.store)
     config = store.work_folder / "jobs" / f"train-{job.name}-{job.fingerprint}.json"
     atomic_write(config, job.config.to_text().encode())
@@ -49,7 +51,7 @@ def train(job: TrainJob) -> AdapterRef:
     command += ["--name", job.name, "--store", job.store, "--json"]
     log.info("by hand: %s", shlex.join(command))
     work = f"the training of {job.name}"
-    with gpu_locks.acquire_gpus(work, run_name()) as locks, show_training(job) as watch:
+    with gpu_locks.acquire_devices(work, run_name()) as locks, show_training(job) as watch:
         answer = run_subprocess(
             ChildCommand(command, config.with_suffix(".log"), locks, time_limit())
         )

@@ -19,6 +19,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _private_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """GPU locks of this run alone: other work on this machine neither waits nor is waited for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ICLORA_LOCKS", str(tmp_path_factory.mktemp("locks")))
+        yield
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """An empty local store."""

@@ -10,11 +10,11 @@ import io
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from functools import lru_cache
 
 from PIL import Image
 
 from iclora.captioning.captioner import Reply, Request
+from iclora.models.loaded import cached_model
 from iclora.models.vlm import Question, VisionLanguageModel, load_vlm
 from schemas.caption import Answer
 from schemas.captioning import CaptionerParams
@@ -99,7 +99,7 @@ class _BatchQueue:
                     future.set_exception(error)
 
 
-@lru_cache(maxsize=4)
+@cached_model(4)
 def _batch_queue(model: VisionLanguageModel, max_new_tokens: int, batch: int) -> _BatchQueue:
     """One counter a model in this process, however many sources are in work."""
     return _BatchQueue(model, max_new_tokens, batch)

@@ -28,7 +28,7 @@ from iclora.cli.shots import shots
 from iclora.cli.train import train
 from iclora.cli.verify import verify
 from iclora.disk import full_disk_message, is_disk_full
-from iclora.errors import IcloraError
+from iclora.errors import IcloraError, SaidElsewhere
 from iclora.redact import redact_text
 
 OK, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -98,6 +98,8 @@ def run(arguments: Sequence[str]) -> int:
             status = _call(arguments)
     except typer.TyperException as mistake:
         return _report_error(mistake.format_message(), USER_ERROR, arguments)
+    except SaidElsewhere as error:
+        return error.exit_code
     except IcloraError as error:
         return _report_error(str(error), error.exit_code, arguments)
     except BrokenPipeError:  # the reader of our output has seen enough

@@ -65,7 +65,13 @@ _JOINERS = "\u200c\u200d"
 
 
 def answer(value: Mapping[str, Any], text: str, *, as_json: bool) -> None:
-    """Gives the command's result: one JSON object, or a text for people."""
+    """Gives the command's result: one JSON object, or a text for people.
+
+    Of the processes that ``accelerate launch`` or ``torchrun`` starts, the main one answers for
+    all: they share stdout.
+    """
+    if "LOCAL_RANK" in os.environ and os.environ.get("RANK", os.environ["LOCAL_RANK"]) != "0":
+        return
     stream = _Results.stream or sys.stdout
     if as_json:
         said = redact_users(json.dumps(value, ensure_ascii=False))

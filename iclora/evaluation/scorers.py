@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +16,7 @@ from PIL import Image
 
 from iclora.errors import UserError
 from iclora.evaluation.metrics import Array
+from iclora.models.loaded import cached_model
 from schemas.config import Config
 
 log = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ class Dino:
         return np.concatenate(rows)
 
 
-@lru_cache(maxsize=1)
+@cached_model(1)
 def load_dino(name: str) -> Dino:
     """The DINOv2 of this name; loaded once per process.
 

@@ -6,7 +6,6 @@ It is the evaluation's witness, not a part of any build: it knows the film world
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from iclora.errors import MissingModel
 from iclora.miniature.draw import PANEL
 from iclora.miniature.world import VALUES
+from iclora.models.loaded import cached_model
 from iclora.store import file_sha256
 
 WEIGHTS = "model.safetensors"
@@ -93,7 +93,7 @@ class Reader:
         return found
 
 
-@lru_cache(maxsize=2)
+@cached_model(2)
 def load_reader(folder: Path = _FOLDER) -> Reader:
     """The reader of the package, or of a folder that the recipe wrote; loaded once per process.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from iclora.errors import BadConfig
+from iclora.models.loaded import cached_model
 from iclora.models.locate import locate
 
 _UNSAFE = ("nsfw", "porn", "hentai", "sexy", "unsafe", "explicit")
@@ -73,6 +73,6 @@ def classifier_label(name: str) -> str:
     return f"{Path(name).name if Path(name).is_dir() else name}@{located.revision}"
 
 
-@lru_cache(maxsize=1)
+@cached_model(1)
 def _load(name: str) -> SafetyClassifier:
     return SafetyClassifier(name)

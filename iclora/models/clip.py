@@ -11,7 +11,6 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -22,6 +21,7 @@ from PIL import Image
 
 from iclora.cpus import available_cpus
 from iclora.errors import BadConfig, MissingModel
+from iclora.models.loaded import cached_model
 from iclora.models.locate import MINIATURE, file_digest, locate
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def clip_label(name: str) -> str:
     return f"{found.name}@{found.revision}"
 
 
-@lru_cache(maxsize=2)
+@cached_model(2)
 def _load(name: str) -> ClipEncoder:
     return ClipEncoder(_find(name))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iclora.errors import BadConfig, MissingModel
+from iclora.models.loaded import cached_model
 from iclora.models.locate import file_digest
 from schemas.base import Box
 
@@ -82,7 +82,7 @@ def _require(file: str) -> None:
         )
 
 
-@lru_cache(maxsize=2)
+@cached_model(2)
 def load_faces(file: str) -> FaceDetector:
     """The face detector in this ONNX file; loaded once per process.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 from iclora.errors import BadConfig
+from iclora.models.loaded import cached_model
 from iclora.models.locate import locate
 
 
-@lru_cache(maxsize=4)
+@cached_model(4)
 def load_token_counter(name: str) -> Callable[[str], int]:
     """A function that counts a text's tokens, special ones included.
 

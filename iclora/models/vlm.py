@@ -17,7 +17,6 @@ import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from PIL import Image
 
 from iclora.cpus import available_cpus
 from iclora.errors import BadConfig
+from iclora.models.loaded import cached_model
 from iclora.models.locate import MINIATURE, Located, locate
 from iclora.models.usage import record_answers
 from schemas.caption import Answer
@@ -215,7 +215,7 @@ def load_vlm(name: str) -> VisionLanguageModel:
         return _load(name)
 
 
-@lru_cache(maxsize=1)
+@cached_model(1)
 def _load(name: str) -> VisionLanguageModel:
     return VisionLanguageModel(name, locate(name))
 

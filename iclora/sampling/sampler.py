@@ -16,7 +16,6 @@ import logging
 import math
 import tempfile
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from iclora.models.families import Family, GivenTokens, Grid, Text, load_family, nothing_given
+from iclora.models.loaded import cached_model
 from iclora.models.locate import locate
 from iclora.sampling.denoise import Prompt, denoise
 from iclora.sampling.given_panels import GivenPanels
@@ -259,7 +259,7 @@ class Sampler:
         return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
 
 
-@lru_cache(maxsize=1)
+@cached_model(1)
 def load_sampler(model: str, family: str, weights: str = "", precision: str = "auto") -> Sampler:
     """The painter of a base model; one stays loaded.
 

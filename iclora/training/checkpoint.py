@@ -18,6 +18,7 @@ import safetensors.torch
 from torch import Tensor
 
 from iclora.errors import BadConfig
+from iclora.training.distributed import DistEnv
 from iclora.training.optimizer import AdapterOptimizer
 from schemas.adapter import CheckpointState, RunIdentity, TrainingProgress
 from schemas.training import MONITORING_FIELDS
@@ -25,6 +26,7 @@ from schemas.training import MONITORING_FIELDS
 log = logging.getLogger(__name__)
 
 _PATTERN = "step-*"
+_PARTS = ("raw", "ema", "optimizer")
 
 
 def save_checkpoint(
@@ -97,20 +99,27 @@ def read_state(checkpoint: Path) -> CheckpointState:
 
 
 def restore(
-    checkpoint: Path, optimizer: AdapterOptimizer, identity: RunIdentity
+    checkpoint: Path, learner: AdapterOptimizer, identity: RunIdentity, dist: DistEnv
 ) -> TrainingProgress:
-    """Brings a learner back to a checkpoint of the same run.
+    """Brings every process's learner back to a checkpoint of the same run.
+
+    The first process reads it, because only its machine is sure to have it.
 
     Raises:
         BadConfig: it was written by another run; the text shows the difference.
     """
-    state = read_state(checkpoint)
-    require_same_run(state.identity, identity)
-    parts = {
-        name: safetensors.torch.load_file(checkpoint / f"{name}.safetensors")
-        for name in ("raw", "ema", "optimizer")
-    }
-    optimizer.restore(parts["raw"], parts["ema"], (parts["optimizer"], state.optimizer))
+
+    def read() -> CheckpointState:
+        state = read_state(checkpoint)
+        require_same_run(state.identity, identity)
+        for name in _PARTS:
+            parts[name] = safetensors.torch.load_file(checkpoint / f"{name}.safetensors")
+        return state
+
+    parts: dict[str, dict[str, Tensor]] = {name: {} for name in _PARTS}
+    state = dist.first(read)
+    raw, average, optimizer = (dist.spread(parts[name]) for name in _PARTS)
+    learner.restore(raw, average, (optimizer, state.optimizer))
     return state.progress
 
 
@@ -118,19 +127,22 @@ def require_same_run(before: RunIdentity, now: RunIdentity) -> None:
     """Says in what two runs differ, if they do.
 
     Raises:
-        BadConfig: with the first differences as ``key: then -> now``.
+        BadConfig: with the differences.
     """
-    if before.version == now.version:
-        return
-    old, new = dict(_leaves(versioned_fields(before))), dict(_leaves(versioned_fields(now)))
-    changes = [
+    if before.version != now.version:
+        raise BadConfig(
+            f"{before.name}@{before.version} cannot be resumed as another run "
+            f"({differences(before, now)}); undo the change or train without --resume"
+        )
+
+
+def differences(one: RunIdentity, other: RunIdentity) -> str:
+    """Lists in what two runs differ that a result depends on, as ``key: one -> other; …``."""
+    old, new = (dict(_leaves({"name": run.name, **versioned_fields(run)})) for run in (one, other))
+    return "; ".join(
         f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
         for key in sorted({*old, *new})
         if old.get(key) != new.get(key)
-    ]
-    raise BadConfig(
-        f"{before.name}@{before.version} cannot be resumed as another run ({'; '.join(changes)}); "
-        f"undo the change or train without --resume"
     )
 
 

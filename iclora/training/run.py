@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
+import socket
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from iclora.errors import BadInput
+from iclora.errors import BadConfig, BadInput
+from iclora.locks import file_lock
 from iclora.store import Store
 from iclora.training.activation_checkpointing import ActivationCheckpointing, repeated_blocks
 from iclora.training.ai_toolkit.launch import train_with_ai_toolkit
 from iclora.training.base_model import load_base, prepare_speed
-from iclora.training.checkpoint import checkpoints, read_state, require_same_run
+from iclora.training.checkpoint import checkpoints, differences, read_state, require_same_run
 from iclora.training.dataloader import BatchLoader
 from iclora.training.distributed import DistEnv
 from iclora.training.lora import add_lora, load_start
@@ -48,12 +49,14 @@ def train(
     store: Store, dataset: str, config: Config, name: str, *, on_step: OnStep, resume: str
 ) -> AdapterRef:
     """See ``iclora.training.train_adapter``."""
-    inputs = open_job(store, dataset, config, name)
-    if resume:
-        _require_checkpoint_of(inputs, resume)
     dist = DistEnv()
+    with dist.together():
+        inputs = open_job(store, dataset, config, name)
+    _refuse_different(inputs, dist)
+    if resume:
+        dist.first(lambda: _require_checkpoint_of(inputs, resume))
     with _run_lock(inputs, dist), stop_requests() as request:
-        if not store.exists(f"{inputs.path}/manifest.json"):
+        if not dist.first(lambda: store.exists(f"{inputs.path}/manifest.json")):
             if config.train.trainer == "ai-toolkit":
                 train_with_ai_toolkit(inputs, dist, request)
             else:
@@ -66,13 +69,12 @@ def train(
 def _train_with_iclora(
     inputs: RunInputs, dist: DistEnv, request: StopRequest, on_step: OnStep
 ) -> None:
-    require_optimizer(inputs.config.train.optimizer)
     data = _prepare(inputs, dist)
     trainer, parts = build_trainer(inputs, data, dist)
     seconds = trainer.train(request, on_step)
-    if dist.is_main:
-        publish(inputs, _record(inputs, trainer, parts, seconds, data.counts), parts)
-    dist.barrier()
+    dist.first(
+        lambda: publish(inputs, _record(inputs, trainer, parts, seconds, data.counts), parts)
+    )
 
 
 def adapter_ref(store: Store, place: str) -> AdapterRef:
@@ -88,6 +90,25 @@ def adapter_ref(store: Store, place: str) -> AdapterRef:
     )
 
 
+def _refuse_different(inputs: RunInputs, dist: DistEnv) -> None:
+    """Keeps processes apart that were started with different datasets, bases or settings.
+
+    Raises:
+        BadConfig: with what the first of them does differently.
+    """
+    found = dist.gather((socket.gethostname(), inputs.identity))
+
+    def compare() -> None:
+        for rank, (host, identity) in enumerate(found):
+            if changes := differences(inputs.identity, identity):
+                raise BadConfig(
+                    f"process {rank} on {host} was started for another training ({changes}); give "
+                    "every machine the same dataset, base and settings"
+                )
+
+    dist.first(compare)
+
+
 def _require_checkpoint_of(inputs: RunInputs, version: str) -> None:
     name = inputs.identity.name
     work = inputs.work_folder.with_name(f"{name}-{version}")
@@ -100,30 +121,28 @@ def _require_checkpoint_of(inputs: RunInputs, version: str) -> None:
 
 @contextmanager
 def _run_lock(inputs: RunInputs, dist: DistEnv) -> Generator[None]:
-    """Waits until no other process trains the same adapter on this machine."""
-    inputs.work_folder.mkdir(parents=True, exist_ok=True)
-    if not dist.is_main:
-        dist.barrier()
-        yield
-        return
-    with (inputs.work_folder.parent / f".{inputs.work_folder.name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.warning("another process trains %s: waiting for it", inputs.identity.name)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        dist.barrier()
+    """Waits until no other process trains the same adapter on the first process's machine."""
+    with ExitStack() as stack:
+        with dist.together():
+            if dist.is_main:
+                inputs.work_folder.mkdir(parents=True, exist_ok=True)
+                file = inputs.work_folder.parent / f".{inputs.work_folder.name}.lock"
+                stack.enter_context(file_lock(file, f"the training of {inputs.identity.name}"))
         yield
 
 
 def _prepare(inputs: RunInputs, dist: DistEnv) -> TrainingData:
-    step = inputs.family.token_pixels(inputs.base.folder)
-    data = read_training_data(inputs.dataset, inputs.config, step)
-    if dist.is_main:
+    with dist.together():
+        require_optimizer(inputs.config.train.optimizer)
+        step = inputs.family.token_pixels(inputs.base.folder)
+        data = read_training_data(inputs.dataset, inputs.config, step)
+
+    def encode() -> None:
         more = grid_captions(inputs, data.train, data.val)
         data.counts["captions_cut"] = fill_caches(inputs, data, dist.device, more)
         log.info("%s", ", ".join(f"{key} {count}" for key, count in data.counts.items()))
-    dist.barrier()
+
+    dist.first(encode)
     return data
 
 
@@ -165,26 +184,28 @@ def _build_context(inputs: RunInputs, data: TrainingData, dist: DistEnv) -> Step
     """Base, adapter, optimizer and feed, with a step made to fit."""
     train = inputs.config.train
     tokens = tokens_of(data, inputs.family.text_length(inputs.base.folder))
-    base = load_base(inputs, dist, max(tokens.values()))
-    tensors = add_lora(base.transformer, inputs.family, rank=train.lora.rank, seed=train.seed)
-    if train.lora.start_from:
-        load_start(tensors, Path(train.lora.start_from), inputs.family)
-    memory = MemoryPlan(
-        train, ActivationCheckpointing(base.transformer), -(-train.batch // dist.world_size)
-    )
-    prepare_speed(base.transformer, train)
+    with dist.together():
+        base = load_base(inputs, dist, max(tokens.values()))
+        tensors = add_lora(base.transformer, inputs.family, rank=train.lora.rank, seed=train.seed)
+        if train.lora.start_from:
+            load_start(tensors, Path(train.lora.start_from), inputs.family)
+        memory = MemoryPlan(
+            train, ActivationCheckpointing(base.transformer), -(-train.batch // dist.world_size)
+        )
+        prepare_speed(base.transformer, train)
     if dist.is_sharded:
         shard(base.transformer, repeated_blocks(base.transformer), tensors, dist)
-    optimizer = AdapterOptimizer(tensors, train.optimizer, train.steps, offload=train.offload)
-    loader = BatchLoader(data.train, inputs.cache, inputs.family, inputs.config, dist)
-    if dist.device.type == "cuda":
-        free = free_bytes(dist.device) + base_bytes(base.shape, base.weights)
-        memory.plan(base.shape, base.weights, tokens, free)
-        if dist.is_sharded:
-            memory.equalize()
-        for grid in tokens:
-            loader.set_micro_batch(grid, memory.option(grid).micro_batch)
-        log.info("%s weights; %s", base.weights, memory.describe())
+    with dist.together():
+        optimizer = AdapterOptimizer(tensors, train.optimizer, train.steps, offload=train.offload)
+        loader = BatchLoader(data.train, inputs.cache, inputs.family, inputs.config, dist)
+        if dist.device.type == "cuda":
+            free = free_bytes(dist.device) + base_bytes(base.shape, base.weights)
+            memory.plan(base.shape, base.weights, tokens, free)
+            if dist.is_sharded:
+                memory.equalize()
+            for grid in tokens:
+                loader.set_micro_batch(grid, memory.option(grid).micro_batch)
+            log.info("%s weights; %s", base.weights, memory.describe())
     panels = max(item.panels for item in [*data.train.values(), *data.val])
     return StepContext(inputs.family, base.transformer, optimizer, loader, memory, dist, panels)
 

@@ -9,11 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from iclora.training.checkpoint import checkpoints, prune, restore, save_checkpoint, step_of
 from iclora.training.metrics import MetricsLog
 from iclora.training.optimizer import learning_rate
 from iclora.training.perf import peak_flops, peak_memory
 from iclora.training.remote_checkpoints import RemoteCheckpoints
+from iclora.training.run_inputs import free_memory
 from iclora.training.signals import StopRequest, TrainingBroken, TrainingInterrupted
 from iclora.training.train_step import StepContext, TrainStep
 from schemas.adapter import RunIdentity, TrainingProgress
@@ -89,21 +92,22 @@ class Trainer:
         return time.perf_counter() - began
 
     def _resume(self) -> TrainingProgress:
-        if self._dist.is_main:
+        """Starts every process from the newest checkpoint, which a new run writes first."""
+
+        def newest() -> Path:
             self._parts.remote.pull()
-        self._dist.barrier()
-        found = checkpoints(self._checkpoints)
-        if not found:
+            if found := checkpoints(self._checkpoints):
+                return found[-1]
             start = TrainingProgress(step=0)
-            if self._dist.is_main:
-                save_checkpoint(self._checkpoints, self._optimizer, self._parts.identity, start)
-            self._dist.barrier()
-            return start
-        progress = restore(found[-1], self._optimizer, self._parts.identity)
-        self._dist.barrier()
+            return save_checkpoint(self._checkpoints, self._optimizer, self._parts.identity, start)
+
+        progress = self._restore(self._dist.first(newest))
         if progress.step:
             log.info("going on after step %d", progress.step)
         return progress
+
+    def _restore(self, checkpoint: Path) -> TrainingProgress:
+        return restore(checkpoint, self._optimizer, self._parts.identity, self._dist)
 
     def _open_metrics(self) -> MetricsLog | None:
         if not self._dist.is_main:
@@ -150,11 +154,14 @@ class Trainer:
             self._roll_back()
 
     def _roll_back(self) -> None:
-        found = checkpoints(self._checkpoints)
-        # A checkpoint that a stop left is no place to go back to: a run without it has none there.
-        regular = [path for path in found if step_of(path) % self._train.save_every == 0]
-        safe = (regular or found)[-1]
-        restore(safe, self._optimizer, self._parts.identity)
+        def safest() -> Path:
+            found = checkpoints(self._checkpoints)
+            # A checkpoint that a stop left is no place to go back to: a run without it has none.
+            regular = [path for path in found if step_of(path) % self._train.save_every == 0]
+            return (regular or found)[-1]
+
+        safe = self._dist.first(safest)
+        self._restore(safe)
         log.warning("back to the weights of step %d", step_of(safe))
         rollbacks = self.progress.rollbacks + 1
         self.progress = self.progress.model_copy(update={"bad_in_a_row": 0, "rollbacks": rollbacks})
@@ -169,21 +176,35 @@ class Trainer:
                 metrics.write({"step": step, "validation": self.validation})
         draws = train.sample_every and (dist.is_main or dist.is_sharded)
         if draws and (last or step % train.sample_every == 0):
-            self._parts.draw(step)
+            self._draw(step)
         stopping = dist.any_rank(condition=request.requested) and not last
         if stopping or last or step % train.save_every == 0:
-            if metrics:
-                metrics.sync()
-                save_checkpoint(
-                    self._checkpoints, self._optimizer, self._parts.identity, self.progress
-                )
-                prune(self._checkpoints, train.keep_checkpoints, train.save_every)
-                self._parts.remote.push()
-            dist.barrier()
+            with dist.together():
+                if metrics:
+                    metrics.sync()
+                    save_checkpoint(
+                        self._checkpoints, self._optimizer, self._parts.identity, self.progress
+                    )
+                    prune(self._checkpoints, train.keep_checkpoints, train.save_every)
+                    self._parts.remote.push()
         if stopping:
             raise TrainingInterrupted(
                 f"stopped after step {step} of {train.steps}; the same command goes on from there"
             )
+
+    def _draw(self, step: int) -> None:
+        """Draws a sheet; one for which there is no memory costs that sheet and not the run."""
+        try:
+            self._parts.draw(step)
+        except torch.OutOfMemoryError as error:
+            if self._dist.is_sharded:  # the others wait in the middle of a pass
+                raise
+            log.warning("no sheet of step %d, there is no memory for it: %s", step, error)
+        else:
+            return
+        free_memory()
+        if self._train.offload:  # the sheet had put it aside
+            self._parts.context.transformer.to(self._dist.device)
 
     def utilisation(self, seconds: float) -> float:
         """This process's operations against what its device could have done; -1 if unknown."""

@@ -13,11 +13,11 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from iclora.pipeline.stage import result_of
 from PIL import Image
 
 from iclora.ingest import ingest_source, resolve_sources
 from iclora.ingest.inside import list_files
+from iclora.pipeline.stage import result_of
 from iclora.presets import load_config
 from iclora.store import Store
 from schemas.stage import Ingested

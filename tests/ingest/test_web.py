@@ -12,11 +12,11 @@ from threading import Thread
 
 import fsspec
 import pytest
-from iclora.pipeline.stage import result_of
 from PIL import Image
 
 from iclora.errors import BadInput
 from iclora.ingest import ingest_source, resolve_sources
+from iclora.pipeline.stage import result_of
 from iclora.presets import load_config
 from iclora.web import MAX_REDIRECTS, ForbiddenAddress, class_of, options_within
 from schemas.ingest import IngestParams

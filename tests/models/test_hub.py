@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from iclora.errors import MissingModel
+from iclora.models.loaded import unload_models
 from iclora.models.locate import locate
 from iclora.models.token_counter import load_token_counter
 
@@ -87,7 +88,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     point_at("http://127.0.0.1:9", monkeypatch)
-    load_token_counter.cache_clear()
+    unload_models()
     return tmp_path / "hub" / "models--some--base"
 
 

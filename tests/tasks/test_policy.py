@@ -1,4 +1,4 @@
-"""Retries that help, devices taken in turns, secrets that stay out of parameters."""
+"""Retries that help, GPUs taken in turns, secrets that stay out of parameters."""
 
 from __future__ import annotations
 
@@ -42,24 +42,29 @@ def test_a_persons_mistake_is_not_tried_again(error, tries):
     assert count == tries
 
 
-@pytest.fixture
-def _own_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-
-
-@pytest.mark.usefixtures("_own_folder")
 @pytest.mark.parametrize(
-    ("visible", "held"),
-    [("0,2", ["gpu-0.lock", "gpu-2.lock"]), ("", ["cpu.lock"]), ("-1", ["cpu.lock"])],
+    ("visible", "held"), [("0,2", ["gpu-0.lock", "gpu-2.lock"]), ("", []), ("-1", [])]
 )
-def test_a_lock_for_every_device_that_is_visible(monkeypatch, tmp_path, visible, held):
+def test_a_lock_for_every_visible_gpu_and_none_for_a_cpu(monkeypatch, tmp_path, visible, held):
+    monkeypatch.setenv(gpu_locks.LOCKS, str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    with gpu_locks.acquire_gpus("a test", "run a") as locks:
+    with gpu_locks.acquire_devices("a test", "run a") as locks:
         files = sorted(tmp_path.rglob("*.lock"))
         assert [file.name for file in files] == held
         assert all(map(is_locked, files))
         assert len(locks) == len(held)
     assert not any(map(is_locked, files))
+
+
+def test_two_checkouts_of_one_user_take_turns_on_a_gpu(monkeypatch, tmp_path):
+    """Unless their environment says otherwise, whatever folders they work in."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    monkeypatch.delenv(gpu_locks.LOCKS)
+    with gpu_locks.acquire_devices("a test", "run a"):
+        (file,) = tmp_path.rglob("*.lock")
+        assert is_locked(file)
+        assert file.read_text() == "run a"
 
 
 def test_who_comes_second_waits_and_says_for_whom(tmp_path, caplog):

@@ -106,6 +106,18 @@ def test_a_persons_mistake_is_its_sentence(run, launcher, tmp_path):
         run([*launcher, *command])
 
 
+def test_a_mistake_that_several_processes_tell_is_one(run):
+    code = (
+        "import json, sys\n"
+        "for rank in range(3):\n"
+        "    print(f'rank {rank} starts')\n"
+        "    print(json.dumps({'error': 'no such base', 'status': 2}))\n"
+        "sys.exit(1)"
+    )
+    with pytest.raises(UserError, match=r"^no such base$"):
+        run(python(code))
+
+
 def test_a_timeout_really_stops_the_child_after_it_saved(run, tmp_path):
     with pytest.raises(ChildTimeout, match="stopped after 1 s"):
         run(python(SAVES_FIRST, tmp_path), seconds=1.0)
@@ -148,14 +160,39 @@ def test_a_child_whose_parent_is_killed_goes_on_and_keeps_the_lock(tmp_path):
     parent.kill()
     parent.wait()
     assert is_locked(lock)
-    (child,) = [
-        int(folder.name)
-        for folder in Path("/proc").glob("[0-9]*")
-        if str(tmp_path).encode() in _command(folder)
-    ]
+    (child,) = _mentioning(tmp_path)
     os.kill(child, signal.SIGTERM)
     with file_lock(lock, "the next run"):
         assert (tmp_path / "saved").exists()
+
+
+def test_the_same_work_waits_for_a_child_that_outlived_its_parent(run, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "iclora.subprocess_task")
+    code = (
+        "import sys; from pathlib import Path; from tasks.subprocess_task import ChildCommand, run_subprocess\n"
+        "run_child(Work([sys.executable, *sys.argv[2:]], Path(sys.argv[1], 'jobs/child.log')))\n"
+    )
+    parent = subprocess.Popen(
+        [*python(code, tmp_path), *python(SAVES_FIRST, tmp_path)[1:]], cwd=ROOT
+    )
+    until((tmp_path / "ready").exists)
+    parent.kill()
+    parent.wait()
+    looks = "import pathlib, sys; print(pathlib.Path(sys.argv[1], 'saved').exists(), end='')"
+    answers = []
+    second = threading.Thread(target=lambda: answers.append(run(python(looks, tmp_path))))
+    second.start()
+    until(lambda: "child waits for process" in caplog.text)
+    (child,) = _mentioning(tmp_path)
+    os.kill(child, signal.SIGTERM)
+    second.join(30)
+    assert answers == ["True"]
+
+
+def _mentioning(folder):
+    """The processes whose command names a folder."""
+    found = Path("/proc").glob("[0-9]*")
+    return [int(one.name) for one in found if str(folder).encode() in _command(one)]
 
 
 def _command(folder):

@@ -1,14 +1,17 @@
-"""A tiny FLUX folder, and datasets of painted canvases."""
+"""A tiny FLUX folder, datasets of painted canvases, and a bucket."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
 import torch
+from moto.server import ThreadedMotoServer
 from PIL import Image, ImageDraw
 
 from iclora.dataset.shard_writer import Sample, write_shards
@@ -163,3 +166,41 @@ def dataset(store, publish) -> str:
     """Five train samples and one val sample in the store."""
     samples = [sample(n) for n in range(5)] + [sample(9, split="val")]
     return publish(store, samples)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """A server that speaks S3."""
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    yield "http://{}:{}".format(*moto.get_host_and_port())
+    moto.stop()
+
+
+@pytest.fixture
+def bucket(server, monkeypatch) -> Iterator[Any]:
+    """An empty bucket there, which this process and its children reach."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "any",
+        "AWS_SECRET_ACCESS_KEY": "any",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL_S3": server,
+    }.items():
+        monkeypatch.setenv(name, value)
+    made = boto3.resource("s3", endpoint_url=server).Bucket("bucket")
+    made.create()
+    yield made
+    made.objects.delete()
+    made.delete()
+
+
+@pytest.fixture
+def upload() -> Callable[[Store, Store], None]:
+    """Copies the datasets of a local store to another."""
+
+    def copy(store: Store, there: Store) -> None:
+        for path in (Path(store.root) / "datasets").rglob("*"):
+            if path.is_file():
+                there.write(path.relative_to(store.root).as_posix(), path.read_bytes())
+
+    return copy

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,31 +23,30 @@ from iclora.training.sharding import require_shardable
 from schemas.training import TrainParams
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the processes that import their work by name
-from training_child import FORKS, work_together
+from training_child import (
+    fail_together,
+    fall_ill_together,
+    free_port,
+    start_together,
+    train_together,
+)
 
 FSDP = Path(__file__).parents[2] / "docs" / "examples" / "fsdp.yaml"
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+@pytest.fixture
+def together(tmp_path):
+    """Has processes work as a team; gives what each gave or raised."""
 
+    def run(work, *arguments, environments=({}, {})):
+        processes = start_together(tmp_path, work, *arguments, environments=environments)
+        for process in processes:
+            process.join(120)
+        assert [process.exitcode for process in processes] == [0] * len(processes)
+        files = [tmp_path / f"{rank}.json" for rank in range(len(processes))]
+        return [json.loads(file.read_text()) for file in files]
 
-def together(url, config, count, **environment):
-    """Trains with so many processes, as ``accelerate launch`` would start them."""
-    port = str(free_port())
-    processes = [
-        FORKS.Process(
-            target=work_together, args=(rank, count, port, url, config.to_text(), environment)
-        )
-        for rank in range(count)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0] * count
+    return run
 
 
 def weights(store):
@@ -78,7 +77,7 @@ def follows(store, alone, processes):
         torch.testing.assert_close(ours[name], value, atol=2e-5, rtol=1e-3)
 
 
-def test_two_processes_follow_one(tmp_path, store, dataset, config):
+def test_two_processes_follow_one(tmp_path, store, dataset, config, together):
     lora = config.train.lora.model_copy(update={"save_dtype": "fp32"})
     train = config.train.model_copy(update={"batch": 3, "lora": lora, "steps": 6})
     config = config.model_copy(update={"train": train})
@@ -86,11 +85,11 @@ def test_two_processes_follow_one(tmp_path, store, dataset, config):
     Path(alone.root).mkdir()
     (Path(alone.root) / "datasets").symlink_to(Path(store.root) / "datasets")
     train_adapter(alone, "demo", config, "mine")
-    together(store.url, config, 2)
+    together(train_together, store.url, [config.to_text()])
     follows(store, alone, 2)
 
 
-def test_a_sharded_base_follows_a_whole_one(tmp_path, store, publish, paint, config):
+def test_a_sharded_base_follows_a_whole_one(tmp_path, store, publish, paint, config, together):
     """Shapes are mixed, so the two processes have different numbers of micro-batches."""
     samples = [paint(n) for n in range(3)] + [paint(n, heights=(32, 32)) for n in (3, 4)]
     publish(store, [*samples, paint(9, split="val")])
@@ -107,10 +106,86 @@ def test_a_sharded_base_follows_a_whole_one(tmp_path, store, publish, paint, con
     Path(alone.root).mkdir()
     (Path(alone.root) / "datasets").symlink_to(Path(store.root) / "datasets")
     train_adapter(alone, "demo", config, "mine")
-    together(store.url, config, 2, ACCELERATE_USE_FSDP="true")
+    divided = {"ACCELERATE_USE_FSDP": "true"}
+    together(train_together, store.url, [config.to_text()], environments=[divided, divided])
     follows(store, alone, 2)
     sheets = [Path(place.root).glob("adapters/mine/*/renders/*.jpg") for place in (store, alone)]
     assert len([*sheets[0]]) == len([*sheets[1]]) == 1
+
+
+@pytest.fixture
+def machines(tmp_path):
+    """Environments of two machines that share the store and nothing else."""
+    return [{"ICLORA_WORK": str(tmp_path / f"machine-{rank}")} for rank in range(2)]
+
+
+def test_a_machine_without_checkpoints_goes_on_from_those_of_the_first(
+    tmp_path, store, dataset, config, together, machines, monkeypatch
+):
+    class PowerCut(BaseException):
+        """Nothing of ours handles it."""
+
+    def cut(report):
+        if report.step == 3:
+            raise PowerCut
+
+    alone = Store(str(tmp_path / "alone"))
+    Path(alone.root).mkdir()
+    (Path(alone.root) / "datasets").symlink_to(Path(store.root) / "datasets")
+    lora = config.train.lora.model_copy(update={"save_dtype": "fp32"})
+    train = config.train.model_copy(update={"steps": 6, "lora": lora})
+    config = config.model_copy(update={"train": train})
+    whole = train_adapter(alone, "demo", config, "mine")
+    with monkeypatch.context() as first:
+        first.setenv("ICLORA_WORK", machines[0]["ICLORA_WORK"])
+        with pytest.raises(PowerCut):
+            train_adapter(Store(store.url), "demo", config, "mine", progress=cut)
+    said = together(train_together, store.url, [config.to_text()], environments=machines)
+    assert said == [f"{whole.version} after 2"] * 2
+    assert losses(store) == pytest.approx(losses(alone), rel=1e-4)
+
+
+def test_two_machines_go_back_to_the_weights_of_the_first(
+    store, dataset, config, together, machines
+):
+    train = config.train.model_copy(update={"validate_every": 0, "steps": 5})
+    config = config.model_copy(update={"train": train})
+    first, second = together(fall_ill_together, store.url, config.to_text(), environments=machines)
+    assert first[:2] == [5, 1]
+    assert second == first
+
+
+def test_two_machines_with_different_settings_are_told_the_difference(
+    store, dataset, config, together, machines
+):
+    train = config.train.model_copy(update={"seed": 8})
+    texts = [config.to_text(), config.model_copy(update={"train": train}).to_text()]
+    first, second = together(train_together, store.url, texts, environments=machines)
+    assert (first[0], first[2]) == ("BadConfig", 2)
+    assert "process 1 on " in first[1]
+    assert f"(config.train.seed: {config.train.seed} -> 8)" in first[1]
+    assert (second[0], second[2]) == ("SaidElsewhere", 2)
+    assert not store.exists("adapters")
+
+
+@pytest.mark.parametrize(
+    ("faults", "first", "second"),
+    [
+        ({0: "bad", 1: "bad"}, ["BadConfig", "too little memory at rank 0", 2], "SaidElsewhere"),
+        (
+            {1: "bad"},
+            ["UserError", r"process 1 on \S+: too little memory at rank 1", 2],
+            "SaidElsewhere",
+        ),
+        ({1: "bug"}, ["IcloraError", r"process 1 on \S+: ZeroDivisionError: ", 1], "ZeroDivision"),
+        ({0: "bug"}, ["ZeroDivisionError", "", None], "SaidElsewhere"),
+    ],
+)
+def test_an_error_of_one_ends_all_and_the_first_says_it(together, faults, first, second):
+    (kind, sentence, code), other = together(fail_together, faults)
+    assert [kind, code] == [first[0], first[2]]
+    assert re.fullmatch(first[1], sentence)
+    assert other[0].startswith(second)
 
 
 def test_what_a_sharded_base_cannot_serve_is_refused():

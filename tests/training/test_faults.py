@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -13,17 +16,8 @@ from iclora.training.run import build_trainer
 from iclora.training.run_inputs import fill_caches, open_job, read_training_data
 from iclora.training.signals import StopRequest, TrainingBroken
 
-
-class Sick(Flux1):
-    """Answers NaN on the given calls, counted from 1."""
-
-    def __init__(self, calls):
-        self.calls, self.count = calls, 0
-
-    def predict(self, *arguments, **options):
-        self.count += 1
-        velocity = super().predict(*arguments, **options)
-        return velocity * float("nan") if self.count in self.calls else velocity
+sys.path.insert(0, str(Path(__file__).parent))
+from training_child import Sick
 
 
 class Narrow(Flux1):
@@ -118,6 +112,19 @@ def test_out_of_memory_ends_with_the_ladder(build):
     with pytest.raises(torch.OutOfMemoryError):
         trained(loop, parts)
     assert parts.context.memory.option(next(iter(parts.context.memory._options))).micro_batch == 1
+
+
+@pytest.mark.parametrize("offload", [False, True])
+def test_a_sheet_without_memory_costs_the_sheet_and_not_the_run(build, caplog, offload):
+    class Large(Flux1):
+        def decode(self, *arguments, **options):
+            raise torch.OutOfMemoryError("3 GiB more")
+
+    loop, parts = build(Large(), sample_every=3, offload=offload)
+    trained(loop, parts)
+    assert loop.progress.step == 6
+    assert "no sheet of step 3, there is no memory for it: 3 GiB more" in caplog.text
+    assert not list((parts.folder / "renders").glob("*"))
 
 
 def test_a_fresh_adapter_changes_nothing_and_depends_on_the_seed(tiny_flux):

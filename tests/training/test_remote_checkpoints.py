@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+import time
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from iclora.errors import IcloraError
 from iclora.store import Store
 from iclora.training import train_adapter
+from iclora.training.metrics import read_metrics
 from iclora.training.remote_checkpoints import RemoteCheckpoints
 from schemas.adapter import AdapterManifest, RunRecord
 
+sys.path.insert(0, str(Path(__file__).parent))  # for the processes that import their work by name
+from training_child import start_together, train_together
+
 URL = "s3://bucket/somewhere"
 TOLD = {"run.json", "README.md", "manifest.json"}
-
-
-@pytest.fixture(scope="module")
-def server():
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    yield "http://{}:{}".format(*moto.get_host_and_port())
-    moto.stop()
-
-
-@pytest.fixture
-def bucket(server, monkeypatch):
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "any",
-        "AWS_SECRET_ACCESS_KEY": "any",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL_S3": server,
-    }.items():
-        monkeypatch.setenv(name, value)
-    made = boto3.resource("s3", endpoint_url=server).Bucket("bucket")
-    made.create()
-    yield made
-    made.objects.delete()
-    made.delete()
 
 
 @pytest.fixture
@@ -62,12 +44,6 @@ def killed_at(step):
     return watch
 
 
-def upload_datasets(store: Store, there: Store) -> None:
-    for path in (Path(store.root) / "datasets").rglob("*"):
-        if path.is_file():
-            there.write(path.relative_to(store.root).as_posix(), path.read_bytes())
-
-
 def on_machine(number, tmp_path, monkeypatch):
     """The store as another machine sees it: with a work folder of its own."""
     monkeypatch.setenv("ICLORA_WORK", str(tmp_path / f"machine-{number}"))
@@ -75,13 +51,13 @@ def on_machine(number, tmp_path, monkeypatch):
 
 
 def test_another_machine_goes_on_and_ends_with_the_same_bytes(
-    store, dataset, longer, bucket, tmp_path, monkeypatch
+    store, dataset, longer, bucket, upload, tmp_path, monkeypatch
 ):
     calm = train_adapter(store, dataset, longer, "mine")
-    untouched = AdapterManifest.from_text((Path(calm.url) / "manifest.json").read_bytes()).digests
+    untouched = lasting((Path(calm.url) / "manifest.json").read_bytes())
 
     first = on_machine(1, tmp_path, monkeypatch)
-    upload_datasets(store, first)
+    upload(store, first)
     with pytest.raises(Killed):
         train_adapter(first, "demo", longer, "mine", progress=killed_at(5))
     place = f"adapters/mine/{calm.version}"
@@ -92,12 +68,65 @@ def test_another_machine_goes_on_and_ends_with_the_same_bytes(
     ref = train_adapter(second, "demo", longer, "mine", resume=calm.version)
     assert (ref.version, ref.resumed_from) == (calm.version, 4)
     manifest = AdapterManifest.from_text(second.read(f"{place}/manifest.json"))
-    assert {k: v for k, v in manifest.digests.items() if k not in TOLD} == {
-        k: v for k, v in untouched.items() if k not in TOLD
-    }
+    assert lasting(second.read(f"{place}/manifest.json")) == untouched
     there = {path.removeprefix(f"{second.root}/") for path in second.fs.find(second.path(place))}
     assert there == {f"{place}/{name}" for name in [*manifest.digests, "manifest.json"]}
     assert RunRecord.from_text(second.read(f"{place}/run.json")).resumed_from == 4
+
+
+def lasting(text):
+    """Digests of the files that do not tell of this very run."""
+    digests = AdapterManifest.from_text(text).digests
+    return {name: digest for name, digest in digests.items() if name not in TOLD}
+
+
+def machines(tmp_path, *names):
+    """Environments of machines that share the bucket and nothing else."""
+    reach = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    return [{**reach, "ICLORA_WORK": str(tmp_path / name)} for name in names]
+
+
+def finish(processes):
+    """Waits for processes that end well."""
+    for process in processes:
+        process.join(400)
+    assert [process.exitcode for process in processes] == [0] * len(processes)
+
+
+def kill_at(step, work, processes):
+    """Ends all processes as a power cut does, once the first has written a step down."""
+    end = time.monotonic() + 400
+    while not any(len(read_metrics(file)) >= step for file in work.glob("*/mine-*/metrics.jsonl")):
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    for process in processes:
+        process.kill()
+        process.join()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_two_machines_killed_twice_end_with_the_same_bytes(
+    store, dataset, longer, bucket, upload, tmp_path
+):
+    """The second machine has no checkpoint of its own, nor has the first when it is a new one."""
+    text = [longer.to_text()]
+    finish(start_together(tmp_path, train_together, store.url, text, environments=[{}, {}]))
+    (untouched,) = Path(store.root).glob("adapters/mine/*/manifest.json")
+    upload(store, Store(URL))
+
+    first = machines(tmp_path, "one", "two")
+    for step in (5, 7):
+        dist = start_together(tmp_path, train_together, URL, text, 0.2, environments=first)
+        kill_at(step, tmp_path / "one", dist)
+    place = f"adapters/mine/{untouched.parent.name}"
+    assert not Store(URL).exists(f"{place}/manifest.json")
+
+    others = machines(tmp_path, "three", "four")
+    finish(start_together(tmp_path, train_together, URL, text, environments=others))
+    said = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    assert said == [f"{untouched.parent.name} after 6"] * 2
+    assert lasting(Store(URL).read(f"{place}/manifest.json")) == lasting(untouched.read_bytes())
 
 
 def test_half_an_upload_is_no_checkpoint(longer, bucket, tmp_path, monkeypatch):
@@ -109,10 +138,10 @@ def test_half_an_upload_is_no_checkpoint(longer, bucket, tmp_path, monkeypatch):
 
 
 def test_a_network_that_fails_does_not_stop_the_training(
-    store, dataset, longer, bucket, tmp_path, monkeypatch, caplog
+    store, dataset, longer, bucket, upload, tmp_path, monkeypatch, caplog
 ):
     there = on_machine(1, tmp_path, monkeypatch)
-    upload_datasets(store, there)
+    upload(store, there)
     plain = Store.write
 
     def cut(self, relative, data):

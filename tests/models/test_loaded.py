@@ -1,0 +1,108 @@
+"""Loaded models stay until they are unloaded, all of them and then altogether."""
+
+from __future__ import annotations
+
+import ast
+import io
+import weakref
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import iclora
+from iclora.models.loaded import unload_models
+
+PACKAGE = Path(iclora.__file__).parent
+PLAIN = {"None", "bool", "str", "tuple", "frozenset", "dict"}
+"""What a function that functools caches may return."""
+
+NO_MODEL = {"_slots_of"}
+"""A semaphore of a captioner's server."""
+
+
+def local_captioner(family):
+    from iclora.captioning.captioner import Request
+    from iclora.captioning.local_captioner import LocalCaptioner
+    from schemas.captioning import CaptionerParams
+
+    captioner = LocalCaptioner(CaptionerParams(kind="local", model=str(family / "vlm")))
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(picture, format="PNG")
+    ((_, reply),) = captioner.ask([Request((picture.getvalue(),), "describe")])
+    assert reply
+    return captioner._queue
+
+
+def vlm(family):
+    from iclora.models.vlm import load_vlm
+
+    return load_vlm(str(family / "vlm"))
+
+
+def clip(family):
+    from iclora.models.clip import load_clip
+
+    return load_clip(str(family / "clip"))
+
+
+def counter(family):
+    from iclora.models.token_counter import load_token_counter
+
+    return load_token_counter(str(family / "flux"))
+
+
+def painter(family):
+    from iclora.sampling.sampler import load_sampler
+
+    made = load_sampler(str(family / "flux"), "flux1")
+    assert made.transformer is not None
+    return made
+
+
+def reader(_family):
+    from iclora.miniature.reader import load_reader
+
+    return load_reader()
+
+
+def dino(family):
+    from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
+
+    from iclora.evaluation.scorers import load_dino
+
+    folder = family / "dino"
+    if not folder.exists():
+        shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+        Dinov2Model(Dinov2Config(**shape, image_size=28, patch_size=14)).save_pretrained(folder)
+        BitImageProcessor().save_pretrained(folder)
+    return load_dino(str(folder))
+
+
+@pytest.mark.parametrize("load", [local_captioner, vlm, clip, counter, painter, reader, dino])
+def test_a_model_is_loaded_once_and_gone_when_unloaded(family, load):
+    model = weakref.ref(load(family))
+    assert load(family) is model(), "loaded once"
+    unload_models()
+    assert model() is None
+    assert load(family) is not None, "and again when it is needed"
+    unload_models()
+
+
+def test_every_loader_can_be_unloaded():
+    """A function that functools itself caches returns plain data, which needs no GPU."""
+    cached = [
+        node
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+        and any(
+            name in ast.unparse(one).split("(")[0].split(".")
+            for one in node.decorator_list
+            for name in ("lru_cache", "cache")
+        )
+    ]
+    assert len(cached) > 5
+    for node in cached:
+        returned = ast.unparse(node.returns).partition("[")[0]
+        assert returned in PLAIN or node.name in NO_MODEL, f"{node.name}: use cached_model"
