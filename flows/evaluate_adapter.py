@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from prefect import flow
+from prefect import flow, tags
 
 from schemas.evaluation import ReportRef
 from tasks import evaluation, report
+from tasks.prefect_defaults import GPU, TAG
 
 
 @flow(name="evaluate-adapter", flow_run_name="evaluate {adapter}")
@@ -34,4 +35,5 @@ def evaluate_adapter(
 
 
 if __name__ == "__main__":
-    evaluate_adapter()
+    with tags(TAG, GPU):
+        evaluate_adapter()

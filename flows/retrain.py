@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from prefect import flow
+from prefect import flow, tags
 
 from flows.build_dataset import build_dataset
 from flows.evaluate_adapter import evaluate_adapter
 from flows.train_adapter import train_adapter
 from tasks import approval, lineage
+from tasks.prefect_defaults import GPU, TAG
 
 
 @flow(name="retrain", flow_run_name="retrain {name}")
@@ -32,17 +33,20 @@ def retrain(
         approve: Wait for a person, who is shown the sheets, before a better adapter is promoted.
             Off, it is promoted at once.
     """
-    dataset = build_dataset(sources, preset, name, store)
+    with tags(TAG):
+        dataset = build_dataset(sources, preset, name, store)
     version = f"{name}@{dataset.version}"
     if lineage.is_settled(version, name, store, approve=approve):
         return lineage.say_nothing_new(version, name, store)
-    adapter = train_adapter(version, preset, name, store)
-    trained = f"{name}@{adapter.version}"
-    report = evaluate_adapter(trained, "", version, store, promote=not approve)
+    with tags(TAG, GPU):
+        adapter = train_adapter(version, preset, name, store)
+        trained = f"{name}@{adapter.version}"
+        report = evaluate_adapter(trained, "", version, store, promote=not approve)
     if approve:
         report = approval.ask_and_promote(trained, report, store)
     return lineage.show_outcome(trained, report, store)
 
 
 if __name__ == "__main__":
-    retrain()
+    with tags(TAG):
+        retrain()

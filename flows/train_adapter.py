@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow
+from prefect import flow, tags
 
 from schemas.adapter import AdapterRef
 from tasks import report, training
+from tasks.prefect_defaults import GPU, TAG
 
 
 @flow(name="train-adapter", flow_run_name="train {name}")
@@ -38,4 +39,5 @@ def train_adapter(
 
 
 if __name__ == "__main__":
-    train_adapter()
+    with tags(TAG, GPU):
+        train_adapter()

@@ -1,4 +1,7 @@
-"""Automations that watch over every run: silent ones are marked Crashed, and people are told.
+"""Automations that watch over our runs: silent ones are marked Crashed, and people are told.
+
+They see runs with the tag ``iclora`` and no others: a server may be a whole team's. Deployments
+have the tag, and flows give it to the runs that they start.
 
 A notice goes to ``ICLORA_NOTIFY_URL`` (any webhook that takes JSON with a ``text``: Slack,
 Mattermost, Discord's Slack address, your own); without one, to the notices that
@@ -8,86 +11,156 @@ Mattermost, Discord's Slack address, your own); without one, to the notices that
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import BlockDocumentUpdate
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState, SendNotification
-from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import get_current_settings
 
 from tasks.environment import PAGES_ENV
+from tasks.memory import recall, remember
+from tasks.merge import Items, Values, digest, digests, merge, merge_items
+from tasks.prefect_defaults import TAG
 
 NOTIFY = "ICLORA_NOTIFY_URL"
 BLOCK = "iclora-notices"
 ZOMBIES = "iclora: a run without a heartbeat has crashed"
 NOTICES = "iclora: tell people of runs that failed or wait for them"
 
-SILENCE = timedelta(seconds=180)
-"""Six heartbeats of 30 s: longer than a restart of the server takes, in which none is heard."""
+HEARTBEATS = 6
+"""As many may be missed: with 30 s each, longer than a restart of the server takes, in which none
+is heard."""
 
 ONCE = timedelta(seconds=1)
 """Within it one thing is told once. Prefect hands an event to every automation again when one of
 them found the database locked; without a time of its own a notice would be sent again, too."""
 
-_ALIVE = ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed", "TimedOut")
+_ALIVE = ("heartbeat", "Running", "Retrying", "Rerunning")
+"""Followed by another of these, or by one of the next."""
+
+_NO_HEART = (
+    *("Completed", "Failed", "Cancelled", "Crashed", "TimedOut"),
+    *("Paused", "Suspended", "AwaitingRetry", "Late", "Scheduled", "Pending", "Resuming"),
+    "Cancelling",  # the server would refuse to call it Crashed
+)
+"""Nothing beats then: it has ended, or it waits and may have no process. One that pauses with a
+process goes on beating, so its end is noticed."""
+
 _TOLD = ("Failed", "Crashed", "TimedOut", "Paused")
 _SUBJECT = "{{ flow_run.name }} is {{ flow_run.state.name }}"
 _BODY = "{{ flow.name }}: {{ flow_run.state.message or 'see the run' }} {{ flow_run|ui_url }}"
+_OURS = {
+    "match": {"prefect.resource.id": "prefect.flow-run.*"},
+    "match_related": {"prefect.resource.id": f"prefect.tag.{TAG}"},
+    "for_each": ["prefect.resource.id"],
+}
 
 
-def prepare_automations(client: SyncPrefectClient) -> None:
-    """Makes the automations that are missing and brings the others up to date.
+def prepare_automations(client: SyncPrefectClient) -> list[str]:
+    """Makes the automations that are missing; what a person changed or deleted stays so.
 
-    Whether one is switched on is a person's choice and stays as it is. What is up to date is left
-    alone: an update makes the server forget the runs that it listens to, and those that a reboot
-    ended would stay Running for ever.
+    What is up to date is left alone: an update makes the server forget the runs that it listens
+    to, and those that a reboot ended would stay Running for ever.
+
+    Returns:
+        A sentence on each difference from what is declared.
     """
-    for wanted in (zombie_automation(), notice_automation(_notice_block())):
-        found = client.read_automations_by_name(wanted.name)
-        if not found:
-            client.create_automation(wanted)
-        elif _content_of(found[0]) != _content_of(wanted):
-            kept = wanted.model_copy(update={"enabled": found[0].enabled})
-            client.update_automation(found[0].id, kept)
+    block, kept = _notice_block(client)
+    declared = {one.name: one for one in (zombie_automation(), notice_automation(block))}
+    found = [one for name in declared for one in client.read_automations_by_name(name)]
+    items = automation_items(client, found, declared)
+    last = recall(client, "automations")
+    if last is None:  # of a version that remembered nothing, and left people no more than a switch
+        last = {name: digests(values) for name, values in items.now.items()}
+        for known in last.values():
+            del known["enabled"]
+    wanted = {name: automation_values(one) for name, one in declared.items()}
+    kept += merge_items(last, items, wanted)
+    remember(client, "automations", {name: digests(one) for name, one in wanted.items()})
+    return kept
 
 
-def _content_of(automation: AutomationCore) -> dict[str, Any]:
-    return automation.model_dump(include={"trigger", "actions"})
+def automation_items(
+    client: SyncPrefectClient, found: Sequence[Automation], declared: dict[str, AutomationCore]
+) -> Items:
+    """Wraps automations for a merge.
+
+    Args:
+        client: of their server.
+        found: those that are there.
+        declared: by their names.
+    """
+    there = {one.name: one for one in found}
+
+    def create(name: str, _values: Values) -> None:
+        client.create_automation(declared[name])
+
+    def update(name: str, values: Values) -> None:
+        whole = there[name].model_dump(exclude={"id", "owner_resource"})  # the server keeps both
+        client.update_automation(there[name].id, AutomationCore.model_validate({**whole, **values}))
+
+    def delete(name: str) -> None:
+        client.delete_automation(there[name].id)
+
+    now = {name: automation_values(one) for name, one in there.items()}
+    return Items("automation", now, create, update, delete)
 
 
-def zombie_automation() -> AutomationCore:
-    """Marks a silent run Crashed: stock Prefect leaves it Running when its machine is gone."""
+def automation_values(automation: AutomationCore) -> dict[str, Any]:
+    """Picks what people see of an automation and may change."""
+    return automation.model_dump(include={"description", "enabled", "trigger", "actions"})
+
+
+def zombie_automation(silence: timedelta | None = None) -> AutomationCore:
+    """Marks a silent run Crashed: stock Prefect leaves it Running when its machine is gone.
+
+    Args:
+        silence: how long nothing is heard of such a run; without it, as long as six heartbeats of
+            those that are set (``PREFECT_FLOWS_HEARTBEAT_FREQUENCY``).
+    """
+    silence = silence or timedelta(seconds=HEARTBEATS * heartbeat())
     crash = ChangeFlowRunState(
         name=None,
         state=StateType.CRASHED,
-        message=f"No heartbeat for {SILENCE.seconds} s: its process or machine is gone.",
+        message=f"No heartbeat for {silence.seconds} s: its process or machine is gone.",
         force=False,
     )
     trigger = EventTrigger.model_validate(
         {
+            **_OURS,
             # Its first heartbeat may never come: the server itself sees that it began.
-            "after": [f"prefect.flow-run.{event}" for event in ("Running", "heartbeat")],
-            "expect": [f"prefect.flow-run.{event}" for event in _ALIVE],
-            "match": {"prefect.resource.id": "prefect.flow-run.*"},
-            "for_each": ["prefect.resource.id"],
+            "after": [f"prefect.flow-run.{event}" for event in _ALIVE],
+            "expect": [f"prefect.flow-run.{event}" for event in (*_ALIVE, *_NO_HEART)],
             "posture": Posture.Proactive,
             "threshold": 1,
-            "within": SILENCE,
+            "within": silence,
         }
     )
     return AutomationCore(name=ZOMBIES, trigger=trigger, actions=[crash])
+
+
+def heartbeat() -> int:
+    """Reads how many seconds lie between the heartbeats of a run; the checkout sets 30."""
+    flows = get_current_settings().flows
+    default = type(flows).model_fields["heartbeat_frequency"].default
+    return flows.heartbeat_frequency or int(default)
 
 
 def notice_automation(block: UUID) -> AutomationCore:
     """Tells people of a run that failed, crashed or waits for an answer."""
     trigger = EventTrigger.model_validate(
         {
+            **_OURS,
             "expect": [f"prefect.flow-run.{event}" for event in _TOLD],
-            "match": {"prefect.resource.id": "prefect.flow-run.*"},
-            "for_each": ["prefect.resource.id"],
             "posture": Posture.Reactive,
             "threshold": 1,
             "within": ONCE,
@@ -97,15 +170,38 @@ def notice_automation(block: UUID) -> AutomationCore:
     return AutomationCore(name=NOTICES, trigger=trigger, actions=[tell])
 
 
-def _notice_block() -> UUID:
-    """The webhook that is told; its address may hold a secret, so it is kept in a block."""
-    block = CustomWebhookNotificationBlock(
-        name=BLOCK,
-        url=os.environ.get(NOTIFY) or f"{os.environ.get(PAGES_ENV, '')}/notices",
-        json_data={"text": "{{subject}}\n{{body}}"},
-        headers=None,
-        cookies=None,
-    )
-    saved = block.save(BLOCK, overwrite=True)
-    assert isinstance(saved, UUID)  # and not a coroutine: no event loop runs here
-    return saved
+def _notice_block(client: SyncPrefectClient) -> tuple[UUID, list[str]]:
+    """Saves the webhook that is told in a block, because its address may hold a secret.
+
+    Without ``ICLORA_NOTIFY_URL`` a block that is there is brought up to date only by the checkout
+    whose pages it names: two checkouts on one server would take the notices from each other.
+    """
+    given = os.environ.get(NOTIFY, "")
+    url = given or f"{os.environ.get(PAGES_ENV, '')}/notices"
+    here = "" if given else digest(str(Path.cwd()))
+    last = recall(client, "notices")
+    kept: list[str] = []
+    slug = CustomWebhookNotificationBlock.get_block_type_slug()
+    try:
+        found = client.read_block_document_by_name(BLOCK, slug)
+    except ObjectNotFound:
+        block = CustomWebhookNotificationBlock(
+            name=BLOCK,
+            url=url,
+            json_data={"text": "{{subject}}\n{{body}}"},
+            headers=None,
+            cookies=None,
+        )
+        saved = block.save(BLOCK)
+        assert isinstance(saved, UUID)  # and not a coroutine: no event loop runs here
+    else:
+        saved = found.id
+        if not given and (last or {}).get("pages") != here:
+            return saved, kept
+        now = {"url": found.data["url"]}
+        merged = merge(last or digests(now), now, {"url": url})
+        kept = [f"block {BLOCK}: {sentence}" for sentence in merged.kept]
+        if merged.values != now:
+            client.update_block_document(saved, BlockDocumentUpdate(data=merged.values))
+    remember(client, "notices", {"url": digest(url), "pages": here})
+    return saved, kept

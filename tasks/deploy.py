@@ -1,111 +1,345 @@
-"""Brings a server up to what this checkout declares, and keeps what people changed in the UI.
+"""Brings a server up to what this checkout declares; what people changed there stays.
 
-``prefect deploy`` replaces a deployment's schedules and automations by those of ``prefect.yaml``.
-So it runs only when something declared has changed (or the server is new), and then switches that
-people set, and schedules that they added, are put back.
+``prefect deploy`` replaces what a deployment holds by what ``prefect.yaml`` says. Here the two are
+merged (``tasks.merge``) before anything is sent, so no run starts with values that nobody wants.
 """
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
+import asyncio
+import json
+import os
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from uuid import UUID
 
-import prefect
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate
-from prefect.client.schemas.objects import DeploymentSchedule
-from prefect.exceptions import ObjectNotFound
+from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
+from prefect.client.schemas.objects import ConcurrencyOptions, DeploymentSchedule
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.events import DeploymentTriggerTypes
+from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.callables import parameter_schema
+from prefect.utilities.templating import (
+    apply_values,
+    resolve_block_document_references,
+    resolve_variables,
+)
+from pydantic import TypeAdapter
 
-from iclora.errors import IcloraError
-from tasks.automations import prepare_automations
+from iclora.errors import BadConfig, IcloraError
+from tasks.automations import automation_items, automation_values, prepare_automations
+from tasks.memory import recall, remember
+from tasks.merge import Items, Values, digests, merge, merge_items
 from tasks.pools import prepare_pools
 
 DECLARED = Path("prefect.yaml")
-DIGEST_LABEL = "iclora:"
-"""How the names of our own automations begin."""
+
+_KEYS = {
+    *("prefect-version", "definitions", "deployments"),
+    *("name", "description", "entrypoint", "version", "tags", "parameters", "pull", "paused"),
+    *("work_pool", "concurrency_limit", "enforce_parameter_schema", "schedules", "triggers"),
+}
+_RULE = ("cron", "day_or", "interval", "anchor_date", "rrule")
+_ANCHOR = "2020-01-01T00:00:00Z"
+"""Where an interval begins that does not say; Prefect would begin it anew at every deployment."""
+
+_TRIGGER: TypeAdapter[DeploymentTriggerTypes] = TypeAdapter(DeploymentTriggerTypes)
 
 
-class KeptSettings(NamedTuple):
-    """What people set."""
+class Declared(NamedTuple):
+    """A deployment as ``prefect.yaml`` declares it."""
 
-    schedules: dict[str, list[DeploymentSchedule]]
-    """Of each deployment."""
+    name: str
+    flow: str
 
-    automations: dict[str, bool]
-    """Name to whether it is switched on."""
+    code: dict[str, Any]
+    """Facts of the checkout, which no person changes on the server."""
+
+    values: Values
+    schedules: dict[str, Values]
+    """By their slugs."""
+
+    triggers: list[DeploymentTriggerTypes]
 
 
-def deploy(record: Path) -> None:
-    """Prepares the server and deploys what changed since ``record`` was written."""
+def deploy() -> list[str]:
+    """Prepares pools, automations and deployments.
+
+    Returns:
+        A sentence on each difference from what is declared that a person made, and that stays.
+
+    Raises:
+        IcloraError: the server refuses something.
+    """
+    deployments = read_declared(DECLARED)
     with get_client(sync_client=True) as client:
-        prepare_pools(client)
-        prepare_automations(client)
-        names = [d["name"] for d in yaml.safe_load(DECLARED.read_text("utf-8"))["deployments"]]
-        kept = read_kept(client, names)
-        same = record.exists() and record.read_text("utf-8") == digest()
-        if same and len(kept.schedules) == len(names):
-            return
-        _prefect_deploy()
-        restore(client, kept)
-    record.write_text(digest(), encoding="utf-8")
-
-
-def digest() -> str:
-    """Of everything that a deployment is made of."""
-    files = [DECLARED, *sorted(Path("flows").glob("*.py"))]
-    parts = [prefect.__version__, str(Path.cwd()), *(file.read_text("utf-8") for file in files)]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def read_kept(client: SyncPrefectClient, names: list[str]) -> KeptSettings:
-    """The switches and schedules of the deployments that are there."""
-    schedules: dict[str, list[DeploymentSchedule]] = {}
-    for name in names:
         try:
-            found = client.read_deployment_by_name(f"{name}/{name}")
-        except ObjectNotFound:
-            continue
-        schedules[name] = client.read_deployment_schedules(found.id)
-    ours = [one for one in client.read_automations() if one.name.startswith(DIGEST_LABEL)]
-    return KeptSettings(schedules, {one.name: one.enabled for one in ours})
+            kept = [*prepare_pools(client), *prepare_automations(client)]
+            for declared in deployments:
+                kept += [f"{declared.name}: {said}" for said in _deploy(client, declared)]
+        except PrefectHTTPStatusError as error:
+            raise IcloraError(f"the Prefect server refuses: {error.response.text}") from error
+    return kept
 
 
-def restore(client: SyncPrefectClient, kept: KeptSettings) -> None:
-    """Puts switches back where they were, and schedules that are not declared."""
-    for name, schedules in kept.schedules.items():
-        place = client.read_deployment_by_name(f"{name}/{name}").id
-        declared = {one.slug: one for one in client.read_deployment_schedules(place)}
-        for one in schedules:
-            if one.slug and one.slug in declared:
-                now = declared[one.slug].id
-                client.update_deployment_schedule(place, now, active=one.active)
-            else:
-                again = DeploymentScheduleCreate(
-                    schedule=one.schedule,
-                    active=one.active,
-                    parameters=one.parameters,
-                    slug=one.slug,
-                )
-                client.create_deployment_schedules(place, [again])
-    for one in client.read_automations():
-        wanted = kept.automations.get(one.name, one.enabled)
-        if wanted != one.enabled:
-            switch = client.resume_automation if wanted else client.pause_automation
-            switch(one.id)
+def read_declared(file: Path) -> list[Declared]:
+    """Reads the deployments as ``prefect deploy`` would.
+
+    Raises:
+        BadConfig: there is something that only ``prefect deploy`` can do, or a schedule that could
+            not be told from others.
+    """
+    told: dict[str, Any] = yaml.safe_load(file.read_text("utf-8"))
+    _refuse(file, {*told, *(key for one in told["deployments"] for key in one)} - _KEYS)
+    specs: Any = asyncio.run(_resolve(told["deployments"]))
+    specs = apply_values(specs, dict(os.environ), remove_notset=False)
+    deployments: list[Declared] = []
+    for raw, spec in zip(told["deployments"], specs, strict=True):
+        steps = raw.get("pull", told.get("pull", []))  # Prefect resolves their blocks in the run
+        flow = load_flow_from_entrypoint(spec["entrypoint"])
+        pool, limit = spec["work_pool"], spec.get("concurrency_limit")
+        deployments.append(
+            Declared(
+                name=spec["name"],
+                flow=flow.name,
+                code={
+                    "entrypoint": spec["entrypoint"],
+                    "version": spec.get("version") or flow.version,
+                    "pull_steps": apply_values(steps, dict(os.environ), remove_notset=False),
+                    "parameter_openapi_schema": parameter_schema(flow).model_dump(
+                        exclude_unset=True
+                    ),
+                    "enforce_parameter_schema": spec.get("enforce_parameter_schema", True),
+                },
+                values={
+                    "description": spec.get("description") or flow.description,
+                    "work_pool": [pool["name"], pool.get("work_queue_name", "default")],
+                    "paused": spec.get("paused", False),
+                    "concurrency": {"limit": limit} if isinstance(limit, int) else limit,
+                    **_flat("parameters/", spec.get("parameters", {})),
+                    **{f"tags/{tag}": True for tag in spec.get("tags", [])},
+                    **_flat_variables(pool.get("job_variables", {})),
+                },
+                schedules=dict(_schedule(file, one) for one in spec.get("schedules", [])),
+                triggers=[_trigger(file, one) for one in spec.get("triggers", [])],
+            )
+        )
+    return deployments
 
 
-def _prefect_deploy() -> None:
-    program = Path(sys.executable).with_name("prefect")
-    done = subprocess.run(
-        [program, "--no-prompt", "deploy", "--all"], capture_output=True, text=True, check=False
+def _refuse(file: Path, unknown: set[str]) -> None:
+    if unknown:
+        raise BadConfig(
+            f"{file}: {', '.join(sorted(unknown))} is nothing that `make up` can do; "
+            "remove it, or use `prefect deploy`"
+        )
+
+
+async def _resolve(specs: list[dict[str, Any]]) -> Any:
+    without_blocks: Any = await resolve_block_document_references(specs)
+    return await resolve_variables(without_blocks)
+
+
+def _schedule(file: Path, spec: dict[str, Any]) -> tuple[str, Values]:
+    if not spec.get("slug"):
+        raise BadConfig(f"{file}: a schedule has no slug; give it one, by which it is known again")
+    rule = {key: spec[key] for key in (*_RULE, "timezone") if key in spec}
+    if "interval" in rule:
+        rule.setdefault("anchor_date", _ANCHOR)
+    made = DeploymentScheduleCreate.model_validate(
+        {
+            "schedule": rule,
+            "active": spec.get("active", True),
+            "parameters": spec.get("parameters", {}),
+        }
     )
-    if done.returncode != 0:
-        raise IcloraError(f"prefect deploy failed: {(done.stderr or done.stdout)[-600:]}")
+    return spec["slug"], _schedule_values(made)
+
+
+def _trigger(file: Path, spec: dict[str, Any]) -> DeploymentTriggerTypes:
+    if not spec.get("name"):
+        raise BadConfig(f"{file}: a trigger has no name; give it one, by which it is known again")
+    return _TRIGGER.validate_python(spec)
+
+
+def _deploy(client: SyncPrefectClient, declared: Declared) -> list[str]:
+    """Creates or updates one deployment with its schedules and automations."""
+    last = recall(client, declared.name) or {}
+    names = {*last.get("automations", {}), *(str(trigger.name) for trigger in declared.triggers)}
+    owned = [one for name in sorted(names) for one in client.read_automations_by_name(name)]
+    try:
+        found = client.read_deployment_by_name(f"{declared.flow}/{declared.name}")
+    except ObjectNotFound:
+        flow = client.create_flow_from_name(declared.flow)
+        fields = _fields(declared.values)
+        place = client.create_deployment(flow, declared.name, **declared.code, **fields)
+        kept: list[str] = []
+        for one in owned:  # of a deployment that somebody deleted
+            client.delete_automation(one.id)
+        last, owned = {}, []
+    else:
+        place = found.id
+        kept = _update(client, found, declared, last.get("values"))
+    triggers: dict[str, AutomationCore] = {}
+    for trigger in declared.triggers:
+        trigger.set_deployment_id(place)
+        automation = trigger.as_automation()
+        triggers[automation.name] = automation
+    schedules = _schedules_of(client, place)
+    kept += merge_items(last.get("schedules"), schedules, declared.schedules)
+    automations = {name: automation_values(one) for name, one in triggers.items()}
+    items = automation_items(client, owned, triggers)
+    kept += merge_items(last.get("automations"), items, automations)
+    remember(
+        client,
+        declared.name,
+        {
+            "values": digests(declared.values),
+            "schedules": {slug: digests(one) for slug, one in declared.schedules.items()},
+            "automations": {name: digests(one) for name, one in automations.items()},
+        },
+    )
+    return kept
+
+
+def _update(
+    client: SyncPrefectClient,
+    found: DeploymentResponse,
+    declared: Declared,
+    last: dict[str, str] | None,
+) -> list[str]:
+    now = _values_of(found)
+    merged = merge(last, now, declared.values)
+    changes = {key: one for key, one in declared.code.items() if getattr(found, key) != one}
+    if merged.values != now:
+        changes |= _fields(merged.values)
+    if changes:  # without any, the runs that are scheduled stay
+        client.update_deployment(found.id, DeploymentUpdate(**changes))
+    known = declared.code["parameter_openapi_schema"].get("properties", {})
+    unknown = [name for name in _part(merged.values, "parameters/") if name not in known]
+    return [
+        *merged.kept,
+        *(f"parameters.{name} means nothing to this version; remove it" for name in unknown),
+    ]
+
+
+def _schedules_of(client: SyncPrefectClient, place: UUID) -> Items:
+    found = client.read_deployment_schedules(place)
+    there = {one.slug or f"without a slug ({_rule(one)})": one for one in found}
+
+    def create(slug: str, values: Values) -> None:
+        whole = {**_schedule_fields(values), "slug": slug}
+        made = DeploymentScheduleCreate.model_validate(whole)
+        client.create_deployment_schedules(place, [made])
+
+    def update(slug: str, values: Values) -> None:
+        # With all that it has: Prefect empties the parameters of a schedule that comes without.
+        whole = DeploymentScheduleCreate.model_validate(_schedule_fields(values))
+        client.update_deployment_schedule(
+            place, there[slug].id, whole.active, whole.schedule, parameters=whole.parameters
+        )
+
+    def delete(slug: str) -> None:
+        client.delete_deployment_schedule(place, there[slug].id)
+
+    now = {slug: _schedule_values(one) for slug, one in there.items()}
+    return Items("schedule", now, create, update, delete)
+
+
+def _rule(schedule: DeploymentSchedule) -> str:
+    return json.dumps(_schedule_values(schedule)["rule"])
+
+
+def _schedule_values(schedule: DeploymentSchedule | DeploymentScheduleCreate) -> Values:
+    rule = schedule.schedule.model_dump(mode="json")
+    return {
+        "timezone": rule.pop("timezone", None),
+        "rule": rule,
+        "active": schedule.active,
+        **_flat("parameters/", schedule.parameters),
+    }
+
+
+def _schedule_fields(values: Values) -> dict[str, Any]:
+    return {
+        "schedule": {**values["rule"], "timezone": values["timezone"]},
+        "active": values["active"],
+        "parameters": _part(values, "parameters/"),
+    }
+
+
+def _values_of(found: DeploymentResponse) -> Values:
+    """Picks what people see of a deployment and may change."""
+    limit, options = found.global_concurrency_limit, found.concurrency_options
+    more = options.model_dump(mode="json", exclude_none=True) if options else {}
+    return {
+        "description": found.description,
+        "work_pool": [found.work_pool_name, found.work_queue_name],
+        "paused": found.paused,
+        "concurrency": {"limit": limit.limit, **more} if limit else None,
+        **_flat("parameters/", found.parameters),
+        **{f"tags/{tag}": True for tag in found.tags},
+        **_flat_variables(found.job_variables),
+    }
+
+
+def _fields(values: Values) -> dict[str, Any]:
+    """Turns values into what Prefect's client takes."""
+    pool, queue = values["work_pool"]
+    limit = dict(values["concurrency"] or {})
+    variables = _part(values, "job_variables/")
+    environment = {
+        key.removeprefix("env/"): variables.pop(key)
+        for key in list(variables)
+        if key.startswith("env/")
+    }
+    return {
+        "description": values["description"],
+        "work_pool_name": pool,
+        "work_queue_name": queue,
+        "paused": values["paused"],
+        "concurrency_limit": limit.pop("limit", None),
+        "concurrency_options": ConcurrencyOptions.model_validate(limit) if limit else None,
+        "parameters": _part(values, "parameters/"),
+        "tags": list(_part(values, "tags/")),
+        "job_variables": {**variables, **({"env": environment} if environment else {})},
+    }
+
+
+def _flat_variables(variables: dict[str, Any]) -> dict[str, Any]:
+    """Gives each variable of the environment a key of its own."""
+    environment = variables.get("env")
+    if not isinstance(environment, dict):
+        return _flat("job_variables/", variables)
+    rest = {key: value for key, value in variables.items() if key != "env"}
+    return {**_flat("job_variables/", rest), **_flat("job_variables/env/", environment)}
+
+
+def _flat(start: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {f"{start}{key}": value for key, value in values.items()}
+
+
+def _part(values: Values, start: str) -> dict[str, Any]:
+    return {
+        key.removeprefix(start): value for key, value in values.items() if key.startswith(start)
+    }
+
+
+def main() -> int:
+    """``python -m tasks.deploy``: prints a line on each difference that stays."""
+    try:
+        for sentence in deploy():
+            print(sentence)  # noqa: T201 - what `make up` shows
+    except IcloraError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - likewise
+        return error.exit_code
+    return 0
 
 
 if __name__ == "__main__":
-    deploy(Path(sys.argv[1]))
+    raise SystemExit(main())

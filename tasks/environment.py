@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 from urllib.parse import quote
 
+from prefect.runtime import deployment
+
+from iclora.errors import BadConfig
 from iclora.store import Store
 
 STORE_ENV = "ICLORA_STORE"
@@ -13,10 +18,47 @@ STORE_ENV = "ICLORA_STORE"
 PAGES_ENV = "ICLORA_PAGES"
 """Environment variable: the address at which ``tasks.static_server`` shows the default store."""
 
+PAGES_HOST = "ICLORA_PAGES_HOST"
+"""Environment variable: the address on which ``tasks.static_server`` listens, this machine alone unless it
+is set; ``0.0.0.0`` is all of its networks."""
+
 
 def resolve_store(store: str) -> str:
-    """The store that a run was given, else the environment's, else ``./store``."""
-    return store or os.environ.get(STORE_ENV, "") or "./store"
+    """Returns the store that a run was given, else the environment's, else ``./store``.
+
+    Raises:
+        BadConfig: a deployment's run was not told where, or a folder that its machine removes. It
+            runs wherever a worker is, and often in a folder that goes when it ends.
+    """
+    found = store or default_store()
+    if "://" in found or not deployment.id:
+        return found
+    given = f"{'the parameter store' if store else STORE_ENV}={found}"
+    if not store and not os.environ.get(STORE_ENV):
+        said = "this run of a deployment was not told where its store is"
+    elif not Path(found).is_absolute():
+        said = f"{given} is relative, and would be another folder on every worker"
+    elif _is_temporary(Path(found)):
+        said = f"{given} is in the folder that the worker removes when this run ends"
+    else:
+        return found
+    raise BadConfig(
+        f"{said}: set {STORE_ENV} for the worker, or the run's parameter `store`, to an absolute "
+        "folder or an s3:// address"
+    )
+
+
+def default_store() -> str:
+    """Returns the store of runs that name none."""
+    return os.environ.get(STORE_ENV, "") or "./store"
+
+
+def _is_temporary(store: Path) -> bool:
+    """Recognizes the folder that Prefect's process worker makes for a run and removes after it."""
+    return any(
+        folder.name.endswith("prefect") and folder.parent == Path(tempfile.gettempdir())
+        for folder in store.parents
+    )
 
 
 def read_line(store: Store, path: str) -> str:
@@ -32,6 +74,6 @@ def link(store: Store, place: str, text: str) -> str:
     be copied.
     """
     address = os.environ.get(PAGES_ENV, "")
-    if address and Store(resolve_store("")).root == store.root:
+    if address and Store(default_store()).root == store.root:
         return f"[{text}]({address}/{quote(place)})"
     return f"{text}: `{store.address(place)}`"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ from pathlib import Path
 import httpx
 
 from iclora.errors import IcloraError
-from tasks.environment import PAGES_ENV
+from tasks.environment import PAGES_ENV, PAGES_HOST, STORE_ENV, default_store
 from tasks.pools import POOLS
 
 log = logging.getLogger("iclora.local_stack")
@@ -47,16 +48,21 @@ def api_url() -> str:
 def up() -> None:
     """Starts whatever is not running."""
     STATE.mkdir(exist_ok=True)
-    environment = _environment()
+    env = environment()
     if not _server_responds():
-        _start("server", ["prefect", "server", "start"], environment)
+        _start("server", ["prefect", "server", "start"], env)
         _await_server()
     SETTINGS.write_text(f'[api]\nurl = "{api_url()}"\n', encoding="utf-8")
-    _start("pages", ["python", "-m", "tasks.static_server", *_pages_arguments()], environment)
+    pages = ["python", "-m", "tasks.static_server", str(pages_port()), str(STATE / "notices.jsonl")]
+    _start("pages", pages, env)
     # In a process of its own: this one's Prefect read its settings before the server was up.
-    _run(["python", "-m", "tasks.deploy", str(STATE / "deployed")], environment)
+    kept = _run(["python", "-m", "tasks.deploy"], env).splitlines()
     for pool in POOLS:
-        _start(f"worker-{pool}", ["prefect", "worker", "start", "--pool", pool], environment)
+        _start(f"worker-{pool}", ["prefect", "worker", "start", "--pool", pool], env)
+    if kept:
+        log.info("Changed on the server by a person, and left so:")
+    for sentence in kept:
+        log.info("* %s", sentence)
     log.info("The UI is at %s", api_url().removesuffix("/api"))
     log.info("Reports and pages are at %s", pages_url())
 
@@ -69,16 +75,22 @@ def down() -> None:
 
 
 def pages_url() -> str:
-    """The address of the store's pages: the environment's, else the port after the server's."""
-    port = (httpx.URL(api_url()).port or 4200) + 1
-    return os.environ.get(PAGES_ENV, f"http://127.0.0.1:{port}")
+    """Returns the pages' address: the environment's, else this machine's, on their port."""
+    host = os.environ.get(PAGES_HOST) or "127.0.0.1"
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - all of its networks, if a person says so
+        host = socket.getfqdn()
+    return os.environ.get(PAGES_ENV) or f"http://{host}:{pages_port()}"
 
 
-def _pages_arguments() -> list[str]:
-    return [str(httpx.URL(pages_url()).port), str(STATE / "notices.jsonl")]
+def pages_port() -> int:
+    """Returns the port in the pages' address, else the one after the server's."""
+    given = httpx.URL(os.environ.get(PAGES_ENV, "")).port
+    return given or (httpx.URL(api_url()).port or 4200) + 1
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Returns the environment of everything that ``up`` starts."""
+    store = default_store()
     own = {
         "PREFECT_API_URL": api_url(),
         "PREFECT_SERVER_API_HOST": httpx.URL(api_url()).host,
@@ -94,6 +106,8 @@ def _environment() -> dict[str, str]:
         "PREFECT_PLUGINS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "ICLORA_HOME": str(Path.cwd()),
+        # A deployment's run refuses a relative one: it may be anywhere.
+        STORE_ENV: store if "://" in store else str(Path(store).expanduser().absolute()),
         PAGES_ENV: pages_url(),
     }
     return {**os.environ, **own}
@@ -127,12 +141,13 @@ def _handle_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _run(command: list[str], environment: dict[str, str]) -> None:
+def _run(command: list[str], environment: dict[str, str]) -> str:
     done = subprocess.run(
         _program(command), env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise IcloraError(f"{' '.join(command)} failed: {(done.stderr or done.stdout)[-600:]}")
+    return done.stdout
 
 
 def _server_responds() -> bool:

@@ -34,6 +34,13 @@ def is_retryable(_task: Any, _run: Any, state: State[Any]) -> bool:
     return True
 
 
+TAG = "iclora"
+"""Tag of every run that is ours: a server may be a whole team's. Deployments have it; runs that a
+flow starts get none of it, so the flow says it again."""
+
+GPU = "gpu"
+"""Tag of runs that use a GPU."""
+
 stage_task = partial(
     prefect.task,
     cache_policy=NO_CACHE,

@@ -1,8 +1,9 @@
-"""Shows a store's reports, pages and pictures to a browser on this machine, and keeps notices.
+"""Shows a store's reports, pages and pictures to a browser, and keeps notices.
 
 ``make up`` starts it beside the server: links in the UI's artifacts lead here, because a browser
 opens no local file from a web page. Read only, and only what people look at (never the work folder
-or a cache); it listens on this machine alone. ``POST /notices`` is where the notifying automation
+or a cache). It asks nobody who they are, so it listens on this machine alone unless
+``ICLORA_PAGES_HOST`` names another address. ``POST /notices`` is where the notifying automation
 writes unless it was given another webhook; ``GET /notices`` reads them.
 """
 
@@ -12,6 +13,7 @@ import html
 import json
 import logging
 import mimetypes
+import os
 import sys
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -21,7 +23,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from iclora.errors import IcloraError
 from iclora.store import Store
-from tasks.environment import resolve_store
+from tasks.environment import PAGES_HOST, default_store
 
 log = logging.getLogger("iclora.static_server")
 
@@ -38,10 +40,11 @@ class PageServer(ThreadingHTTPServer):
         port: on this machine; 0 is any that is free.
         store: what is shown.
         notices: the file that notices are added to, one JSON object a line.
+        host: the address that it listens on.
     """
 
-    def __init__(self, port: int, store: Store, notices: Path) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+    def __init__(self, port: int, store: Store, notices: Path, host: str = "127.0.0.1") -> None:
+        super().__init__((host, port), _Handler)
         self.store = store
         self.notices = notices
 
@@ -116,7 +119,8 @@ class _Handler(BaseHTTPRequestHandler):
 def main() -> int:
     """``python -m tasks.static_server PORT NOTICES``."""
     port, notices = sys.argv[1:]
-    with PageServer(int(port), Store(resolve_store("")), Path(notices)) as server:
+    host = os.environ.get(PAGES_HOST) or "127.0.0.1"
+    with PageServer(int(port), Store(default_store()), Path(notices), host) as server:
         server.serve_forever()
     return 0
 

@@ -77,10 +77,11 @@ class Stack:
         for name in ("ICLORA_WORK", "PREFECT_API_URL"):
             self.environment.pop(name, None)
 
-    def make(self, target: str) -> None:
-        """Runs `make up` or `make down`, with this environment's packages."""
+    def make(self, target: str) -> str:
+        """Runs `make up` or `make down`, with this environment's packages; what it says."""
         venv = BIN.parent
-        self.run(["make", f"VENV={venv}", "-o", f"{venv}/.ready", target])
+        command = f"make VENV={venv} -o {venv}/.ready {target} 2>&1"
+        return self.run(["bash", "-c", command])
 
     def run(self, command: list[str], seconds: float = 500.0, *, check: bool = True) -> str:
         """A command in the checkout, as a person types it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from prefect.utilities.callables import parameter_schema
 
 from iclora.presets import preset_names
 from tasks.pools import POOLS
+from tasks.prefect_defaults import TAG
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
@@ -60,6 +62,15 @@ def test_chaining_by_events_is_declared_and_paused():
         "dataset.published": ("train-adapter", False),
         "adapter.trained": ("evaluate-adapter", False),
     }
+
+
+def test_every_run_is_tagged_as_ours_and_its_heart_beats_as_the_checkout_says():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["prefect"]
+    for deployment in DECLARED["deployments"]:
+        assert TAG in deployment["tags"]
+        environment = deployment["work_pool"]["job_variables"]["env"]
+        seconds = environment["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]
+        assert int(seconds) == settings["flows"]["heartbeat_frequency"]
 
 
 def test_triggers_name_parameters_that_the_flows_have():

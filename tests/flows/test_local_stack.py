@@ -23,19 +23,20 @@ CHAIN = "iclora: train when a dataset is published"
 EVALUATE = "iclora: evaluate when an adapter is trained"
 ZOMBIE = """
 import time
-from prefect import flow
+from prefect import flow, tags
 
 @flow(name="zombie")
 def zombie():
     print("ready", flush=True)
     time.sleep(3600)
 
-zombie()
+with tags("iclora"):
+    zombie()
 """
 
 
 DOOMED = """
-from prefect import flow
+from prefect import flow, tags
 
 @flow(name="doomed")
 def doomed():
@@ -43,7 +44,8 @@ def doomed():
     input()
     raise SystemError("as foreseen")
 
-doomed()
+with tags("iclora"):
+    doomed()
 """
 
 
@@ -101,16 +103,23 @@ def test_the_users_own_command_builds_a_dataset(stack, zombie, films):
         assert httpx.get(f"http{link}").is_success
 
 
-def test_what_people_switched_and_added_survives_make_up(stack):
+def test_what_people_set_survives_make_up_and_is_told(stack):
     (weekly,) = stack.deployment("retrain")["schedules"]
     place = f"deployments/{stack.deployment('retrain')['id']}/schedules/{weekly['id']}"
     stack.switch(place, active=True)
+    stack.switch("work_pools/iclora-gpu", is_paused=True)
     stack.add_schedule("retrain", "mine", active=False)
     stack.switch(f"automations/{stack.automation(CHAIN)['id']}", enabled=True)
 
-    declared = stack.checkout / "prefect.yaml"
-    declared.write_text(declared.read_text() + "# changed\n")
-    stack.make("up")
+    flow = stack.checkout / "flows" / "retrain.py"
+    flow.write_text(flow.read_text() + "# changed\n")
+    said = stack.make("up")
+    assert "retrain: schedule weekly: active stays true; declared: false" in said
+    assert "retrain: schedule mine stays, although it is not declared" in said
+    assert f"train-adapter: automation {CHAIN}: enabled stays true; declared: false" in said
+    assert "work pool iclora-gpu: is_paused stays true; declared: false" in said
+    assert stack.get("work_pools/iclora-gpu")["is_paused"]
+    stack.switch("work_pools/iclora-gpu", is_paused=False)
     schedules = {one["slug"]: one for one in stack.deployment("retrain")["schedules"]}
     assert {slug: one["active"] for slug, one in schedules.items()} == {
         "weekly": True,

@@ -89,7 +89,9 @@ def test_a_schedule_retrains_end_to_end_and_a_person_refuses(stack, watched):
     assert f"watched@{version}" in page
     report = page.partition("[the report](")[2].partition(")")[0]
     assert "<html" in httpx.get(report).text
-    training = stack.artifacts(stack.subflow(run["id"], "train-adapter"))
+    trained = stack.subflow(run["id"], "train-adapter")
+    assert set(stack.get(f"flow_runs/{trained}")["tags"]) == {"iclora", "gpu"}
+    training = stack.artifacts(trained)
     assert training["train-watched"]["data"] == 100
     assert "validation" in training["train-watched"]["description"]
     assert training["sheet-watched"]["data"].startswith("data:image/jpeg;base64,")

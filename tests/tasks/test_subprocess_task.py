@@ -169,8 +169,9 @@ def test_a_child_whose_parent_is_killed_goes_on_and_keeps_the_lock(tmp_path):
 def test_the_same_work_waits_for_a_child_that_outlived_its_parent(run, tmp_path, caplog):
     caplog.set_level(logging.INFO, "iclora.subprocess_task")
     code = (
-        "import sys; from pathlib import Path; from tasks.subprocess_task import ChildCommand, run_subprocess\n"
-        "run_child(Work([sys.executable, *sys.argv[2:]], Path(sys.argv[1], 'jobs/child.log')))\n"
+        "import sys; from pathlib import Path\n"
+        "from tasks.subprocess_task import ChildCommand, run_subprocess\n"
+        "run_subprocess(ChildCommand([sys.executable, *sys.argv[2:]], Path(sys.argv[1], 'jobs/child.log')))\n"
     )
     parent = subprocess.Popen(
         [*python(code, tmp_path), *python(SAVES_FIRST, tmp_path)[1:]], cwd=ROOT
