@@ -16,11 +16,12 @@ from typing import Any, Final, NamedTuple
 
 from iclora.captioning import caption_source
 from iclora.cpus import available_cpus
-from iclora.dataset.publish import check_name, publish_dataset
+from iclora.dataset.publish import publish_dataset
 from iclora.dataset.reader import LATEST
 from iclora.filtering import calibrate, choose_sets, form_sets, likely_sets, score_frames
 from iclora.ingest import ingest_source, resolve_sources
 from iclora.locks import file_lock
+from iclora.names import check_name
 from iclora.pipeline.executor import Executor, Mapped, Step, ThreadExecutor, as_completed
 from iclora.pipeline.progress import BuildProgress, Listener, Report, Reports, SourceReports
 from iclora.pipeline.stage import result_of
@@ -194,7 +195,7 @@ def plan_build(
         BadConfig: the name cannot be a dataset's.
         BadInput: a location does not exist.
     """
-    check_name(name)
+    check_name(name, "a dataset")
     sources, verdicts = resolve_sources(locations, config.ingest, store.work_folder)
     latest = f"datasets/{name}/{LATEST}"
     return BuildJob(

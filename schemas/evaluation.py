@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from schemas.base import Cosine, Key, Schema, Unit
+from schemas.sampling import SampleParams
 
 DecisionOutcome = Literal["promoted", "refused"]
 
@@ -18,6 +19,10 @@ class Margins(Schema):
     defaults are about as wide as the half of an interval on twenty prompts: narrower ones would
     refuse an adapter that is exactly as good as its rival.
     """
+
+    consistency: NonNegativeFloat = 0.05
+    """Cosine. Half an interval on twenty prompts of two seeds is 0.051 where two trainings of one
+    dataset are compared; an adapter that does nothing loses 0.33."""
 
     adherence: NonNegativeFloat = 0.01
     """Cosine, also for the own-versus-other margin."""
@@ -88,6 +93,36 @@ class EvaluateParams(Schema):
 
     sheet_side: PositiveInt = 512
     """Longer side of a canvas in the report, in pixels."""
+
+
+class Rule(Schema):
+    """``RULE.json``: the settings by which every adapter of a name is decided on."""
+
+    evaluate: EvaluateParams
+    sample: SampleParams
+
+
+class HistoryEntry(Schema):
+    """A line of ``HISTORY.jsonl``: a change of CHAMPION or of the rule."""
+
+    when: str
+    """ISO 8601, in UTC."""
+
+    change: Literal["promoted", "forced", "undone", "rule"]
+    """``promoted`` by a report, ``forced`` against it or without one, taken back, or another
+    rule."""
+
+    before: str
+    """The champion's version before the change; empty if there was none."""
+
+    champion: str
+    """The champion's version after it; empty if there is none."""
+
+    report: str = ""
+    """Version of the report that promoted it, or that was overruled; empty if there is none."""
+
+    rule: str = ""
+    """Digest of the settings of the rule that decide."""
 
 
 class Score(Schema):
@@ -209,6 +244,13 @@ class EvaluationReport(Schema):
     """Role to model and revision, or the reason why it did not judge."""
 
     params: EvaluateParams
+    rule: str = ""
+    """Digest of the settings that decide, as the rule of the adapter's name had them; empty for an
+    adapter from elsewhere."""
+
+    overrides: tuple[str, ...] = ()
+    """What was not as the rule has it; with any, the report promotes nobody."""
+
     limits: dict[str, float]
     """What counted as near-duplicate, as a line inside a panel and as memorised, and what of a
     score is no more than real sets have."""

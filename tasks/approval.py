@@ -35,6 +35,9 @@ def ask_and_promote(adapter: str, report: ReportRef, store: str) -> ReportRef:
 
     Returns:
         The report, with the champion that there is now.
+
+    Raises:
+        UserError: the answer is yes, and another adapter became champion while it was waited for.
     """
     if report.outcome != "promoted":
         return report

@@ -31,11 +31,11 @@ def plan_build(
 ) -> BuildJob:
     """Resolves the settings and the sources; without sources, renders the demo's films."""
     from iclora import build
-    from iclora.dataset.publish import check_name
     from iclora.dataset.review import read_review
     from iclora.miniature.demo import render_demo
+    from iclora.names import check_name
 
-    check_name(name)
+    check_name(name, "a dataset")
     config = load_config(preset, overrides)
     load_secrets(environment.resolve_store(store), config)
     opened = Store(environment.resolve_store(store))

@@ -57,7 +57,11 @@ def evaluate(job: EvaluateJob) -> ReportRef:
 
 @stage_task(name="promote", task_run_name="promote {adapter}")
 def promote(adapter: str, store: str) -> None:
-    """Moves CHAMPION."""
+    """Makes an adapter the champion, if its report compared it with the one in force.
+
+    Raises:
+        UserError: it did not, or the rule is another one now; the text says what to evaluate.
+    """
     command = [*_iclora("promote"), adapter, "--store", store, "--json"]
     run_subprocess(ChildCommand(command, _log(store, f"promote-{adapter}")))
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from iclora.cpus import available_cpus
 from iclora.models.loaded import unload_models
+from iclora.names import check_name
 from iclora.presets import load_config
 from iclora.store import Store, atomic_write
 from schemas.adapter import AdapterRef
@@ -34,6 +35,7 @@ def plan_training(
     dataset: str, preset: str, name: str, store: str, overrides: dict[str, Any]
 ) -> TrainJob:
     """Resolves the settings."""
+    check_name(name, "an adapter")
     home = environment.resolve_store(store)
     load_secrets(home)
     config = load_config(preset, overrides)

@@ -26,6 +26,15 @@ Dataset = Annotated[
 Promote = Annotated[
     bool, typer.Option("--promote", help="Make it the champion when the decision says so.")
 ]
+Repin = Annotated[
+    bool,
+    typer.Option("--repin", help="Decide by this adapter's own settings (and --set) from now on."),
+]
+
+
+NOT_BY_THE_RULE = (
+    "note: measured with settings that the rule does not have, so this report promotes nobody"
+)
 
 
 def evaluate(  # noqa: PLR0913 - an option is a parameter
@@ -34,12 +43,14 @@ def evaluate(  # noqa: PLR0913 - an option is a parameter
     against: Against = "",
     dataset: Dataset = "",
     promote: Promote = False,
+    repin: Repin = False,
     store: StoreUrl = DEFAULT_STORE,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Renders sets, scores them, and decides whether the adapter is better."""
     from iclora.evaluation import evaluate_adapter, read_report
+    from iclora.evaluation.plan import measured_by
     from iclora.sampling.adapters import find_stored
     from schemas.adapter import RunRecord
 
@@ -47,13 +58,22 @@ def evaluate(  # noqa: PLR0913 - an option is a parameter
     stored = find_stored(opened, adapter)
     if stored is None:
         raise BadInput(f"no adapter {adapter!r} in {opened.url}; `iclora train` makes one")
-    run = RunRecord.from_text(opened.read(f"adapters/{stored.name}/{stored.version}/run.json"))
-    config = config_over(run.config, overrides)
+    run = RunRecord.from_text(opened.read(f"{stored.folder}/run.json"))
+    config = config_over(run.config if repin else measured_by(opened, stored), overrides)
     note_miniature(config, base=True)
     ref = evaluate_adapter(
-        opened, adapter, config, against=against, dataset=dataset, promote=promote, progress=_tell
+        opened,
+        adapter,
+        config,
+        against=against,
+        dataset=dataset,
+        promote=promote,
+        repin=repin,
+        progress=_tell,
     )
     report = read_report(opened, ref)
+    if report.overrides:
+        print_note(f"{NOT_BY_THE_RULE}: {', '.join(report.overrides)}")
     answer(
         {
             "report": f"{ref.url}/report.html",
@@ -63,6 +83,7 @@ def evaluate(  # noqa: PLR0913 - an option is a parameter
                 name: {"value": score.value, "low": score.low, "high": score.high}
                 for name, score in report.scores.items()
             },
+            "overrides": list(report.overrides),
             "ref": ref.to_json(),
         },
         f"{report.adapter} was {ref.outcome}: {report.decision.reasons[0]}\n{ref.url}/report.html",

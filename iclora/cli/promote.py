@@ -12,6 +12,9 @@ from iclora.cli.settings import open_store
 from iclora.errors import BadInput
 
 Undo = Annotated[bool, typer.Option("--undo", help="Back to the champion before this one.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Although no report promotes it; this is recorded.")
+]
 
 
 def promote(
@@ -19,9 +22,10 @@ def promote(
     store: StoreUrl = DEFAULT_STORE,
     *,
     undo: Undo = False,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Moves CHAMPION to an adapter version, or back."""
+    """Moves CHAMPION to the adapter that its report promotes, or back."""
     from iclora.evaluation.promotion import promote as crown
     from iclora.evaluation.promotion import undo as uncrown
     from iclora.sampling.adapters import find_stored
@@ -34,7 +38,7 @@ def promote(
         stored = find_stored(opened, adapter)
         if stored is None:
             raise BadInput(f"no adapter {adapter!r} in {opened.url}")
-        name, champion = stored.name, crown(opened, stored.name, stored.version)
+        name, champion = stored.name, crown(opened, stored.name, stored.version, force=force)
     answer(
         {"adapter": name, "champion": champion},
         f"the champion of {name} is {champion}" if champion else f"{name} has no champion now",

@@ -60,14 +60,17 @@ def train(  # noqa: PLR0913 - an option is a parameter
     note_miniature(resolved, base=True)
     from iclora.cli.train_progress import train_progress
     from iclora.dataset import open_dataset
+    from iclora.names import check_name
     from iclora.training import plan_training, train_adapter
 
+    if called := name or called:
+        check_name(called, "an adapter")
     opened = open_store(store)
     if dry_run:
         plan = plan_training(opened, dataset, resolved)
         answer(plan.to_json(), _plan_text(plan), as_json=as_json)
         return
-    called = name or called or open_dataset(opened, dataset).manifest.name
+    called = called or open_dataset(opened, dataset).manifest.name
     with train_progress() as watch:
         made = train_adapter(opened, dataset, resolved, called, progress=watch, resume=resume)
     answer(

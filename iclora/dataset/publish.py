@@ -8,7 +8,6 @@ one that is not there. Publishing is a stage like the others: done once for the 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from iclora.dataset.collect import BuildContents, collect
 from iclora.dataset.dataset_plan import DatasetPlan, make_plan
 from iclora.dataset.provenance import all_of_film_world
 from iclora.dataset.reader import LATEST
-from iclora.errors import BadConfig
+from iclora.names import check_name
 from iclora.pipeline.ledger import stop_if_failing
 from iclora.pipeline.stage import Stage, result_of, run_stage
 from iclora.store import MANIFEST, Store
@@ -31,8 +30,6 @@ from schemas.verdict import Verdict
 log = logging.getLogger(__name__)
 
 STAGE = Stage("publish", 1)
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
 
 
 def publish_dataset(  # noqa: PLR0913 - one argument a stage; the flow names each
@@ -63,7 +60,7 @@ def publish_dataset(  # noqa: PLR0913 - one argument a stage; the flow names eac
         BadInput: nothing was kept; the text says why.
         BuildStopped: a ledger does not add up, or too large a share of a stage failed.
     """
-    check_name(name)
+    check_name(name, "a dataset")
     order = sorted(range(len(sources)), key=lambda number: sources[number].name)
     sources = [sources[number] for number in order]
     stages = [stages[number] for number in order]
@@ -95,19 +92,6 @@ def publish_dataset(  # noqa: PLR0913 - one argument a stage; the flow names eac
         samples=published.samples,
         url=store.address(folder_of_version(name, published.version)),
     )
-
-
-def check_name(name: str) -> None:
-    """Refuses a name that cannot be a folder, a URL and a tar member alike.
-
-    Raises:
-        BadConfig: it has other characters or is too long.
-    """
-    if not _NAME.fullmatch(name):
-        raise BadConfig(
-            f"{name!r} cannot be a dataset's name: use up to 80 of a-z, 0-9, - and _, "
-            "a letter or digit first (--name)"
-        )
 
 
 def folder_of_version(name: str, version: str) -> str:

@@ -8,15 +8,14 @@ with intervals, and controls that must fail. The decision is a pure rule (``deci
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from iclora.dataset.reader import Dataset, open_dataset
 from iclora.errors import BadInput
 from iclora.evaluation.plan import EvaluationPlan, make_evaluation_plan, validate_promotion
-from iclora.evaluation.promotion import champion_of
+from iclora.evaluation.promotion import champion_of, pin_rule
 from iclora.evaluation.promotion import promote as make_champion
 from iclora.evaluation.prompts import (
     PromptSet,
@@ -27,6 +26,7 @@ from iclora.evaluation.prompts import (
 from iclora.evaluation.renders import render_arm
 from iclora.evaluation.report import read_losses, write_report
 from iclora.evaluation.report_images import ReportData
+from iclora.evaluation.reports import report_folder, reports_on
 from iclora.evaluation.results import EvaluationInputs, run_metrics
 from iclora.evaluation.scorers import Scorers, load_scorers
 from iclora.models.locate import locate
@@ -35,9 +35,11 @@ from schemas.base import digest_of
 from schemas.config import Config
 from schemas.evaluation import EvaluationReport, ReportManifest, ReportRef
 
+__all__ = ["evaluate_adapter", "read_report", "reports_on"]
+
 log = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 """Of everything that is measured and decided; raised when the same pictures give other figures."""
 
 ProgressCallback = Callable[[str, int, int], None]
@@ -52,6 +54,7 @@ def evaluate_adapter(  # noqa: PLR0913 - what an evaluation is asked, on the com
     against: str = "",
     dataset: str = "",
     promote: bool = False,
+    repin: bool = False,
     progress: ProgressCallback = lambda _what, _done, _of: None,
 ) -> ReportRef:
     """Draws, measures, decides, reports; nothing is drawn or measured twice.
@@ -59,29 +62,39 @@ def evaluate_adapter(  # noqa: PLR0913 - what an evaluation is asked, on the com
     Args:
         store: where adapters, datasets and reports live.
         adapter: name, name@version, file, folder or hub id.
-        config: ``sample`` and ``evaluate`` sections; None takes those of the adapter's run.
+        config: ``sample`` and ``evaluate`` sections; None takes the rule's. What differs from the
+            rule makes a report that promotes nobody.
         against: an adapter or ``base``; empty is the champion, or the base when there is none.
         dataset: whose val sets are compared with; empty is the one it was trained on.
-        promote: move CHAMPION when the decision says so.
+        promote: move CHAMPION when the decision says so, and is still about the champion in force.
+        repin: make the settings of this evaluation the rule of the adapter's name; without a
+            configuration those of the adapter's run.
         progress: told after every batch.
 
     Returns:
         The reference to the report.
 
     Raises:
-        BadInput: adapter, dataset or prompts cannot be used, or promotion could not follow.
+        BadInput: adapter, dataset or prompts cannot be used; promotion could not follow, or
+            another adapter became champion in the meantime (the report is there).
+        BadConfig: promotion was asked for with settings that are not the rule's.
         MissingModel: base or CLIP are not on this machine.
     """
-    plan = make_evaluation_plan(store, adapter, config, against=against, dataset=dataset)
+    plan = make_evaluation_plan(
+        store, adapter, config, against=against, dataset=dataset, repin=repin
+    )
     if promote:
         validate_promotion(store, plan)
-    manifest = _report_of(store, plan, progress)
+    data = _load_data(store, plan)
+    if repin and plan.rule is not None:
+        pin_rule(store, plan.name, plan.rule)
+    manifest = _report_of(store, plan, data, progress)
     if promote and manifest.outcome == "promoted" and plan.stored is not None:
-        make_champion(store, plan.name, plan.stored.version)
+        make_champion(store, plan.name, plan.stored.version, report=manifest.version)
     return ReportRef(
         name=manifest.name,
         version=manifest.version,
-        url=store.address(_folder(manifest.name, manifest.version)),
+        url=store.address(report_folder(manifest.name, manifest.version)),
         outcome=manifest.outcome,
         champion=champion_of(store, plan.name),
     )
@@ -89,28 +102,9 @@ def evaluate_adapter(  # noqa: PLR0913 - what an evaluation is asked, on the com
 
 def read_report(store: Store, ref: ReportRef) -> EvaluationReport:
     """What a report says."""
-    return EvaluationReport.from_text(store.read(f"{_folder(ref.name, ref.version)}/report.json"))
-
-
-def reports_on(store: Store, adapter: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The folders of an adapter's reports and what they say.
-
-    As plain JSON: reports of an earlier version of this code are among them.
-
-    Args:
-        store: where reports live.
-        adapter: name@version.
-    """
-    name = adapter.partition("@")[0]
-    for folder in (_folder(name, version) for version in store.listdir(f"reports/{name}")):
-        if store.exists(f"{folder}/{MANIFEST}"):  # on an object store, else it is not whole yet
-            found = json.loads(store.read(f"{folder}/report.json"))
-            if found["adapter"] == adapter:
-                yield folder, found
-
-
-def _folder(name: str, version: str) -> str:
-    return f"reports/{name}/{version}"
+    return EvaluationReport.from_text(
+        store.read(f"{report_folder(ref.name, ref.version)}/report.json")
+    )
 
 
 class _EvaluationData(NamedTuple):
@@ -124,10 +118,11 @@ class _EvaluationData(NamedTuple):
     scorers: Scorers
 
 
-def _report_of(store: Store, plan: EvaluationPlan, progress: ProgressCallback) -> ReportManifest:
-    ground = _load_data(store, plan)
+def _report_of(
+    store: Store, plan: EvaluationPlan, ground: _EvaluationData, progress: ProgressCallback
+) -> ReportManifest:
     version = _version(plan, ground)
-    place = _folder(plan.name, version)
+    place = report_folder(plan.name, version)
     if not store.exists(f"{place}/{MANIFEST}"):
         data = _run_evaluation(store, plan, ground, progress)
         with store.atomic_folder(place) as folder:
@@ -169,6 +164,7 @@ def _version(plan: EvaluationPlan, data: _EvaluationData) -> str:
             data.data.manifest.version,
             data.trained.manifest.version if data.trained else "",
             data.scorers.labels(),
+            plan.overrides,
             [part.to_json() for part in parts],
         ]
     )

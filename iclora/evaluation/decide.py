@@ -1,9 +1,13 @@
 """The rule by which an adapter becomes champion; pure, so every branch can be tested.
 
 Not worse (non-inferiority): the lower bound of the paired difference lies above minus a margin,
-for adherence, variety, spread, structure and, where it was measured, identity. Memorisation under
-its bound, given panels untouched. Better: the interval of consistency or adherence excludes zero.
-A tie keeps the rival.
+for consistency, adherence, variety, spread, structure and, where it was measured, identity.
+Memorisation under its bound, given panels untouched. Better: the interval of consistency or
+adherence excludes zero. A tie keeps the rival.
+
+Consistency is among the scores that may not be worse, because adherence alone can be better: an
+adapter that does nothing obeys as well as the base, and would replace a champion that slips on a
+few attributes, although its panels have nothing in common.
 
 Better has two chances, each at half the tail: an adapter that is the rival in all but noise is
 promoted at most once in twenty times.
@@ -28,7 +32,7 @@ from typing import NamedTuple
 
 from schemas.evaluation import Decision, DecisionCheck, EvaluateParams, Margins, Score
 
-REQUIRED = ("variety", "spread", "adherence", "own_margin", "structure")
+REQUIRED = ("consistency", "variety", "spread", "adherence", "own_margin", "structure")
 OPTIONAL = ("identity",)
 BETTER = ("consistency", "adherence")
 MIN_PROMPTS = 8

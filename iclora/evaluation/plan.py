@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from iclora.errors import BadInput
+from iclora.errors import BadConfig, BadInput
 from iclora.evaluation.controls import ADAPTER, BASE, BASELINE
 from iclora.evaluation.promotion import champion_of
+from iclora.evaluation.rule import differing, rule_in, rule_of, with_rule
 from iclora.sampling.adapters import StoredAdapter, find_stored, locate_adapter
 from iclora.store import Store
 from schemas.adapter import RunRecord
 from schemas.config import BaseParams, Config
+from schemas.evaluation import Rule
 from schemas.sampling import AdapterUse
 
 
@@ -48,6 +50,12 @@ class EvaluationPlan(NamedTuple):
     trained_on: str
     """Whose train split may be known by heart."""
 
+    rule: Rule | None = None
+    """What decides about adapters of this name; None for a file from elsewhere."""
+
+    overrides: tuple[str, ...] = ()
+    """What is not as the rule has it."""
+
     @property
     def arms(self) -> tuple[Arm, ...]:
         """Everyone who draws, each once."""
@@ -56,7 +64,13 @@ class EvaluationPlan(NamedTuple):
 
 
 def make_evaluation_plan(
-    store: Store, adapter: str, config: Config | None, *, against: str, dataset: str
+    store: Store,
+    adapter: str,
+    config: Config | None,
+    *,
+    against: str,
+    dataset: str,
+    repin: bool = False,
 ) -> EvaluationPlan:
     """Settles an evaluation.
 
@@ -64,32 +78,63 @@ def make_evaluation_plan(
         store: where names are looked up.
         adapter: what is evaluated, by any name an adapter has.
         config: ``sample`` and ``evaluate`` are taken from it; base, layout and caption format too
-            for an adapter without a run record. None takes everything from the record.
+            for an adapter without a run record. None takes ``sample`` and ``evaluate`` from the
+            rule of the adapter's name and everything else from the record.
         against: an adapter or ``base``; empty is the champion, or the base when there is none.
         dataset: empty is the one the adapter was trained on.
+        repin: the settings are the rule from now on, so nothing is an override; without a
+            configuration those of the adapter's run.
 
     Raises:
-        BadInput: an adapter is not there, or nothing says what base or dataset belongs to it.
+        BadInput: an adapter is not there, nothing says what base or dataset belongs to it, or it
+            is not of the store and has no rule to change.
     """
     use = locate_adapter(store, adapter)
     stored = find_stored(store, use.name) if "@" in use.name else None
     run = _run_record(store, stored)
+    if repin and run is None:
+        raise BadInput(f"{adapter} is not in {store.url}: only adapters of the store have a rule")
     settled = _resolve_config(config, run, adapter)
+    rule = rule_in(settled) if repin else _rule_of(store, stored, run)
+    if rule and config is None:
+        settled = with_rule(settled, rule)
     dataset = dataset or (run.dataset if run else "")
     if not dataset:
         raise BadInput(f"{adapter} does not say what it was trained on: name a --dataset")
     base = Arm(BASE, "the base", ())
+    baseline = _find_baseline(store, use, stored, against) or base
     return EvaluationPlan(
         name=stored.name if stored else _as_key(use.name),
         stored=stored,
         run=run,
         adapter=Arm(ADAPTER, use.name, (use,)),
         base=base,
-        baseline=_find_baseline(store, use, stored, against) or base,
+        baseline=baseline,
         config=settled,
         dataset=dataset,
         trained_on=run.dataset if run else dataset,
+        rule=rule,
+        overrides=(
+            *(differing(rule, rule_in(settled)) if rule else ()),
+            *(
+                f"{one.name} at {one.weight:g}"
+                for one in (use, *baseline.adapters)
+                if one.weight != 1.0
+            ),
+        ),
     )
+
+
+def measured_by(store: Store, stored: StoredAdapter) -> Config:
+    """Gives what an adapter is evaluated with: its run's settings, and the rule of its name."""
+    run = RunRecord.from_text(store.read(f"{stored.folder}/run.json"))
+    return with_rule(run.config, rule_of(store, stored.name, champion_of(store, stored.name), run))
+
+
+def _rule_of(store: Store, stored: StoredAdapter | None, run: RunRecord | None) -> Rule | None:
+    if stored is None or run is None:
+        return None
+    return rule_of(store, stored.name, champion_of(store, stored.name), run)
 
 
 def _run_record(store: Store, stored: StoredAdapter | None) -> RunRecord | None:
@@ -131,21 +176,34 @@ def _as_key(name: str) -> str:
 
 
 def validate_promotion(store: Store, plan: EvaluationPlan) -> None:
-    """Promotion needs an adapter of the store, measured against the champion in force.
+    """Refuses to draw what could promote nobody, before anything is drawn.
 
     Raises:
-        BadInput: it is a file from elsewhere, or was measured against somebody else.
+        BadInput: it is a file from elsewhere, or compared with another than the champion in force.
+        BadConfig: it is measured otherwise than the rule says.
     """
     if plan.stored is None:
         raise BadInput(
             f"{plan.adapter.label} is not in {store.url}: only an adapter of the store can "
             f"become champion"
         )
+    if plan.overrides:
+        raise BadConfig(
+            f"--promote decides by the rule of {plan.name}, which has other settings: "
+            f"{', '.join(plan.overrides)}; leave out what changes them, or make yours the rule "
+            f"with --repin"
+        )
     champion = champion_of(store, plan.name)
-    if champion in ("", plan.stored.version):
+    if champion == plan.stored.version:
         return
-    if plan.baseline.label != f"{plan.name}@{champion}":
+    against = plan.baseline.label if plan.baseline.name == BASELINE else BASE
+    if champion and against != f"{plan.name}@{champion}":
         raise BadInput(
             f"{plan.name}@{champion} is the champion, so --promote compares with it: leave out "
-            f"--against {plan.baseline.label if plan.baseline.name == BASELINE else BASE}"
+            f"--against {against}"
+        )
+    if not champion and against != BASE:
+        raise BadInput(
+            f"{plan.name} has no champion, so --promote compares with the base: leave out "
+            f"--against {against}"
         )

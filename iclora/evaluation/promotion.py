@@ -4,16 +4,35 @@
 line of succession, oldest first, its last line the champion. It always holds at least what has
 been in force: a new champion is written to it first, one that is taken back leaves it last. So a
 crash between the two writes leaves CHAMPION true, and the next move drops what is not in force.
+``HISTORY.jsonl`` gets its line before CHAMPION moves, so no champion is without one.
+
+A promotion is a compare-and-swap: the report that asks for it must have compared the adapter with
+the champion in force, by the rule in force. In a local store a lock in the store makes the
+comparison and the move one step for every process that reaches its folder. An object store has no
+such lock: processes of one machine wait for each other, and CHAMPION is read again just before it
+is written, so two machines can only cross within those few requests.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
 from iclora.errors import BadInput
+from iclora.evaluation.reports import standing
+from iclora.evaluation.rule import RULE, differing, pinned_rule, rule_digest, rule_of
+from iclora.locks import file_lock
 from iclora.store import Store
+from schemas.adapter import RunRecord
+from schemas.evaluation import HistoryEntry, Rule
 
 log = logging.getLogger(__name__)
+
+HISTORY = "HISTORY.jsonl"
 
 
 def champion_of(store: Store, name: str) -> str:
@@ -22,24 +41,61 @@ def champion_of(store: Store, name: str) -> str:
     return store.read(place).decode().strip() if store.exists(place) else ""
 
 
-def promote(store: Store, name: str, version: str) -> str:
+def promote(store: Store, name: str, version: str, *, report: str = "", force: bool = False) -> str:
     """Makes a version the champion; nothing changes if it already is.
+
+    Commands, flows and a person's approval all come here. The first promotion pins the rule.
+
+    Args:
+        store: where adapters and reports are.
+        name: of the adapter.
+        version: the one that becomes champion.
+        report: version of the report that promotes it; empty is the newest that compared it with
+            the champion in force by the rule in force.
+        force: whatever the reports say.
 
     Returns:
         The champion's version.
 
     Raises:
-        BadInput: the store has no such version.
+        BadInput: the store has no such version, or no report promotes it over the champion in
+            force; the text says what to do.
     """
-    if not store.exists(f"adapters/{name}/{version}/run.json"):
+    record = f"adapters/{name}/{version}/run.json"
+    if not store.exists(record):
         raise BadInput(
             f"{store.address(f'adapters/{name}/{version}')} is not a finished adapter; "
             f"`iclora inspect` lists the versions of {name}"
         )
-    line = _succession(store, name)
-    if not line or line[-1] != version:
-        _write_succession(store, name, [*line, version])
+    with _alone(store, name):
+        before = champion_of(store, name)
+        if version == before:
+            return version
+        rule = rule_of(store, name, before, RunRecord.from_text(store.read(record)))
+        baseline = f"{name}@{before}" if before else ""
+        found = standing(store, f"{name}@{version}", baseline, rule, report)
+        if found.objection and not force:
+            raise BadInput(found.objection)
+        if champion_of(store, name) != before:  # reading the reports took a while
+            raise BadInput(f"the champion of {name} changed just now: promote {version} again")
+        if not store.exists(f"adapters/{name}/{RULE}"):
+            store.write(f"adapters/{name}/{RULE}", rule.to_text().encode())
+        _write_succession(store, name, [*_succession(store, name), version])
+        _note(
+            store,
+            name,
+            HistoryEntry(
+                when=_now(),
+                change="forced" if found.objection else "promoted",
+                before=before,
+                champion=version,
+                report=found.report,
+                rule=rule_digest(rule),
+            ),
+        )
         store.write(f"adapters/{name}/CHAMPION", f"{version}\n".encode())
+        if found.objection:
+            log.warning("promoted by force: %s", found.objection)
         log.info("champion of %s: %s", name, version)
     return version
 
@@ -53,18 +109,66 @@ def undo(store: Store, name: str) -> str:
     Raises:
         BadInput: there is no champion.
     """
-    line = _succession(store, name)
-    if not line:
-        raise BadInput(f"{name} has no champion in {store.url}: nothing to undo")
-    before = line[-2] if line[:-1] else ""
-    place = f"adapters/{name}/CHAMPION"
-    if before:
-        store.write(place, f"{before}\n".encode())
-    else:
-        store.fs.rm(store.path(place))
-    _write_succession(store, name, line[:-1])
-    log.info("champion of %s: %s", name, before or "none")
+    nothing = BadInput(f"{name} has no champion in {store.url}: nothing to undo")
+    if not champion_of(store, name):
+        raise nothing
+    with _alone(store, name):
+        line = _succession(store, name)
+        if not line:
+            raise nothing
+        before = line[-2] if line[:-1] else ""
+        place = f"adapters/{name}/CHAMPION"
+        entry = HistoryEntry(when=_now(), change="undone", before=line[-1], champion=before)
+        _note(store, name, entry)
+        if before:
+            store.write(place, f"{before}\n".encode())
+        else:
+            store.fs.rm(store.path(place))
+        _write_succession(store, name, line[:-1])
+        log.info("champion of %s: %s", name, before or "none")
     return before
+
+
+def pin_rule(store: Store, name: str, rule: Rule) -> None:
+    """Makes a rule the one by which adapters of a name become champion.
+
+    Raises:
+        BadInput: the rule that is pinned cannot be read.
+    """
+    with _alone(store, name):
+        old = pinned_rule(store, name)
+        if old == rule:
+            return
+        champion = champion_of(store, name)
+        entry = HistoryEntry(
+            when=_now(), change="rule", before=champion, champion=champion, rule=rule_digest(rule)
+        )
+        _note(store, name, entry)
+        store.write(f"adapters/{name}/{RULE}", rule.to_text().encode())
+        changed = ", ".join(differing(old, rule)) or "nothing that decides" if old else ""
+        log.warning("the rule of %s %s", name, f"changed: {changed}" if old else "is pinned now")
+
+
+@contextmanager
+def _alone(store: Store, name: str) -> Generator[None]:
+    """Waits until nobody else moves this CHAMPION, see above."""
+    beside = (
+        Path(store.path(f"adapters/{name}"))
+        if store.is_local
+        else store.work_folder / "locks" / name
+    )
+    with file_lock(beside / ".lock", f"the promotion of {name}"):
+        yield
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _note(store: Store, name: str, entry: HistoryEntry) -> None:
+    place = f"adapters/{name}/{HISTORY}"
+    lines = store.read(place) if store.exists(place) else b""
+    store.write(place, lines + json.dumps(entry.to_json(), sort_keys=True).encode() + b"\n")
 
 
 def _succession(store: Store, name: str) -> list[str]:

@@ -20,6 +20,7 @@ from iclora.evaluation.controls import ADAPTER
 from iclora.evaluation.plots import TITLES, absent, differences, loss_curve, score_plots, tiles
 from iclora.evaluation.renders import Renders, open_picture
 from iclora.evaluation.report_images import QUALITY, ReportData, completed, data_uri, extremes, rows
+from iclora.evaluation.rule import rule_digest
 from iclora.evaluation.scorers import MINIATURE
 from iclora.evaluation.truth import PAIRS
 from iclora.sampling.contact_sheet import contact_sheet
@@ -78,6 +79,8 @@ def assemble(data: ReportData, sheets: Sequence[str]) -> EvaluationReport:
         nearest=tuple(_set_report(free[n][k], near, key) for n, k, near, key in results.nearest),
         judges=data.scorers.labels(),
         params=plan.config.evaluate,
+        rule=rule_digest(plan.rule) if plan.rule else "",
+        overrides=plan.overrides,
         limits=results.limits,
         sampling={
             "steps": float(sample.steps),

@@ -60,7 +60,7 @@ def find_stored(store: Store, text: str) -> StoredAdapter | None:
         version = _pointed(store, name, version.upper())
     stored = StoredAdapter(name, version)
     if not store.exists(f"{stored.folder}/run.json"):
-        known = [v for v in store.listdir(f"adapters/{name}") if not v.isupper()]
+        known = [v for v in store.listdir(f"adapters/{name}") if not v.partition(".")[0].isupper()]
         raise BadInput(f"{store.url} has no {name}@{version}; it has {', '.join(known) or 'none'}")
     return stored
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from iclora.names import check_name
 from iclora.store import Store
 from iclora.training.ai_toolkit import ToolkitJob, explain, export_ai_toolkit, read_ai_toolkit
 from schemas.adapter import AdapterRef
@@ -52,12 +53,13 @@ def train_adapter(
 
     Raises:
         BadInput: the dataset cannot be used, or there is nothing to resume.
-        BadConfig: settings contradict each other, the base or the dataset; or ``resume`` names
-            another run, in which case the text shows the difference.
+        BadConfig: the name cannot be one; settings contradict each other, the base or the dataset;
+            or ``resume`` names another run, in which case the text shows the difference.
         MissingModel: the base is not on this machine.
         TrainingInterrupted: Ctrl+C or SIGTERM, after a checkpoint was written.
         TrainingBroken: too many losses were not finite.
     """
+    check_name(name, "an adapter")
     from iclora.training.run import train
 
     return train(store, dataset, config, name, on_step=progress, resume=resume)

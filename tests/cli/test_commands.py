@@ -15,6 +15,8 @@ import pytest
 
 from iclora.cli.app import COMMANDS, make_app, run
 from iclora.cli.console import MINIATURE_NOTE
+from schemas.adapter import RunRecord
+from schemas.config import Config
 
 FROZEN = {
     "build": {"--preset", "--name", "--store", "--set", "--review"},
@@ -43,8 +45,8 @@ FROZEN = {
         "--out",
         "-o",
     },
-    "evaluate": {"--against", "--dataset", "--promote", "--store", "--set"},
-    "promote": {"--store", "--undo"},
+    "evaluate": {"--against", "--dataset", "--promote", "--repin", "--store", "--set"},
+    "promote": {"--store", "--undo", "--force"},
     "demo": {"--store"},
     "push": {"--kind", "--store"},
     "inspect": {"--store"},
@@ -139,7 +141,11 @@ def test_help_imports_nothing_heavy():
         (("promote", "none"), "no adapter 'none'"),
         (("train", "none"), "no dataset 'none'"),
         (("train", "none", "--config", "none.json"), "--config none.json: No such file"),
+        (("train", "films", "--name", "Short"), "'Short' cannot be an adapter's name: use up"),
+        (("train", "films", "--name", "short film", "--dry-run"), "'short film' cannot be an"),
+        (("build", "x.mp4", "--name", "Short"), "'Short' cannot be a dataset's name: use up"),
         (("evaluate", "none"), "no adapter 'none'"),
+        (("evaluate", "Short"), "no adapter 'Short'"),
         (("train", "x", "--config", "a", "--ai-toolkit", "b"), "both say what to train"),
         (("train", "x", "--ai-toolkit", "none.yml"), "none.yml"),
         (("explain", "none.yml"), "none.yml"),
@@ -242,6 +248,14 @@ def test_a_dry_run_of_training(published):
     assert "3 samples" in iclora("train", "films", "--store", store.root, "--dry-run").out
 
 
+def test_a_name_that_an_adapter_cannot_have(published):
+    store, _ = published
+    said = iclora("train", "films", "--name", "short film", "--store", store.root)
+    assert said.status == 2
+    assert said.err.splitlines()[-1].startswith("iclora: 'short film' cannot be an adapter's name")
+    assert not store.exists("adapters")
+
+
 def test_gc(published):
     store, _ = published
     store.write("stages/sets/0123/manifest.json", b"{}")
@@ -287,13 +301,27 @@ def test_shots(film):
 
 def test_promote_and_back(store):
     for version in ("aa11", "bb22"):
-        store.write(f"adapters/film/{version}/run.json", b"{}")
+        run = RunRecord(
+            name="film",
+            version=version,
+            dataset="films",
+            base="flux",
+            config=Config(),
+            steps=1,
+            loss=0.1,
+            seconds=1.0,
+        )
+        store.write(f"adapters/film/{version}/run.json", run.to_text().encode())
         store.write("adapters/film/LATEST", f"{version}\n".encode())
-    assert iclora("promote", "film@aa11", "--store", store.root, "--json").json == {
+    said = iclora("promote", "film@aa11", "--store", store.root, "--json")
+    assert said.status == 2
+    assert said.json["error"].startswith("film@aa11 was never evaluated")
+    assert iclora("promote", "film@aa11", "--force", "--store", store.root, "--json").json == {
         "adapter": "film",
         "champion": "aa11",
     }
-    assert iclora("promote", "film", "--store", store.root, "--json").json["champion"] == "bb22"
+    second = iclora("promote", "film", "--force", "--store", store.root, "--json")
+    assert second.json["champion"] == "bb22"
     undone = iclora("promote", "film", "--undo", "--store", store.root, "--json")
     assert undone.json["champion"] == "aa11"
 

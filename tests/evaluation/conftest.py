@@ -25,7 +25,7 @@ from iclora.store import Store
 from schemas.adapter import RunRecord
 from schemas.config import Config
 from schemas.dataset import BuildConfig, DatasetManifest
-from schemas.evaluation import ReportRef
+from schemas.evaluation import EvaluateParams, ReportRef
 from schemas.sample import CaptionRecord, PanelRecord, SampleRecord
 
 
@@ -211,7 +211,14 @@ def write_lora(file: Path, base: Path, *, seed: int, scale: float) -> None:
 def make_world(store: Store, config: Config, tiny_flux: Path) -> World:
     """The world in a store; what is in the store already stays."""
 
-    def add(version: str, *, scale: float, conditional: float = 0.0, name: str = "film") -> str:
+    def add(
+        version: str,
+        *,
+        scale: float,
+        conditional: float = 0.0,
+        name: str = "film",
+        evaluate: EvaluateParams = config.evaluate,
+    ) -> str:
         folder = Path(store.root) / "adapters" / name / version
         folder.mkdir(parents=True)
         write_lora(folder / f"{name}.safetensors", tiny_flux, seed=1, scale=scale)
@@ -221,7 +228,7 @@ def make_world(store: Store, config: Config, tiny_flux: Path) -> World:
             version=version,
             dataset="scenes",
             base="flux",
-            config=config.model_copy(update={"train": train}),
+            config=config.model_copy(update={"train": train, "evaluate": evaluate}),
             steps=3,
             loss=0.2,
             seconds=1.0,
@@ -273,3 +280,30 @@ def evaluated(_first_evaluation, tmp_path, config, tiny_flux) -> tuple[World, Re
     copy = Store(str(shutil.copytree(root, tmp_path / "copy")))
     moved = ref.model_copy(update={"url": ref.url.replace(str(root), copy.root)})
     return make_world(copy, config, tiny_flux), moved
+
+
+@pytest.fixture(scope="session")
+def _first_promotion(tmp_path_factory, config, tiny_flux) -> tuple[Path, ReportRef]:
+    """An adapter that is more consistent than the base, by margins so wide that this decides."""
+    wide = dict.fromkeys(
+        ("consistency", "adherence", "variety", "spread", "structure", "identity"), 2.0
+    )
+    changes = {"memorised": 1.0, "confidence": 0.51, "conditional_prompts": 0}
+    margins = config.evaluate.margins.model_copy(update=wide)
+    easy = config.evaluate.model_copy(update={**changes, "margins": margins})
+    store = Store(str(tmp_path_factory.mktemp("better") / "store"))
+    made = make_world(store, config.model_copy(update={"evaluate": easy}), tiny_flux)
+    made.publish()
+    made.add_adapter("v1", scale=0.0)
+    made.add_adapter("v2", scale=2.0)
+    return Path(store.root), evaluate_adapter(store, "film@v2")
+
+
+@pytest.fixture
+def found_better(_first_promotion, tmp_path, config, tiny_flux) -> tuple[World, ReportRef]:
+    """A copy of it: ``film@v2`` was found better than the base and is not promoted yet."""
+    root, ref = _first_promotion
+    copy = Store(str(shutil.copytree(root, tmp_path / "better")))
+    run = RunRecord.from_text(copy.read("adapters/film/v2/run.json"))
+    moved = ref.model_copy(update={"url": ref.url.replace(str(root), copy.root)})
+    return make_world(copy, run.config, tiny_flux), moved

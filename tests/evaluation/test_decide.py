@@ -5,7 +5,9 @@ import pytest
 from iclora.evaluation.decide import MIN_PROMPTS, OPTIONAL, REQUIRED, DecisionInputs, decide
 from schemas.evaluation import EvaluateParams, Margins, Score
 
-MARGINS = Margins(adherence=0.01, variety=0.05, spread=0.02, structure=0.04, identity=0.03)
+MARGINS = Margins(
+    consistency=0.06, adherence=0.01, variety=0.05, spread=0.02, structure=0.04, identity=0.03
+)
 PARAMS = EvaluateParams(margins=MARGINS, max_memorized=0.1, max_missing=0.1)
 
 
@@ -42,8 +44,19 @@ MARGIN_OF = {"own_margin": 0.01, **MARGINS.model_dump()}
 @pytest.mark.parametrize("name", [*REQUIRED, *OPTIONAL])
 def test_each_score_may_be_worse_by_its_margin_and_no_more(name):
     margin = MARGIN_OF[name]
-    assert outcome(paired={name: score(0.0, -margin, 0.01)}) == "promoted"
-    assert outcome(paired={name: score(0.0, -margin - 0.0001, 0.01)}) == "refused"
+    better = {"consistency" if name == "adherence" else "adherence": score(0.1, 0.05, 0.15)}
+    assert outcome(paired={**better, name: score(0.0, -margin, 0.01)}) == "promoted"
+    assert outcome(paired={**better, name: score(0.0, -margin - 0.0001, 0.01)}) == "refused"
+
+
+def test_better_adherence_buys_no_loss_of_consistency():
+    """The base against a champion that slips on some attributes, as it was measured."""
+    paired = {"consistency": score(-0.33, -0.38, -0.28), "adherence": score(0.02, 0.01, 0.03)}
+    decision = decide(evidence(baseline="film@v1", paired=paired), EvaluateParams())
+    assert decision.outcome == "refused"
+    assert decision.reasons == (
+        "Consistency is worse than that of film@v1 by more than 0.05: -0.330 [-0.380, -0.280].",
+    )
 
 
 def test_a_refusal_says_whether_it_is_worse_or_may_be():
@@ -86,7 +99,7 @@ def test_given_panels_must_all_come_back_untouched(share, expected):
 @pytest.mark.parametrize(("low", "expected"), [(0.0001, "promoted"), (0.0, "refused")])
 @pytest.mark.parametrize("name", ["consistency", "adherence"])
 def test_better_means_that_the_interval_excludes_zero(name, low, expected):
-    tie = {"consistency": score(0.0, -0.1, 0.1)}
+    tie = {"consistency": score(0.0, -0.05, 0.05)}
     assert outcome(paired={**tie, name: score(0.1, low, 0.2)}) == expected
 
 
@@ -99,7 +112,7 @@ def test_a_tie_keeps_the_rival_and_says_so():
 
 
 def test_better_variety_alone_is_no_improvement():
-    tie = {"consistency": score(0.0, -0.1, 0.1), "variety": score(0.3, 0.2, 0.4)}
+    tie = {"consistency": score(0.0, -0.05, 0.05), "variety": score(0.3, 0.2, 0.4)}
     assert outcome(paired=tie) == "refused"
 
 

@@ -12,7 +12,7 @@ from iclora.dataset.reader import open_dataset
 from iclora.errors import BadInput, MissingModel
 from iclora.evaluation import evaluate_adapter, read_report, reports_on
 from iclora.evaluation.plan import make_evaluation_plan
-from iclora.evaluation.promotion import champion_of, promote
+from iclora.evaluation.promotion import champion_of, promote, undo
 from iclora.evaluation.prompts import choose_prompts, load_training_embeddings, real_sets
 from iclora.evaluation.renders import render_arm
 from iclora.evaluation.report import read_losses
@@ -113,25 +113,13 @@ def test_other_parameters_are_another_report(evaluated):
     assert other.version != ref.version
 
 
-def test_what_the_decision_says_moves_the_champion_only_when_asked(world):
-    """Margins so wide that the rule turns on consistency and adherence alone."""
-    world.add_adapter("v1", scale=0.6)
-    wide = dict.fromkeys(("adherence", "variety", "spread", "structure", "identity"), 2.0)
-    evaluation = world.config.evaluate
-    evaluation = evaluation.model_copy(
-        update={
-            "margins": evaluation.margins.model_copy(update=wide),
-            "max_memorized": 1.0,
-            "confidence": 0.51,
-        }
-    )
-    config = world.config.model_copy(update={"evaluate": evaluation})
-    ref = evaluate_adapter(world.store, "film", config)
+def test_what_the_decision_says_moves_the_champion_only_when_asked(found_better):
+    world, ref = found_better
+    assert (ref.outcome, ref.champion) == ("promoted", "")
     assert champion_of(world.store, "film") == ""
-    again = evaluate_adapter(world.store, "film", config, promote=True)
+    again = evaluate_adapter(world.store, "film", promote=True)
     assert again.version == ref.version
-    assert again.champion == ("v1" if ref.outcome == "promoted" else "")
-    assert champion_of(world.store, "film") == again.champion
+    assert again.champion == champion_of(world.store, "film") == "v2"
 
 
 class Page(HTMLParser):
@@ -229,7 +217,7 @@ def test_the_champion_is_the_rival_when_there_is_one(world):
         world.add_adapter(version, scale=0.1 * int(version[1]))
     first = make_evaluation_plan(world.store, "film@v2", None, against="", dataset="")
     assert first.baseline.name == "base"
-    promote(world.store, "film", "v1")
+    promote(world.store, "film", "v1", force=True)
     second = make_evaluation_plan(world.store, "film@v2", None, against="", dataset="")
     assert (second.baseline.name, second.baseline.label) == ("rival", "film@v1")
     assert [side.name for side in second.arms] == ["adapter", "base", "rival"]
@@ -248,9 +236,12 @@ def test_nobody_is_measured_against_themselves(world):
 def test_promotion_needs_the_champion_as_rival(world):
     for version in ("v1", "v2"):
         world.add_adapter(version, scale=0.1 * int(version[1]))
-    promote(world.store, "film", "v1")
+    promote(world.store, "film", "v1", force=True)
     with pytest.raises(BadInput, match="leave out --against base"):
         evaluate_adapter(world.store, "film@v2", against="base", promote=True)
+    undo(world.store, "film")
+    with pytest.raises(BadInput, match="film has no champion.*leave out --against film@v1"):
+        evaluate_adapter(world.store, "film@v2", against="film@v1", promote=True)
 
 
 def test_a_file_from_elsewhere_cannot_become_champion(world):

@@ -52,7 +52,7 @@ steps = 6
 prompts = {prompts}
 conditional_prompts = 0
 max_memorized = 1.0
-margins = {{ variety = 0.5, spread = 0.5, structure = 0.5 }}
+margins = {{ consistency = 1.0, variety = 0.5, spread = 0.5, structure = 0.5 }}
 """
 """Quick, with as many prompts as it takes to decide, and wide margins: what is looked at here is
 what becomes of a decision."""

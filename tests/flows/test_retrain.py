@@ -32,9 +32,10 @@ def watched(stack: Stack, films, tmp_path_factory):
     preset = stack.preset("quick", 10)
     sources = {"sources": [str(folder)], "preset": preset, "name": "watched"}
     stack.until(stack.start("build-dataset", **sources), "Completed")
-    spoilt = {"dataset": "watched", "name": "watched", "overrides": SPOILT}
+    # Its settings become the rule, by which the others are measured.
+    spoilt = {"dataset": "watched", "preset": preset, "name": "watched", "overrides": SPOILT}
     stack.until(stack.start("train-adapter", **spoilt), "Completed")
-    stack.run(["iclora", "promote", "watched", "--store", str(stack.store)])
+    stack.run(["iclora", "promote", "watched", "--force", "--store", str(stack.store)])
     return {**sources, "approve": True}
 
 

@@ -171,7 +171,8 @@ def test_the_same_work_waits_for_a_child_that_outlived_its_parent(run, tmp_path,
     code = (
         "import sys; from pathlib import Path\n"
         "from tasks.subprocess_task import ChildCommand, run_subprocess\n"
-        "run_subprocess(ChildCommand([sys.executable, *sys.argv[2:]], Path(sys.argv[1], 'jobs/child.log')))\n"
+        "log = Path(sys.argv[1], 'jobs/child.log')\n"
+        "run_subprocess(ChildCommand([sys.executable, *sys.argv[2:]], log))\n"
     )
     parent = subprocess.Popen(
         [*python(code, tmp_path), *python(SAVES_FIRST, tmp_path)[1:]], cwd=ROOT
