@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from iclora.miniature.captions import panel_caption
 from iclora.miniature.world import seeded
+from iclora.models.view import VIEW
 from recipes.command import read_arguments
 from recipes.heldout import HeldOut, held_out_frames
 from schemas.base import Schema
@@ -61,7 +62,7 @@ def measure_clip(model_folder: Path, frames: list[HeldOut], *, among: int = AMON
         among: Out of how many frames a caption has to find its own.
     """
     name = f"local-dir:{model_folder}"
-    loaded: tuple[Any, ...] = open_clip.create_model_and_transforms(name)
+    loaded: tuple[Any, ...] = open_clip.create_model_and_transforms(name, image_resize_mode=VIEW)
     model, _, preprocess = loaded
     tokenize = open_clip.get_tokenizer(name)
     model.eval()

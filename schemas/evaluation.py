@@ -58,7 +58,8 @@ class EvaluateParams(Schema):
     """Val sets of which the first panel is given and the others are drawn."""
 
     clip: str = "miniature/clip"
-    """Folder, hub id or ``model:pretrained`` of open_clip."""
+    """Folder, hub id or ``model:pretrained`` of open_clip. It sees whole panels, squashed to its
+    square, as when they were sifted."""
 
     dino: str = ""
     """Folder or hub id of a DINOv2 of transformers; empty leaves its score out."""

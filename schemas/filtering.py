@@ -118,7 +118,8 @@ class FilterParams(Schema):
     safety: SafetyParams = SafetyParams()
     sets: SetParams = SetParams()
     clip: str = "miniature/clip"
-    """Folder, hub id or ``model:pretrained`` of open_clip."""
+    """Folder, hub id or ``model:pretrained`` of open_clip. It sees whole frames, squashed to its
+    square."""
 
     require: tuple[str, ...] = ()
     """Prompts of which one must win the zero-shot comparison with ``exclude`` and neutral ones."""

@@ -19,8 +19,8 @@ PAGES_ENV = "ICLORA_PAGES"
 """Environment variable: the address at which ``tasks.static_server`` shows the default store."""
 
 PAGES_HOST = "ICLORA_PAGES_HOST"
-"""Environment variable: address on which ``tasks.static_server`` listens; loopback unless it is set,
-``0.0.0.0`` for all networks."""
+"""Environment variable: address on which ``tasks.static_server`` listens; loopback unless it is
+set, ``0.0.0.0`` for all networks."""
 
 
 def resolve_store(store: str) -> str:

@@ -16,6 +16,7 @@ from iclora.captioning.caption_text import parse_caption
 from iclora.captioning.linter import lint_caption, rule_names
 from iclora.captioning.stage import EXISTING, STAGE, CaptionStage
 from iclora.captioning.token_budget import UPPER_BOUND, is_counted
+from iclora.models.clip import clip_label
 from iclora.models.locate import locate
 from iclora.pipeline.progress import Report, ignore_progress
 from iclora.pipeline.stage import result_of, run_stage
@@ -90,7 +91,7 @@ def _digest_params(
     if params.forbidden_names and Path(params.forbidden_names).is_file():
         inputs.append(file_sha256(Path(params.forbidden_names)))
     if params.check_adherence:
-        inputs.append(config.filter.clip)
+        inputs.append(clip_label(config.filter.clip))
     if params.tokenizer and not is_counted(params.tokenizer):
         inputs.append(UPPER_BOUND)
     return params.model_copy(update={"captioner": captioner, "forbidden_names": ""}), inputs

@@ -130,15 +130,16 @@ class Dino:
         from transformers import AutoImageProcessor, AutoModel
 
         from iclora.models.locate import locate
+        from iclora.models.view import VIEW, whole_view
 
         found = locate(name)
         public = Path(name).name if Path(name).is_dir() else name
         self.name = public
-        self.revision = found.revision
+        self.revision = f"{found.revision}+{VIEW}"
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         model: Any = AutoModel.from_pretrained(found.folder, use_safetensors=True)
         self._model = model.eval().requires_grad_(False).to(self._device)
-        self._processor: Any = AutoImageProcessor.from_pretrained(found.folder)
+        self._prepare = whole_view(AutoImageProcessor.from_pretrained(found.folder))
 
     def images(self, images: Sequence[Image.Image]) -> Array:
         """[n, d] unit rows; batches are padded to one size, so company does not matter."""
@@ -146,9 +147,8 @@ class Dino:
 
         rows: list[Array] = []
         for start in range(0, len(images), _DINO_BATCH):
-            batch = [image.convert("RGB") for image in images[start : start + _DINO_BATCH]]
-            padded = batch + [batch[-1]] * (_DINO_BATCH - len(batch))
-            pixels = self._processor(images=padded, return_tensors="pt")["pixel_values"]
+            batch = images[start : start + _DINO_BATCH]
+            pixels = self._prepare([*batch, *[batch[-1]] * (_DINO_BATCH - len(batch))])
             with torch.inference_mode():
                 found = self._model(pixel_values=pixels.to(self._device)).last_hidden_state[:, 0]
             unit = torch.nn.functional.normalize(found.float(), dim=-1)

@@ -29,7 +29,7 @@ from schemas.frame import Frame
 from schemas.measured import MeasuredBatch
 from schemas.stage import StageRef
 
-MEASURE = Stage("measure", 3)
+MEASURE = Stage("measure", 4)
 BATCH = 64
 """Frames measured at once; bounds the memory and what a kill costs."""
 

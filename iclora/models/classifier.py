@@ -12,6 +12,7 @@ from PIL import Image
 from iclora.errors import BadConfig
 from iclora.models.loaded import cached_model
 from iclora.models.locate import locate
+from iclora.models.view import VIEW, whole_view
 
 _UNSAFE = ("nsfw", "porn", "hentai", "sexy", "unsafe", "explicit")
 """Label names of the published classifiers that mean it."""
@@ -26,7 +27,7 @@ class SafetyClassifier:
         from transformers import AutoImageProcessor, AutoModelForImageClassification
 
         located = locate(name)
-        self._process: Any = AutoImageProcessor.from_pretrained(located.folder)
+        self._prepare = whole_view(AutoImageProcessor.from_pretrained(located.folder))
         self._model: Any = AutoModelForImageClassification.from_pretrained(
             located.folder, use_safetensors=True
         ).eval()
@@ -46,9 +47,9 @@ class SafetyClassifier:
     def _probability(self, image: Image.Image) -> float:
         import torch
 
-        pixels = self._process(images=image.convert("RGB"), return_tensors="pt")
+        pixels = self._prepare([image])
         with torch.inference_mode():
-            shares = self._model(**pixels).logits[0].float().softmax(-1)
+            shares = self._model(pixel_values=pixels).logits[0].float().softmax(-1)
         return round(float(shares[self._unsafe].sum()), 4)
 
 
@@ -64,13 +65,13 @@ def load_classifier(name: str) -> SafetyClassifier:
 
 
 def classifier_label(name: str) -> str:
-    """``name@revision``, without loading the model.
+    """``name@revision+view``, without loading the model.
 
     Raises:
         MissingModel: its weights are not on this machine.
     """
     located = locate(name)
-    return f"{Path(name).name if Path(name).is_dir() else name}@{located.revision}"
+    return f"{Path(name).name if Path(name).is_dir() else name}@{located.revision}+{VIEW}"
 
 
 @cached_model(1)

@@ -2,7 +2,7 @@
 
 The numbers must not depend on how many pictures came, in which company or on how many workers:
 every batch has the same size (the last one is padded) and runs on one thread; batches run beside
-each other. float32 throughout.
+each other. float32 throughout. Pictures are seen whole (``iclora.models.view``).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from iclora.cpus import available_cpus
 from iclora.errors import BadConfig, MissingModel
 from iclora.models.loaded import cached_model
 from iclora.models.locate import MINIATURE, file_digest, locate
+from iclora.models.view import VIEW
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +47,7 @@ class _ClipSpec(NamedTuple):
     """Without the machine's paths."""
 
     revision: str
+    """Of the weights, and the view."""
 
 
 class ClipEncoder:
@@ -53,7 +55,7 @@ class ClipEncoder:
 
     Attributes:
         name: the model, without paths of this machine.
-        revision: hub commit or digest of the weights.
+        revision: hub commit or digest of the weights, and how pictures are shown to them.
         image_size: the side of the pictures it looks at, in pixels.
     """
 
@@ -65,7 +67,7 @@ class ClipEncoder:
         self.revision = found.revision
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         model, _, preprocess = open_clip.create_model_and_transforms(
-            found.model, pretrained=found.tag, device=self._device
+            found.model, pretrained=found.tag, device=self._device, image_resize_mode=VIEW
         )
         self._model: Any = model.eval().requires_grad_(requires_grad=False)
         self._preprocess: Any = preprocess
@@ -119,7 +121,7 @@ def load_clip(name: str) -> ClipEncoder:
 
 
 def clip_label(name: str) -> str:
-    """``name@revision``, what manifests record, without loading the model.
+    """``name@revision+view``, what manifests record, without loading the model.
 
     Raises:
         MissingModel: its weights are not on this machine.
@@ -144,7 +146,7 @@ def _find(name: str) -> _ClipSpec:
     if not (located.folder / "open_clip_config.json").is_file():
         raise BadConfig(f"{name} has no open_clip_config.json; it is not an open_clip model")
     public = name if name.startswith(MINIATURE) or not Path(name).is_dir() else Path(name).name
-    return _ClipSpec(f"local-dir:{located.folder}", None, public, located.revision)
+    return _ClipSpec(f"local-dir:{located.folder}", None, public, f"{located.revision}+{VIEW}")
 
 
 def _find_tag(model: str, tag: str) -> _ClipSpec:
@@ -166,7 +168,8 @@ def _find_tag(model: str, tag: str) -> _ClipSpec:
         raise MissingModel(f"{model}:{tag} is not on this machine: {how}") from error
     if weights.suffix != ".safetensors":
         raise BadConfig(f"{model}:{tag} is published as a pickle; choose a tag with safetensors")
-    return _ClipSpec(model, tag, f"{model}:{tag}", file_digest(weights)[:16])
+    revision = f"{file_digest(weights)[:16]}+{VIEW}"
+    return _ClipSpec(model, tag, f"{model}:{tag}", revision)
 
 
 def _one_thread() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from iclora.captioning import caption_source
 from iclora.captioning.adherence import misplaced
 from iclora.captioning.caption_text import parse_caption
 from iclora.captioning.captioner import shrunk_jpeg
+from iclora.miniature.clip_folder import WEIGHTS
 from iclora.pipeline.stage import result_of
 from schemas.stage import Captioned
 
@@ -80,3 +84,19 @@ def test_the_stage_asks_clip_when_told_to(store, server, config_of, stitch, fami
     reasons = {verdict.reason for verdict in result.verdicts}
     assert reasons <= {"", "caption_misplaced"}
     assert "caption_misplaced" in reasons  # random weights put texts anywhere
+
+
+def test_other_weights_at_the_same_place_judge_again(
+    store, server, config_of, stitch, family, tmp_path, completion
+):
+    folder = shutil.copytree(family / "clip", tmp_path / "clip")
+    config = config_of(server, check_adherence=True, attempts=1)
+    config = config.model_copy(
+        update={"filter": config.filter.model_copy(update={"clip": str(folder)})}
+    )
+    stitched = stitch(store, config, ["", "", ""])
+    before = caption_source(store, stitched, config)
+    assert caption_source(store, stitched, config) == before
+    weights = load_file(folder / WEIGHTS)
+    save_file({name: -tensor for name, tensor in weights.items()}, folder / WEIGHTS)
+    assert caption_source(store, stitched, config) != before

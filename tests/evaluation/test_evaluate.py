@@ -44,7 +44,7 @@ def test_the_report_is_whole_and_says_what_was_measured_with_what(evaluated):
     report = EvaluationReport.from_text((folder / "report.json").read_text())
     assert report.adapter == "film@v1"
     assert set(report.prompts) == {r.caption for r in real_sets_of(world, "val")}
-    assert re.fullmatch(r"clip@\w+", report.judges["clip"])
+    assert re.fullmatch(r"clip@\w+\+squash", report.judges["clip"])
     assert report.judges["dino"].startswith("missing: ")
     assert report.judges["reader"].startswith("missing: ")
     assert {arm.arm for arm in report.arms} == {"adapter", "base", "repeated", "shuffled", "real"}

@@ -39,6 +39,31 @@ def test_dino_gives_unit_vectors_whatever_the_company(dino_folder):
     assert scorer_label(dino).startswith(f"{dino_folder.name}@")
 
 
+def test_dino_sees_the_edges_of_a_wide_panel(dino_folder):
+    dino = Dino(str(dino_folder))
+    panel = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 128, 3), np.uint8))
+    changed = panel.copy()
+    changed.paste((255, 0, 255), (96, 0, 128, 64))
+    one, other, again = dino.images([panel, changed, panel])
+    assert float(one @ other) < 0.999
+    assert np.array_equal(one, again)
+
+
+def test_dinos_vector_does_not_depend_on_the_shapes_beside_it(dino_folder):
+    dino = Dino(str(dino_folder))
+    shapes = [pictures(1)[0].resize(size) for size in ((64, 64), (128, 64), (40, 90))]
+    together = dino.images(shapes)
+    for number, shape in enumerate(shapes):
+        assert np.array_equal(dino.images([shape])[0], together[number])
+
+
+def test_the_view_is_part_of_what_reports_record(config, dino_folder):
+    evaluation = config.evaluate.model_copy(update={"dino": str(dino_folder)})
+    labels = load_scorers(config.model_copy(update={"evaluate": evaluation})).labels()
+    assert labels["clip"].endswith("+squash")
+    assert labels["dino"].endswith("+squash")
+
+
 def test_judges_that_are_not_there_are_named_with_their_reason(config, dino_folder):
     absent = load_scorers(config).labels()
     assert absent["dino"] == "missing: evaluate.dino names none"

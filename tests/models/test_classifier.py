@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +55,27 @@ def test_the_probability_of_the_unsafe_label_is_given(unsafe):
     assert load_classifier(unsafe)([PICTURE, PICTURE.convert("L")]) == [0.75, 0.75]
 
 
-def test_the_label_has_a_revision_and_no_path(unsafe):
-    assert classifier_label(unsafe).startswith("detector@")
+def test_the_label_has_revision_and_view_and_no_path(unsafe):
+    assert re.fullmatch(r"detector@[\w-]+\+squash", classifier_label(unsafe))
+
+
+def test_what_lies_at_the_edge_of_a_wide_picture_is_seen(tmp_path):
+    import torch
+    from transformers import CLIPImageProcessor, ViTForImageClassification
+
+    folder = save_classifier(tmp_path / "detector", {0: "normal", 1: "nsfw"}, [0.0, 0.0])
+    CLIPImageProcessor(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    ).save_pretrained(folder)
+    model = ViTForImageClassification.from_pretrained(folder)
+    with torch.no_grad():
+        model.classifier.weight.copy_(torch.linspace(-3, 3, 32).reshape(16, 2).T.square())
+    model.save_pretrained(folder)
+    plain = Image.new("RGB", (128, 32), (90, 60, 30))
+    marked = plain.copy()
+    marked.paste((255, 0, 255), (0, 0, 32, 32))
+    shown, changed = load_classifier(str(folder))([plain, marked])
+    assert shown != changed
 
 
 @pytest.mark.parametrize(("threshold", "kept"), [(0.7501, True), (0.75, False), (0.7499, False)])

@@ -11,7 +11,11 @@ import pytest
 from PIL import Image
 
 from iclora.errors import BadConfig, MissingModel
+from iclora.miniature.draw import render_frame
+from iclora.miniature.world import Attributes, View
 from iclora.models.clip import BATCH, ClipEncoder, clip_label, load_clip
+from iclora.models.view import VIEW
+from iclora.presets import load_config
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +28,19 @@ def pictures(count: int) -> list[Image.Image]:
     return [
         Image.fromarray(rng.integers(0, 256, (48, 80, 3)).astype(np.uint8)) for _ in range(count)
     ]
+
+
+def panel(size: tuple[int, int]) -> Image.Image:
+    """Smooth noise: every region looks different from every other."""
+    rng = np.random.default_rng(sum(size))
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 12, 3)).astype(np.uint8))
+    return coarse.resize(size, Image.Resampling.BICUBIC)
+
+
+def painted(picture: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    changed = picture.copy()
+    changed.paste((255, 0, 255), box)
+    return changed
 
 
 def test_pictures_and_texts_become_unit_vectors_of_one_space(clip):
@@ -45,6 +62,67 @@ def test_a_pictures_vector_does_not_depend_on_its_company(clip, count):
     together = clip.images(images)
     assert np.array_equal(together, clip.images(images))
     assert np.array_equal(clip.images(images[-1:])[0], together[-1])
+
+
+@pytest.mark.parametrize(
+    ("size", "edge"),
+    [
+        ((1024, 512), (0, 0, 256, 512)),
+        ((1024, 512), (768, 0, 1024, 512)),
+        ((1920, 804), (0, 0, 240, 804)),
+        ((400, 600), (0, 0, 400, 90)),
+        ((400, 600), (0, 510, 400, 600)),
+    ],
+)
+def test_a_change_at_the_edge_is_seen(clip, size, edge):
+    picture = panel(size)
+    one, other = clip.images([picture, painted(picture, edge)])
+    assert float(one @ other) < 0.999
+
+
+def test_panels_that_differ_outside_the_middle_are_no_near_duplicates():
+    beach, snow = (
+        render_frame(
+            Attributes(
+                hair="blond",
+                hat="none",
+                shirt="red",
+                place=place,
+                light=light,
+                shot="medium",
+                action="wave",
+            ),
+            View(),
+            width=384,
+            height=192,
+        )
+        for place, light in (("beach", "day"), ("snow", "night"))
+    )
+    snow.paste(beach.crop((96, 0, 288, 192)), (96, 0))
+    one, other = load_clip("miniature/clip").images([beach, snow])
+    ceiling = load_config("miniature").filter.sets.similarity.near_duplicate
+    assert float(one @ other) < ceiling
+
+
+def test_no_bars_are_put_beside_a_wide_picture(clip):
+    wide, square = (Image.new("RGB", size, (200, 40, 90)) for size in ((320, 80), (80, 80)))
+    assert np.array_equal(*clip.images([wide, square]))
+
+
+def test_a_square_picture_is_seen_as_the_model_saw_it_in_training(clip, family):
+    import open_clip
+    import torch
+
+    _, _, published = open_clip.create_model_and_transforms(f"local-dir:{family / 'clip'}")
+    picture = panel((96, 96))
+    assert torch.equal(clip._preprocess(picture), published(picture))
+
+
+def test_a_pictures_vector_does_not_depend_on_the_shapes_beside_it(clip):
+    shapes = [panel(size) for size in ((64, 64), (200, 100), (90, 180), (640, 272))]
+    together = clip.images(shapes)
+    for number, shape in enumerate(shapes):
+        assert np.array_equal(clip.images([shape])[0], together[number])
 
 
 def test_threads_do_not_change_the_numbers(clip):
@@ -73,9 +151,10 @@ def test_a_model_is_loaded_once(clip, family):
     assert not clip._model.training
 
 
-def test_the_label_names_model_and_revision_without_a_path(clip, family):
+def test_the_label_names_model_revision_and_view_without_a_path(clip, family):
     label = clip_label(str(family / "clip"))
     assert label == f"clip@{clip.revision}"
+    assert label.endswith(f"+{VIEW}")
 
 
 def test_a_folder_without_safetensors_is_refused(family, tmp_path):

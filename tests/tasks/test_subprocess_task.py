@@ -150,8 +150,9 @@ def test_a_child_whose_parent_is_killed_goes_on_and_keeps_the_lock(tmp_path):
         "from iclora.locks import file_lock\n"
         "from tasks.subprocess_task import ChildCommand, run_subprocess\n"
         "folder = Path(sys.argv[1])\n"
-        "with only_one(folder / 'device.lock', 'a test') as lock:\n"
-        "    run_subprocess(ChildCommand([sys.executable, *sys.argv[2:]], folder / 'child.log', [lock]))\n"
+        "command, log = [sys.executable, *sys.argv[2:]], folder / 'child.log'\n"
+        "with file_lock(folder / 'device.lock', 'a test') as lock:\n"
+        "    run_subprocess(ChildCommand(command, log, [lock]))\n"
     )  # fmt: skip
     parent = subprocess.Popen(
         [*python(code, tmp_path), *python(SAVES_FIRST, tmp_path)[1:]], cwd=ROOT
