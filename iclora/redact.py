@@ -47,7 +47,7 @@ _NAMED = re.compile(
     ( (?:[a-z0-9]+[_-])* (?:api_?key|access_?key|secret|token|password|passwd|pwd|signature|sig
         |credential) | authorization )
     ( ["']? = ["']? | ["']? \s? [=:] \s? ["']? (?:(?:bearer|basic|token)\s)? (?=[^\s"'&,;<>]{6}) )
-    [^\s"'&,;<>]+"""
+    (?!\.\.\.) [^\s"'&,;<>]+"""
 )
 """A secret with its name before it; behind a colon or a space a short word is none."""
 

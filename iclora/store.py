@@ -104,7 +104,7 @@ class Store:
             missing = isinstance(error, ImportError) and url.startswith("s3")
             hint = "; try: pip install 'iclora[s3]'" if missing else ""
             why = redact_text(str(error), url_secrets(url))
-            raise BadInput(f"{redact_url(url)} cannot be opened: {why}{hint}") from error
+            raise BadInput(f"{redact_url(url)}: {why}{hint}") from error
         self.fs: fsspec.AbstractFileSystem = fs
         self.root: str = root.rstrip("/")
         self.is_local = isinstance(fs, LocalFileSystem)

@@ -136,13 +136,19 @@ def test_a_preset_that_many_others_extend_is_read_once(tmp_path):
     assert load_config(str(tmp_path / "0.toml")).train.steps == 7
 
 
-def test_what_two_presets_share_is_not_changed_by_one_of_them(tmp_path):
-    (tmp_path / "base.toml").write_text("extends = ['miniature']\n[train]\nsteps = 7\n")
-    changed = f"extends = ['{tmp_path}/base.toml']\n[train]\nsteps = 9\n"
-    (tmp_path / "changed.toml").write_text(changed)
-    both = f"extends = ['{tmp_path}/changed.toml', '{tmp_path}/base.toml']\n"
-    (tmp_path / "both.toml").write_text(both)
-    assert load_config(str(tmp_path / "both.toml")).train.steps == 7
+ORDER = ("plain", "changed", "base")
+
+
+def test_what_presets_share_is_not_changed_by_one_of_them(tmp_path):
+    presets = {
+        "base": "extends = ['miniature']\n[train]\nsteps = 7\n",
+        "plain": f"extends = ['{tmp_path}/base.toml']\n",
+        "changed": f"extends = ['{tmp_path}/base.toml']\n[train]\nsteps = 9\n",
+        "all": f"extends = {[f'{tmp_path}/{name}.toml' for name in ORDER]}\n",
+    }
+    for name, text in presets.items():
+        (tmp_path / f"{name}.toml").write_text(text)
+    assert load_config(str(tmp_path / "all.toml")).train.steps == 7
 
 
 def test_values_that_may_be_secrets_are_in_no_sentence():

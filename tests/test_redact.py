@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 
-from iclora.redact import redact_text, redact_url, url_secrets
+from iclora.redact import redact_text, redact_url, redact_users, tell_value, url_secrets
 
 SECRET = "Zx9-s3cr3t"  # noqa: S105 - of nobody
 
@@ -83,8 +85,11 @@ def test_short_words_and_paths_of_the_environment_are_no_secrets(monkeypatch):
 
 
 def test_ordinary_sentences_stay():
-    text = "--set takes section.key=value; the token: 3; key_variable=X; a bearer certificate"
-    assert redact_text(text) == text
+    for text in (
+        "--set takes section.key=value; the token: 3; key_variable=X; a bearer certificate",
+        "export SOMEBODYS_API_KEY=... (any word if it needs none)",
+    ):
+        assert redact_text(text) == text
 
 
 def test_the_secrets_of_a_url_are_told_as_an_error_may_have_them():
@@ -96,3 +101,29 @@ def test_the_secrets_of_a_url_are_told_as_an_error_may_have_them():
 def test_a_long_text_is_read_in_one_pass():
     text = "a" * 1_000_000 + "://" + "b" * 1_000_000
     assert redact_text(text) == text
+
+
+def test_only_the_users_of_a_text_can_be_hidden():
+    text = '{"a": "https://me:pw@host/?x=1", "b": "hf://owner@main/x", "c": "token=12345678"}'
+    assert redact_users(text) == text.replace("me:pw", "***")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (3, "3"),
+        (2.5, "2.5"),
+        (None, "None"),
+        (False, "False"),
+        ("adamw", "'adamw'"),
+        ("adamww", "a text"),
+        ("2030-01-01", "'2030-01-01'"),
+        (date(2030, 1, 1), "'2030-01-01'"),
+        (10**20, "a number of many digits"),
+        (["adamw"], "a list"),
+        ({"adamw": 1}, "a table"),
+        (object(), "something else"),
+    ],
+)
+def test_a_value_is_told_if_it_is_no_secret(value, told):
+    assert tell_value(value, {"adamw"}) == told

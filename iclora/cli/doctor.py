@@ -22,6 +22,7 @@ from iclora.cli.options import (
 )
 from iclora.cli.settings import config_from, open_store
 from iclora.errors import UserError
+from iclora.redact import redact_text, redact_url, url_secrets
 
 if TYPE_CHECKING:
     from schemas.config import Config
@@ -144,7 +145,8 @@ def _captioner(config: Config) -> Iterator[DoctorCheck]:
     captioner = config.caption.captioner
     if captioner.kind == "server":
         fix = "--set caption.captioner.url=http://HOST:PORT/v1"
-        yield DoctorCheck(f"captioner's server {captioner.url}", bool(captioner.url), fix)
+        url = redact_url(captioner.url)
+        yield DoctorCheck(f"captioner's server {url}", bool(url), fix)
         variable = captioner.api_key_env
         opened = variable in os.environ
         yield DoctorCheck(
@@ -161,10 +163,11 @@ def _places(url: str) -> Iterator[DoctorCheck]:
         store = open_store(url)
         store.listdir("")
     except UserError as error:
-        yield DoctorCheck(f"store {url}", ok=False, fix=str(error))
+        yield DoctorCheck(f"store {redact_url(url)}", ok=False, fix=str(error))
         return
     except Exception as error:  # noqa: BLE001 - every file system has its own errors
-        yield DoctorCheck(f"store {url}", ok=False, fix=f"{type(error).__name__}: {error}")
+        fix = redact_text(f"{type(error).__name__}: {error}", url_secrets(url))
+        yield DoctorCheck(f"store {redact_url(url)}", ok=False, fix=fix)
         return
     place = _existing(Path(store.root) if store.is_local else store.work_folder)
     yield DoctorCheck(f"{place} is writable", os.access(place, os.W_OK), f"chmod u+w {place}")

@@ -24,7 +24,7 @@ def open_store(url: str) -> Store:
     try:
         return Store(url)
     except BadInput as error:
-        raise BadInput(f"--store: {error}") from error
+        raise BadInput(f"--store {error}") from error
 
 
 def config_from(preset: str, overrides: Sequence[str] | None) -> Config:

@@ -145,7 +145,7 @@ def group_members(file: IO[bytes]) -> Iterator[list[Member]]:
 
     Raises:
         tarfile.ReadError: the tar breaks off, or makes no sense.
-        UnsafeMember: a sample is larger than any sample is, or has holes instead of bytes.
+        UnsafeMember: a sample is larger than any sample is; it may be made of holes.
     """
     group = list[Member]()
     try:
@@ -167,8 +167,8 @@ def group_members(file: IO[bytes]) -> Iterator[list[Member]]:
 def _read_member(tar: tarfile.TarFile, info: tarfile.TarInfo, group: list[Member]) -> bytes:
     """The bytes of a member that goes to others of its sample."""
     size = info.size + sum(len(member.data) for member in group)
-    if info.issparse() or size > LARGEST_SAMPLE or len(group) >= _MOST_MEMBERS:
-        raise UnsafeMember(f"{shortened(info.name)} is sparse, or its sample is too large")
+    if size > LARGEST_SAMPLE or len(group) >= _MOST_MEMBERS:
+        raise UnsafeMember(f"the sample of {shortened(info.name)} is too large")
     handle = tar.extractfile(info)
     return handle.read() if handle else b""
 

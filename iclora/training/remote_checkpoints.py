@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from iclora.errors import IcloraError
+from iclora.redact import redact_url
 from iclora.store import Store, atomic_write
 from iclora.training.checkpoint import checkpoints
 
@@ -60,7 +61,8 @@ class RemoteCheckpoints(NamedTuple):
             self._fetch(_METRICS)
             for name in self.store.listdir(f"{self.path}/renders"):
                 self._fetch(f"renders/{name}")
-            log.info("%d checkpoints came from %s", len(missing), self.store.address(self.path))
+            place = redact_url(self.store.address(self.path))
+            log.info("%d checkpoints came from %s", len(missing), place)
 
     def _remote(self) -> set[str]:
         where = f"{self.path}/checkpoints"

@@ -13,6 +13,7 @@ from iclora.dataset.reader import Dataset, open_dataset
 from iclora.errors import BadConfig, BadInput
 from iclora.models.families import Family, Grid, load_family
 from iclora.models.locate import MINIATURE, Located, locate
+from iclora.redact import redact_url
 from iclora.store import Store
 from iclora.training.checkpoint import versioned_fields
 from iclora.training.dataloader import blank_path, latents_path
@@ -84,11 +85,19 @@ def open_job(store: Store, dataset: str, config: Config, name: str) -> RunInputs
         version="unnamed",
         dataset=f"{known.name}@{known.version}",
         base=f"{config.base.model}@{base.revision}",
-        config=config,
+        config=_without_secrets(config),
     )
     identity = identity.model_copy(update={"version": digest_of(versioned_fields(identity))})
     encoder = EncoderKey(family.name, base.revision, config.train.precision)
     return RunInputs(store, data, family, base, identity, EncodingCache(store, encoder))
+
+
+def _without_secrets(config: Config) -> Config:
+    """The configuration as it is written into an adapter: nothing is asked of a captioner here."""
+    captioner = config.caption.captioner
+    captioner = captioner.model_copy(update={"url": redact_url(captioner.url)})
+    caption = config.caption.model_copy(update={"captioner": captioner})
+    return config.model_copy(update={"caption": caption})
 
 
 def refuse_preview(data: Dataset, config: Config) -> None:

@@ -125,3 +125,14 @@ def test_panel_weights_must_fit_the_panels(store, dataset, config):
     train = config.train.model_copy(update={"panel_weights": (1.0, 2.0)})
     with pytest.raises(BadConfig, match="has 2 values"):
         filled(store, dataset, config.model_copy(update={"train": train}))
+
+
+def test_an_adapter_has_no_secret_of_the_captioners_address(store, publish, paint, config):
+    url = "http://me:hunter2@host/v1?key=s3cr3t"
+    captioner = config.caption.captioner.model_copy(update={"url": url})
+    caption = config.caption.model_copy(update={"captioner": captioner})
+    name = publish(store, [paint(0)])
+    plain = open_job(store, name, config, "mine")
+    job = open_job(store, name, config.model_copy(update={"caption": caption}), "mine")
+    assert job.identity.config.caption.captioner.url == "http://***@host/v1?***"
+    assert job.identity.version == plain.identity.version
