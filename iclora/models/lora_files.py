@@ -33,7 +33,7 @@ _DAMAGE = (
 """Errors of diffusers' converters on files that are damaged or of another kind."""
 
 _UPS = (".lora_B.", ".lora.up.")
-"""What marks a B: peft's name and diffusers' older one."""
+"""Marks of a B in names: peft's and diffusers' older one."""
 
 
 def read_lora(path: Path, family: Family) -> dict[str, Tensor]:
@@ -60,7 +60,7 @@ def read_lora(path: Path, family: Family) -> dict[str, Tensor]:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, short enough for a sentence."""
+    """Cuts an error's message short enough for a sentence."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
@@ -73,7 +73,7 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 def _at_scale_one(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Multiplies every B by its scale; alphas go."""
+    """Multiplies every B by its scale and leaves the alphas out."""
     scaled: dict[str, Tensor] = {}
     for name, value in state.items():
         if name.endswith(".alpha"):

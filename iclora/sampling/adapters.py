@@ -183,6 +183,14 @@ def _apply(transformer: Any, name: str, use: AdapterUse, family: Family) -> None
 
     weights = read_lora(Path(use.file), family)
     mine = {key: value for key, value in weights.items() if not key.startswith("text_encoder")}
+    # diffusers only warns. Bases of equal width share layers: some would change, the others not.
+    changed = {key.partition(".lora_")[0] for key in mine if ".lora_" in key}
+    foreign = sorted(changed - {layer for layer, _ in transformer.named_modules()})
+    if foreign:
+        raise BadInput(
+            f"{use.name} is no LoRA of this base, which lacks {len(foreign)} of the {len(changed)} "
+            f"layers that it changes, such as {foreign[0]}"
+        )
     try:
         with warnings.catch_warnings():
             # peft's doubt about a second adapter: several are what was asked for.

@@ -44,7 +44,7 @@ def tensors(folder):
 
 
 def worn(folder, file):
-    """What diffusers and peft add to each layer."""
+    """Gives what diffusers and peft add to each layer."""
     from diffusers import FluxPipeline
 
     model = transformer(folder)

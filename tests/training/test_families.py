@@ -249,7 +249,7 @@ def panel(number):
 
 
 def draw(mine, folder, *, given=(), way="auto", uses=None, **changes):
-    """Our canvas, 96 x 32 pixels."""
+    """Draws our canvas, 96 x 32 pixels."""
     sample = mine.config.sample.model_copy(update={"given_mode": way, **changes})
     wish = RenderRequest(CAPTION, 3, {number: panel(number) for number in given})
     (record,) = render_requests(
@@ -265,7 +265,7 @@ def draw(mine, folder, *, given=(), way="auto", uses=None, **changes):
 
 
 def tokens(mine, *, given, way, uses):
-    """What our sampler hands to the VAE, ``[N, C]``."""
+    """Draws with our sampler up to what it hands to the VAE, ``[N, C]``."""
     base, sample = mine.config.base, mine.config.sample
     painter = load_sampler(base.model, base.family, sample.weights, sample.precision)
     painter.encode_captions([CAPTION, ""])
@@ -295,7 +295,7 @@ def pipeline_of(mine):
 
 
 def encoded(pipe, pixels):
-    """Tokens of a picture in -1..1, by diffusers' means."""
+    """Encodes a picture in -1..1 by diffusers' means."""
     with torch.no_grad():
         if hasattr(pipe.vae, "bn"):
             return pipe._pack_latents(pipe._encode_vae_image(pixels, torch.Generator()))[0]
@@ -305,7 +305,7 @@ def encoded(pipe, pixels):
 
 
 def theirs(mine, pipe, *, given=(), way=""):
-    """What diffusers' pipeline draws from the same noise: a canvas, and its tokens.
+    """Draws with diffusers' pipeline from the same noise: a canvas, and its tokens.
 
     It has no given panels but Fill's: after every step they are put back, as our loop does before
     the next one, noised (put-back) or not (clean).

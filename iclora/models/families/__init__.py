@@ -104,7 +104,8 @@ class Family(Protocol):
     """Whether ``GivenTokens.blank`` must be there."""
 
     pipeline: str
-    """The diffusers pipeline that loads the folder and the adapter, by class name."""
+    """The diffusers pipeline of the folder, by class name. It renames the keys of adapters too
+    (``iclora.models.lora_files``)."""
 
     released: Geometry
     """Of the released weights, for plans where they are not at hand."""
