@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow
+from prefect import flow, tags
 
 from schemas.dataset import DatasetRef
 from tasks import build, prefect_defaults, report
@@ -42,4 +42,5 @@ def build_dataset(
 
 
 if __name__ == "__main__":
-    build_dataset()
+    with tags(prefect_defaults.TAG):
+        build_dataset()

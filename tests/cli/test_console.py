@@ -22,7 +22,7 @@ def test_what_people_write_is_printed_as_it_is(text, capsys):
     assert text in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("character", EVIL)
+@pytest.mark.parametrize("character", EVIL, ids=ascii)
 def test_what_a_terminal_obeys_is_escaped_everywhere(character, capsys):
     said = f"a{character}b"
     answer({}, said, as_json=False)

@@ -99,6 +99,7 @@ def as_version(name: str):
         "..\\a", "http://127.0.0.1/a", "pipe:touch a", "a\0b", "a\nb", "\x1b[2Ja", "a\u202eb",
         "a\ud800b", "a" * 600,
     ],
+    ids=ascii,
 )  # fmt: skip
 def test_a_name_that_leads_elsewhere_has_a_fault(store, name):
     assert path_fault(name)

@@ -100,7 +100,7 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path, place, png, member):
     assert refused[0].reason.reason in ("link", "special_file")
 
 
-@pytest.mark.parametrize("name", ["bad\udcff.png", "bad\x9b31m.png", "bad\n.png"])
+@pytest.mark.parametrize("name", ["bad\udcff.png", "bad\x9b31m.png", "bad\n.png"], ids=ascii)
 def test_a_name_that_cannot_be_printed_is_refused(tmp_path, png, ingest, name):
     members = [("good.png", png(1)), (name, png(2)), (link("l.png", name), b"")]
     found = ingest(tarred(tmp_path / "a.tar", members))
