@@ -41,7 +41,7 @@ def build(  # noqa: PLR0913 - an option is a parameter
 ) -> None:
     """Turns sources into a dataset version."""
     from iclora.build import build_dataset
-    from iclora.cli.progress import BuildProgress
+    from iclora.cli.progress import BuildDisplay
     from iclora.dataset import open_dataset
     from iclora.dataset.review import read_review
     from iclora.pipeline.ledger import in_order
@@ -49,7 +49,7 @@ def build(  # noqa: PLR0913 - an option is a parameter
     config = config_from(preset, overrides)
     note_miniature(config)
     choices = read_review(review, config) if review else ()
-    with BuildProgress() as progress:
+    with BuildDisplay() as progress:
         opened = open_store(store)
         made = build_dataset(
             opened,

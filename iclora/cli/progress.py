@@ -42,7 +42,7 @@ class _SourcesColumn(ProgressColumn):
         return Text(", ".join(names), overflow="ellipsis", no_wrap=True)
 
 
-class BuildProgress:
+class BuildDisplay:
     """Draws progress on stderr; bars in a terminal, nothing but the ledger elsewhere."""
 
     def __init__(self, console: Console | None = None) -> None:

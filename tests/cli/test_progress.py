@@ -6,14 +6,14 @@ import io
 
 from rich.console import Console
 
-from iclora.cli.progress import BuildProgress
+from iclora.cli.progress import BuildDisplay
 from schemas.verdict import Tally
 
 
 def shown(work):
     """The screen after some work, with a terminal of 120 columns."""
     screen = io.StringIO()
-    with BuildProgress(Console(file=screen, force_terminal=True, width=120)) as progress:
+    with BuildDisplay(Console(file=screen, force_terminal=True, width=120)) as progress:
         work(progress)
     return screen.getvalue()
 
