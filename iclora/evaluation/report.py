@@ -140,7 +140,7 @@ def _context(report: EvaluationReport, data: ReportData) -> dict[str, Any]:
     plan, results = data.plan, data.results
     return {
         "report": report,
-        "contest": plan,
+        "plan": plan,
         "plots": score_plots(results.arms),
         "titles": TITLES,
         "differences": {
