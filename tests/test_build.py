@@ -101,7 +101,11 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def settings(url: str, family: Path, **more: object) -> dict[str, object]:
     return {
         "filter.clip": str(family / "clip"),
-        "filter.sets.similarity": {"floor": -0.9, "ceiling": 0.99999, "ends": -1.0},
+        "filter.sets.similarity": {
+            "min_adjacent": -0.9,
+            "near_duplicate": 0.99999,
+            "min_first_last": -1.0,
+        },
         "filter.max_set_similarity": 1.0,
         "caption.mode": "canvas",
         "caption.captioner": {"kind": "server", "url": url, "model": "stub"},

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq, safetensors.numpy
 from iclora.errors import DiskFull
 from iclora.ingest.pictures import store_picture
-from iclora.store import Store, whole
+from iclora.store import Store, atomic_path
 
 store, data = Store(sys.argv[1]), np.random.bytes(1 << 20)
 source, picture = Path(sys.argv[2]), Path(sys.argv[3])
@@ -31,7 +31,7 @@ writers = {
 }
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
 for name, write in writers.items():
-    for place in (whole(Path(store.root) / "a" / "file"), store.folder("stages/x/1")):
+    for place in (atomic_path(Path(store.root) / "a" / "file"), store.atomic_folder("stages/x/1")):
         try:
             with place as scratch:
                 write(scratch / "file" if scratch.is_dir() else scratch)

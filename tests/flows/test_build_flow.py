@@ -56,7 +56,11 @@ def test_captions_overlap_and_a_person_sees_and_decides(store, films, captioner,
     overrides: dict[str, Any] = {
         "filter.max_sets": 0,
         "filter.max_set_similarity": 1.0,
-        "filter.sets.similarity": {"floor": -0.9, "ceiling": 0.99999, "ends": -1.0},
+        "filter.sets.similarity": {
+            "min_adjacent": -0.9,
+            "near_duplicate": 0.99999,
+            "min_first_last": -1.0,
+        },
         "caption.mode": "canvas",
         "caption.tokenizer": "",
         "caption.max_tokens": 512,

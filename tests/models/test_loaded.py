@@ -17,8 +17,8 @@ PACKAGE = Path(iclora.__file__).parent
 PLAIN = {"None", "bool", "str", "tuple", "frozenset", "dict"}
 """What a function that functools caches may return."""
 
-NO_MODEL = {"_slots_of"}
-"""A semaphore of a captioner's server."""
+NO_MODEL = {"_slots_of", "_connection_slots", "breaker_of", "_class_of_host", "_client_within"}
+"""What is shared for a server: a semaphore, a circuit breaker, an address's class, a client."""
 
 
 def local_captioner(family):

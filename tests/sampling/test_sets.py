@@ -132,12 +132,12 @@ def test_a_broken_caption_is_refused_before_any_model_is_looked_for(
 
 
 class Crowded:
-    """A painter whose memory holds two pictures."""
+    """A sampler whose memory holds two pictures."""
 
     def __init__(self):
         self.batches = []
 
-    def draw(self, requests, settings):
+    def render(self, requests, settings):
         self.batches.append(len(requests))
         if len(requests) > 2:
             raise torch.OutOfMemoryError("no room")

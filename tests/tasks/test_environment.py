@@ -19,7 +19,8 @@ from prefect.settings import PREFECT_API_URL
 
 from iclora.errors import BadConfig
 from iclora.store import Store
-from tasks import environment, local_stack
+from tasks import environment as run_environment
+from tasks import local_stack
 from tasks.deploy import deploy
 from tasks.prefect_defaults import TAG
 from tasks.static_server import PageServer
@@ -37,21 +38,21 @@ def shown(store: Store, tmp_path, monkeypatch):
     server = PageServer(0, store, tmp_path / "notices.jsonl")
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    monkeypatch.setenv(environment.STORE_ENV, store.url)
-    monkeypatch.setenv(environment.PAGES_ENV, f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv(run_environment.STORE_ENV, store.url)
+    monkeypatch.setenv(run_environment.PAGES_ENV, f"http://127.0.0.1:{server.server_port}")
     yield store
     server.shutdown()
     server.server_close()
 
 
 def get(path):
-    answer = httpx.get(os.environ[environment.PAGES_ENV] + path)
+    answer = httpx.get(os.environ[run_environment.PAGES_ENV] + path)
     answer.raise_for_status()
     return answer.text, answer.headers["Content-Type"]
 
 
 def test_a_link_opens_the_file(shown):
-    link = environment.link(shown, "reports/films/1/report.html", "the report")
+    link = run_environment.link(shown, "reports/films/1/report.html", "the report")
     assert link.startswith("[the report](http://127.0.0.1:")
     path = link.partition("127.0.0.1:")[2].rstrip(")").partition("/")[2]
     assert get(f"/{path}") == ("<p>fine", "text/html")
@@ -72,13 +73,14 @@ def test_nothing_else_is_shown(shown, path):
 def test_a_store_that_is_not_shown_is_named(shown, tmp_path):
     other = Store(str(tmp_path / "other"))
     assert (
-        environment.link(other, "reports/x", "the report") == f"the report: `{other.url}/reports/x`"
+        run_environment.link(other, "reports/x", "the report")
+        == f"the report: `{other.url}/reports/x`"
     )
 
 
 def test_notices_are_kept(shown):
     httpx.post(
-        os.environ[environment.PAGES_ENV] + "/notices", json={"text": "train demo is Failed"}
+        os.environ[run_environment.PAGES_ENV] + "/notices", json={"text": "train demo is Failed"}
     )
     (line,) = get("/notices")[0].splitlines()
     assert json.loads(json.loads(line)["notice"])["text"] == "train demo is Failed"
@@ -89,8 +91,8 @@ def test_notices_are_kept(shown):
     [("s3://b/p", "/e", "s3://b/p"), ("", "/e", "/e"), ("", "", "./store"), ("s", "/e", "s")],
 )
 def test_the_store_is_the_parameter_then_the_environment(monkeypatch, given, environment, found):
-    monkeypatch.setenv(environment.STORE_ENV, environment)
-    assert environment.resolve_store(given) == found
+    monkeypatch.setenv(run_environment.STORE_ENV, environment)
+    assert run_environment.resolve_store(given) == found
 
 
 @pytest.fixture
@@ -112,9 +114,9 @@ def deployed(monkeypatch):
 )
 def test_a_deployments_run_refuses_a_store_that_goes(monkeypatch, given, environment, said):
     with TemporaryDirectory(suffix="prefect") as worker:  # as Prefect's process worker does
-        monkeypatch.setenv(environment.STORE_ENV, environment.format(worker=worker))
+        monkeypatch.setenv(run_environment.STORE_ENV, environment.format(worker=worker))
         with pytest.raises(BadConfig, match=said) as error:
-            environment.resolve_store(given.format(worker=worker))
+            run_environment.resolve_store(given.format(worker=worker))
     assert "set ICLORA_STORE for the worker" in str(error.value)
 
 
@@ -123,15 +125,15 @@ def test_a_deployments_run_refuses_a_store_that_goes(monkeypatch, given, environ
     ("given", "environment"), [("", "/e"), ("/e", ""), ("s3://b/p", ""), ("", "s3://b/p")]
 )
 def test_a_deployments_run_takes_a_store_that_stays(monkeypatch, given, environment):
-    monkeypatch.setenv(environment.STORE_ENV, environment)
-    assert environment.resolve_store(given) == (given or environment)
+    monkeypatch.setenv(run_environment.STORE_ENV, environment)
+    assert run_environment.resolve_store(given) == (given or environment)
 
 
 @pytest.mark.usefixtures("deployed")
 def test_a_link_needs_no_default_store(store, monkeypatch):
-    monkeypatch.delenv(environment.STORE_ENV, raising=False)
-    monkeypatch.setenv(environment.PAGES_ENV, "http://127.0.0.1:1")
-    assert store.url in environment.link(store, "reports/x", "the report")
+    monkeypatch.delenv(run_environment.STORE_ENV, raising=False)
+    monkeypatch.setenv(run_environment.PAGES_ENV, "http://127.0.0.1:1")
+    assert store.url in run_environment.link(store, "reports/x", "the report")
 
 
 @pytest.mark.usefixtures("prefect")
@@ -140,7 +142,9 @@ def test_a_run_on_a_worker_without_a_store_fails_at_once_and_says_what_to_do(tmp
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("ICLORA_HOME", raising=False)
     deploy()
-    nowhere = {name: value for name, value in os.environ.items() if name != environment.STORE_ENV}
+    nowhere = {
+        name: value for name, value in os.environ.items() if name != run_environment.STORE_ENV
+    }
     with get_client(sync_client=True) as client:
         place = client.read_deployment_by_name("retrain/retrain").id
         run = client.create_flow_run_from_deployment(place).id
@@ -164,7 +168,7 @@ def test_a_run_on_a_worker_without_a_store_fails_at_once_and_says_what_to_do(tmp
 
 def test_pods_of_the_example_are_told_where_the_store_is():
     pool = json.loads((ROOT / "docs/examples/kubernetes-gpu-pool.json").read_text())
-    assert "://" in pool["variables"]["properties"]["env"]["default"][environment.STORE_ENV]
+    assert "://" in pool["variables"]["properties"]["env"]["default"][run_environment.STORE_ENV]
 
 
 def test_pages_listen_where_they_are_told(store, tmp_path):
@@ -178,18 +182,22 @@ def test_pages_listen_where_they_are_told(store, tmp_path):
         ({}, "http://127.0.0.1:4201", 4201),
         ({"PREFECT_API_URL": "http://head:4300/api"}, "http://127.0.0.1:4301", 4301),
         ({"PREFECT_API_URL": "https://prefect.example.org/api"}, "http://127.0.0.1:4201", 4201),
-        ({environment.PAGES_HOST: "10.0.0.7"}, "http://10.0.0.7:4201", 4201),
-        ({environment.PAGES_HOST: "0.0.0.0"}, f"http://{socket.getfqdn()}:4201", 4201),  # noqa: S104
-        ({environment.PAGES_ENV: "https://pages.example.org"}, "https://pages.example.org", 4201),
-        ({environment.PAGES_ENV: "http://pages:8080"}, "http://pages:8080", 8080),
+        ({run_environment.PAGES_HOST: "10.0.0.7"}, "http://10.0.0.7:4201", 4201),
+        ({run_environment.PAGES_HOST: "0.0.0.0"}, f"http://{socket.getfqdn()}:4201", 4201),  # noqa: S104
+        (
+            {run_environment.PAGES_ENV: "https://pages.example.org"},
+            "https://pages.example.org",
+            4201,
+        ),
+        ({run_environment.PAGES_ENV: "http://pages:8080"}, "http://pages:8080", 8080),
     ],
 )
 def test_links_lead_to_the_machine_that_shows_the_pages(monkeypatch, environment, address, port):
     for name in (
         "PREFECT_API_URL",
         "PREFECT_SERVER_API_PORT",
-        environment.PAGES_ENV,
-        environment.PAGES_HOST,
+        run_environment.PAGES_ENV,
+        run_environment.PAGES_HOST,
     ):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -203,5 +211,5 @@ def test_links_lead_to_the_machine_that_shows_the_pages(monkeypatch, environment
 )
 def test_workers_are_told_a_store_that_is_the_same_everywhere(monkeypatch, tmp_path, given, told):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(environment.STORE_ENV, given)
-    assert local_stack.environment()[environment.STORE_ENV] == told.format(here=tmp_path)
+    monkeypatch.setenv(run_environment.STORE_ENV, given)
+    assert local_stack.environment()[run_environment.STORE_ENV] == told.format(here=tmp_path)

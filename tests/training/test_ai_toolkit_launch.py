@@ -173,7 +173,7 @@ def test_its_failures_are_ours(store, dataset, theirs, toolkit, behaviour, sente
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"conditional": 0.5}, r"train\.conditional=0"),
+        ({"conditional_probability": 0.5}, r"train\.conditional_probability=0"),
         ({"panel_weights": (1.0, 2.0, 1.0)}, r"train\.panel_weights"),
     ],
 )

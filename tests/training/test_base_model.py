@@ -82,7 +82,7 @@ def test_an_attention_backend_is_chosen_by_name(tiny_flux):
     plain = answer(transformer)
     prepare_speed(transformer, TrainParams(attention_backend="_native_math"))
     torch.testing.assert_close(answer(transformer), plain, atol=1e-5, rtol=1e-4)
-    with pytest.raises(BadConfig, match=r"train\.attention = 'fastest'"):
+    with pytest.raises(BadConfig, match=r"train\.attention_backend = 'fastest'"):
         prepare_speed(transformer, TrainParams(attention_backend="fastest"))
 
 
