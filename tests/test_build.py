@@ -263,7 +263,7 @@ def _stages(store: Store) -> dict[str, int]:
 def test_captions_that_mostly_fail_stop_a_build(build, store, films, captioner, family):
     captioner.status = 500
     with pytest.raises(
-        BuildStopped, match=r"stage caption: (\d+) of \1 failed \(.*max_failed = 0.5"
+        BuildStopped, match=r"stage caption: (\d+) of \1 failed \(.*max_failed_share = 0.5"
     ):
         build(films[:1], settings(captioner.url, family))
     assert not store.exists("datasets")
@@ -316,7 +316,7 @@ def test_sources_that_fail_do_not_stop_the_rest(build, store, films, captioner, 
     known = open_dataset(store, "films").manifest
     assert sum(known.ledger[stage].failed for stage in ("sources", "ingest")) == 1
     strict = settings(captioner.url, family, **{"ingest.max_failed_share": 0.0})
-    with pytest.raises(BuildStopped, match=r"more than ingest\.max_failed = 0\.0"):
+    with pytest.raises(BuildStopped, match=r"more than ingest\.max_failed_share = 0\.0"):
         build([films[0], broken], strict)
 
 

@@ -103,7 +103,7 @@ def test_the_captioner_answers(tree):
     )
     good, bad = said.splitlines()
     assert "a warm picture of a person in bright light" in good
-    assert bad.startswith("Failure(why='nonsense'")
+    assert bad.startswith("Failure(reason='nonsense'")
 
 
 def test_the_family_changes_the_attention(tree):
@@ -113,7 +113,7 @@ def test_the_family_changes_the_attention(tree):
         "from iclora.models.families import load_family\n"
         "from iclora.presets import load_config\n"
         "family = load_family(load_config('attention-only').base.family)\n"
-        "model = family.full_size()\n"
+        "model = family.meta_transformer()\n"
         "linears = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]\n"
         "print(sum(bool(re.fullmatch(family.lora_targets, name)) for name in linears))\n",
     )

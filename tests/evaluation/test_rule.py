@@ -68,7 +68,7 @@ def test_before_a_rule_is_pinned_it_is_the_champions_else_the_adapters_own(world
 @pytest.mark.parametrize(
     ("section", "settings", "overrides"),
     [
-        ("evaluate", {"memorised": 0.5}, ("evaluate.max_memorized",)),
+        ("evaluate", {"max_memorized": 0.5}, ("evaluate.max_memorized",)),
         ("sample", {"steps": 3, "true_cfg": 2.0}, ("sample.steps", "sample.true_cfg")),
         ("evaluate", {"sheet_side": 100, "reader": ""}, ()),
         ("sample", {"batch": 1, "count": 3, "seed": 9}, ()),

@@ -163,7 +163,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(config, tmp_path):
 
 def test_a_single_picture_that_does_not_fit_is_an_error(config, tmp_path):
     sampler = Crowded()
-    sampler.draw = lambda requests, settings: (_ for _ in ()).throw(
+    sampler.render = lambda requests, settings: (_ for _ in ()).throw(
         torch.OutOfMemoryError("no room")
     )
     with pytest.raises(torch.OutOfMemoryError):
