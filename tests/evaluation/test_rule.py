@@ -70,7 +70,7 @@ def test_before_a_rule_is_pinned_it_is_the_champions_else_the_adapters_own(world
     [
         ("evaluate", {"max_memorized": 0.5}, ("evaluate.max_memorized",)),
         ("sample", {"steps": 3, "true_cfg": 2.0}, ("sample.steps", "sample.true_cfg")),
-        ("evaluate", {"sheet_side": 100, "reader": ""}, ()),
+        ("evaluate", {"sheet_side": 100, "attribute_reader": ""}, ()),
         ("sample", {"batch": 1, "count": 3, "seed": 9}, ()),
     ],
 )
@@ -82,9 +82,9 @@ def test_what_cannot_change_a_decision_is_free(world, section, settings, overrid
 
 def test_other_settings_are_measured_and_told_and_promote_nobody(found_better):
     world, ref = found_better
-    other = changed(world.config, resamples=150)
+    other = changed(world.config, bootstrap_resamples=150)
     with pytest.raises(
-        BadConfig, match=r"by the rule of film, .*: evaluate\.resamples; leave out .* --repin"
+        BadConfig, match=r"by the rule of film, .*: evaluate\.bootstrap_resamples; leave out .* --repin"
     ):
         evaluate_adapter(world.store, "film", other, promote=True)
     told = evaluate_adapter(world.store, "film", other)
@@ -102,7 +102,7 @@ def test_other_settings_are_measured_and_told_and_promote_nobody(found_better):
     own = world.store.read(f"reports/film/{ref.version}/report.html").decode()
     assert "Not by the rule" not in own
     world.store.fs.rm(world.store.path(f"reports/film/{ref.version}"), recursive=True)
-    with pytest.raises(BadInput, match=r"not its rule's \(evaluate\.resamples\)"):
+    with pytest.raises(BadInput, match=r"not its rule's \(evaluate\.bootstrap_resamples\)"):
         promote(world.store, "film", "v2")
     assert champion_of(world.store, "film") == ""
 
@@ -118,7 +118,7 @@ def test_a_champion_at_half_its_strength_is_not_the_champion(world):
 def test_repin_changes_the_rule_on_purpose(found_better):
     world, ref = found_better
     promote(world.store, "film", "v1", force=True)
-    other = changed(world.config, resamples=150)
+    other = changed(world.config, bootstrap_resamples=150)
     again = evaluate_adapter(world.store, "film", other, repin=True)
     assert pinned(world) == rule_in(other)
     assert read_report(world.store, again).overrides == ()
@@ -225,7 +225,7 @@ def test_evaluate_with_other_settings_promotes_nobody_unless_they_become_the_rul
         "--store",
         world.store.root,
         "--set",
-        "evaluate.bootstrap_resamples=150",
+        "evaluate.bootstrap_bootstrap_resamples=150",
     )
     status, _, said = iclora(*words, "--promote")
     assert status == 2
