@@ -225,7 +225,7 @@ def test_evaluate_with_other_settings_promotes_nobody_unless_they_become_the_rul
         "--store",
         world.store.root,
         "--set",
-        "evaluate.bootstrap_bootstrap_resamples=150",
+        "evaluate.bootstrap_resamples=150",
     )
     status, _, said = iclora(*words, "--promote")
     assert status == 2
