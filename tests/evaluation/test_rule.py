@@ -84,7 +84,8 @@ def test_other_settings_are_measured_and_told_and_promote_nobody(found_better):
     world, ref = found_better
     other = changed(world.config, bootstrap_resamples=150)
     with pytest.raises(
-        BadConfig, match=r"by the rule of film, .*: evaluate\.bootstrap_resamples; leave out .* --repin"
+        BadConfig,
+        match=r"by the rule of film, .*: evaluate\.bootstrap_resamples; leave out .* --repin",
     ):
         evaluate_adapter(world.store, "film", other, promote=True)
     told = evaluate_adapter(world.store, "film", other)

@@ -31,6 +31,8 @@ def local_captioner(family):
     Image.new("RGB", (64, 64)).save(picture, format="PNG")
     ((_, reply),) = captioner.ask([Request((picture.getvalue(),), "describe")])
     assert reply
+    # The reply is there a moment before the thread that made it lets go of the model.
+    captioner._queue._worker.submit(int).result()
     return captioner._queue
 
 

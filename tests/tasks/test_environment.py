@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -157,8 +158,11 @@ def test_a_run_on_a_worker_without_a_store_fails_at_once_and_says_what_to_do(tmp
         )
         ended = client.read_flow_run(run)
         started = FlowRunFilter(parent_flow_run_id={"any_": [run]})
+        deadline = time.monotonic() + 60
+        while not (tasks := client.read_task_runs(flow_run_filter=started)):
+            assert time.monotonic() < deadline, "the server writes them down a little later"
+            time.sleep(0.2)
         (build,) = client.read_flow_runs(flow_run_filter=started)
-        tasks = client.read_task_runs(flow_run_filter=started)
     assert ended.state.name == "Failed"
     assert "was not told where its store is: set ICLORA_STORE for the worker" in ended.state.message
     assert build.tags == ended.tags == [TAG]
