@@ -106,7 +106,7 @@ def task_runner() -> Any:
 
 
 def max_concurrent_runs() -> int:
-    """Returns the number of concurrent task runs of a build: one per core of this machine or of Ray.
+    """Returns the number of concurrent task runs: one per core of this machine or of Ray.
 
     Ray is asked in a flow, which has started it or joined it; nodes that come later do not count.
     """
