@@ -8,11 +8,11 @@ from schemas.base import Key, Schema
 from schemas.config import Config
 
 ADAPTER_SCHEMA = 1
-"""Of an adapter's folder; raised when a reader of the old one would misread the new one."""
+"""Version of the adapter folder's format; incremented when an old reader would misread it."""
 
 
 class RunIdentity(Schema):
-    """What makes two runs the same run: known before step 1, written into every checkpoint."""
+    """Identity of a run: known before step 1, written into every checkpoint."""
 
     name: Key
     version: str
@@ -28,7 +28,7 @@ class RunIdentity(Schema):
 
 
 class TrainingProgress(Schema):
-    """What a checkpoint remembers beside its tensors; never a time or a place."""
+    """State stored in a checkpoint beside its tensors; never a time or a path."""
 
     step: NonNegativeInt
     """Steps done."""
@@ -79,7 +79,7 @@ class RunRecord(Schema):
     resumed_from: NonNegativeInt = 0
     processes: PositiveInt = 1
     seconds: float
-    """Of the last stretch, from its first step to its last."""
+    """Duration of the last uninterrupted stretch, from its first step to its last."""
 
     tokens_per_second: float = 0.0
     utilisation: float = -1.0
@@ -92,7 +92,7 @@ class RunRecord(Schema):
     """Share of the time spent waiting for data."""
 
     plan: str = ""
-    """How the step was made to fit: weights, recomputed blocks, micro-batches."""
+    """Memory plan of a step: weights, recomputed blocks, micro-batches."""
 
     counts: dict[str, int] = {}
     """Samples, parameters, captions dropped, panels given, … over the last stretch."""

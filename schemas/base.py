@@ -54,7 +54,7 @@ def _check_path(path: str) -> str:
 
 
 def is_version(text: str) -> bool:
-    """Tells whether a version's folder may have this name."""
+    """Checks that a name may be a version's folder."""
     return len(text) <= _LONGEST_VERSION and _VERSION.fullmatch(text) is not None
 
 

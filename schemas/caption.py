@@ -10,7 +10,7 @@ from schemas.base import Schema
 
 
 class Caption(Schema):
-    """What is said of a set and of each of its panels."""
+    """Caption of a set and of each of its panels."""
 
     prefix: str = ""
     """The task's prefix such as ``[MOVIE-SHOTS]``; empty for tasks without one."""
@@ -23,7 +23,7 @@ class Caption(Schema):
     """The names in ``<>`` in order of first appearance, without the brackets."""
 
     captioner: str
-    """Who wrote it: model and revision, ``beside the source``, ``by hand``."""
+    """Author of the caption: model and revision, ``beside the source`` or ``by hand``."""
 
     def text(self, markers: tuple[str, ...]) -> str:
         """One line: prefix, summary, then each part behind its marker.
@@ -40,7 +40,7 @@ class Caption(Schema):
 
 
 class CaptionFault(Schema):
-    """What a linter holds against a caption."""
+    """Violation of a caption rule."""
 
     rule: str
     """A lower_snake word such as ``summary_empty``."""
@@ -53,7 +53,7 @@ class CaptionFault(Schema):
 
 
 class Answer(Schema):
-    """What a captioner said to one request; kept in the cache."""
+    """Captioner's answer to one request; kept in the cache."""
 
     text: str
     finish: Literal["stop", "length", "blocked", "refused"] = "stop"

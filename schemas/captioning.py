@@ -9,11 +9,11 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from schemas.base import Schema
 
 MAX_WORDS = 512
-"""Of a caption; the seed's prompt asks for no more."""
+"""Maximum number of words per caption; the prompt asks for no more."""
 
 
 class CaptionerParams(Schema):
-    """Who looks at the pictures."""
+    """Captioning model and how it is reached."""
 
     kind: Literal["local", "server", "existing"] = "local"
     """``local``: transformers; ``server``: OpenAI-compatible; ``existing``: texts of the source."""
@@ -54,13 +54,13 @@ class CaptionerParams(Schema):
 
 
 class CaptionParams(Schema):
-    """What a caption must be and how it is made."""
+    """Caption format and how captions are made."""
 
     task: str = "movie-shots"
     """Name of the task, as in ``iclora/presets``."""
 
     prefix: str = "[MOVIE-SHOTS]"
-    """What every caption begins with; empty for tasks without one."""
+    """Prefix of every caption; empty for tasks without one."""
 
     mode: Literal["panels", "canvas"] = "panels"
     """``panels``: one call per panel, then a merge; ``canvas``: one call on the canvas."""
@@ -81,7 +81,7 @@ class CaptionParams(Schema):
     """A longer caption is broken."""
 
     max_tokens: PositiveInt = 512
-    """Likewise, by the target base's tokenizer."""
+    """Maximum caption length in tokens of the target base's tokenizer."""
 
     tokenizer: str = ""
     """Folder or hub id of the target base's tokenizer; without it an upper bound is used."""

@@ -20,13 +20,13 @@ from schemas.stitch import StitchParams
 from schemas.verdict import Ledger
 
 SCHEMA_VERSION = 1
-"""Of the store's formats; raised when a reader of the old one would misread the new one."""
+"""Version of the store's formats; incremented when an old reader would misread them."""
 
 NOT_CHECKED = "not checked"
 """Stands where a model would be named that a build did not have."""
 
 SourceSplit = Literal["train", "val", "both", "none"]
-"""Where a source's samples went: ``both`` only when split by scene, ``none`` if it has none."""
+"""Split of a source's samples: ``both`` only when split by scene, ``none`` without samples."""
 
 
 class BuildConfig(Schema):
@@ -66,7 +66,7 @@ class ShardEntry(Schema):
 
 
 class SourceEntry(Schema):
-    """What the manifest says of a source (never where it lay)."""
+    """Source as recorded in the manifest, without its location."""
 
     name: str
     kind: str
@@ -111,11 +111,11 @@ class DatasetRef(Schema):
     version: str
     samples: NonNegativeInt
     url: str
-    """Of its folder."""
+    """URL or path of its folder."""
 
 
 class Published(Schema):
-    """What the publish stage leaves behind: the dataset it made and everything it was made of.
+    """Result of the publish stage: the dataset and everything it was made of.
 
     The second half is what keeps stages from being swept away while a dataset needs them.
     """
@@ -141,7 +141,7 @@ class Problem(Schema):
 
 
 class Verification(Schema):
-    """What ``verify`` says of a dataset."""
+    """Result of ``verify``."""
 
     ok: bool
     samples: NonNegativeInt

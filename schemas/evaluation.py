@@ -13,7 +13,7 @@ DecisionOutcome = Literal["promoted", "refused"]
 
 
 class Margins(Schema):
-    """How much worse than the rival a score may be, in the score's own unit.
+    """Largest tolerated loss against the baseline per score, in the score's own unit.
 
     An adapter passes when the lower bound of its paired difference is above minus the margin. The
     defaults are about as wide as the half of an interval on twenty prompts: narrower ones would
@@ -41,7 +41,7 @@ class Margins(Schema):
 
 
 class EvaluateParams(Schema):
-    """How an adapter is measured and when it is promoted."""
+    """Measurement of an adapter and the conditions of promotion."""
 
     prompts: tuple[str, ...] = ()
     """The prompt suite; when empty, the dataset's val captions, else ``sample.prompts``.
@@ -84,13 +84,13 @@ class EvaluateParams(Schema):
 
     margins: Margins = Margins()
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
-    """Of the intervals."""
+    """Confidence level of the bootstrap intervals."""
 
     bootstrap_resamples: Annotated[int, Field(ge=100)] = 2000
     """Bootstrap draws."""
 
     bootstrap_seed: NonNegativeInt = 0
-    """Of the bootstrap."""
+    """Random seed of the bootstrap."""
 
     sheet_side: PositiveInt = 512
     """Longer side of a canvas in the report, in pixels."""
@@ -140,7 +140,7 @@ class Score(Schema):
 
 
 class ArmReport(Schema):
-    """What was measured on the renders of one model, or on a control."""
+    """Score of one model's renders or of a control."""
 
     arm: str
     """``adapter``, ``base``, ``rival``, ``repeated``, ``shuffled`` or ``real``."""
@@ -172,7 +172,7 @@ class Decision(Schema):
 
 
 class Remark(Schema):
-    """What a control says about the measurement."""
+    """Result of a control measurement."""
 
     control: str
     score: str
@@ -182,7 +182,7 @@ class Remark(Schema):
 
 
 class Agreement(Schema):
-    """How well a metric agrees with the attribute reader."""
+    """Agreement of a metric with the attribute reader."""
 
     metric: str
     truth: str
@@ -192,7 +192,7 @@ class Agreement(Schema):
     low: float
     high: float
     renders: PositiveInt
-    """Of the adapter, the base and the rival together."""
+    """Number of renders of the adapter, the base and the baseline together."""
 
     strangers: bool = False
     """The adapter's panels shuffled between sets are ranked with them: a base that obeys every word
@@ -206,7 +206,7 @@ class SetReport(Schema):
     caption: str
     seed: NonNegativeInt
     value: float
-    """Of the score it was chosen by."""
+    """Value of the score it was selected by."""
 
     nearest: str = ""
     """Key of the training set it lies nearest to."""
@@ -230,7 +230,7 @@ class EvaluationReport(Schema):
 
     decision: Decision
     scores: dict[str, Score]
-    """Of the adapter."""
+    """Scores of the adapter, by name."""
 
     arms: tuple[ArmReport, ...]
     paired: dict[str, dict[str, Score]]
@@ -250,10 +250,10 @@ class EvaluationReport(Schema):
     adapter from elsewhere."""
 
     overrides: tuple[str, ...] = ()
-    """What was not as the rule has it; with any, the report promotes nobody."""
+    """Settings that differ from the pinned rule; with any, the report promotes nobody."""
 
     limits: dict[str, float]
-    """What counted as near-duplicate, as a line inside a panel and as memorised, and what of a
+    """Thresholds of near-duplicates, of lines inside a panel and of memorization, and what of a
     score is no more than real sets have."""
 
     sampling: dict[str, float]
@@ -278,13 +278,13 @@ class ReportRef(Schema):
     """A finished evaluation."""
 
     name: Key
-    """Of the adapter."""
+    """Name of the adapter."""
 
     version: str
     """Digest of what was measured with what."""
 
     url: str
-    """Of its folder."""
+    """URL or path of its folder."""
 
     outcome: DecisionOutcome
     champion: str = ""

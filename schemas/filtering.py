@@ -38,7 +38,7 @@ class QualityParams(Schema):
 
 
 class SafetyCheckParams(Schema):
-    """What happens to a frame in which a model finds something."""
+    """Actions for frames in which a safety model finds something."""
 
     action: Literal["keep", "blur", "reject"] = "keep"
     """``blur``: the faces, or the whole panel, are blurred on the canvas."""
@@ -95,7 +95,7 @@ class SimilarityParams(Schema):
 
 
 class SetParams(Schema):
-    """How frames become sets."""
+    """Grouping of frames into sets."""
 
     similarity: SimilarityParams = SimilarityParams()
     max_hash_distance: Annotated[int, Field(ge=0, le=64)] = 6

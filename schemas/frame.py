@@ -23,7 +23,7 @@ class Frame(Schema):
     """Digest of the file's bytes."""
 
     width: PositiveInt
-    """Of the upright picture, in pixels."""
+    """Width of the upright picture, in pixels."""
 
     height: PositiveInt
 

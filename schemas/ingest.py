@@ -12,7 +12,7 @@ OverlayPolicy = Literal["crop", "mask", "reject", "ignore"]
 
 
 class ShotParams(Schema):
-    """Where a film is cut (PySceneDetect's detectors and their own parameter names)."""
+    """Shot detection with PySceneDetect's detectors and parameter names."""
 
     detector: Literal["adaptive", "content", "histogram", "transnet"] = "adaptive"
     """``transnet`` needs a model file; ``histogram`` is the one for fades."""
@@ -32,7 +32,7 @@ class ShotParams(Schema):
 
 
 class Cuts(Schema):
-    """Where a film is cut."""
+    """Shot detection."""
 
     fps: PositiveFloat
     frames: NonNegativeInt
@@ -46,7 +46,7 @@ class Cuts(Schema):
 
 
 class IngestParams(Schema):
-    """How sources become frames."""
+    """Settings of ingestion: from sources to frames."""
 
     shots: ShotParams = ShotParams()
     candidates_per_shot: Annotated[int, Field(ge=1, le=32)] = 5
@@ -68,10 +68,10 @@ class IngestParams(Schema):
     """Regular expression with one group that names the scene of a picture file."""
 
     image_column: str = "image"
-    """Of Hugging Face datasets."""
+    """Image column of Hugging Face datasets."""
 
     group_column: str = ""
-    """Of Hugging Face datasets: rows with the same value are one scene; empty is none."""
+    """Column of Hugging Face datasets whose equal values form one scene; empty is none."""
 
     allow_opt_out: bool = False
     """Ingest sources whose sidecar reserves them from training."""

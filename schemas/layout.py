@@ -1,4 +1,4 @@
-"""How a set is laid out on its canvas."""
+"""Layout of a set on its canvas."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Layout(Schema):
 
     @property
     def boxes(self) -> tuple[Box, ...]:
-        """Where each panel lies on the canvas, in reading order."""
+        """Box of each panel on the canvas, in reading order."""
         w, h = self.panel_width, self.panel_height
         return tuple(
             (column * w, row * h, (column + 1) * w, (row + 1) * h)

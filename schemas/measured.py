@@ -1,4 +1,4 @@
-"""What is measured on frames, before anything is decided."""
+"""Measurements of frames, before any decision."""
 
 from __future__ import annotations
 

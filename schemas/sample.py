@@ -16,7 +16,7 @@ class PanelRecord(Schema):
 
     marker: str
     box: Box
-    """Where the panel lies in the canvas."""
+    """Box of the panel in the canvas."""
 
     caption: str
     source: str
@@ -26,7 +26,7 @@ class PanelRecord(Schema):
     shot: int
     time: float
     sha256: str
-    """Of the decoded RGB of the source frame, before cropping."""
+    """SHA-256 of the source frame's decoded RGB, before cropping."""
 
 
 class CaptionRecord(Schema):
@@ -37,7 +37,7 @@ class CaptionRecord(Schema):
     roles: tuple[str, ...]
     captioner: str
     image_sha256: str
-    """Of the canvas file this caption was made for."""
+    """SHA-256 of the canvas file that this caption was made for."""
 
 
 class SampleRecord(Schema):
@@ -52,7 +52,7 @@ class SampleRecord(Schema):
     """Boxes on the canvas that training must not learn from."""
 
     image_sha256: str
-    """Of the bytes of the canvas file."""
+    """SHA-256 of the canvas file's bytes."""
 
     caption: CaptionRecord
     scores: dict[str, float]

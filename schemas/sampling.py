@@ -9,23 +9,23 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from schemas.base import Key, Schema, Unit
 
 GivenMode = Literal["auto", "put-back", "clean"]
-"""How given panels enter the denoising (see ``SampleParams.given_mode``)."""
+"""Mode in which given panels enter denoising (see ``SampleParams.given_mode``)."""
 
 
 class SampleParams(Schema):
-    """How renders are drawn."""
+    """Settings of sampling."""
 
     steps: PositiveInt = 20
     """Denoising steps."""
 
     guidance: NonNegativeFloat = 3.5
-    """Of the guidance embedding (distilled models)."""
+    """Value of the guidance embedding (distilled models)."""
 
     true_cfg: PositiveFloat = 1.0
     """True classifier-free guidance; 1 is off."""
 
     seed: NonNegativeInt = 42
-    """Of the first render of a caption."""
+    """Random seed of the first render of a caption."""
 
     count: PositiveInt = 1
     """Renders a caption: seeds ``seed``, ``seed + 1``, ..."""
@@ -34,7 +34,7 @@ class SampleParams(Schema):
     """Renders drawn together, at most; halved by itself when memory does not suffice."""
 
     given_mode: GivenMode = "auto"
-    """How given panels enter: ``put-back`` puts their noised latents back before every step
+    """Mode for given panels: ``put-back`` puts their noised latents back before every step
     (training-free, SDEdit); ``clean`` keeps their tokens free of noise, as conditional training
     does; ``auto`` is ``clean`` with a conditionally trained adapter or a Fill base, else
     ``put-back``."""
@@ -50,7 +50,7 @@ class SampleParams(Schema):
     """``auto`` is bf16 on a GPU and fp32 on the CPU."""
 
     weights: Literal["", "fp8", "nf4"] = ""
-    """How the transformer's weights are held, to save memory; empty is as computed."""
+    """Format of the transformer's weights, to save memory; empty is the compute dtype."""
 
     prompts: tuple[str, ...] = ()
     """Captions of the sample sheets; when empty, val captions, else train captions."""
@@ -60,7 +60,7 @@ class AdapterUse(Schema):
     """An adapter at a weight, located and digested."""
 
     name: str
-    """As people call it: ``name@version`` in a store, else the file's name."""
+    """Display name: ``name@version`` in a store, else the file's name."""
 
     file: str
     """The safetensors file. Never written into an artifact."""
@@ -97,7 +97,7 @@ class RenderRecord(Schema):
     """Marker of each given panel to the sha256 of its pixels after it was fitted to its box."""
 
     way: str = ""
-    """How given panels entered, with the strength: ``put-back 1.0`` or ``clean``; else empty."""
+    """Mode and strength of given panels: ``put-back 1.0`` or ``clean``; empty without any."""
 
     canvas: str = Field(min_length=1)
     """File, relative to the record's folder."""

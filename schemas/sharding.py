@@ -10,7 +10,7 @@ from schemas.base import Schema
 
 
 class ShardParams(Schema):
-    """How samples become shards."""
+    """Settings of the WebDataset shards."""
 
     samples_per_shard: PositiveInt = 1000
     """A shard is closed at this many samples."""
@@ -20,7 +20,7 @@ class ShardParams(Schema):
 
 
 class SplitParams(Schema):
-    """How samples are divided into train and val."""
+    """Settings of the train/val split."""
 
     by: Literal["source", "scene"] = "source"
     """``source``: no film in both; ``scene`` is allowed and flagged on the card."""

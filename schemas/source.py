@@ -14,7 +14,7 @@ OPT_OUTS = ("noai", "noimageai", "tdm-reserved")
 
 
 class Licence(Schema):
-    """What a source's sidecar ``<source>.toml`` says of its rights."""
+    """Rights stated in a source's sidecar ``<source>.toml``."""
 
     licence: str = "unknown"
     url: str = ""
@@ -26,7 +26,7 @@ class Source(Schema):
     """One source, resolved and digested; enough to ingest it again elsewhere."""
 
     url: str
-    """Where it is: a local path or an fsspec URL or a hub id. Never written into a dataset."""
+    """Location: a local path, an fsspec URL or a hub id. Never written into a dataset."""
 
     name: str
     """The name relative to what was given, plus ``@`` and the content digest."""

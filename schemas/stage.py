@@ -1,4 +1,4 @@
-"""What stages leave behind: references that travel, and the manifests they point to."""
+"""References to finished stages, and the manifests that they point to."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Scored(Schema):
 
     ingested: StageRef
     frames: tuple[Frame, ...]
-    """Those of good quality, in order."""
+    """Frames of good quality, in order."""
 
     given: tuple[ImageSet, ...] = ()
     scores: dict[str, dict[str, float]]

@@ -10,10 +10,10 @@ from schemas.base import Schema
 
 
 class StitchParams(Schema):
-    """How frames are fitted to panels and the canvas is encoded."""
+    """Settings of stitching: cropping frames to panels and encoding the canvas."""
 
     crop: Literal["saliency", "center"] = "saliency"
-    """Where frames are cropped to the panel's aspect: around what stands out, or the center."""
+    """Crop to the panel's aspect: around the salient region, or the center."""
 
     face_model: str = ""
     """YuNet's ONNX file; without it no head is looked for, and the card says so."""
@@ -25,4 +25,4 @@ class StitchParams(Schema):
     """png and webp are lossless."""
 
     quality: Annotated[int, Field(ge=1, le=100)] = 95
-    """Of JPEG, at 4:4:4."""
+    """JPEG quality, 1 to 100, at 4:4:4."""

@@ -40,7 +40,7 @@ class LoraParams(Schema):
 
 
 class DataParams(Schema):
-    """How samples are read for training."""
+    """Settings of reading samples for training."""
 
     resolutions: tuple[PositiveInt, ...] = (512, 768, 1024)
     """Square roots of the areas of the buckets, in pixels; never upscaled."""
@@ -84,7 +84,7 @@ class OptimizerParams(Schema):
 
 
 class NoiseParams(Schema):
-    """Which timesteps are trained and how they are weighted."""
+    """Distribution and weighting of training timesteps."""
 
     sampler: Literal["sigmoid", "uniform", "shift"] = "sigmoid"
     """``shift``: uniform, then pushed towards noise by ``shift``."""
@@ -103,7 +103,7 @@ class NoiseParams(Schema):
 
 
 class NonfiniteParams(Schema):
-    """What happens when a step's loss or gradient is not finite."""
+    """Handling of steps whose loss or gradient is not finite."""
 
     roll_back_after: PositiveInt = 3
     """Bad steps in a row before weights and optimizer go back to the last checkpoint."""
@@ -129,14 +129,14 @@ class TrainParams(Schema):
     """Samples a forward pass at most; 0 leaves it to the planner."""
 
     seed: NonNegativeInt = 42
-    """Of everything drawn by chance."""
+    """Random seed."""
 
     lora: LoraParams = LoraParams()
     optimizer: OptimizerParams = OptimizerParams()
     noise: NoiseParams = NoiseParams()
     nonfinite: NonfiniteParams = NonfiniteParams()
     panel_weights: tuple[NonNegativeFloat, ...] = ()
-    """Of each panel in the loss; empty counts every token alike."""
+    """Weight of each panel in the loss; empty weighs every token equally."""
 
     conditional_probability: Unit = 0.0
     """Probability that a random subset of panels is given clean."""
@@ -145,7 +145,7 @@ class TrainParams(Schema):
     """Type of the computation."""
 
     weights: Literal["auto", "dense", "fp8", "nf4"] = "auto"
-    """How the frozen base is held; ``auto``: dense where it fits, else fp8 layer by layer."""
+    """Format of the base's weights; ``auto``: dense where it fits, else fp8 layer by layer."""
 
     training_adapter: str = ""
     """Adapter file that lies under a distilled base (schnell) while training, and not after."""
@@ -191,7 +191,7 @@ would be true; training stops with the note."""
 
 
 class Explained(Schema):
-    """What becomes of one key of an AI-Toolkit file."""
+    """Treatment of one key of an AI-Toolkit file."""
 
     status: KeyStatus
     note: str = ""
@@ -199,7 +199,7 @@ class Explained(Schema):
 
 
 class StepReport(Schema):
-    """What a running training tells whoever watches."""
+    """Progress of a running training after a step."""
 
     step: PositiveInt
     """Steps done."""
@@ -232,13 +232,13 @@ class Bucket(Schema):
 
 
 class TrainPlan(Schema):
-    """What a dry run prints: everything that is decided before step 1."""
+    """Result of a dry run: everything that is decided before step 1."""
 
     base: str
     """Base model and revision; ``not here`` where its weights are missing: a plan needs none."""
 
     device: str
-    """What was planned for: ``cpu``, or the free memory."""
+    """Device that was planned for: ``cpu``, or the free memory."""
 
     samples: PositiveInt
     steps: PositiveInt

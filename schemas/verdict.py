@@ -17,7 +17,7 @@ UNMEASURED = -1.0
 
 
 class Verdict(Schema):
-    """What a stage decided about one item, and why."""
+    """Decision of a stage about one item, with its reason."""
 
     stage: str
     """ingest, quality, sets, choose, stitch, caption or shard."""
@@ -34,10 +34,10 @@ class Verdict(Schema):
     """One sentence for a person, where the reason's word is not enough."""
 
     value: float = UNMEASURED
-    """What was measured, rounded to four decimals before it was compared."""
+    """Measured value, rounded to four decimals before it was compared."""
 
     threshold: float = UNMEASURED
-    """What it was compared with."""
+    """Threshold that the value was compared with."""
 
     source: str = ""
     """The source the item comes from."""

@@ -156,7 +156,7 @@ def heartbeat() -> int:
 
 
 def notice_automation(block: UUID) -> AutomationCore:
-    """Tells people of a run that failed, crashed or waits for an answer."""
+    """Notifies people of a run that failed, crashed or waits for an answer."""
     trigger = EventTrigger.model_validate(
         {
             **_OURS,

@@ -1,4 +1,4 @@
-"""Where a run keeps things, and how a person gets there from the UI."""
+"""Environment of a run: the store, and links to it from the UI."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tasks.secrets import load_secrets
 from tasks.subprocess_task import ChildCommand, run_subprocess
 
 _PROGRESS_LINE = re.compile(r"(draw .+|measure): (\d+) of (\d+)")
-"""What ``iclora evaluate`` says of its progress."""
+"""Progress lines of ``iclora evaluate``."""
 
 
 @stage_task(name="plan evaluation", task_run_name="plan evaluation of {adapter}")

@@ -16,7 +16,7 @@ from prefect.server.events.ordering import memory
 from prefect.server.events.schemas.events import ReceivedEvent
 
 _LOADED = time.time()
-"""When this server began to listen, in seconds since 1970."""
+"""Time at which this server began to listen, in seconds since 1970."""
 
 FIRST = "prefect.flow-run.Pending"
 """The first that is surely told of a run that a worker takes up."""
@@ -42,7 +42,7 @@ class CausalOrdering(memory.CausalOrdering):
 
 
 def made_at(event: UUID) -> float:
-    """When an event's id was made, in seconds since 1970; infinite if it does not say."""
+    """Reads the time of an event's id, in seconds since 1970; infinite without one."""
     if event.version != _TIMED:
         return float("inf")
     return int.from_bytes(event.bytes[:6]) / 1000

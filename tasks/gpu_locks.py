@@ -1,4 +1,4 @@
-"""Which GPUs heavy work may use, and taking turns on them."""
+"""Locks on GPUs, so that heavy work takes turns."""
 
 from __future__ import annotations
 

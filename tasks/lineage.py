@@ -30,7 +30,7 @@ the next one asks again."""
 
 @stage_task(name="is there anything new", task_run_name="is there anything new in {dataset}")
 def is_settled(dataset: str, name: str, store: str, *, approve: bool) -> bool:
-    """Whether the latest adapter was trained on this dataset version and has a report.
+    """Checks that the latest adapter was trained on this dataset version and has a report.
 
     With ``approve`` also whether a person has said what a better one waits for.
     """

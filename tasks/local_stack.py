@@ -170,7 +170,7 @@ def _alive(file: Path) -> bool:
 
 
 def _is_ours(pid: int) -> bool:
-    """Whether the process lives and is one of these: ids are reused after a reboot."""
+    """Checks that the process lives and is one of these: ids are reused after a reboot."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
     except FileNotFoundError:

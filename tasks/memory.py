@@ -8,7 +8,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import VariableCreate, VariableUpdate
 
 VARIABLE = "iclora-declared-"
-"""How the names of the Prefect Variables begin; they hold digests."""
+"""Prefix of the Prefect Variables; they hold digests."""
 
 
 def recall(client: SyncPrefectClient, about: str) -> dict[str, Any] | None:

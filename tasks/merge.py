@@ -21,7 +21,7 @@ Digests = Mapping[str, str]
 _ABSENT = object()
 _LONGEST = 60
 _PRIVATE = ("job_variables/", "url")
-"""How keys begin whose values may hold a secret."""
+"""Prefixes of keys whose values may hold a secret."""
 
 
 class Merged(NamedTuple):
@@ -38,7 +38,7 @@ class Items(NamedTuple):
     """Things of one kind on a server, each with a name, and how they are changed there."""
 
     kind: str
-    """What people call one, such as ``schedule``."""
+    """Display name, such as ``schedule``."""
 
     now: Mapping[str, Values]
     """Name to what the server has; also of those that are not declared."""

@@ -6,7 +6,7 @@ import base64
 import io
 
 WIDTH, HEIGHT = 640, 960
-"""Of a picture inside an artifact, at most: artifacts live in the server's database."""
+"""Maximum size of a picture in pixels: artifacts live in the server's database."""
 
 
 def data_uri(picture: bytes) -> str:

@@ -1,4 +1,4 @@
-"""What the server must hold before deployments make sense: the work pools."""
+"""Work pools, which the server needs before deployments make sense."""
 
 from __future__ import annotations
 

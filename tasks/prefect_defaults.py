@@ -24,7 +24,7 @@ from tasks.subprocess_task import ChildTimeout
 
 
 def is_retryable(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """Whether another try may end better: not for a person's mistake, nor for too long a work."""
+    """Decides if a retry may help: not after a user's mistake, nor after a timeout."""
     try:
         state.result()
     except (UserError, BuildStopped, ChildTimeout):
@@ -78,12 +78,12 @@ def time_limit() -> float:
 
 
 def run_name() -> str:
-    """How a person finds this run in the UI."""
+    """Returns the name of this run in the UI."""
     return f"run {flow_run.name or 'without a server'}"
 
 
 def task_runner() -> Any:
-    """Where the sources of a build are worked on: threads of this machine, or a Ray cluster.
+    """Returns the task runner of a build: threads of this machine, or a Ray cluster.
 
     Either way one task is a stage of one source or of a parcel of small ones, so what is lost with
     a machine is the stage of the sources that it had in work.
@@ -106,7 +106,7 @@ def task_runner() -> Any:
 
 
 def max_concurrent_runs() -> int:
-    """How many task runs of a build go on at a time: a core each, of this machine or of all Ray's.
+    """Returns the number of concurrent task runs: one per core of this machine or of Ray.
 
     Ray is asked in a flow, which has started it or joined it; nodes that come later do not count.
     """

@@ -1,4 +1,4 @@
-"""What a person sees of a run in the UI when it is done: tables, pictures and links."""
+"""Artifacts of a finished run: tables, pictures and links."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def show_dataset(result: BuildResult, job: BuildJob) -> None:
 
 @stage_task(name="show adapter", task_run_name="show adapter {adapter.name}")
 def show_adapter(adapter: AdapterRef, job: TrainJob) -> None:
-    """Which data it was trained on, how, and where it lies."""
+    """Shows the adapter's data, settings and location."""
     label = f"{adapter.name}@{adapter.version}"
     show_chain(f"{label} is trained", job.store, adapter=label)
     announce("adapter.trained", adapter.name, adapter=label, store=job.store)

@@ -25,7 +25,7 @@ from iclora.locks import file_lock
 log = logging.getLogger("iclora.subprocess_task")
 
 GRACE_SECONDS = 120.0
-"""How long a child that was asked to stop may take to save."""
+"""Seconds that a child may take to save after it was asked to stop."""
 
 _TAIL = 20
 _POLL_SECONDS = 0.2
@@ -58,7 +58,7 @@ class ChildCommand(NamedTuple):
     """Longest time it may take; 0 is no limit."""
 
     on_line: Callable[[str], None] = lambda _line: None
-    """Told every line of the log."""
+    """Callback that takes every line of the log."""
 
 
 def run_subprocess(command: ChildCommand) -> str:

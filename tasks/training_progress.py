@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from iclora.training.metrics import Row
 
 ROWS = 20
-"""Of the table of losses, spread over the steps so far."""
+"""Maximum number of rows in the table of losses, spread over the steps so far."""
 
 
 class TrainingArtifacts:
@@ -82,7 +82,7 @@ class TrainingArtifacts:
         return self._store.local_path(f"{self._published}/metrics.jsonl"), sheets
 
     def sentence(self, rows: list[Row]) -> str:
-        """Where the training stands, in a line."""
+        """Describes the progress of the training in a line."""
         step, steps, now = rows[-1]["step"], self._job.config.train.steps, time.monotonic()
         self._first = self._first or (now, step)
         pieces = [f"step {step} of {steps}"]

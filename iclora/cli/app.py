@@ -62,7 +62,7 @@ _THEIRS = {
     errno.EPERM,
     errno.EROFS,
 }
-"""What a user mends by giving another path or other rights."""
+"""Errors that a user fixes with another path or other rights."""
 
 
 def make_app() -> typer.Typer:

@@ -1,4 +1,4 @@
-"""What a command says: its result on stdout, everything else on stderr.
+"""Output of commands: the result on stdout, everything else on stderr.
 
 Names, captions and errors come from other people's files. They are shown, never obeyed: characters
 that a terminal takes for orders, or that show a text in another order, are escaped here, and
@@ -28,7 +28,7 @@ MINIATURE_NOTE = (
 
 
 class _Results:
-    """Where results go while what libraries print goes to stderr."""
+    """Stream of results while everything that libraries print goes to stderr."""
 
     stream: TextIO | None = None
 
@@ -83,7 +83,7 @@ def answer(value: Mapping[str, Any], text: str, *, as_json: bool) -> None:
 
 
 def _json_escaped(character: str) -> str:
-    """What a terminal obeys is in JSON's texts only, where it may be escaped."""
+    """Escapes control characters; in JSON they occur in strings only."""
     return character if _escaped(character) == character else json.dumps(character)[1:-1]
 
 

@@ -17,7 +17,7 @@ from iclora.cli.options import DEFAULT_STORE, AsJson, StoreUrl
 from iclora.errors import BadInput
 
 NAME = "demo"
-"""Of the dataset and the adapter."""
+"""Name of the demo's dataset and adapter."""
 
 _START_SECONDS = "120"
 """For Prefect's temporary server: its first start migrates a database."""

@@ -40,7 +40,7 @@ class DoctorCheck(NamedTuple):
     name: str
     ok: bool
     fix: str = ""
-    """What to do, if it is not."""
+    """Command or step that fixes a failed check."""
 
 
 def doctor(
@@ -101,7 +101,7 @@ def _version(package: str) -> str:
 
 
 def _torch() -> DoctorCheck:
-    """Whether torch and torchvision import together (a mismatched pair does not)."""
+    """Checks that torch and torchvision import together; a mismatched pair does not."""
     try:
         torch = import_module("torch")
         import_module("torchvision")

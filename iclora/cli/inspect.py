@@ -23,7 +23,7 @@ Thing = Annotated[
 
 
 class _Inspected(NamedTuple):
-    """What something is, for machines and for people."""
+    """Description of an artifact, for machines and for people."""
 
     kind: str
     value: dict[str, Any]

@@ -63,7 +63,7 @@ def run_stage(
 
 
 def folder_of(ref: StageRef) -> str:
-    """Where a stage's files lie, below the store's root."""
+    """Returns a stage's folder, relative to the store's root."""
     return f"stages/{ref.stage}/{ref.digest}"
 
 
