@@ -1,8 +1,9 @@
 """Redaction of AI-Toolkit keys and values in messages.
 
 AI-Toolkit files may contain access tokens, and messages quote misplaced values. A message thus
-replaces a value by its type unless it is a number, boolean, date, or AI-Toolkit word. A key is shown if it is known, resembles a known key, or consists of plain words; any other key is
-replaced by its position in the table.
+replaces a value by its type unless it is a number, boolean, date, or AI-Toolkit word. A key is
+shown if it is known, resembles a known key, or consists of plain words; any other key is replaced
+by its position in the table.
 """
 
 from __future__ import annotations
