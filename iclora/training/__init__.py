@@ -1,6 +1,6 @@
-"""Training: a dataset version to an adapter.
+"""Public API for training an adapter on a dataset version.
 
-This module imports nothing heavy, so that the command line stays quick; the work is in ``run``.
+This module imports nothing heavy, which keeps the command line fast. ``run`` does the work.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
 
 
 def _nobody(_report: StepReport) -> None:
-    """Watches nothing."""
+    """Ignores a step report."""
 
 
 def train_adapter(
@@ -37,26 +37,26 @@ def train_adapter(
     progress: Callable[[StepReport], None] = _nobody,
     resume: str = "",
 ) -> AdapterRef:
-    """Trains an adapter, or goes on with one that was interrupted, or finds it done.
+    """Trains an adapter, resuming an interrupted run and reusing a finished one.
 
     Args:
-        store: where caches, running work and the adapter live.
+        store: store that holds caches, running work, and the adapter.
         dataset: path, URL, ``name`` or ``name@version``.
         config: the resolved configuration.
-        name: of the adapter.
-        progress: called after every step.
-        resume: version of an interrupted run that this must be the continuation of; without it a
-            run of the same inputs is continued and any other is a new one.
+        name: name of the adapter.
+        progress: callback that runs after every step.
+        resume: version of the interrupted run to continue. If empty, a run with the same inputs
+            continues and any other inputs start a new run.
 
     Returns:
-        The reference to ``adapters/<name>/<version>/``.
+        Reference to ``adapters/<name>/<version>/``.
 
     Raises:
-        BadInput: the dataset cannot be used, or there is nothing to resume.
-        BadConfig: the name cannot be one; settings contradict each other, the base or the dataset;
-            or ``resume`` names another run, in which case the text shows the difference.
+        BadInput: the dataset is unusable, or there is nothing to resume.
+        BadConfig: the name is invalid; settings conflict with each other, the base, or the
+            dataset; or ``resume`` names a different run (the message lists the differences).
         MissingModel: the base is not on this machine.
-        TrainingInterrupted: Ctrl+C or SIGTERM, after a checkpoint was written.
+        TrainingInterrupted: Ctrl+C or SIGTERM, after writing a checkpoint.
         TrainingBroken: too many losses were not finite.
     """
     check_name(name, "an adapter")
@@ -66,19 +66,19 @@ def train_adapter(
 
 
 def plan_training(store: Store, dataset: str, config: Config, *, memory: float = 0.0) -> TrainPlan:
-    """A dry run: buckets, batches and how a step would be made to fit.
+    """Plans a run without training: buckets, batch sizes, and the memory plan of a step.
 
-    Works without the base's weights, from the family's released sizes.
+    Without the base's weights, the plan uses the family's released sizes.
 
     Args:
-        store: where datasets are.
+        store: store that holds the datasets.
         dataset: path, URL, ``name`` or ``name@version``.
         config: the resolved configuration.
-        memory: GiB of the device to plan for; 0 plans for this machine.
+        memory: device memory to plan for, in GiB; 0 plans for this machine.
 
     Raises:
-        BadInput: the dataset cannot be used.
-        BadConfig: settings contradict each other, or nothing fits into the memory.
+        BadInput: the dataset is unusable.
+        BadConfig: settings conflict with each other, or nothing fits in memory.
     """
     from iclora.training.train_plan import plan
 

@@ -1,4 +1,4 @@
-"""Trading time for memory: which blocks recompute their activations in the backward pass."""
+"""Selective activation checkpointing for a share of the transformer blocks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch.utils.checkpoint import checkpoint
 
 
 def repeated_blocks(transformer: Any) -> list[Any]:
-    """The transformer's blocks in the order in which they run."""
+    """Lists the transformer's repeated blocks in execution order."""
     kinds = set(transformer._repeated_blocks)  # noqa: SLF001 - diffusers' own list of them
     return [module for module in transformer.modules() if type(module).__name__ in kinds]
 
 
 class ActivationCheckpointing:
-    """Makes a share of the blocks recompute, evenly spread; it may change between steps."""
+    """Activation checkpointing of evenly spaced blocks, adjustable between steps."""
 
     def __init__(self, transformer: Any) -> None:
         self._blocks = repeated_blocks(transformer)
@@ -23,7 +23,7 @@ class ActivationCheckpointing:
         self._share = -1.0
 
     def set_share(self, share: float) -> int:
-        """Sets the share, 0-1; returns how many blocks recompute."""
+        """Sets the share of checkpointed blocks (0-1) and returns their number."""
         total = len(self._blocks)
         count = round(share * total)
         if share == self._share:

@@ -1,4 +1,4 @@
-"""The model card of an adapter."""
+"""Model card of an adapter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bringing the frozen base in: how its weights are held, and what makes it quicker."""
+"""Loading of the frozen base model: weight format, attention backend, and compilation."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from iclora.training.sharding import require_shardable
 from schemas.training import TrainParams
 
 STORED_BYTES = 2
-"""A parameter's bytes in released files: bf16."""
+"""Bytes per parameter in released bf16 files."""
 
 ADAPTER_WIDTHS = 31
-"""Inputs and outputs of a block's linears in units of the width (30.7 in FLUX.1)."""
+"""Total input and output size of a block's linears, in multiples of the width (30.7 in FLUX.1)."""
 
 log = logging.getLogger(__name__)
 
 
 class LoadedBase(NamedTuple):
-    """The transformer on the device."""
+    """Transformer loaded on the device."""
 
     transformer: Any
     weights: str
-    """``dense``, ``fp8`` or ``nf4``."""
+    """Weight format: ``dense``, ``fp8``, or ``nf4``."""
 
     shape: ModelShape
 
 
 def load_base(inputs: RunInputs, dist: DistEnv, tokens: int) -> LoadedBase:
-    """Loads the transformer, with a training adapter fused in where one is named.
+    """Loads the transformer and fuses the training adapter if one is configured.
 
     Args:
-        inputs: names the base.
-        dist: its device.
-        tokens: of the largest canvas and its caption.
+        inputs: inputs of the run, including the base.
+        dist: processes of the run and their device.
+        tokens: sequence length of the largest canvas and its caption.
     """
     train = inputs.config.train
     shape = expected_shape(inputs)
@@ -57,7 +57,7 @@ def load_base(inputs: RunInputs, dist: DistEnv, tokens: int) -> LoadedBase:
 
 
 def _load(inputs: RunInputs, dist: DistEnv, weights: str) -> Any:
-    """The transformer; a training adapter is fused in before fp8 casting, for float8 cannot add."""
+    """Loads the transformer, fusing any training adapter before the fp8 cast (no float8 add)."""
     adapter = inputs.config.train.training_adapter
     late = bool(adapter) and weights == "fp8"
     transformer: Any = inputs.family.load_transformer(
@@ -75,18 +75,18 @@ def _load(inputs: RunInputs, dist: DistEnv, weights: str) -> Any:
 
 
 def expected_shape(inputs: RunInputs) -> ModelShape:
-    """From the configuration and the sizes of the files, before anything is loaded."""
+    """Computes the model shape from the configuration and file sizes without loading weights."""
     return shape_at(geometry_of(inputs.family, inputs.base.folder), inputs.config.train.lora.rank)
 
 
 def shape_at(geometry: Geometry, rank: int) -> ModelShape:
-    """A base with an adapter of this rank on it."""
+    """Computes the shape of a base with an adapter of the given rank."""
     adapter = ADAPTER_WIDTHS * rank * geometry.blocks * geometry.width
     return ModelShape(geometry.parameters, adapter, geometry.blocks, geometry.width)
 
 
 def geometry_of(family: Family, folder: Path) -> Geometry:
-    """What a base's files say of it."""
+    """Reads the geometry of a base from its configuration and file sizes."""
     files = (folder / "transformer").glob("*.safetensors")
     parameters = sum(file.stat().st_size for file in files) // STORED_BYTES
     return Geometry(
@@ -98,10 +98,10 @@ def geometry_of(family: Family, folder: Path) -> Geometry:
 
 
 def _fuse(inputs: RunInputs, transformer: Any, path: Path) -> None:
-    """Adds a training adapter to the frozen weights for good.
+    """Fuses a training adapter into the frozen weights.
 
     Raises:
-        BadInput: there is no such file.
+        BadInput: the file does not exist.
     """
     import diffusers
 
@@ -116,12 +116,12 @@ def _fuse(inputs: RunInputs, transformer: Any, path: Path) -> None:
 
 
 def prepare_speed(transformer: Any, train: TrainParams) -> None:
-    """Attention backend and compilation, by name.
+    """Configures the attention backend and compiles the repeated blocks if requested.
 
     Raises:
-        BadConfig: diffusers has no such backend here.
+        BadConfig: diffusers does not offer the attention backend on this machine.
     """
-    # diffusers keeps the last choice for the whole process, so the default is chosen too.
+    # diffusers keeps the backend per process, so set the default explicitly.
     default = os.environ.get("DIFFUSERS_ATTN_BACKEND", "native")
     try:
         transformer.set_attention_backend(train.attention_backend or default)

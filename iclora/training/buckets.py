@@ -1,9 +1,8 @@
-"""Canvas sizes for training: smaller canvases whose panels still lie on token borders.
+"""Canvas sizes for training, with panel edges aligned to token boundaries.
 
-A canvas is never cropped, never enlarged, and never squeezed by more than half a token a panel:
-each panel is resized on its own to a whole number of tokens. Rejected: scaling and cropping the
-canvas as one picture, as every other trainer does, because then seams fall inside tokens and panels
-lose their edges to the crop.
+A canvas is never cropped or enlarged. Each panel is resized separately to a whole number of tokens,
+which distorts it by no more than half a token. Scaling and cropping the whole canvas, as other
+trainers do, would put seams inside tokens and crop the edges of panels.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from schemas.base import Box
 
 
 class CanvasFit(NamedTuple):
-    """A canvas at a size of training."""
+    """Canvas size for training, with the mapping from the original."""
 
     width: int
     height: int
     columns: tuple[tuple[int, int], ...]
-    """(edge in the canvas, edge in the smaller one) along x; both from 0 to the width."""
+    """Pairs (edge in the original, edge in the resized canvas) along x, from 0 to the width."""
 
     rows: tuple[tuple[int, int], ...]
-    """Likewise along y."""
+    """Pairs (edge in the original, edge in the resized canvas) along y, from 0 to the height."""
 
     def box(self, box: Box) -> Box:
-        """Where a box of the canvas lies in the smaller one, in pixels, rounded outwards."""
+        """Maps a box from the original to the resized canvas, in pixels, rounding outward."""
         x0, y0, x1, y1 = box
         return (
             _moved(x0, self.columns, up=False),
@@ -41,16 +40,17 @@ class CanvasFit(NamedTuple):
 def fit_canvas(
     size: tuple[int, int], panels: Sequence[Box], *, resolution: int, step: int
 ) -> CanvasFit:
-    """The size at which a canvas is trained.
+    """Computes the training size of a canvas.
 
     Args:
-        size: width and height in pixels.
-        panels: boxes on the canvas.
-        resolution: the area aimed at is its square; larger canvases shrink, smaller ones stay.
-        step: pixels on a token's side; every panel gets a multiple of it.
+        size: width and height of the canvas, in pixels.
+        panels: panel boxes on the canvas.
+        resolution: square root of the target area, in pixels. Larger canvases shrink; smaller ones
+            keep their size.
+        step: side length of a token, in pixels. Panel sides become multiples of it.
 
     Raises:
-        BadInput: a panel would have less than one token.
+        BadInput: a panel is smaller than one token.
     """
     width, height = size
     scale = min(1.0, resolution / (width * height) ** 0.5)

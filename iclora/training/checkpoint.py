@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or not there.
+"""Atomic checkpoints.
 
-A checkpoint is a folder: raw weights, moving average, optimizer, and ``state.json`` with the step
-and everything that identifies the run. It is written beside its place, every file is synced, and
-one rename makes it appear, so a kill at any byte leaves the one before it.
+A checkpoint folder holds the raw weights, moving average, optimizer state, and ``state.json`` with
+the progress and identity of the run. Files are written to a temporary folder, synced to disk, and
+published with a single rename, so a crash at any point leaves the previous checkpoint intact.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PARTS = ("raw", "ema", "optimizer")
 def save_checkpoint(
     folder: Path, optimizer: AdapterOptimizer, identity: RunIdentity, progress: TrainingProgress
 ) -> Path:
-    """Writes ``folder/step-<n>``; one that is there already is left as it is."""
+    """Writes ``folder/step-<n>`` unless it already exists, and returns its path."""
     place = folder / f"step-{progress.step:08d}"
     if place.exists():
         return place
@@ -68,15 +68,15 @@ def _sync(path: Path) -> None:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints, oldest first."""
+    """Lists complete checkpoints, oldest first."""
     return sorted(folder.glob(_PATTERN))
 
 
 def prune(folder: Path, keep: int, keep_every: int) -> None:
-    """Removes all but the newest ``keep``, what was left half written, and stray stops.
+    """Keeps the newest ``keep`` scheduled checkpoints and removes partial and off-schedule ones.
 
-    A checkpoint off the schedule (``keep_every``) was written by a stop; it goes as soon as a
-    newer one is there, so which checkpoints remain does not depend on when a run was stopped.
+    A stop writes a checkpoint off the ``keep_every`` schedule. Pruning removes it once a newer
+    checkpoint exists, so the remaining checkpoints do not depend on interruptions.
     """
     found = checkpoints(folder)
     stray = [path for path in found[:-1] if step_of(path) % keep_every]
@@ -84,29 +84,29 @@ def prune(folder: Path, keep: int, keep_every: int) -> None:
     for path in (*stray, *regular[:-keep], *folder.glob(".step-*.tmp")):
         doomed = path if path.name.startswith(".") else path.with_name(f".{path.name}.0.tmp")
         if doomed != path:
-            path.rename(doomed)  # never a half-removed folder under a whole one's name
+            path.rename(doomed)  # a complete name never refers to a partially removed folder
         shutil.rmtree(doomed)
 
 
 def step_of(checkpoint: Path) -> int:
-    """The number of steps done."""
+    """Parses the number of completed steps from a checkpoint's name."""
     return int(checkpoint.name.removeprefix("step-"))
 
 
 def read_state(checkpoint: Path) -> CheckpointState:
-    """What is beside the tensors."""
+    """Reads ``state.json`` of a checkpoint."""
     return CheckpointState.from_text((checkpoint / "state.json").read_bytes())
 
 
 def restore(
     checkpoint: Path, learner: AdapterOptimizer, identity: RunIdentity, dist: DistEnv
 ) -> TrainingProgress:
-    """Brings every process's learner back to a checkpoint of the same run.
+    """Restores the optimizer of every process from a checkpoint of the same run.
 
-    The first process reads it, because only its machine is sure to have it.
+    The first process reads the files and broadcasts them, because other machines may lack them.
 
     Raises:
-        BadConfig: it was written by another run; the text shows the difference.
+        BadConfig: a different run wrote the checkpoint; the message lists the differences.
     """
 
     def read() -> CheckpointState:
@@ -124,10 +124,10 @@ def restore(
 
 
 def require_same_run(before: RunIdentity, now: RunIdentity) -> None:
-    """Says in what two runs differ, if they do.
+    """Checks that two identities belong to the same run.
 
     Raises:
-        BadConfig: with the differences.
+        BadConfig: the versions differ; the message lists the differences.
     """
     if before.version != now.version:
         raise BadConfig(
@@ -137,7 +137,7 @@ def require_same_run(before: RunIdentity, now: RunIdentity) -> None:
 
 
 def differences(one: RunIdentity, other: RunIdentity) -> str:
-    """Lists in what two runs differ that a result depends on, as ``key: one -> other; …``."""
+    """Formats differences in the versioned fields of two runs as ``key: one -> other; …``."""
     old, new = (dict(_leaves({"name": run.name, **versioned_fields(run)})) for run in (one, other))
     return "; ".join(
         f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
@@ -147,7 +147,7 @@ def differences(one: RunIdentity, other: RunIdentity) -> str:
 
 
 def versioned_fields(identity: RunIdentity) -> dict[str, Any]:
-    """What a run's result depends on, as plain JSON."""
+    """Returns the fields that determine a run's result, as plain JSON."""
     config = identity.config.to_json()
     train = {key: value for key, value in config["train"].items() if key not in MONITORING_FIELDS}
     return {

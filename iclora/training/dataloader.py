@@ -1,4 +1,4 @@
-"""From a step's number to micro-batches, one step ahead of the model."""
+"""Micro-batches of a step, prefetched one step ahead of the model."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from iclora.training.samples import SampleView, TrainingItem
 from schemas.config import Config
 
 _CACHE_SIZE = 256
-"""Cached files kept in memory, of each kind."""
+"""Maximum number of cached files of each kind kept in memory."""
 
 
 class Example(NamedTuple):
-    """One sample of one step."""
+    """Sample of a step with its random draws."""
 
     item: TrainingItem
     view: SampleView
@@ -34,9 +34,9 @@ class Example(NamedTuple):
 
 
 class BatchLoader:
-    """Prepares this process's part of every step.
+    """Loader of this process's share of every step.
 
-    ``batch(step)`` depends on nothing but the step; ``prepare`` has a thread make it beforehand.
+    ``batch(step)`` is a pure function of the step; ``prefetch`` builds it ahead in a thread.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class BatchLoader:
         self._schedule = NoiseSchedule(
             config.train.noise, config.data.caption_dropout, config.train.conditional_probability
         )
-        # By what is asked for: to name its file takes longer than to look it up.
+        # Cached by arguments: computing a file's name takes longer than the lookup.
         self._posterior = lru_cache(_CACHE_SIZE)(self._read_posterior)
         self._text = lru_cache(_CACHE_SIZE)(self._read_text)
         self._empty = lru_cache(_CACHE_SIZE)(cache.posterior)
@@ -65,22 +65,22 @@ class BatchLoader:
         self._sizes: dict[Grid, int] = {}
 
     def batch(self, step: int) -> list[MicroBatch]:
-        """The micro-batches of a step counted from 0, on the CPU."""
+        """Returns the micro-batches of a 0-based step, on the CPU."""
         ready = self._prefetched.pop(step, None)
         return (ready or self._thread.submit(self._make, step)).result()
 
     def prefetch(self, step: int) -> None:
-        """Starts to make a step's micro-batches in the thread; again does nothing."""
+        """Starts building a step's micro-batches in the thread; repeated calls have no effect."""
         if step not in self._prefetched:
             self._prefetched = {step: self._thread.submit(self._make, step)}
 
     def set_micro_batch(self, grid: Grid, size: int) -> None:
-        """Sets the largest micro-batch of a shape, from the next ``batch`` on."""
+        """Sets the maximum micro-batch of a shape, effective from the next ``batch``."""
         self._sizes[grid] = size
         self._prefetched = {}
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Stops the prefetch thread."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _make(self, step: int) -> list[MicroBatch]:
@@ -137,7 +137,7 @@ class BatchLoader:
         )
 
     def _given(self, examples: Sequence[Example], panel_of: Tensor) -> GivenTokens | None:
-        """Panels that are given, clean: the posterior's mean, as drawing uses it."""
+        """Builds the conditioning from the posterior mean of given panels, as sampling does."""
         chosen = [torch.tensor(example.draw.given, dtype=torch.int64) for example in examples]
         if not self._family.needs_blank and not any(len(panels) for panels in chosen):
             return None
@@ -161,18 +161,18 @@ class BatchLoader:
 
 
 def latents_path(cache: EncodingCache, item: TrainingItem, view: SampleView) -> str:
-    """Where a sample's posterior lies in the cache."""
+    """Returns the cache path of a sample's posterior."""
     size = (view.fit.width, view.fit.height)
     return cache.latents_path(item.image_sha256, size, [view.fit.columns, view.fit.rows])
 
 
 def blank_path(cache: EncodingCache, view: SampleView) -> str:
-    """Where the posterior of an empty canvas lies."""
+    """Returns the cache path of an empty canvas's posterior."""
     return cache.latents_path("blank", (view.fit.width, view.fit.height), [])
 
 
 def to_device(batch: MicroBatch, device: torch.device) -> MicroBatch:
-    """Moves every tensor."""
+    """Moves all tensors of a micro-batch to the device."""
 
     def moved(value: Any) -> Any:
         return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value

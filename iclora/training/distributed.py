@@ -1,10 +1,10 @@
-"""One process or many: who takes which samples, how gradients are added up, how all end together.
+"""Distributed environment: batch splitting, gradient reduction, and coordinated errors.
 
-Gradients are summed by hand after the whole batch, not by DistributedDataParallel, because samples
-of one batch may have different shapes and processes then run different numbers of passes.
+Gradients are all-reduced once after the whole batch instead of through DistributedDataParallel,
+because samples of one batch may differ in shape and processes may run different numbers of passes.
 
-Processes may be on machines that share nothing but the store, and not even its work folder. So the
-first process alone reads and writes running work, and tells the others what it read.
+Machines may share only the store, without its work folder. Only the first process reads and writes
+running work, and it broadcasts the contents to the others.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from iclora.errors import IcloraError, SaidElsewhere, UserError
 Thing = TypeVar("Thing")
 
 _TIMEOUT = timedelta(hours=12)
-"""Others wait while the first process fills the caches."""
+"""Collective timeout; long because other processes wait while the first fills the caches."""
 
 
 class DistEnv:
-    """The processes of this run (``accelerate launch`` starts them; alone otherwise)."""
+    """Processes of this run, started by ``accelerate launch``; a single process otherwise."""
 
     def __init__(self) -> None:
         from accelerate import PartialState
@@ -39,19 +39,19 @@ class DistEnv:
         self.rank: int = state.process_index
         self.device: torch.device = state.device
         self.is_sharded: bool = _env_flag("ACCELERATE_USE_FSDP") and self.world_size > 1
-        """Whether the frozen base is divided among the processes."""
+        """True if the frozen base is sharded across the processes."""
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files."""
+        """True for the first process, which writes the files."""
         return self.rank == 0
 
     def split(self, things: Sequence[Thing]) -> list[Thing]:
-        """This process's part of a batch."""
+        """Returns this process's share of a batch."""
         return list(things[self.rank :: self.world_size])
 
     def all_reduce(self, tensors: Sequence[Tensor]) -> None:
-        """Replaces tensors by their sums over the processes."""
+        """Sums tensors over the processes, in place."""
         if self.world_size == 1 or not tensors:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors]).to(self.device)
@@ -62,13 +62,13 @@ class DistEnv:
             tensor.copy_(part.view_as(tensor))
 
     def any_rank(self, *, condition: bool) -> bool:
-        """Whether any process says so."""
+        """Returns true in every process if the condition holds in any."""
         flag = torch.tensor([float(condition)], device=self.device)
         self.all_reduce([flag])
         return bool(flag.item() > 0)
 
     def all_reduce_max(self, number: int) -> int:
-        """The largest of the processes' numbers."""
+        """Returns the maximum of a number over the processes."""
         if self.world_size == 1:
             return number
         found = torch.tensor([number], device=self.device)
@@ -76,7 +76,7 @@ class DistEnv:
         return int(found.item())
 
     def gather(self, thing: Thing) -> list[Thing]:
-        """What each process gives, in the order of their ranks; in every process."""
+        """Gathers an object from every process, in rank order, on all processes."""
         if self.world_size == 1:
             return [thing]
         found: list[Any] = [None] * self.world_size
@@ -84,7 +84,7 @@ class DistEnv:
         return found
 
     def tell(self, thing: Thing) -> Thing:
-        """What the first process gives; in every process."""
+        """Broadcasts the first process's object to all processes."""
         if self.world_size == 1:
             return thing
         box = [thing]
@@ -92,7 +92,7 @@ class DistEnv:
         return box[0]
 
     def spread(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The first process's tensors; in every process, on the CPU, whatever the others give."""
+        """Broadcasts the first process's tensors to the CPU of every process."""
         shapes = self.tell({name: (value.shape, value.dtype) for name, value in tensors.items()})
         if self.world_size == 1:
             return dict(tensors)
@@ -105,7 +105,7 @@ class DistEnv:
         return found
 
     def first(self, work: Callable[[], Thing]) -> Thing:
-        """Has the first process do something; its result, or its error, is that of all."""
+        """Runs ``work`` on the first process and shares its result or error with all processes."""
         made: Thing | None = None
         with self.together():
             if self.is_main:
@@ -114,19 +114,19 @@ class DistEnv:
 
     @contextmanager
     def together(self) -> Generator[None]:
-        """Ends the block in all processes alike: after the last is through, or by one's error.
+        """Synchronizes the end of the block, raising an error in all processes if any fails.
 
-        Without it the others would wait for a process that is gone. In the block nothing may wait
-        for another process.
+        Without this block, the other processes would wait forever for a failed one. Code inside the
+        block must not wait for another process.
 
         Raises:
-            SaidElsewhere: in all processes but the first, after an error that was raised on
-                purpose. The first raises its own, or says the error of another.
+            SaidElsewhere: on every process except the first, after an expected error. The first
+                process raises its own error or reports that of another process.
         """
         raised: Exception | None = None
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - it is raised below, once all know of it
+        except Exception as error:  # noqa: BLE001 - raised below, after all processes know of it
             raised = error
         faults = [fault for fault in self.gather(_fault(self.rank, raised)) if fault]
         if raised and (self.is_main or not isinstance(raised, IcloraError)):
@@ -138,12 +138,12 @@ class DistEnv:
             raise SaidElsewhere(faults[0].sentence, faults[0].exit_code)
 
     def barrier(self) -> None:
-        """Until all processes are here."""
+        """Waits for all processes."""
         self._state.wait_for_everyone()
 
 
 class _Fault(NamedTuple):
-    """An error, for the other processes."""
+    """Error of one process, sent to the others."""
 
     rank: int
     host: str
@@ -160,13 +160,13 @@ def _fault(rank: int, error: Exception | None) -> _Fault | None:
 
 
 def on_cpu() -> bool:
-    """Whether a run stays off the GPU: there is none, or ``accelerate launch`` was told so.
+    """Returns true if there is no GPU or ``accelerate launch`` selected the CPU.
 
-    accelerate joins processes without a GPU only when it is told that there is none.
+    accelerate connects processes without a GPU only if the CPU is selected explicitly.
     """
     return _env_flag("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
 
 
 def _env_flag(variable: str) -> bool:
-    """Whether ``accelerate launch`` switched something on: it writes ``False`` for off."""
+    """Parses a flag of ``accelerate launch``, which writes ``False`` for off."""
     return os.environ.get(variable, "").lower() in {"1", "true"}

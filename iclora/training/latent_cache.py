@@ -1,8 +1,9 @@
-"""Latents and text embeddings, encoded once and kept in the store under ``cache/``.
+"""Content-addressed cache of latents and text embeddings, stored under ``cache/``.
 
-A file's name is the digest of what went in (picture or caption, size, model, revision, precision),
-so the cache is shared by runs, never stale, and outside the dataset. The posterior's mean and
-deviation are kept, not a draw, so that every step redraws the latent. Files appear whole.
+The file name is the digest of the inputs (image or caption, size, model, revision, precision), so
+entries never become stale and runs share them independently of the dataset. Entries hold the mean
+and standard deviation of the posterior, from which every step draws a new latent. Writes are
+atomic.
 """
 
 from __future__ import annotations
@@ -22,65 +23,65 @@ from schemas.base import digest_of
 log = logging.getLogger(__name__)
 
 _CUT = ".cut"
-"""Ending of the note beside embeddings of a caption that did not fit."""
+"""Suffix of the marker file next to the embeddings of a truncated caption."""
 
 
 class EncoderKey(NamedTuple):
-    """What a cached value depends on besides its content."""
+    """Encoder identity that, with the content, determines a cached value."""
 
     family: str
     revision: str
-    """Of the base model."""
+    """Revision of the base model."""
 
     dtype: str
 
 
 class EncodingCache:
-    """Tensors by content."""
+    """Content-addressed store of encoded tensors."""
 
     def __init__(self, store: Store, encoder: EncoderKey) -> None:
         self._store = store
         self._encoder = encoder
 
     def latents_path(self, image_sha256: str, size: tuple[int, int], cuts: object) -> str:
-        """Where a canvas's posterior lies.
+        """Returns the cache path of a canvas's posterior.
 
         Args:
-            image_sha256: of the canvas file.
-            size: width and height it is encoded at.
-            cuts: where it is divided before it is resized.
+            image_sha256: SHA-256 of the canvas file.
+            size: encoded width and height, in pixels.
+            cuts: edges at which the canvas is split before resizing.
         """
         digest = digest_of([*self._encoder, image_sha256, list(size), cuts])
         return f"cache/latents/{digest[:2]}/{digest}.safetensors"
 
     def text_path(self, caption: str) -> str:
-        """Where a caption's embeddings lie."""
+        """Returns the cache path of a caption's embeddings."""
         digest = digest_of([*self._encoder, caption])
         return f"cache/text/{digest[:2]}/{digest}.safetensors"
 
     def has(self, path: str) -> bool:
-        """Whether it is there."""
+        """Returns true if the cache contains the path."""
         return self._store.exists(path)
 
     def save(self, path: str, tensors: Mapping[str, Tensor]) -> None:
-        """Writes tensors, whole or not at all."""
+        """Writes tensors atomically."""
         flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         self._store.write(path, safetensors.torch.save(flat))
 
     def touch(self, path: str) -> None:
-        """Leaves an empty file."""
+        """Writes an empty marker file."""
         self._store.write(path, b"")
 
     def load(self, path: str) -> dict[str, Tensor]:
-        """Reads tensors."""
+        """Reads the tensors of a cache entry."""
         return safetensors.torch.load_file(self._store.local_path(path))
 
     def save_posterior(self, path: str, posterior: Posterior, dtype: torch.dtype) -> None:
-        """Writes one canvas's posterior (tensors ``[N, C]``)."""
+        """Writes the posterior of one canvas as ``[N, C]`` tensors in ``dtype``."""
         self.save(path, {name: part.to(dtype) for name, part in posterior._asdict().items()})
 
     def posterior(self, path: str) -> Posterior:
-        """Reads one canvas's posterior, ``[N, C]`` float32."""
+        """Reads the posterior of one canvas as ``[N, C]`` float32 tensors."""
         parts = self.load(path)
         return Posterior(parts["mean"].float(), parts["deviation"].float())
 
@@ -88,16 +89,16 @@ class EncodingCache:
 def fill_text(
     cache: EncodingCache, captions: Iterable[str], family: Family, load: Callable[[], Any]
 ) -> list[str]:
-    """Encodes the captions that are not in the cache yet.
+    """Encodes captions missing from the cache.
 
     Args:
-        cache: where to.
-        captions: duplicates do no harm.
-        family: encodes.
-        load: gives the encoders; not called when nothing is missing.
+        cache: cache to fill.
+        captions: captions to encode; duplicates are allowed.
+        family: model family that encodes the captions.
+        load: callback that loads the encoders, used only if captions are missing.
 
     Returns:
-        The captions of which the text encoder sees only the beginning, sorted.
+        Sorted captions that the text encoder truncates.
     """
     every = sorted(set(captions))
     missing = [text for text in every if not cache.has(cache.text_path(text))]
@@ -110,15 +111,15 @@ def fill_text(
 def _encode_text(
     cache: EncodingCache, captions: Sequence[str], family: Family, encoders: Any
 ) -> None:
-    """One by one: in a batch, a caption's last bits would depend on what else is missing."""
+    """Encodes captions one by one, because batching would change their last bits."""
     fits = family.fits_text_encoder(encoders, captions)
     for caption, fit in zip(captions, fits, strict=True):
         path = cache.text_path(caption)
-        if not fit:  # noted first: where the embeddings are, the note is too
+        if not fit:  # marker first, so embeddings never exist without it
             cache.touch(path + _CUT)
         cache.save(path, family.encode_text(encoders, [caption]))
 
 
 def stack_text(rows: Sequence[Mapping[str, Tensor]]) -> Text:
-    """Embeddings of single captions as one batch."""
+    """Concatenates the embeddings of single captions into a batch."""
     return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}

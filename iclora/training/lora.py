@@ -1,7 +1,7 @@
-"""The adapter on the transformer, and its files.
+"""LoRA adapter on the transformer and its file format.
 
-Files follow diffusers' layout (``transformer.<module>.lora_A.weight``), carry the LoRA's settings
-in the header (``lora_adapter_metadata``) and always have alpha = rank, so diffusers, ComfyUI and
+Files use the diffusers layout (``transformer.<module>.lora_A.weight``) and carry the LoRA settings
+in the header (``lora_adapter_metadata``). They always have alpha = rank, so diffusers, ComfyUI, and
 older loaders that ignore alpha agree on the scale.
 """
 
@@ -30,13 +30,14 @@ DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def add_lora(transformer: Any, family: Family, *, rank: int, seed: int) -> dict[str, Tensor]:
-    """Puts a fresh LoRA on every layer that the family names.
+    """Adds a fresh LoRA to every target layer of the family.
 
-    B is zero, A uniform in ±1/sqrt(inputs) (peft's and AI-Toolkit's start), drawn from (seed, name)
-    so that it does not depend on the order of construction.
+    B starts at zero and A uniform in ±1/sqrt(inputs), as in peft and AI-Toolkit. (seed, name)
+    determines each draw, so initialization does not depend on construction order.
 
     Returns:
-        The trainable tensors by peft's names, float32, in a fixed order.
+        Trainable float32 tensors, keyed by their names in the adapter file without the prefix, in a
+        fixed order.
     """
     from iclora.training.lora_forward import use_lora_forward  # late, as peft is below
 
@@ -54,7 +55,7 @@ def add_lora(transformer: Any, family: Family, *, rank: int, seed: int) -> dict[
 
 
 def lora_config(family: Family, rank: int) -> Any:
-    """Peft's settings of an adapter: every layer that the family names, alpha = rank."""
+    """Builds the peft configuration for the family's target layers, with alpha = rank."""
     from peft import LoraConfig
 
     return LoraConfig(
@@ -63,7 +64,7 @@ def lora_config(family: Family, rank: int) -> Any:
 
 
 def lora_tensors(transformer: Any) -> dict[str, Tensor]:
-    """The adapter's live tensors, keyed as in its file without the prefix, sorted."""
+    """Returns the live adapter tensors, sorted and keyed as in the file without the prefix."""
     named = {
         name.replace(".default.", "."): tensor
         for name, tensor in transformer.named_parameters()
@@ -73,7 +74,7 @@ def lora_tensors(transformer: Any) -> dict[str, Tensor]:
 
 
 def lora_header(settings: Any, extra: Mapping[str, str]) -> dict[str, str]:
-    """The header's metadata: diffusers' key with peft's settings (``LoraConfig``), and ours."""
+    """Builds the file metadata: peft's ``LoraConfig`` under diffusers' key, and ``extra``."""
     flat = {
         f"{PREFIX}{key}": sorted(value) if isinstance(value, set) else value
         for key, value in settings.to_dict().items()
@@ -88,7 +89,7 @@ def lora_header(settings: Any, extra: Mapping[str, str]) -> dict[str, str]:
 def save_lora(
     path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str], dtype: str
 ) -> None:
-    """Writes an adapter file; equal content gives equal bytes."""
+    """Writes an adapter file; equal content produces equal bytes."""
     flat = {
         f"{PREFIX}{name}": tensor.detach().to("cpu", DTYPES[dtype]).contiguous()
         for name, tensor in tensors.items()
@@ -98,7 +99,7 @@ def save_lora(
 
 
 def _with_header(data: bytes, header: Mapping[str, str]) -> bytes:
-    """Puts sorted metadata into a safetensors file; the library's own order changes by process."""
+    """Inserts sorted metadata into safetensors bytes; the library's order varies per process."""
     (length,) = struct.unpack("<Q", data[:8])
     tree = cast("dict[str, Any]", json.loads(data[8 : 8 + length]))
     text = json.dumps({"__metadata__": dict(sorted(header.items())), **tree}, separators=(",", ":"))
@@ -108,13 +109,14 @@ def _with_header(data: bytes, header: Mapping[str, str]) -> bytes:
 
 
 def load_start(tensors: Mapping[str, Tensor], path: Path, family: Family) -> None:
-    """Copies an adapter file (ours, AI-Toolkit's, kohya's, diffusers') into a fresh LoRA.
+    """Initializes a fresh LoRA from an adapter file (iclora, AI-Toolkit, kohya, or diffusers).
 
-    Its scale is folded into B, so that it starts where it left off at alpha = rank. A smaller rank
-    fills the first rows; layers that the file lacks stay fresh, which changes nothing at first.
+    The file's scale is folded into B, which preserves the function at alpha = rank. A smaller rank
+    fills the first rows. Layers missing from the file keep their initialization, which has no
+    effect at the start.
 
     Raises:
-        BadInput: the file does not exist, has layers that this base lacks, or a larger rank.
+        BadInput: the file does not exist, has layers that this base lacks, or has a larger rank.
     """
     if not path.is_file():
         raise BadInput(f"train.lora.start_from: {path} does not exist")
@@ -131,7 +133,7 @@ def load_start(tensors: Mapping[str, Tensor], path: Path, family: Family) -> Non
 
 
 def _copy_into(target: Tensor, value: Tensor, where: str) -> None:
-    """Puts a tensor of smaller or equal rank into the adapter's."""
+    """Copies a tensor of equal or smaller rank into an adapter tensor."""
     rows, columns = value.shape
     if rows > target.shape[0] or columns > target.shape[1]:
         raise BadInput(

@@ -1,8 +1,8 @@
-"""The adapter's branch beside a frozen layer: what peft computes, with less work.
+"""Faster drop-in for peft's LoRA forward pass, bitwise identical in its results.
 
-alpha is the rank here, so peft's multiplication of every output by 1 is left out; and under
-autocast peft makes float32 copies of every input, which the matrix product turns back into
-bfloat16 and keeps for the backward pass. The numbers are the same to the last bit.
+alpha equals the rank here, so this pass skips peft's multiplication of every output by 1. It also
+skips the float32 copy that peft makes of every input under autocast, which the matrix product
+casts back to bfloat16 and keeps for the backward pass.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 
 
 class LoraForward(LoraVariant):
-    """Base output plus B A x: peft's seam for another forward pass of its layers."""
+    """Forward pass that returns the base output plus B A x, as a peft LoRA variant."""
 
     @staticmethod
     def forward(module: Any, active_adapter: str, x: Tensor, result: Tensor, **_: Any) -> Tensor:
-        """See ``LoraVariant``: the whole output, ``[..., out]`` for ``x [..., in]``."""
+        """Computes the full layer output, ``[..., out]`` for ``x [..., in]``."""
         down, up = module.lora_A[active_adapter], module.lora_B[active_adapter]
         dtype = down.weight.dtype
         if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
@@ -28,7 +28,7 @@ class LoraForward(LoraVariant):
 
 
 def use_lora_forward(transformer: Any, adapter: str = "default") -> None:
-    """Uses ``LoraForward`` in every layer with a fresh adapter, which must have alpha = rank."""
+    """Installs ``LoraForward`` in every layer of a fresh adapter, which must have alpha = rank."""
     for layer in transformer.modules():
         if isinstance(layer, LoraLayer) and adapter in layer.lora_A:
             assert layer.scaling[adapter] == 1.0, "only alpha = rank needs no factor"

@@ -1,8 +1,8 @@
-"""Flow matching on a canvas of panels.
+"""Flow-matching loss on a canvas of panels.
 
-x_t = (1 - t) x0 + t noise; the model predicts noise - x0 (Liu et al. 2022, arXiv 2209.03003; the
-convention of FLUX.1 and AI-Toolkit). The squared error is taken in float32 and averaged over the
-tokens that count: not those under masks, not those of given panels, each panel by its weight.
+x_t = (1 - t) x0 + t noise, and the model predicts noise - x0 (Liu et al. 2022, arXiv 2209.03003),
+following FLUX.1 and AI-Toolkit. The float32 squared error is averaged over tokens, weighted per
+panel, excluding masked tokens and given panels.
 """
 
 from __future__ import annotations
@@ -20,52 +20,52 @@ from iclora.models.families import Family, GivenTokens, Grid, Text
 
 
 class MicroBatch(NamedTuple):
-    """Samples of one shape, ready for the model."""
+    """Collated samples of one shape."""
 
     latents: Tensor
-    """``[B, N, C]`` float32: x0."""
+    """``[B, N, C]`` float32: clean latents x0."""
 
     noise: Tensor
-    """``[B, N, C]`` float32."""
+    """``[B, N, C]`` float32: standard normal noise."""
 
     t: Tensor
-    """``[B]`` float32."""
+    """``[B]`` float32: timesteps from 0 (data) to 1 (noise)."""
 
     text: Text
     grid: Grid
     panel_of: Tensor
-    """``[B, N]`` int64; -1 is outside every panel."""
+    """``[B, N]`` int64: panel of each token; -1 outside every panel."""
 
     weight: Tensor
-    """``[B, N]`` float32: of each token in the loss."""
+    """``[B, N]`` float32: loss weight of each token."""
 
     given: GivenTokens | None
     timestep_weight: Tensor
-    """``[B]`` float32."""
+    """``[B]`` float32: loss weight of each timestep."""
 
     dropped: int = 0
-    """Captions replaced by the null embedding."""
+    """Number of captions replaced by the null embedding."""
 
 
 class Losses(NamedTuple):
-    """The losses of a micro-batch."""
+    """Losses of a micro-batch."""
 
     samples: Tensor
-    """``[B]``, with gradient."""
+    """``[B]``: weighted loss of each sample, with gradient."""
 
     tokens: Tensor
-    """``[B, N]`` mean squared errors, without gradient."""
+    """``[B, N]``: mean squared error of each token, without gradient."""
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """Half precision around the model's forward pass; the adapter stays float32."""
+    """Returns a bf16 autocast context, or a null context for fp32; the adapter stays float32."""
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
 
 
 def add_noise(latents_BNC: Tensor, noise_BNC: Tensor, t_B: Tensor) -> Tensor:  # noqa: N803 - legend above
-    """The point at time t on the straight line from data to noise."""
+    """Interpolates linearly between data (t = 0) and noise (t = 1)."""
     t = t_B[:, None, None]
     return (1.0 - t) * latents_BNC + t * noise_BNC
 
@@ -73,9 +73,9 @@ def add_noise(latents_BNC: Tensor, noise_BNC: Tensor, t_B: Tensor) -> Tensor:  #
 def compute_losses(
     family: Family, transformer: Any, batch: MicroBatch, *, guidance: float
 ) -> Losses:
-    """Runs the model and compares.
+    """Predicts the velocity and computes the loss of each sample.
 
-    A sample none of whose tokens counts has loss 0 and gives no gradient.
+    A sample without weighted tokens has loss 0 and no gradient.
     """
     velocity = family.predict(
         transformer,
@@ -99,7 +99,7 @@ def token_weights(
     given: Sequence[int],
     panel_weights: Sequence[float],
 ) -> Tensor:
-    """``[N]``: what each token counts in the loss."""
+    """Computes the loss weight of each token, ``[N]``."""
     weight = learn_N.float()
     for panel in given:
         weight = weight * (panel_of_N != panel)
@@ -109,7 +109,7 @@ def token_weights(
 
 
 def panel_losses(batch: MicroBatch, errors_BN: Tensor, panels: int) -> Tensor:  # noqa: N803 - legend above
-    """``[2, P]``: sums and counts over the tokens that count; their quotient is the mean."""
+    """Computes the error sum and token count of each panel over weighted tokens, ``[2, P]``."""
     numbers = torch.arange(panels, device=errors_BN.device)[:, None, None]
     chosen = (batch.weight > 0) & (batch.panel_of == numbers)
     sums = torch.where(chosen, errors_BN, 0.0).sum(dim=(1, 2))

@@ -1,9 +1,9 @@
-"""Making a step fit into the device: weights, recomputed blocks, micro-batches.
+"""Memory estimates and options that fit a step on the device.
 
-The estimate comes from what autograd keeps of FLUX.1's blocks under bf16 autocast with a float32
-adapter (``iclora.training.lora_forward``): a block that keeps its activations holds about 45 bytes
-a token and unit of width, one that recomputes holds its input (2 bytes). It only has to be near: a
-step that fails all the same goes down the ladder.
+The estimate follows the activations that autograd keeps for FLUX.1 blocks under bf16 autocast with
+a float32 adapter (``iclora.training.lora_forward``). A block that keeps its activations holds about
+45 bytes per token and unit of width; a checkpointed block holds only its input (2 bytes). The
+estimate can be approximate, because a step that runs out of memory falls back to the next option.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ from iclora.errors import BadConfig
 from schemas.training import TrainParams
 
 KEPT_BYTES, INPUT_BYTES = 45, 2
-"""Activations a token, block and unit of width: kept, and with recomputation."""
+"""Activation bytes per token, block, and unit of width: kept, and with recomputation."""
 
 BASE_BYTES = {"dense": 2.0, "fp8": 1.27, "nf4": 0.56}
-"""A parameter's bytes: bf16; float8 with the modulation left in bf16; nf4 with its scales."""
+"""Bytes per base parameter: bf16, float8 with bf16 modulation layers, and nf4 with scales."""
 
 ADAPTER_BYTES = 20
-"""A trained parameter's: weight, gradient, two moments, moving average; all float32."""
+"""Bytes per trained parameter: float32 weight, gradient, two moments, and moving average."""
 
 RESERVE = 1.5 * 2**30
-"""Bytes left for the allocator's gaps, workspaces and the driver."""
+"""Bytes reserved for allocator fragmentation, workspaces, and the driver."""
 
 RECOMPUTE_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 class ModelShape(NamedTuple):
-    """What of a model decides its memory."""
+    """Model dimensions that determine memory use."""
 
     parameters: int
     adapter: int
-    """Trained parameters."""
+    """Number of trained parameters."""
 
     blocks: int
     width: int
 
 
 class MemoryOption(NamedTuple):
-    """One way to run a bucket."""
+    """Recompute share and micro-batch size for a bucket."""
 
     share: float
-    """Of the blocks that recompute."""
+    """Share of blocks that recompute their activations, 0-1."""
 
     micro_batch: int
 
@@ -52,13 +52,13 @@ class MemoryOption(NamedTuple):
 def estimate_step_bytes(
     shape: ModelShape, weights: str, option: MemoryOption, tokens: int
 ) -> float:
-    """What a step is expected to take at its peak.
+    """Estimates the peak memory of a step, in bytes.
 
     Args:
-        shape: of the model.
-        weights: ``dense``, ``fp8`` or ``nf4``.
-        option: how it is run.
-        tokens: of the canvas and its caption.
+        shape: shape of the model.
+        weights: weight format: ``dense``, ``fp8``, or ``nf4``.
+        option: recompute share and micro-batch size.
+        tokens: sequence length of the canvas and its caption.
     """
     base = base_bytes(shape, weights) + shape.adapter * ADAPTER_BYTES
     again = round(option.share * shape.blocks)
@@ -68,15 +68,15 @@ def estimate_step_bytes(
 
 
 def base_bytes(shape: ModelShape, weights: str) -> float:
-    """What the frozen base takes."""
+    """Computes the memory of the frozen base, in bytes."""
     return shape.parameters * BASE_BYTES[weights]
 
 
 def memory_options(batch: int, train: TrainParams) -> list[MemoryOption]:
-    """Ways to run a bucket, the quickest first.
+    """Lists the options for a bucket, fastest first.
 
-    Recomputing costs a third of a step, small micro-batches almost nothing once a canvas keeps the
-    device busy, so micro-batches are cut first.
+    Micro-batches shrink before recomputation grows: recomputation adds up to a third to the time of
+    a step, while small micro-batches cost little once a single canvas saturates the device.
     """
     sizes = [train.micro_batch] if train.micro_batch else _halves(batch)
     if train.memory_plan == "fixed":
@@ -94,17 +94,17 @@ def _halves(batch: int) -> list[int]:
 def choose_weights(
     shape: ModelShape, train: TrainParams, tokens: int, free: float, available: tuple[str, ...]
 ) -> str:
-    """How to hold the base: as asked, or the densest way with which one sample fits.
+    """Selects the configured weight format, or the highest precision at which one sample fits.
 
     Args:
-        shape: of the model.
-        train: ``weights`` and ``plan`` are read.
-        tokens: of the largest canvas and its caption.
-        free: bytes on the device.
-        available: what this machine can do, densest first.
+        shape: shape of the model.
+        train: training settings; uses ``weights`` and ``memory_plan``.
+        tokens: sequence length of the largest canvas and its caption.
+        free: free device memory, in bytes.
+        available: supported weight formats, highest precision first.
 
     Raises:
-        BadConfig: nothing fits; the text says what would be needed.
+        BadConfig: no format fits; the message states the required memory.
     """
     ways = available if train.weights == "auto" else (train.weights,)
     smallest = memory_options(1, train.model_copy(update={"micro_batch": 1}))[-1]
@@ -121,7 +121,7 @@ def choose_weights(
 def options_that_fit(
     shape: ModelShape, weights: str, options: list[MemoryOption], tokens: int, free: float
 ) -> Iterator[MemoryOption]:
-    """The ladder from the first rung that fits on; at least its last."""
+    """Yields the options from the first that fits onward, or only the last if none fits."""
     fits = [estimate_step_bytes(shape, weights, option, tokens) <= free for option in options]
     first = fits.index(True) if True in fits else len(options) - 1
     yield from options[first:]

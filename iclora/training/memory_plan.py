@@ -1,4 +1,4 @@
-"""The ladder of each bucket while a run is under way."""
+"""Memory options of each bucket during a run, with fallback after running out of memory."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ log = logging.getLogger(__name__)
 
 
 def available_weights() -> tuple[str, ...]:
-    """How this machine can hold a base, densest first."""
+    """Lists the weight formats that this machine supports, highest precision first."""
     nf4 = importlib.util.find_spec("bitsandbytes") is not None
     return ("dense", "fp8", "nf4") if nf4 else ("dense", "fp8")
 
 
 class MemoryPlan:
-    """Where every bucket stands: a rung is what is tried now, the ones below are left.
+    """Current memory option of each bucket, with its remaining fallbacks.
 
-    On a CPU there is one rung a bucket, as configured, unless memory runs out.
+    On a CPU, each bucket uses the configured option unless memory runs out.
     """
 
     def __init__(self, train: TrainParams, recompute: ActivationCheckpointing, share: int) -> None:
@@ -37,20 +37,20 @@ class MemoryPlan:
     def plan(
         self, shape: ModelShape, weights: str, tokens: Mapping[Grid, int], free: float
     ) -> None:
-        """Chooses rungs from measured free memory (bytes)."""
+        """Selects the options of each bucket from the measured free memory, in bytes."""
         options = memory_options(self._batch, self._train)
         for grid, count in tokens.items():
             self._options[grid] = list(options_that_fit(shape, weights, options, count, free))
 
     def equalize(self) -> None:
-        """Makes all buckets recompute alike: processes that share a base must run alike."""
+        """Sets one recompute share for all buckets, as a sharded base requires."""
         if self._options:
             share = max(options[0].share for options in self._options.values())
             for options in self._options.values():
                 options[0] = options[0]._replace(share=share)
 
     def option(self, grid: Grid) -> MemoryOption:
-        """How a bucket is run now."""
+        """Returns the current option of a bucket."""
         if grid not in self._options:
             requested = MemoryOption(
                 self._train.activation_checkpointing, self._train.micro_batch or self._batch
@@ -64,11 +64,11 @@ class MemoryPlan:
         return self._options[grid][0]
 
     def apply(self, grid: Grid) -> None:
-        """Prepares the transformer for a micro-batch of this bucket."""
+        """Configures activation checkpointing for a micro-batch of this bucket."""
         self._recompute.set_share(self.option(grid).share)
 
     def fall_back(self, grid: Grid) -> bool:
-        """After memory ran out: the next rung; false if there is none."""
+        """Switches a bucket to its next option; returns false if none remains."""
         self.option(grid)
         options = self._options[grid]
         if len(options) == 1:
@@ -84,7 +84,7 @@ class MemoryPlan:
         return True
 
     def describe(self) -> str:
-        """One clause a bucket."""
+        """Formats the current option of each bucket for logs and records."""
         return ", ".join(
             f"{grid.rows}x{grid.columns}: micro-batch {options[0].micro_batch}, "
             f"recompute {options[0].share:g}"
@@ -97,5 +97,5 @@ def _lighter(option: MemoryOption, than: MemoryOption) -> bool:
 
 
 def free_bytes(device: torch.device) -> float:
-    """Free memory of a GPU."""
+    """Returns the free memory of a GPU, in bytes."""
     return float(torch.cuda.mem_get_info(device)[0])

@@ -1,10 +1,10 @@
-"""``metrics.jsonl``: one line a step, and nothing in it that differs between equal runs.
+"""Metrics log ``metrics.jsonl``: one line per step, identical across equal runs.
 
-A step's row is ``{"step": 1.., "loss", "norm", "lr", "panels": [loss of each panel]}``; ``norm`` is
-the gradient's before it is clipped, a panel without a measured token says -1. A step that was
-skipped has ``"loss": null`` and nothing else. After a validation comes a row ``{"step",
-"validation": {"all", "t=0.5", …, "panel-1", …}}``. ``tensorboard/`` beside it holds the same
-numbers.
+Rows of steps have the form ``{"step": 1.., "loss", "norm", "lr", "panels": [loss per panel]}``.
+``norm`` is the gradient norm before clipping; a panel without measured tokens has loss -1. A
+skipped step has ``"loss": null`` and no further fields. Each validation appends a row ``{"step",
+"validation": {"all", "t=0.5", …, "panel-1", …}}``. The adjacent ``tensorboard/`` folder holds the
+same numbers.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from iclora.training.tensorboard_log import TensorBoardLog
 Row = dict[str, Any]
 
 TENSORBOARD = "tensorboard"
-"""The folder of TensorBoard's copy, beside the journal."""
+"""Folder of the TensorBoard copy, next to the metrics log."""
 
 
 class MetricsLog:
-    """Appends rows; a resumed run first forgets what came after its checkpoint."""
+    """Append-only metrics log that drops rows past the resumed checkpoint."""
 
     def __init__(self, path: Path, step: int) -> None:
         kept = [row for row in read_metrics(path) if row["step"] <= step]
@@ -33,24 +33,24 @@ class MetricsLog:
         self._board = TensorBoardLog(path.with_name(TENSORBOARD), kept)
 
     def write(self, row: Row) -> None:
-        """Adds a row; floats are rounded to six digits."""
+        """Appends a row, rounding floats to six significant digits."""
         rounded: Row = _rounded(row)
         self._file.write(_line(rounded))
         self._file.flush()
         self._board.write(rounded)
 
     def sync(self) -> None:
-        """Makes everything so far survive a power cut."""
+        """Flushes all rows to disk with fsync."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Closes the files."""
+        """Closes the metrics and TensorBoard files."""
         self._file.close()
         self._board.close()
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The rows of a journal; a last line that a kill cut short is left out."""
+    """Reads the rows of a metrics log, skipping a truncated last line."""
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -58,7 +58,7 @@ def read_metrics(path: Path) -> list[Row]:
 
 
 def final_loss(path: Path) -> float:
-    """The mean loss over the last tenth of the steps; 0 for a run without a finite loss."""
+    """Computes the mean finite loss over the last tenth of the steps; 0 if there is none."""
     losses = [row["loss"] for row in read_metrics(path) if row.get("loss") is not None]
     tail = losses[-max(1, len(losses) // 10) :]
     return round(sum(tail) / len(tail), 6) if tail else 0.0

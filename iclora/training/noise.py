@@ -1,7 +1,7 @@
-"""Timesteps, noise and everything else that a step draws at random.
+"""Random draws of a step: timesteps, noise, dropout, and conditioning.
 
-Every draw comes from a generator seeded by (seed, step, key, turn) on the CPU, so it is the same on
-every device and for every number of processes.
+Every draw comes from a CPU generator seeded by (seed, step, key, repeat), so results do not depend
+on the device or the number of processes.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from schemas.training import NoiseParams
 
 
 class NoiseDraw(NamedTuple):
-    """What is drawn for one sample of one step."""
+    """Random draws for one sample of one step."""
 
     t: float
-    """Timestep in 0 (data) .. 1 (noise)."""
+    """Timestep from 0 (data) to 1 (noise)."""
 
     drop_caption: bool
     given: tuple[int, ...]
-    """Panels that are given clean; empty for drawing the whole set."""
+    """Panels used as clean conditioning; empty to generate the whole set."""
 
     latent: Tensor
-    """``[N, C]``: a draw from the posterior."""
+    """``[N, C]``: draw from the posterior."""
 
     noise: Tensor
-    """``[N, C]``."""
+    """``[N, C]``: standard normal noise."""
 
 
 class NoiseSchedule(NamedTuple):
-    """Settings of the draws."""
+    """Distributions of the random draws."""
 
     noise: NoiseParams
     caption_dropout: float
@@ -53,15 +53,15 @@ def draw_noise(
     seed: int,
     schedule: NoiseSchedule,
 ) -> NoiseDraw:
-    """Draws for one sample; a pure function of its arguments.
+    """Draws all random values for one sample, as a pure function of its arguments.
 
     Args:
-        draw: the sample's place in the batch.
-        step: counted from 0.
-        posterior: of its canvas, ``[N, C]``.
-        panels: on its canvas.
-        seed: of the run.
-        schedule: distributions.
+        draw: slot of the sample in the batch.
+        step: 0-based step.
+        posterior: posterior of the canvas, ``[N, C]``.
+        panels: number of panels on the canvas.
+        seed: seed of the run.
+        schedule: distributions of the draws.
     """
     generator = torch.Generator().manual_seed(seed_of(seed, step, draw.key, draw.repeat))
     scalars = torch.rand(3, generator=generator).tolist()
@@ -80,10 +80,10 @@ def draw_noise(
 
 
 def draw_timestep(params: NoiseParams, tokens: int, generator: torch.Generator) -> float:
-    """One timestep in 0..1.
+    """Draws one timestep in 0..1.
 
     ``sigmoid`` is the logit-normal(0, 1) of Esser et al. 2024 (arXiv 2403.03206) and AI-Toolkit's
-    default; ``shift`` pushes uniform ones by FLUX.1's resolution rule or by the given factor.
+    default. ``shift`` shifts uniform timesteps by FLUX.1's resolution rule or the given factor.
     """
     if params.sampler == "sigmoid":
         return float(torch.sigmoid(torch.randn((), generator=generator)))
@@ -92,14 +92,14 @@ def draw_timestep(params: NoiseParams, tokens: int, generator: torch.Generator) 
 
 
 def shifted(t: float, factor: float) -> float:
-    """A timestep pushed towards noise (Esser et al. 2024, arXiv 2403.03206, section 5.3.2)."""
+    """Shifts a timestep toward noise (Esser et al. 2024, arXiv 2403.03206, section 5.3.2)."""
     return factor * t / (1.0 + (factor - 1.0) * t)
 
 
 def flux_shift(tokens: int) -> float:
-    """FLUX.1's factor for a number of picture tokens: ``e^mu``.
+    """Computes FLUX.1's shift factor ``e^mu`` for a number of image tokens.
 
-    mu runs from 0.5 at 256 tokens to 1.15 at 4096 (black-forest-labs/flux, ``get_schedule``).
+    mu is linear from 0.5 at 256 tokens to 1.15 at 4096 (black-forest-labs/flux, ``get_schedule``).
     """
     return math.exp(0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256))
 
@@ -110,10 +110,10 @@ _BELL_MEAN = sum(_BELL) / 1000 - _BELL_FLOOR
 
 
 def weight_of(params: NoiseParams, t: float) -> float:
-    """The weight of a timestep in the loss.
+    """Computes the loss weight of a timestep.
 
-    ``bell`` is AI-Toolkit's ``linear_timesteps`` curve: exp(-2 (t - 1/2)^2), lowered so that its
-    least value over a thousand steps is 0, and scaled to mean 1.
+    ``bell`` is AI-Toolkit's ``linear_timesteps`` curve exp(-2 (t - 1/2)^2), shifted to a minimum of
+    0 over 1000 steps and scaled to a mean of 1.
     """
     if params.weighting == "none":
         return 1.0

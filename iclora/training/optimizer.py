@@ -1,4 +1,4 @@
-"""What changes while training: the adapter, its moving average, its optimizer."""
+"""Trainable state: adapter tensors, their moving average, and the optimizer."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from iclora.errors import BadConfig
 from schemas.training import OptimizerParams
 
 _CLIP_MARGIN = 1e-6
-"""What torch adds to a norm before it divides by it."""
+"""Epsilon that torch adds to the norm when clipping."""
 
 
 class AdapterOptimizer:
-    """Updates the adapter's tensors in place.
+    """Optimizer of the adapter's tensors, which it updates in place.
 
     Attributes:
-        tensors: the adapter, by name, sorted; float32.
-        ema: its exponential moving average, the weights that are published; in host memory
-            when it is offloaded.
+        tensors: float32 adapter tensors by name, sorted.
+        ema: exponential moving average of the tensors, used as the published weights; in host
+            memory if offloaded.
     """
 
     def __init__(
@@ -45,19 +45,19 @@ class AdapterOptimizer:
         self._optimizer = _build(list(self.tensors.values()), params)
 
     def zero_grad(self) -> None:
-        """Forgets the gradients."""
+        """Clears the gradients."""
         for tensor in self.tensors.values():
             tensor.grad = None
 
     def gradients(self) -> list[Tensor]:
-        """In the order of the names; zeros where a step had no samples, for others add theirs."""
+        """Returns gradients in name order, with zeros where this process has none to all-reduce."""
         for tensor in self.tensors.values():
             if tensor.grad is None:
                 tensor.grad = torch.zeros_like(tensor)
         return [tensor.grad for tensor in self.tensors.values() if tensor.grad is not None]
 
     def gradient_norm(self) -> float:
-        """Clips the gradients to the largest norm allowed; the norm before that."""
+        """Clips the gradients in place and returns the norm before clipping."""
         limit, tensors = self._params.max_grad_norm, list(self.tensors.values())
         norm = torch.nn.utils.get_total_norm(self.gradients())
         length = float(norm)
@@ -66,7 +66,7 @@ class AdapterOptimizer:
         return length
 
     def update(self, step: int) -> None:
-        """One optimizer step (counted from 0) and the average after it."""
+        """Runs one optimizer step (0-based) and updates the moving average."""
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self._params, step, self._steps)
         self._optimizer.step()
@@ -77,7 +77,7 @@ class AdapterOptimizer:
             blend(list(self.ema.values()), now, 1.0 - decay)
 
     def optimizer_state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """The optimizer's memory as named tensors and named numbers."""
+        """Returns the optimizer state as named tensors and named numbers."""
         tensors: dict[str, Tensor] = {}
         numbers: dict[str, float] = {}
         for name, tensor in self.tensors.items():
@@ -94,13 +94,13 @@ class AdapterOptimizer:
         average: Mapping[str, Tensor],
         optimizer: tuple[Mapping[str, Tensor], Mapping[str, float]],
     ) -> None:
-        """Goes back to what a checkpoint holds."""
+        """Restores weights, moving average, and optimizer state from a checkpoint."""
         with torch.no_grad():
             for name, tensor in self.tensors.items():
                 tensor.copy_(raw[name])
                 self.ema[name].copy_(average[name])
         memories, numbers = optimizer
-        # bitsandbytes counts its steps in an int and takes nothing else back.
+        # bitsandbytes stores its step count as an int and accepts no other type.
         whole = {place: int(n) if n.is_integer() else n for place, n in numbers.items()}
         saved: dict[str, dict[str, Any]] = {}
         for place, value in {**memories, **whole}.items():
@@ -112,7 +112,7 @@ class AdapterOptimizer:
 
 
 def learning_rate(params: OptimizerParams, step: int, steps: int) -> float:
-    """The rate of a step counted from 0; a pure function, so there is no scheduler to save."""
+    """Computes the learning rate of a 0-based step as a pure function, without scheduler state."""
     if step < params.warmup_steps:
         return params.lr * (step + 1) / params.warmup_steps
     done = (step - params.warmup_steps) / max(1, steps - params.warmup_steps)
@@ -124,16 +124,16 @@ def learning_rate(params: OptimizerParams, step: int, steps: int) -> float:
 
 
 def ema_decay_at(decay: float, step: int) -> float:
-    """The decay after a step counted from 0: (2 + n) / (11 + n) until that exceeds ``decay``.
+    """Computes the EMA decay after 0-based step n: min(``decay``, (2 + n) / (11 + n)).
 
-    The warm-up of TensorFlow's ExponentialMovingAverage: without it, the average of a short run
-    would mostly be the untrained start.
+    The warm-up follows TensorFlow's ExponentialMovingAverage. Without it, the untrained weights
+    would dominate the average of a short run.
     """
     return min(decay, (2.0 + step) / (11.0 + step))
 
 
 def require_optimizer(params: OptimizerParams) -> None:
-    """Says what an optimizer needs before anything is encoded or loaded for it.
+    """Checks the optimizer's dependencies before any model loads.
 
     Raises:
         BadConfig: ``adamw8bit`` without bitsandbytes.

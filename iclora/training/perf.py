@@ -1,4 +1,4 @@
-"""How fast a run is, against what the device could do."""
+"""Throughput and memory measurements relative to the device's peak."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ PEAKS = {
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
 }
-"""Dense bf16 FLOP a second from the vendor's data sheets, by a part of the device's name."""
+"""Dense bf16 FLOP/s from vendor data sheets, keyed by a substring of the device name."""
 
 _UNKNOWN = -1.0
 
 
 def peak_flops(device: torch.device) -> float:
-    """The device's peak; -1 if it is not known."""
+    """Returns the device's peak dense bf16 FLOP/s; -1 if unknown."""
     if device.type != "cuda":
         return _UNKNOWN
     name = torch.cuda.get_device_name(device)
@@ -31,17 +31,17 @@ def peak_flops(device: torch.device) -> float:
 
 
 def peak_memory(device: torch.device) -> float:
-    """GiB that were in use at the worst moment; -1 on a CPU."""
+    """Returns the peak allocated device memory in GiB; -1 on a CPU."""
     if device.type != "cuda":
         return _UNKNOWN
     return torch.cuda.max_memory_allocated(device) / 2**30
 
 
 def count_flops(work: Callable[[], Any]) -> tuple[int, Any]:
-    """Runs once and counts the floating-point operations of matrix products and attention.
+    """Runs ``work`` once and counts the FLOPs of its matrix products and attention.
 
     Returns:
-        The count, recomputation included, and what the work returned.
+        FLOPs including recomputation, and the result of ``work``.
     """
     from torch.utils.flop_counter import FlopCounterMode
 

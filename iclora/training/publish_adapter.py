@@ -1,4 +1,4 @@
-"""From a finished training to the adapter's folder in the store."""
+"""Publication of a trained adapter to the store."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safete
 
 
 def library_versions() -> dict[str, str]:
-    """Of the libraries that a result depends on."""
+    """Returns the versions of the libraries that affect results."""
     return {library: importlib.metadata.version(library) for library in LIBRARIES}
 
 
 def publish(inputs: RunInputs, record: RunRecord, parts: TrainerParts) -> None:
-    """Writes the folder of an adapter that was trained here."""
+    """Publishes an adapter trained by iclora."""
     name, optimizer = inputs.identity.name, parts.context.optimizer
     settings = parts.context.transformer.peft_config["default"]
     header = lora_header(settings, facts(inputs, record.steps))
@@ -44,12 +44,12 @@ def publish(inputs: RunInputs, record: RunRecord, parts: TrainerParts) -> None:
 
 
 def publish_folder(inputs: RunInputs, record: RunRecord, fill: Callable[[Path], None]) -> None:
-    """Writes an adapter's folder, manifest last, and makes it the latest.
+    """Writes an adapter folder, manifest last, and marks it as the latest version.
 
     Args:
-        inputs: the run; its running work is removed at the end.
-        record: ``run.json``, and what the card says.
-        fill: puts in the weights and what else there is.
+        inputs: inputs of the run, whose work folder is removed at the end.
+        record: record written to ``run.json`` and summarized in the model card.
+        fill: callback that writes the weights and other artifacts into the folder.
     """
     name, version = inputs.identity.name, inputs.identity.version
     with inputs.store.atomic_folder(inputs.path) as folder:
@@ -70,7 +70,7 @@ def publish_folder(inputs: RunInputs, record: RunRecord, fill: Callable[[Path], 
 
 
 def facts(inputs: RunInputs, step: int) -> dict[str, str]:
-    """What the header of an adapter's file says of its run."""
+    """Returns the run metadata for the header of an adapter file."""
     return {
         **inputs.config.train.lora.metadata,
         "iclora_version": inputs.identity.version,
@@ -81,7 +81,7 @@ def facts(inputs: RunInputs, step: int) -> dict[str, str]:
 
 
 def link_or_copy(source: str, target: str) -> str:
-    """A hard link where both are on one disk."""
+    """Hard-links a file, or copies it if linking fails."""
     try:
         os.link(source, target)
     except OSError:

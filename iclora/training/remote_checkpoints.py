@@ -1,8 +1,8 @@
-"""Running work on an object store, so that another machine can go on with it.
+"""Checkpoint sync to an object store, so another machine can resume the run.
 
-Checkpoints, the journal and the sheets lie where the finished adapter will have them; until the
-manifest is there, nothing reads them but a training of the same version. A local store needs none
-of it: its work folder is on the same disk.
+Checkpoints, the metrics log, and sample sheets use the paths of the finished adapter. Until the
+manifest exists, only a run of the same version reads them. A local store needs no sync because its
+work folder is on the same disk.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from iclora.training.checkpoint import checkpoints
 log = logging.getLogger(__name__)
 
 STATE = "state.json"
-"""Of a checkpoint; uploaded last: where it is, the checkpoint is whole."""
+"""Last file uploaded per checkpoint; its presence marks the checkpoint as complete."""
 
 _METRICS = "metrics.jsonl"
 
 
 class RemoteCheckpoints(NamedTuple):
-    """Keeps a local folder of running work and its place in a remote store alike."""
+    """Two-way sync between a local work folder and its path in a remote store."""
 
     store: Store
     path: str
-    """Of the adapter, below the store's root."""
+    """Path of the adapter, relative to the store root."""
 
     folder: Path
-    """Local."""
+    """Local folder of the running work."""
 
     def push(self) -> None:
-        """Uploads what is new and removes checkpoints that were pruned here.
+        """Uploads new files and removes checkpoints that were pruned locally.
 
-        A network that fails does not stop the training: the next checkpoint tries again.
+        A network failure does not stop training; the next checkpoint retries.
         """
         if self.store.is_local:
             return
@@ -47,10 +47,10 @@ class RemoteCheckpoints(NamedTuple):
             log.warning("this checkpoint is on this machine alone: %s", error)
 
     def pull(self) -> None:
-        """Downloads the checkpoints that are not here, and the journal and sheets with them.
+        """Downloads checkpoints missing locally, with the metrics log and sample sheets.
 
         Raises:
-            IcloraError: the store cannot be reached.
+            IcloraError: the store is unreachable.
         """
         if self.store.is_local:
             return

@@ -1,4 +1,4 @@
-"""A training from a dataset version to an adapter's folder."""
+"""End-to-end training run, from a dataset version to a published adapter."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 def train(
     store: Store, dataset: str, config: Config, name: str, *, on_step: OnStep, resume: str
 ) -> AdapterRef:
-    """See ``iclora.training.train_adapter``."""
+    """Implements ``iclora.training.train_adapter``."""
     dist = DistEnv()
     with dist.together():
         inputs = open_job(store, dataset, config, name)
@@ -78,7 +78,7 @@ def _train_with_iclora(
 
 
 def adapter_ref(store: Store, place: str) -> AdapterRef:
-    """The reference to an adapter that is there."""
+    """Builds the reference to a published adapter from its run record."""
     record = RunRecord.from_text(store.read(f"{place}/run.json"))
     return AdapterRef(
         name=record.name,
@@ -91,10 +91,10 @@ def adapter_ref(store: Store, place: str) -> AdapterRef:
 
 
 def _refuse_different(inputs: RunInputs, dist: DistEnv) -> None:
-    """Keeps processes apart that were started with different datasets, bases or settings.
+    """Checks that all processes have the same dataset, base, and settings.
 
     Raises:
-        BadConfig: with what the first of them does differently.
+        BadConfig: a process differs; the message lists the differences of the first such process.
     """
     found = dist.gather((socket.gethostname(), inputs.identity))
 
@@ -121,7 +121,7 @@ def _require_checkpoint_of(inputs: RunInputs, version: str) -> None:
 
 @contextmanager
 def _run_lock(inputs: RunInputs, dist: DistEnv) -> Generator[None]:
-    """Waits until no other process trains the same adapter on the first process's machine."""
+    """Holds the run's lock on the first process's machine, waiting for any other holder."""
     with ExitStack() as stack:
         with dist.together():
             if dist.is_main:
@@ -149,7 +149,7 @@ def _prepare(inputs: RunInputs, dist: DistEnv) -> TrainingData:
 def build_trainer(
     inputs: RunInputs, data: TrainingData, dist: DistEnv
 ) -> tuple[Trainer, TrainerParts]:
-    """Brings in the base and puts everything together that the steps need."""
+    """Loads the base and assembles the trainer with its dependencies."""
     context = _build_context(inputs, data, dist)
     transformer, optimizer = context.transformer, context.optimizer
     check = Validator(
@@ -181,7 +181,7 @@ def build_trainer(
 
 
 def _build_context(inputs: RunInputs, data: TrainingData, dist: DistEnv) -> StepContext:
-    """Base, adapter, optimizer and feed, with a step made to fit."""
+    """Builds the base, adapter, optimizer, and batch loader with a fitting memory plan."""
     train = inputs.config.train
     tokens = tokens_of(data, inputs.family.text_length(inputs.base.folder))
     with dist.together():

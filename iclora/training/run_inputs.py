@@ -1,4 +1,4 @@
-"""What a run is, before anything heavy is loaded: its inputs, its name, its samples, its caches."""
+"""Inputs, identity, samples, and caches of a run, resolved before the transformer loads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class RunInputs(NamedTuple):
-    """A run's inputs, resolved."""
+    """Resolved inputs of a run."""
 
     store: Store
     dataset: Dataset
@@ -38,40 +38,41 @@ class RunInputs(NamedTuple):
 
     @property
     def config(self) -> Config:
-        """The run's configuration."""
+        """Configuration of the run."""
         return self.identity.config
 
     @property
     def work_folder(self) -> Path:
-        """The local folder of the running work."""
+        """Local folder of the running work."""
         return self.store.work_folder / "training" / f"{self.identity.name}-{self.identity.version}"
 
     @property
     def path(self) -> str:
-        """Where the adapter will be, below the store's root."""
+        """Path of the finished adapter, relative to the store root."""
         return f"adapters/{self.identity.name}/{self.identity.version}"
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the frozen parts."""
+        """Data type of the frozen models."""
         return torch.bfloat16 if self.config.train.precision == "bf16" else torch.float32
 
 
 class TrainingData(NamedTuple):
-    """The samples of a run."""
+    """Samples of a run."""
 
     train: dict[str, TrainingItem]
     val: list[TrainingItem]
     counts: dict[str, int]
-    """Samples, those left out because they are masked all over, captions cut."""
+    """Sample counts per split, fully masked samples, and truncated captions."""
 
 
 def open_job(store: Store, dataset: str, config: Config, name: str) -> RunInputs:
-    """Resolves a run's inputs and gives it its version.
+    """Resolves the inputs of a run and computes its version.
 
     Raises:
-        BadInput: the dataset is missing, damaged, or a preview.
-        BadConfig: base and family do not fit, or a setting does not fit the dataset.
+        BadInput: the dataset is missing or damaged.
+        BadConfig: the base does not match its family, or the dataset is a preview and
+            ``data.allow_preview`` is off.
         MissingModel: the base is not on this machine.
     """
     data = open_dataset(store, dataset)
@@ -93,7 +94,7 @@ def open_job(store: Store, dataset: str, config: Config, name: str) -> RunInputs
 
 
 def _without_secrets(config: Config) -> Config:
-    """The configuration as it is written into an adapter: nothing is asked of a captioner here."""
+    """Removes secrets from the captioner URL before the configuration is stored in an adapter."""
     captioner = config.caption.captioner
     captioner = captioner.model_copy(update={"url": redact_url(captioner.url)})
     caption = config.caption.model_copy(update={"captioner": captioner})
@@ -101,10 +102,10 @@ def _without_secrets(config: Config) -> Config:
 
 
 def refuse_preview(data: Dataset, config: Config) -> None:
-    """Keeps miniature captions away from real bases.
+    """Rejects training a real base on a preview dataset.
 
     Raises:
-        BadConfig: the dataset is a preview and nobody said that this is wanted.
+        BadConfig: the dataset is a preview and ``data.allow_preview`` is off.
     """
     real = not config.base.model.startswith(MINIATURE)
     if data.manifest.preview and real and not config.data.allow_preview:
@@ -115,16 +116,16 @@ def refuse_preview(data: Dataset, config: Config) -> None:
 
 
 def read_training_data(dataset: Dataset, config: Config, step: int) -> TrainingData:
-    """Plans every sample of both splits.
+    """Reads the training samples and the chosen validation samples, without pixels.
 
     Args:
-        dataset: where from.
-        config: ``data`` and ``train`` are read.
-        step: pixels on a token's side.
+        dataset: dataset to read.
+        config: configuration; uses ``data`` and ``train``.
+        step: side length of a token, in pixels.
 
     Raises:
-        BadInput: no sample is left to learn from.
-        BadConfig: ``train.panel_weights`` has another length than the panels.
+        BadInput: every train sample is fully masked.
+        BadConfig: the length of ``train.panel_weights`` differs from the number of panels.
     """
     weights = config.train.panel_weights
 
@@ -156,7 +157,7 @@ def _is_learnable(item: TrainingItem) -> bool:
 
 
 def tokens_of(data: TrainingData, text: int) -> dict[Grid, int]:
-    """Tokens of every shape that can come, with the ``text`` tokens of a caption."""
+    """Computes the sequence length of every grid in the data, including ``text`` caption tokens."""
     items = [*data.train.values(), *data.val]
     grids = {view.grid for item in items for view in item.views.values()}
     return {grid: grid.count + text for grid in sorted(grids)}
@@ -165,16 +166,16 @@ def tokens_of(data: TrainingData, text: int) -> dict[Grid, int]:
 def fill_caches(
     inputs: RunInputs, data: TrainingData, device: torch.device, more: Sequence[str] = ()
 ) -> int:
-    """Encodes what is not in the cache yet; encoders are loaded, used and freed one by one.
+    """Encodes captions and canvases missing from the cache, loading one encoder at a time.
 
     Args:
-        inputs: the run.
-        data: its samples.
-        device: where encoders run.
-        more: captions beside the samples'.
+        inputs: inputs of the run.
+        data: samples of the run.
+        device: device that runs the encoders.
+        more: extra captions to encode.
 
     Returns:
-        How many captions are longer than the text encoder reads.
+        Number of captions that exceed the text encoder's context.
     """
     items = [*data.train.values(), *data.val]
     captions = ["", *more, *(item.caption for item in items)]
@@ -231,7 +232,7 @@ def _encode(inputs: RunInputs, vae: Any, pixels: torch.Tensor, path: str) -> Non
 
 
 def free_memory() -> None:
-    """Gives back what the encoders took, before the transformer comes in."""
+    """Collects garbage and empties the CUDA cache."""
     import gc
 
     gc.collect()

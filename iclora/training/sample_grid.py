@@ -1,4 +1,4 @@
-"""Sheets on the way: fixed captions and seeds, the base beside the adapter's moving average."""
+"""Sample sheets during training: the base next to the adapter's moving average, at fixed seeds."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ from iclora.training.sampler import seed_of
 from iclora.training.samples import SampleView, TrainingItem
 
 ROWS = 4
-"""Captions on a sheet."""
+"""Maximum number of captions per sheet."""
 
 _MAX_SIDE = 512
-"""Of one render on a sheet, pixels."""
+"""Maximum side of a render on a sheet, in pixels."""
 
 
 def grid_captions(
     inputs: RunInputs, train: Mapping[str, TrainingItem], val: Sequence[TrainingItem]
 ) -> list[str]:
-    """The configured prompts, else val captions, else train captions; at most ``ROWS``."""
+    """Selects up to ``ROWS`` captions: configured prompts, else val, else train captions."""
     given = list(inputs.config.sample.prompts)
     items = val or [train[key] for key in sorted(train)]
     return (given or [item.caption for item in items])[:ROWS]
 
 
 class SampleGrid(NamedTuple):
-    """Draws a sheet with the transformer that is being trained."""
+    """Renderer of sample sheets with the transformer in training."""
 
     job: RunInputs
     cache: EncodingCache
     transformer: Any
     view: SampleView
-    """The canvas that is drawn: the largest that is trained."""
+    """Canvas to render: the largest in training."""
 
     captions: Sequence[str]
     dist: DistEnv
-    """All processes draw where they share a base; the first writes."""
+    """Processes of the run; all render if the base is sharded, and only the first writes."""
 
     @property
     def device(self) -> torch.device:
-        """Where the transformer is."""
+        """Device of the transformer."""
         return self.dist.device
 
     @torch.no_grad()
     def draw(self, path: Path, weights: Mapping[str, Tensor], live: Mapping[str, Tensor]) -> None:
-        """Writes a sheet, one row a caption: base, then ``weights`` in place of ``live``."""
+        """Writes a sheet, one row per caption: the base, then ``weights`` swapped into ``live``."""
         before = {name: tensor.detach().clone() for name, tensor in live.items()}
         try:
             for name, tensor in live.items():
@@ -75,7 +75,7 @@ class SampleGrid(NamedTuple):
             self._write(path, bare, adapted)
 
     def _tokens(self, caption: str) -> Tensor:
-        """Draws one canvas; the noise depends on the sampling seed and the caption."""
+        """Denoises one canvas; the sampling seed and the caption determine the noise."""
         inputs, grid, params = self.job, self.view.grid, self.job.config.sample
         channels = inputs.family.token_channels(self.transformer)
         generator = torch.Generator().manual_seed(seed_of("sheet", params.seed, caption))
@@ -111,7 +111,7 @@ class SampleGrid(NamedTuple):
         return nothing_given(x, blank.to(x))
 
     def _write(self, path: Path, *columns: Sequence[Tensor]) -> None:
-        """The VAE comes in for the sheet alone and goes again."""
+        """Decodes and writes the sheet, loading the VAE only for this call."""
         inputs = self.job
         rests = inputs.config.train.offload and not self.dist.is_sharded
         if rests:

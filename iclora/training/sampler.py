@@ -1,8 +1,8 @@
-"""Which samples a step sees, and from which seed it draws its noise.
+"""Stateless batch sampling and seed derivation.
 
-Both are pure functions of (seed, step, sample key): nothing is remembered between steps, so a run
-that was killed goes on as if it had not been, and a run on many processes sees what one would.
-Rejected: a data loader with a saved position, which depends on worker and process counts.
+The samples and the noise seed of a step are pure functions of (seed, step, sample key). A resumed
+run therefore matches an uninterrupted one, and the result does not depend on the number of
+processes. A data loader with a saved position would depend on worker and process counts.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from typing import NamedTuple
 
 
 class BatchSlot(NamedTuple):
-    """One place in a batch."""
+    """Sample slot in a batch."""
 
     key: str
     repeat: int
-    """How often the key has come before in the same batch (0 unless the batch is larger than the
-    dataset or spans two epochs)."""
+    """Number of earlier occurrences of the key in the batch; 0 unless the batch exceeds the dataset
+    or spans two epochs."""
 
 
 def seed_of(*parts: object) -> int:
-    """A 63-bit seed that depends on every part."""
+    """Derives a 63-bit seed from all parts."""
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 class BatchSampler:
-    """An endless walk over the samples in which every epoch visits each of them once.
+    """Infinite sampler that visits each sample once per epoch.
 
-    Whatever its bucket, a sample is one of ``batch`` equal parts of each gradient that it is in:
-    batches are drawn first and divided into equal shapes afterwards (the rule of AI-Toolkit,
-    batches within a bucket, filled up by repetition, favours the samples of small buckets).
+    Batches are drawn first and then split by shape, so every sample contributes 1 / ``batch`` of
+    the gradient regardless of its bucket. AI-Toolkit draws batches within a bucket and pads them by
+    repetition, which favors samples in small buckets.
     """
 
     def __init__(self, keys: Sequence[str], seed: int) -> None:
@@ -43,7 +43,7 @@ class BatchSampler:
         self._epoch_keys: list[str] = []
 
     def batch(self, step: int, size: int) -> list[BatchSlot]:
-        """The samples of a step (counted from 0)."""
+        """Returns the samples of a 0-based step."""
         keys = [self._at(position) for position in range(step * size, (step + 1) * size)]
         return [BatchSlot(key, keys[:place].count(key)) for place, key in enumerate(keys)]
 
@@ -56,5 +56,5 @@ class BatchSampler:
 
 
 def resolution_of(resolutions: Sequence[int], seed: int, step: int) -> int:
-    """The resolution of a step; all its samples share it, so that they share shapes too."""
+    """Selects the resolution of a step, which all its samples share so that shapes match."""
     return resolutions[seed_of(seed, "resolution", step) % len(resolutions)]

@@ -1,4 +1,4 @@
-"""What the trainer keeps of a sample: its caption, its sizes, and which token belongs to what."""
+"""Sample metadata for training: captions, canvas sizes, and the panel of each token."""
 
 from __future__ import annotations
 
@@ -21,60 +21,60 @@ from schemas.sample import SampleRecord
 log = logging.getLogger(__name__)
 
 OUTSIDE = -1
-"""Panel number of a token that belongs to no panel."""
+"""Panel number of a token outside every panel."""
 
 
 class StoredSample(Protocol):
-    """A sample as the shards give it."""
+    """Sample as read from the shards."""
 
     @property
     def record(self) -> SampleRecord:
-        """Its JSON."""
+        """Metadata of the sample."""
         ...
 
     @property
     def text(self) -> str:
-        """Its caption."""
+        """Caption of the sample."""
         ...
 
     @property
     def image(self) -> bytes:
-        """Its canvas file."""
+        """Encoded canvas file."""
         ...
 
 
 class SampleView(NamedTuple):
-    """A sample at one resolution."""
+    """Sample at one resolution."""
 
     fit: CanvasFit
     grid: Grid
     panel_of: NDArray[np.int64]
-    """``[N]``: the panel of each token, counted from 0, or ``OUTSIDE``."""
+    """``[N]``: 0-based panel of each token, or ``OUTSIDE``."""
 
     learn: NDArray[np.bool_]
     """``[N]``: false where a mask touches the token."""
 
 
 class TrainingItem(NamedTuple):
-    """A sample without its picture."""
+    """Sample without its pixels."""
 
     key: str
     caption: str
     image_sha256: str
     panels: int
     views: Mapping[int, SampleView]
-    """By resolution."""
+    """Views keyed by resolution."""
 
 
 def read_items(
     samples: Iterable[StoredSample], resolutions: Sequence[int], step: int
 ) -> Iterator[TrainingItem]:
-    """Plans every sample once; pictures are not decoded.
+    """Yields one training item per sample without decoding its image.
 
     Args:
-        samples: from the shards.
-        resolutions: square roots of areas, in pixels.
-        step: pixels on a token's side.
+        samples: samples from the shards.
+        resolutions: square roots of the target areas, in pixels.
+        step: side length of a token, in pixels.
     """
     for sample in samples:
         record = sample.record
@@ -106,12 +106,12 @@ def _view(fit: CanvasFit, panels: Sequence[Box], masks: Sequence[Box], step: int
 
 
 def picture_at(image: bytes, record: SampleRecord, fit: CanvasFit) -> NDArray[np.float32]:
-    """A canvas at a size of training: ``[3, H, W]`` in -1..1.
+    """Decodes a canvas and resizes it for training: ``[3, H, W]`` in -1..1.
 
-    Panels are resized one by one, so no colour crosses a seam.
+    Panels are resized separately, so no color bleeds across a seam.
 
     Raises:
-        BadInput: the picture has another size than its record says.
+        BadInput: the image size differs from its record.
     """
     with Image.open(io.BytesIO(image)) as opened:
         if opened.size != (record.width, record.height):

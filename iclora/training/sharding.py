@@ -1,9 +1,9 @@
-"""A base that is too large for one device, divided among the processes (FSDP).
+"""FSDP sharding of a base that is too large for one device.
 
-``accelerate launch`` with an FSDP configuration asks for it (``docs/examples/fsdp.yaml``). Only the
-frozen base is divided, block by block; the adapter lies whole on every process and its gradients
-are added up as ever, so checkpoints and files do not differ from a run on one process. Rejected:
-accelerate's own ``prepare``, which would divide the adapter too.
+``accelerate launch`` with an FSDP configuration enables it (``docs/examples/fsdp.yaml``). Only the
+frozen base is sharded, block by block. The adapter is replicated and its gradients are all-reduced,
+so checkpoints and files match those of a single-process run. accelerate's ``prepare`` does not work
+here because it also shards the adapter.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from schemas.training import TrainParams
 
 
 def require_shardable(train: TrainParams, dist: DistEnv) -> None:
-    """Keeps settings away that a divided base cannot serve.
+    """Rejects settings that do not work with a sharded base.
 
     Raises:
-        BadConfig: quantised weights, or fewer samples in a batch than processes.
+        BadConfig: the weights are quantized, or a batch has fewer samples than processes.
     """
     if train.weights not in {"auto", "dense"}:
         raise BadConfig(f"train.weights = {train.weights!r} cannot be sharded: set it to 'dense'")
@@ -36,13 +36,13 @@ def require_shardable(train: TrainParams, dist: DistEnv) -> None:
 def shard(
     transformer: Any, blocks: Iterable[Any], tensors: Mapping[str, Tensor], dist: DistEnv
 ) -> None:
-    """Divides the frozen base; the adapter's tensors go whole to the device.
+    """Shards the frozen base in place and replicates the adapter's tensors.
 
     Args:
-        transformer: on the CPU.
-        blocks: its repeated blocks, each of which is gathered when it runs.
-        tensors: the adapter's.
-        dist: whose processes hold a part each.
+        transformer: transformer on the CPU.
+        blocks: repeated blocks of the transformer; each forms one FSDP unit.
+        tensors: tensors of the adapter, which are not sharded.
+        dist: processes to shard across.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -60,10 +60,13 @@ def shard(
 
 
 def padded(batches: Sequence[Any], dist: DistEnv) -> list[tuple[Any, bool]]:
-    """A process's micro-batches, and whether each counts.
+    """Pads this process's micro-batches to the largest count of any process.
 
-    A divided base needs all processes to run it equally often: one with fewer micro-batches repeats
-    its last with all weights zero.
+    A sharded base requires every process to run the same number of passes. A process with fewer
+    micro-batches repeats its last one with zero weights.
+
+    Returns:
+        Pairs of a micro-batch and a flag that is false for padding.
     """
     passes = [(batch, True) for batch in batches]
     if dist.is_sharded:

@@ -1,4 +1,4 @@
-"""How a training ends before its last step."""
+"""Stop signals and errors that end a run before its last step."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ log = logging.getLogger(__name__)
 
 
 class TrainingInterrupted(IcloraError):
-    """Asked to stop (Ctrl+C, SIGTERM); a checkpoint was written first."""
+    """Interruption by Ctrl+C or SIGTERM, raised after writing a checkpoint."""
 
     exit_code = 130
 
 
 class TrainingBroken(IcloraError):
-    """Too many losses that are not finite."""
+    """Failure after too many non-finite losses."""
 
 
 class StopRequest:
-    """Whether someone asked the process to stop."""
+    """Flag that a stop signal sets."""
 
     def __init__(self) -> None:
         self.requested = False
 
     def request(self, number: int, _frame: FrameType | None) -> None:
-        """The signal handler; a second Ctrl+C is obeyed at once, and nothing is half written."""
+        """Handles a stop signal; a second Ctrl+C raises KeyboardInterrupt immediately."""
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
@@ -40,7 +40,7 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Generator[StopRequest]:
-    """Turns SIGINT and SIGTERM into requests while the block runs (main thread only)."""
+    """Converts SIGINT and SIGTERM into stop requests inside the block (main thread only)."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

@@ -1,8 +1,8 @@
-"""TensorBoard's copy of the journal.
+"""TensorBoard copy of the metrics log.
 
-Its one event file is a pure function of the rows: an event's time is its step, not the clock, so
-equal runs leave equal bytes and a resumed run writes what an uninterrupted one would. Rejected:
-torch's SummaryWriter, whose file names and times differ from run to run.
+The single event file is a pure function of the rows, with the step as the event time. Equal runs
+therefore produce equal bytes, and a resumed run matches an uninterrupted one. torch's SummaryWriter
+does not qualify because its file names and timestamps differ between runs.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any
 
 FILE = "events.out.tfevents.0"
-"""TensorBoard looks for ``tfevents`` in the name."""
+"""Name of the event file; TensorBoard requires ``tfevents`` in it."""
 
 
 class TensorBoardLog:
-    """Appends rows of the journal to ``folder/events.out.tfevents.0``."""
+    """Writer of metrics rows to ``folder/events.out.tfevents.0``."""
 
     def __init__(self, folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-        # Late: TensorBoard takes half a second, which reading a journal need not wait for.
+        # Imported late: TensorBoard takes half a second to load; reading metrics needs none of it.
         from tensorboard.compat.proto import event_pb2, summary_pb2
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         folder.mkdir(parents=True, exist_ok=True)
         self._records = RecordWriter((folder / FILE).open("wb"))
-        # Generated modules: their classes are made at run time.
+        # Generated modules create their classes at run time.
         self._event: Any = vars(event_pb2)["Event"]
         self._summary: Any = vars(summary_pb2)["Summary"]
         self._append(self._event(wall_time=0, file_version="brain.Event:2"))
@@ -33,7 +33,7 @@ class TensorBoardLog:
             self.write(row)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Adds a row's numbers."""
+        """Appends the scalars of a row."""
         values = [self._summary.Value(tag=tag, simple_value=value) for tag, value in scalars(row)]
         step = int(row["step"])
         self._append(self._event(wall_time=step, step=step, summary=self._summary(value=values)))
@@ -43,17 +43,17 @@ class TensorBoardLog:
         self._records.flush()
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the event file."""
         self._records.close()
 
 
 def scalars(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """The curves of a row, such as ``loss``, ``lr``, ``panel/1`` and ``validation/t=0.5``."""
+    """Yields tags and values of a row, such as ``loss``, ``panel/1``, and ``validation/t=0.5``."""
     for name in ("loss", "norm", "lr"):
         if row.get(name) is not None:
             yield name, float(row[name])
     for number, value in enumerate(row.get("panels", ()), start=1):
-        if value >= 0:  # -1: nothing was measured
+        if value >= 0:  # -1 marks a panel without measured tokens
             yield f"panel/{number}", float(value)
     for name, value in row.get("validation", {}).items():
         yield f"validation/{name}", float(value)

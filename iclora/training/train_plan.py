@@ -1,4 +1,4 @@
-"""A dry run: everything that is decided before step 1, without weights and without a GPU."""
+"""Training plan: decisions made before step 1, computed without weights or a GPU."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _GIB = 2**30
 
 
 def plan(store: Store, dataset: str, config: Config, memory: float) -> TrainPlan:
-    """See ``iclora.training.plan_training``."""
+    """Implements ``iclora.training.plan_training``."""
     data = open_dataset(store, dataset)
     try:
         refuse_preview(data, config)
         require_optimizer(config.train.optimizer)
-    except BadConfig as refusal:  # a plan does no harm, but the run would be refused
+    except BadConfig as refusal:  # planning is safe even if the run would fail
         log.warning("training would be refused: %s", refusal)
     base, geometry = _base(load_family(config.base.family), config)
     material = read_training_data(data, config, geometry.token_pixels)
@@ -112,7 +112,7 @@ def _buckets(
 
 
 def _checkpoints(steps: int, every: int, keep: int) -> tuple[int, ...]:
-    """Those that are there at the end."""
+    """Lists the checkpoint steps that remain at the end of the run."""
     regular = list(range(0, steps + 1, every))
     last = [] if steps % every == 0 else [steps]
     return tuple(sorted({*regular, *last})[-keep:])

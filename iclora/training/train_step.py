@@ -1,4 +1,4 @@
-"""Loss and gradients of one step: the part of the loop that touches the model."""
+"""Loss and gradients of one training step."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from iclora.training.sharding import padded
 from schemas.training import TrainParams
 
 _SEQUENCE = 3
-"""Axes of a tensor with one vector a token; a pooled vector has one less."""
+"""Number of dimensions of a tensor with one vector per token; a pooled vector has one less."""
 
 
 class StepContext(NamedTuple):
-    """What a step runs on."""
+    """Dependencies of a training step."""
 
     family: Family
     transformer: Any
@@ -33,30 +33,31 @@ class StepContext(NamedTuple):
     memory: MemoryPlan
     dist: DistEnv
     panels: int
-    """The most on a canvas."""
+    """Maximum number of panels per canvas."""
 
 
 class StepResult(NamedTuple):
-    """What a step measured, summed over the processes."""
+    """Results of one step, summed over the processes."""
 
     loss: float
     panels: list[float]
-    """Mean squared error of each panel; -1 where nothing was measured."""
+    """Mean squared error per panel; -1 for a panel without measured tokens."""
 
     norm: float
-    """Of the gradient, before it was clipped."""
+    """Gradient norm before clipping."""
 
     tokens: int
-    """Of pictures and captions."""
+    """Number of image and caption tokens."""
 
 
 class TrainStep:
-    """Measures steps.
+    """Forward and backward passes of training steps, with counters.
 
     Attributes:
-        counts: of this stretch: dropped captions, samples with given panels, tokens, retries.
-        seconds_waiting: seconds spent waiting for the feed.
-        flops: of all steps, recomputation included; 0 where the device's peak is unknown.
+        counts: dropped captions, samples with given panels, tokens, and retries since the start or
+            resumption of the run.
+        seconds_waiting: seconds spent waiting for the batch loader.
+        flops: FLOPs of all steps including recomputation; 0 if the device's peak is unknown.
     """
 
     def __init__(self, context: StepContext, train: TrainParams) -> None:
@@ -69,13 +70,13 @@ class TrainStep:
         self.flops = 0
 
     def run(self, step: int) -> StepResult:
-        """One step's loss and gradients, summed over processes; the gradients are clipped.
+        """Computes the loss and the clipped gradients of a step, summed over the processes.
 
-        When memory runs out, the bucket that did not fit goes down its ladder and the step is
-        measured anew.
+        After running out of memory, the affected bucket falls back to its next memory option and
+        the step restarts.
 
         Raises:
-            torch.OutOfMemoryError: the ladder has no rung left.
+            torch.OutOfMemoryError: no memory option remains, or the base is sharded.
         """
         while True:
             batches = self._fetch(step)
@@ -89,7 +90,7 @@ class TrainStep:
                     sums += self._pass(micro, step) if counts else self._idle_pass(micro, step)
                 return self._gather(sums)
             except torch.OutOfMemoryError:
-                # With a sharded base the others wait in the middle of this pass.
+                # With a sharded base, other processes are blocked in the middle of this pass.
                 if running is None or self._context.dist.is_sharded:
                     raise
                 if not self._context.memory.fall_back(running):
@@ -112,7 +113,7 @@ class TrainStep:
             torch.cuda.empty_cache()
 
     def _pass(self, micro: MicroBatch, step: int) -> Tensor:
-        """Forward and backward of one micro-batch; tokens, loss, then panels' sums and counts."""
+        """Runs forward and backward; returns tokens, loss, and the sums and counts per panel."""
         context, train = self._context, self._train
         context.memory.apply(micro.grid)
         batch = to_device(micro, context.dist.device)
@@ -123,8 +124,8 @@ class TrainStep:
                     context.family, context.transformer, batch, guidance=train.noise.guidance
                 )
             total = losses.samples.sum()
-            # Only now: the backward pass leaves Python to the feed, the forward pass needs it. And
-            # not on a CPU, whose cores all compute: a thread more makes them wait for each other.
+            # Prefetch only now: the backward pass frees the GIL, the forward pass needs it. Skip
+            # this on a CPU, where an extra thread competes with compute for the cores.
             if context.dist.device.type != "cpu":
                 context.loader.prefetch(step + 1)
             (total / train.batch).backward()
@@ -135,18 +136,18 @@ class TrainStep:
         self.counts["captions_dropped"] += micro.dropped
         self.counts["samples_conditional"] += _conditional(micro)
         panels = panel_losses(batch, errors, context.panels)
-        measured = torch.cat([total[None], panels.flatten()]).cpu()  # the one wait for the device
+        measured = torch.cat([total[None], panels.flatten()]).cpu()  # the only device sync
         return torch.cat([torch.tensor([float(tokens)]), measured]).double()
 
     def _idle_pass(self, micro: MicroBatch, step: int) -> float:
-        """A pass that only keeps the others company."""
+        """Runs a padding pass that a sharded base requires, leaving the counters unchanged."""
         before, flops = self.counts.copy(), self.flops
         self._pass(micro, step)
         self.counts, self.flops = before, flops
         return 0.0
 
     def _count_flops(self, micro: MicroBatch, work: Any) -> Any:
-        """Counts the operations the first time a shape comes, and remembers them."""
+        """Runs ``work`` and adds its FLOPs, measured once per shape and cached."""
         option = self._context.memory.option(micro.grid)
         key = (micro.grid, micro.latents.shape[0], option.share)
         if key in self._flops_by_shape:

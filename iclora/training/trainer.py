@@ -1,4 +1,4 @@
-"""The steps of a training."""
+"""Training loop."""
 
 from __future__ import annotations
 
@@ -25,35 +25,36 @@ from schemas.training import StepReport
 log = logging.getLogger(__name__)
 
 OnStep = Callable[[StepReport], None]
-"""Called by the first process after every step."""
+"""Callback that the first process runs after every step."""
 
 
 class TrainerParts(NamedTuple):
-    """Everything the loop works with."""
+    """Dependencies of the training loop."""
 
     context: StepContext
     identity: RunIdentity
     folder: Path
-    """Of the running work: ``checkpoints/`` and ``metrics.jsonl``."""
+    """Folder of the running work, with ``checkpoints/`` and ``metrics.jsonl``."""
 
     validate: Callable[[], dict[str, float]]
-    """Losses on the val split with the moving average; empty without one."""
+    """Callback that returns val losses of the moving average; empty without a val split."""
 
     draw: Callable[[int], None]
-    """Writes the sheet of a step."""
+    """Callback that renders the sample sheet of a step."""
 
     remote: RemoteCheckpoints
-    """Where checkpoints go besides."""
+    """Sync of checkpoints to a remote store."""
 
 
 class Trainer:
-    """Runs steps and keeps them safe.
+    """Training loop with validation, checkpoints, and recovery from non-finite losses.
 
     Attributes:
-        progress: where the run stands.
-        train_step: measures the steps.
-        validation: the last validation losses.
-        loss: of the last step.
+        progress: current progress of the run.
+        resumed_from: step at which this process started.
+        train_step: forward and backward passes of a step, with their counters.
+        validation: latest validation losses.
+        loss: loss of the last step.
     """
 
     def __init__(self, parts: TrainerParts) -> None:
@@ -71,11 +72,11 @@ class Trainer:
         """Trains to the last step.
 
         Returns:
-            The seconds it took.
+            Elapsed time in seconds.
 
         Raises:
-            TrainingInterrupted: after saving, when asked to stop.
-            TrainingBroken: too many losses that are not finite.
+            TrainingInterrupted: a stop was requested and a checkpoint was written.
+            TrainingBroken: too many losses were not finite.
         """
         began = time.perf_counter()
         metrics = self._open_metrics()
@@ -92,7 +93,7 @@ class Trainer:
         return time.perf_counter() - began
 
     def _resume(self) -> TrainingProgress:
-        """Starts every process from the newest checkpoint, which a new run writes first."""
+        """Restores every process from the newest checkpoint; a new run writes one first."""
 
         def newest() -> Path:
             self._parts.remote.pull()
@@ -115,7 +116,7 @@ class Trainer:
         return MetricsLog(self._parts.folder / "metrics.jsonl", self.progress.step)
 
     def _step(self, metrics: MetricsLog | None) -> None:
-        """One step: measure, then learn, or note that it was bad."""
+        """Runs one step, then updates the adapter or skips a non-finite result."""
         step = self.progress.step
         result = self.train_step.run(step)
         good = math.isfinite(result.loss) and math.isfinite(result.norm)
@@ -132,10 +133,10 @@ class Trainer:
             metrics.write(row)
 
     def _skip(self, step: int) -> None:
-        """Leaves the step out; after several in a row, goes back to safer weights.
+        """Skips a step and rolls back after several consecutive skips.
 
-        The step's number goes on even then, because the same step from the same weights would
-        fail the same way.
+        The step number still advances, because the same step from the same weights would fail
+        again.
         """
         before, faults = self.progress, self._train.nonfinite
         change = {
@@ -156,7 +157,7 @@ class Trainer:
     def _roll_back(self) -> None:
         def safest() -> Path:
             found = checkpoints(self._checkpoints)
-            # A checkpoint that a stop left is no place to go back to: a run without it has none.
+            # Ignore checkpoints written by a stop: an uninterrupted run would not have them.
             regular = [path for path in found if step_of(path) % self._train.save_every == 0]
             return (regular or found)[-1]
 
@@ -167,7 +168,7 @@ class Trainer:
         self.progress = self.progress.model_copy(update={"bad_in_a_row": 0, "rollbacks": rollbacks})
 
     def _after_step(self, request: StopRequest, metrics: MetricsLog | None) -> None:
-        """What is due between steps: validation, a checkpoint, an order to stop."""
+        """Runs validation, sampling, and checkpointing when due, and handles stop requests."""
         step, train, dist = self.progress.step, self._train, self._dist
         last = step == train.steps
         if train.validate_every and (last or step % train.validate_every == 0):
@@ -193,21 +194,21 @@ class Trainer:
             )
 
     def _draw(self, step: int) -> None:
-        """Draws a sheet; one for which there is no memory costs that sheet and not the run."""
+        """Renders a sheet, skipping it if memory runs out."""
         try:
             self._parts.draw(step)
         except torch.OutOfMemoryError as error:
-            if self._dist.is_sharded:  # the others wait in the middle of a pass
+            if self._dist.is_sharded:  # other processes are blocked in the middle of a pass
                 raise
             log.warning("no sheet of step %d, there is no memory for it: %s", step, error)
         else:
             return
         free_memory()
-        if self._train.offload:  # the sheet had put it aside
+        if self._train.offload:  # the sheet moved it to the CPU
             self._parts.context.transformer.to(self._dist.device)
 
     def utilisation(self, seconds: float) -> float:
-        """This process's operations against what its device could have done; -1 if unknown."""
+        """Computes the fraction of peak FLOPs this process achieved; -1 if the peak is unknown."""
         peak = peak_flops(self._dist.device)
         return self.train_step.flops / seconds / peak if peak > 0 else peak
 

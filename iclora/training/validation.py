@@ -1,4 +1,4 @@
-"""The validation loss: fixed samples, fixed timesteps, noise that never changes."""
+"""Validation loss on fixed samples, timesteps, and noise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from schemas.config import Config
 
 
 class Validator(NamedTuple):
-    """Measures an adapter on the val split."""
+    """Evaluator of an adapter on the val split."""
 
     items: Sequence[TrainingItem]
     cache: EncodingCache
@@ -32,11 +32,11 @@ class Validator(NamedTuple):
     def __call__(
         self, weights: Mapping[str, Tensor], live: Mapping[str, Tensor]
     ) -> dict[str, float]:
-        """The losses with ``weights`` in place of the ``live`` tensors.
+        """Computes the losses with ``weights`` swapped into the ``live`` tensors.
 
         Returns:
-            ``all``, ``t=…`` for every timestep and ``panel-…`` (counted from 1); empty without
-            samples.
+            Mean losses: ``all``, ``t=…`` per timestep, and ``panel-…`` per 1-based panel. Empty
+            without samples.
         """
         if not self.items:
             return {}

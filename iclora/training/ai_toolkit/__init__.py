@@ -1,7 +1,7 @@
-"""AI-Toolkit's files, read and written: what people already have, and a way back to it.
+"""Import and export of AI-Toolkit configuration files.
 
-The meaning of every key is that of ostris/ai-toolkit at commit 27a03a91 (its config classes read
-any key they know and ignore all others; here an unknown key is said to be one).
+Keys have the semantics of ostris/ai-toolkit at commit 27a03a91. AI-Toolkit silently ignores unknown
+keys; iclora reports them.
 """
 
 from __future__ import annotations

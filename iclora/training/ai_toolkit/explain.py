@@ -1,4 +1,4 @@
-"""An AI-Toolkit file, key by key."""
+"""Key-by-key explanation of an AI-Toolkit file."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ _PROCESS = "config.process.0"
 
 
 class Leaf(NamedTuple):
-    """One key of the file."""
+    """Key of an AI-Toolkit file with its value and location."""
 
     path: str
-    """From the root, such as ``config.process.0.train.lr``, as a sentence may have it."""
+    """Redacted path from the root for messages, such as ``config.process.0.train.lr``."""
 
     section: str
-    """Of ``SECTIONS``, or ``top`` for what lies outside the process."""
+    """Section: a key of ``SECTIONS``; ``top``, ``file``, or ``config`` outside the process."""
 
     key: str
     value: Any
     siblings: Tree = {}
-    """The section that it is in."""
+    """All keys and values of the enclosing section."""
 
 
 def explain(path: Path | str) -> dict[str, Explained]:
-    """Says of every key of an AI-Toolkit file what becomes of it.
+    """Explains how iclora handles every key of an AI-Toolkit file.
 
     Args:
-        path: YAML or JSON.
+        path: YAML or JSON file.
 
     Returns:
-        Dotted path to status and note, in the file's order.
+        Status and note by dotted path, in file order.
 
     Raises:
-        BadConfig: unreadable, or another kind of job.
+        BadConfig: the file is unreadable or describes an unsupported kind of job.
     """
     return {leaf.path: explain_leaf(leaf) for leaf in leaves(load_tree(Path(path)))}
 
 
 def explain_leaf(leaf: Leaf) -> Explained:
-    """Status and note of one key."""
+    """Determines the status and note of one key."""
     if leaf.section == "top":
         return _TOP[leaf.key]
     rule = SECTIONS.get(leaf.section, {}).get(leaf.key)
@@ -72,7 +72,7 @@ _TOP = {
 
 
 def _same(value: Any, other: Any) -> bool:
-    """Equal, and both or neither of them a truth value (``0 == False`` in Python)."""
+    """Compares two values without equating booleans and numbers (``0 == False`` in Python)."""
     return value == other and isinstance(value, bool) == isinstance(other, bool)
 
 
@@ -83,13 +83,13 @@ def _fault(rule: Rule, value: Any) -> str:
         rule.convert(value)
     except BadConfig as error:
         return str(error)
-    except (TypeError, ValueError, AttributeError, LookupError):  # of another kind altogether
+    except (TypeError, ValueError, AttributeError, LookupError):  # value of a wrong type
         return f"{shown_value(value)} is nothing that it can be"
     return ""
 
 
 def _rising(leaf: Leaf) -> str:
-    """``linear`` is torch's LinearLR upstream, which rises unless its factors say otherwise."""
+    """Rejects ``linear`` without falling factors; upstream it is torch's LinearLR, which rises."""
     if (leaf.section, leaf.key, leaf.value) != ("train", "lr_scheduler", "linear"):
         return ""
     factors = cast("Tree", leaf.siblings.get("lr_scheduler_params") or {})
@@ -127,10 +127,10 @@ def _table(value: Any, path: str) -> Tree:
 
 
 def leaves(tree: Tree) -> Iterator[Leaf]:
-    """Every key of a file, in its order.
+    """Yields every key of a file, in file order.
 
     Raises:
-        BadConfig: a dataset or ``meta`` is no table.
+        BadConfig: a dataset or ``meta`` is not a table.
     """
     for number, (key, value) in enumerate(tree.items(), 1):
         if key == "config":

@@ -1,4 +1,4 @@
-"""The other way: a dataset version and a configuration as AI-Toolkit takes them."""
+"""Export of a dataset version and a configuration to AI-Toolkit."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from schemas.config import Config
 from schemas.training import LoraParams, OptimizerParams
 
 READS = ("jpg", "png")
-"""Picture files that AI-Toolkit looks for."""
+"""Image file extensions exported unchanged; others are converted to PNG."""
 
 OUTPUT, LOGS = "output", "logs"
-"""Folders that AI-Toolkit makes beside the YAML: what it trained, and TensorBoard's events."""
+"""Folders that AI-Toolkit creates next to the YAML: trained weights and TensorBoard events."""
 
 _OPTIMIZERS = {"adamw": "adamw", "adamw8bit": "adamw8bit"}
 _SAMPLERS = {"sigmoid": "sigmoid", "uniform": "linear", "shift": "flux_shift"}
@@ -31,23 +31,23 @@ _ARCHES = {"flux1": "flux", "flux2-klein": "flux2_klein_4b"}
 def export_ai_toolkit(
     dataset: Dataset, folder: Path | str, config: Config | None = None, *, name: str = ""
 ) -> Path:
-    """Writes the train split as pictures and captions, and the configuration as YAML.
+    """Writes the train split as images and captions, and the configuration as YAML.
 
-    Masks become white-on-learn pictures in ``masks/``. The YAML's paths are relative to ``folder``,
-    in which AI-Toolkit is to be run.
+    Masks become images in ``masks/`` that are white where the loss applies. Paths in the YAML are
+    relative to ``folder``; run AI-Toolkit from there.
 
     Args:
-        dataset: a dataset version.
-        folder: made if it is not there; must be empty.
-        config: what to train; the ``movie-shots-flux1-dev`` preset's without one.
-        name: of the adapter; the dataset's without one.
+        dataset: dataset version to export.
+        folder: target folder, created if missing; must be empty.
+        config: training configuration; defaults to the ``movie-shots-flux1-dev`` preset.
+        name: name of the adapter; defaults to the name of the dataset.
 
     Returns:
-        The YAML file.
+        Path of the YAML file.
 
     Raises:
-        BadInput: the folder has files in it.
-        BadConfig: AI-Toolkit cannot do what is asked; the text names the setting.
+        BadInput: the folder is not empty.
+        BadConfig: AI-Toolkit does not support a setting; the message names it.
     """
     place = Path(folder)
     if place.exists() and any(place.iterdir()):
@@ -65,10 +65,10 @@ def export_ai_toolkit(
 
 
 def refuse_ours_alone(config: Config) -> None:
-    """Refuses what AI-Toolkit has no key for and would silently leave out.
+    """Rejects settings that AI-Toolkit does not support.
 
     Raises:
-        BadConfig: the text names the setting.
+        BadConfig: a setting has no AI-Toolkit equivalent; the message names it.
     """
     train = config.train
     if config.base.family not in _ARCHES:
@@ -203,7 +203,7 @@ def _schedule(optimizer: OptimizerParams) -> dict[str, Any]:
     if optimizer.warmup_steps:
         warm = {"num_warmup_steps": optimizer.warmup_steps}
         return {"lr_scheduler": "constant_with_warmup", "lr_scheduler_params": warm}
-    if name == "linear":  # torch's LinearLR, which rises unless it is told to fall
+    if name == "linear":  # torch's LinearLR, which rises by default
         factors = {"start_factor": 1.0, "end_factor": 0.0}
         return {"lr_scheduler": name, "lr_scheduler_params": factors}
     return {"lr_scheduler": name}

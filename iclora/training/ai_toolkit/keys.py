@@ -1,4 +1,4 @@
-"""Every key of AI-Toolkit's FLUX trainer, and what becomes of it here."""
+"""Translation rules for every key of AI-Toolkit's FLUX trainer."""
 
 from __future__ import annotations
 
@@ -13,54 +13,53 @@ from iclora.errors import BadConfig
 from iclora.training.ai_toolkit.shown import nearest, shown_key, shown_value
 
 Settings = dict[str, Any]
-"""Keys of ``Config`` to values."""
+"""Mapping from ``Config`` keys to values."""
 
 
 class Rule(NamedTuple):
-    """What becomes of one key."""
+    """Translation rule of one key."""
 
     status: str = "honoured"
     note: str = ""
     target: str = ""
-    """The ``Config`` key that takes the value as it is."""
+    """``Config`` key that receives the value unchanged."""
 
     convert: Callable[[Any], Settings] | None = None
-    """Otherwise, how the value becomes settings."""
+    """Conversion of the value to settings, used without a ``target``."""
 
     inert: tuple[Any, ...] | None = None
-    """Values with which the key does nothing; any other is refused."""
+    """Values with which the key has no effect; any other value is rejected."""
 
 
 def to(target: str, note: str = "") -> Rule:
-    """Copied as it is."""
+    """Builds a rule that copies the value to ``target``."""
     return Rule(target=target, note=note or f"{target}")
 
 
 def by(convert: Callable[[Any], Settings], note: str, status: str = "honoured") -> Rule:
-    """Translated."""
+    """Builds a rule that converts the value to settings."""
     return Rule(status, note, convert=convert)
 
 
 def only(*inert: Any, note: str) -> Rule:
-    """Accepted with these values alone."""
+    """Builds a rule that accepts only the given values."""
     return Rule(note=note, inert=inert)
 
 
 def near(note: str) -> Rule:
-    """Served in another way."""
+    """Builds a rule for a key that iclora approximates in another way."""
     return Rule("approximated", note)
 
 
 def dead(note: str) -> Rule:
-    """AI-Toolkit itself does nothing with it here."""
+    """Builds a rule for a key that AI-Toolkit itself ignores for FLUX."""
     return Rule("ignored upstream", note)
 
 
 def choose(what: str, **choices: Settings) -> Callable[[Any], Settings]:
-    """A translation by name.
+    """Builds a converter that maps names to settings.
 
-    Raises (when called):
-        BadConfig: another name.
+    The converter raises ``BadConfig`` for an unknown name.
     """
 
     def convert(value: Any) -> Settings:
@@ -132,7 +131,7 @@ _PLACE = re.compile(r"(?:\.{0,2}|~|[A-Za-z]:)[\\/].+|[\w.-]+(?:/[\w.-]+)+|[\w.-]
 
 
 def place(target: str) -> Rule:
-    """Copied as it is, if it looks like a path or a hub id; anything else may be a secret."""
+    """Builds a rule that copies only paths and hub ids; other values may be secrets."""
 
     def convert(value: Any) -> Settings:
         text = str(value or "")
@@ -395,7 +394,7 @@ _UPSTREAM = {"": "process", "train.ema_config": "ema"}
 
 @lru_cache(maxsize=1)
 def upstream_keys() -> dict[str, frozenset[str]]:
-    """Of each section, every key that AI-Toolkit reads, with or without a rule here."""
+    """Reads every key that AI-Toolkit accepts, by section, with or without a rule here."""
     file = Path(__file__).with_name("upstream_keys.json")
     found = cast("dict[str, list[str]]", json.loads(file.read_text(encoding="utf-8"))["keys"])
     return {name: frozenset(found[_UPSTREAM.get(name, name)]) for name in SECTIONS}
@@ -421,7 +420,7 @@ DEFAULTS: Settings = {
     "sample.steps": 20,
     "sample.seed": 0,
 }
-"""AI-Toolkit's defaults where they are not ours."""
+"""AI-Toolkit defaults that differ from iclora's."""
 
 EMA_DECAY = 0.999
-"""AI-Toolkit's, where ``use_ema`` is set alone."""
+"""AI-Toolkit's EMA decay if ``use_ema`` is set without ``ema_decay``."""

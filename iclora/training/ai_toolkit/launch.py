@@ -1,8 +1,8 @@
-"""``train.trainer = "ai-toolkit"``: an AI-Toolkit checkout trains, and we collect.
+"""Training with an AI-Toolkit checkout (``train.trainer = "ai-toolkit"``).
 
-The dataset and the configuration are exported into the running work's folder, the checkout's
-``run.py`` is started there as a child, and what it leaves becomes an adapter's folder like any
-other. Its optimizer state is a pickle and stays behind.
+The dataset and configuration are exported to the work folder, the checkout's ``run.py`` runs there
+as a child process, and its outputs are published as an adapter. The optimizer state is a pickle and
+is not published.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from schemas.adapter import RunRecord
 from schemas.config import Config
 
 CHECKOUT = "ICLORA_AI_TOOLKIT"
-"""Environment variable with the checkout's folder; a place is no part of what a run is."""
+"""Environment variable with the checkout's folder, which is not part of a run's identity."""
 
 _PYTHONS = ("venv/bin/python", ".venv/bin/python")
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 15.0
-"""Between asking, asking again and killing; it saves nothing when it is stopped."""
+"""Seconds between SIGINT, SIGTERM, and SIGKILL; AI-Toolkit saves nothing when stopped."""
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +47,10 @@ def train_with_ai_toolkit(inputs: RunInputs, dist: DistEnv, request: StopRequest
     """Trains with AI-Toolkit and publishes the adapter.
 
     Raises:
-        BadConfig: no checkout is named, several processes were started, or AI-Toolkit cannot do
-            what is asked.
-        TrainingInterrupted: asked to stop; AI-Toolkit goes on from what it saved last.
-        IcloraError: AI-Toolkit failed, or left no adapter.
+        BadConfig: no checkout is configured, the run has several processes, or AI-Toolkit does not
+            support a setting.
+        TrainingInterrupted: a stop was requested; AI-Toolkit resumes from its last save.
+        IcloraError: AI-Toolkit failed or produced no adapter.
     """
     checkout = _checkout()
     if dist.world_size > 1:
@@ -89,7 +89,7 @@ def _command(checkout: Path) -> list[str]:
 
 
 def _export(inputs: RunInputs, place: Path) -> None:
-    """Names the base by its folder here, so that both read the same revision."""
+    """Exports the run with the base's local folder, so AI-Toolkit reads the same revision."""
     base = inputs.config.base.model_copy(update={"model": str(inputs.base.folder)})
     config: Config = inputs.config.model_copy(update={"base": base})
     scratch = place.with_name(f"{place.name}.tmp")
@@ -99,7 +99,7 @@ def _export(inputs: RunInputs, place: Path) -> None:
 
 
 def _run(command: list[str], place: Path, request: StopRequest) -> None:
-    """Runs the trainer; what it prints goes to stderr."""
+    """Runs the trainer, redirecting its output to stderr."""
     log.info("in %s: %s", place, " ".join(command))
     with subprocess.Popen(command, cwd=place, stdout=2, stderr=2, start_new_session=True) as child:
         while True:
@@ -117,7 +117,7 @@ def _run(command: list[str], place: Path, request: StopRequest) -> None:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Interrupts the trainer, then insists: what a shell put in the background ignores SIGINT."""
+    """Stops the trainer, escalating signals because background processes ignore SIGINT."""
     for requested in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         child.send_signal(requested)
         try:
@@ -128,14 +128,14 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _convert_log(logs: Path, file: Path) -> None:
-    """Turns TensorBoard's events into our rows; a step that was repeated counts once."""
+    """Converts TensorBoard events to metrics rows, merging repeated steps."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     rows: dict[int, dict[str, Any]] = {}
     for folder in sorted(path for path in logs.glob("*") if path.is_dir()):
         events: Any = EventAccumulator(str(folder)).Reload()
         for tag in {"loss", "lr"} & set(events.Tags()["scalars"]):
-            for event in events.Scalars(tag):  # counted from 0
+            for event in events.Scalars(tag):  # 0-based steps
                 row = rows.setdefault(event.step + 1, {"step": event.step + 1, "loss": None})
                 row[tag] = event.value
     metrics = MetricsLog(file, 0)
@@ -157,7 +157,7 @@ def _collect(inputs: RunInputs, output: Path, folder: Path) -> None:
 
 
 def _steps(output: Path, name: str) -> int:
-    """What the file says of its training."""
+    """Reads the number of completed steps from the adapter's metadata."""
     with safetensors.safe_open(output / f"{name}.safetensors", "pt") as file:  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue, reportUnknownVariableType] - untyped module
         said = cast("dict[str, str]", file.metadata() or {})
     return int(json.loads(said.get("training_info", "{}")).get("step", 0))

@@ -1,6 +1,7 @@
-"""An AI-Toolkit file as a tree, with the quirks of its own loader.
+"""Loader of AI-Toolkit files that reproduces the quirks of the upstream loader.
 
-The tree is bounded: YAML's anchors make a large one, or an endless one, of a few lines.
+The size of the tree is bounded, because YAML anchors can expand a few lines into a huge or infinite
+tree.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Tree = dict[str, Any]
 
 JOBS = ("extension", "train")
 PROCESSES = ("sd_trainer", "ui_trainer", "diffusion_trainer")
-"""Types of process that run the same trainer."""
+"""Process types that run the same trainer."""
 
 _LARGEST_FILE = 1 << 20
 _MOST_VALUES = 20_000
@@ -33,7 +34,7 @@ _INTEGER = re.compile(r"^[-+]?\d[\d_]*$")
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, to which ``1e-4`` is a number as in YAML 1.2."""
+    """PyYAML safe loader that parses ``1e-4`` as a number, as in YAML 1.2."""
 
 
 def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float | int:
@@ -46,10 +47,11 @@ _Loader.add_constructor("!number", _number)
 
 
 def load_tree(path: Path) -> Tree:
-    """Reads YAML or JSON; ``${VARIABLE}`` and ``[name]`` are replaced as AI-Toolkit does.
+    """Reads YAML or JSON and substitutes ``${VARIABLE}`` and ``[name]`` as AI-Toolkit does.
 
     Raises:
-        BadConfig: unreadable, another kind of job, or an unset variable.
+        BadConfig: the file is unreadable, describes an unsupported kind of job, or uses an unset
+            variable.
     """
     if not path.is_file():
         raise BadConfig(f"{path} does not exist")
@@ -58,7 +60,7 @@ def load_tree(path: Path) -> Tree:
             raise BadConfig(f"{path} is larger than any AI-Toolkit file")
         text = _VARIABLE.sub(_environment, path.read_bytes().decode("utf-8"))
         tree = json.loads(text) if path.suffix == ".json" else _parse(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of JSON, UTF-8, numbers, depth
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # JSON, UTF-8, numbers, depth
         kind = "JSON" if path.suffix == ".json" else "YAML"
         raise BadConfig(f"{path} is not {kind}: {_said(error)}") from error
     except OSError as error:
@@ -69,7 +71,7 @@ def load_tree(path: Path) -> Tree:
 
 
 def _said(error: yaml.YAMLError | ValueError | RecursionError) -> str:
-    """An error in one line, without the text of the file, which YAML's own have in them."""
+    """Formats an error as one line, without the file content that YAML errors quote."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         problem = _QUOTED.sub("something", error.problem or "")
@@ -93,10 +95,10 @@ def _environment(match: re.Match[str]) -> str:
 
 
 def _refuse_bombs(tree: Any, path: Path) -> None:
-    """Refuses what no person writes: values in values in values, and keys that are no texts.
+    """Rejects oversized trees and non-string keys.
 
     Raises:
-        BadConfig: the tree is too deep, too large or endless, or has such a key.
+        BadConfig: the tree is too deep, too large, or infinite, or has a non-string key.
     """
     waiting: list[tuple[Any, int]] = [(tree, 0)]
     for _ in range(_MOST_VALUES):

@@ -1,4 +1,4 @@
-"""An AI-Toolkit file as a resolved configuration."""
+"""Conversion of an AI-Toolkit file to a resolved configuration."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ _UNSAFE = re.compile(r"[^a-z0-9_-]+")
 
 
 class ToolkitJob(NamedTuple):
-    """What an AI-Toolkit file asks for."""
+    """Training job read from an AI-Toolkit file."""
 
     name: str
-    """Of the adapter, as a key."""
+    """Name of the adapter, sanitized for use as a key."""
 
     folder: str
-    """Of pictures and captions; empty if the file names none."""
+    """Folder of images and captions; empty if the file has none."""
 
     config: Config
 
 
 def read_ai_toolkit(path: Path | str, overrides: Iterable[str] = ()) -> ToolkitJob:
-    """Reads an AI-Toolkit file; its own defaults hold for what it leaves out.
+    """Reads an AI-Toolkit file, using AI-Toolkit's defaults for missing keys.
 
     Args:
-        path: YAML or JSON.
-        overrides: ``section.key=value`` in iclora's keys; they come last.
+        path: YAML or JSON file.
+        overrides: iclora settings as ``section.key=value``, which take precedence over the file.
 
     Raises:
-        BadConfig: unreadable, another kind of job, several datasets, an unknown key, or something
-            that iclora does not do; the text names the key.
+        BadConfig: the file is unreadable, describes an unsupported kind of job, has several
+            datasets, or has an unknown or unsupported key; the message names the key.
     """
     tree = load_tree(Path(path))
     found = list(leaves(tree))
@@ -92,10 +92,10 @@ def _average(settings: Tree) -> Settings:
 
 
 def _table(tree: Tree, key: str) -> Tree:
-    """A table within a table; empty if it is not there.
+    """Returns a nested table; empty if missing.
 
     Raises:
-        BadConfig: it is something else.
+        BadConfig: the value is not a table.
     """
     value = tree.get(key) or {}
     if not isinstance(value, dict):
@@ -104,7 +104,7 @@ def _table(tree: Tree, key: str) -> Tree:
 
 
 def _layout(tree: Tree) -> Settings:
-    """The canvas that is sampled, divided by the task's rows and columns."""
+    """Derives the panel size from the sampled canvas and the preset's rows and columns."""
     sample = _table(tree["config"]["process"][0], "sample")
     layout = load_config(_PRESET).layout
     sides: Settings = {}

@@ -1,9 +1,9 @@
-"""What a sentence may have of an AI-Toolkit file.
+"""Redaction of AI-Toolkit keys and values in messages.
 
-People keep tokens in such files, and a value in the wrong place is what a sentence is about. So a
-value is told by its kind, unless it is a number, a switch, a date, or a word that AI-Toolkit itself
-has; the key says where it is. A key is told if it is known, resembles one that is, or consists of
-plain words; another is told by its number in its table.
+AI-Toolkit files may contain access tokens, and messages quote misplaced values. A message thus
+replaces a value by its type unless it is a number, boolean, date, or AI-Toolkit word. A key is
+shown if it is known, resembles a known key, or consists of plain words; any other key is replaced
+by its position in the table.
 """
 
 from __future__ import annotations
@@ -43,26 +43,26 @@ _WORDS = frozenset({
     # Attention.
     "auto", "flash", "native", "sdpa", "xformers",
 })  # fmt: skip
-"""Values of AI-Toolkit's settings, by which people know what they wrote."""
+"""AI-Toolkit setting values that are safe to show in messages."""
 
 _PLAIN = re.compile(r"[a-z]{1,14}(?:_[a-z]{1,14}){0,5}(?:_?[0-9]{1,3})?")
 _GIVEN_OUT = ("hf", "sk", "pk", "rk", "gho", "ghp", "ghr", "ghs", "ghu", "xox", "pat", "key")
-"""How well-known services begin their tokens."""
+"""Token prefixes of well-known services."""
 
 _LONGEST_KEY = 40
 
 
 def shown_value(value: object) -> str:
-    """A value as a sentence may have it."""
+    """Formats a value for a message, redacting possible secrets."""
     return tell_value(value, _WORDS)
 
 
 def shown_key(key: str, number: int) -> str:
-    """A key as a sentence may have it.
+    """Formats a key for a message, redacting possible secrets.
 
     Args:
-        key: of a table.
-        number: which of the table's keys it is, from 1.
+        key: key of a table.
+        number: 1-based position of the key in its table.
     """
     if key in _known_keys() or _resembles(key, _known_keys()):
         return key
@@ -76,7 +76,7 @@ def shown_key(key: str, number: int) -> str:
 
 
 def nearest(value: object, known: Iterable[str]) -> str:
-    """The known word that a refused one may have meant, as the end of a sentence."""
+    """Formats a suggestion of the closest known word as the end of a message; empty if none."""
     close = difflib.get_close_matches(str(value)[:_LONGEST_KEY], list(known), n=1, cutoff=0.7)
     return f"; did you mean {close[0]}?" if close else ""
 
