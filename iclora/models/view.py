@@ -1,4 +1,4 @@
-"""Image preprocessing of the encoders and classifiers: the whole image, resized to the input square.
+"""Image preprocessing for encoders and classifiers: the whole image, resized to a square.
 
 The published preprocessing resizes the shorter side and crops the center, which discards half of a
 1024 x 512 panel. Of the ways to show the whole image in one forward pass, distortion keeps

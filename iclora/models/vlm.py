@@ -99,8 +99,7 @@ class VisionLanguageModel:
 
     @property
     def follows_prompts(self) -> bool:
-        """Checks that the chat template includes the prompt, which small captioners' templates
-        omit."""
+        """True if the chat template includes the prompt; those of small captioners omit it."""
         return self._chat(Question((), "one")) != self._chat(Question((), "another"))
 
     def answer(

@@ -78,7 +78,7 @@ def render_requests(
 
 
 def is_given_clean(config: Config, adapters: Sequence[AdapterUse], sampler: Sampler) -> bool:
-    """Decides from configuration, base, and adapters if given panels enter clean."""
+    """Decides if given panels enter clean: as configured, or as base and adapters were trained."""
     if config.sample.given_mode != "auto":
         return config.sample.given_mode == "clean"
     return sampler.family.needs_blank or any(use.conditional for use in adapters)

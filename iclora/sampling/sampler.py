@@ -231,8 +231,8 @@ class Sampler:
     def _given_tokens(self, request: RenderRequest, layout: Layout) -> Tensor:
         """Encodes each given panel separately, ``[N, C]``; zero elsewhere.
 
-        The VAE normalizes over the whole image, so a placeholder for the rest of the canvas would shift the
-        colors of the given panels.
+        The VAE normalizes over the whole image, so a placeholder for the rest of the canvas would
+        shift the colors of the given panels.
         """
         channels = self.family.token_channels(self.transformer)
         tokens = torch.zeros(self.grid(layout).count, channels, device=self._device)

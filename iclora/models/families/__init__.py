@@ -65,7 +65,7 @@ class GivenTokens(NamedTuple):
 
 
 def nothing_given(tokens: Tensor, blank: Tensor) -> GivenTokens:
-    """Returns an all-false mask, for families that need a blank when no panel is given.
+    """Returns empty given tokens, for families that need a blank when no panel is given.
 
     Args:
         tokens: noisy tokens, ``[B, N, C]``.

@@ -147,8 +147,10 @@ class Flux1:
 
     @torch.no_grad()
     def encode_text(self, encoders: FluxTextEncoders, captions: Sequence[str]) -> Text:
-        """Implements ``Family``; ``embeds [B, L, D]`` of T5, padded and unmasked, ``pooled [B,
-        P]``."""
+        """Implements ``Family``.
+
+        Returns ``embeds [B, L, D]`` of T5, padded and unmasked, and ``pooled [B, P]`` of CLIP.
+        """
         ids = _tokenize(encoders.clip_tokenizer, captions, encoders.clip_tokenizer.model_max_length)
         pooled = encoders.clip(ids.to(encoders.clip.device)).pooler_output
         ids = _tokenize(encoders.t5_tokenizer, captions, encoders.length)
@@ -156,8 +158,7 @@ class Flux1:
         return {"embeds": embeds, "pooled": pooled}
 
     def fits_text_encoder(self, encoders: FluxTextEncoders, captions: Sequence[str]) -> list[bool]:
-        """Implements ``Family``; ignores CLIP, which always truncates at 77 tokens, and checks
-        T5."""
+        """Implements ``Family``; checks T5 only, since CLIP always truncates at 77 tokens."""
         rows = encoders.t5_tokenizer(list(captions), verbose=False).input_ids
         return [len(row) <= encoders.length for row in rows]
 
@@ -172,8 +173,7 @@ class Flux1:
 
     @torch.no_grad()
     def encode_images(self, vae: Any, pixels: Tensor) -> Posterior:
-        """Implements ``Family``; packing permutes and scaling is affine, so mean and deviation
-        map."""
+        """Implements ``Family``; packing and affine scaling apply to mean and deviation."""
         spread = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
         mean = (spread.mean.float() - vae.config.shift_factor) * vae.config.scaling_factor
         return Posterior(pack(mean), pack(spread.std.float() * vae.config.scaling_factor))
@@ -246,8 +246,7 @@ class Flux1:
         )[0]
 
     def sigmas(self, folder: Path, steps: int, tokens: int) -> list[float]:
-        """Implements ``Family``; evenly spaced, shifted by the number of tokens if the model
-        requires it."""
+        """Implements ``Family``; even steps, shifted by token count if the model requires it."""
         from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
         config = read_config(folder, "scheduler")

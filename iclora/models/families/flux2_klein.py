@@ -58,8 +58,7 @@ class Flux2Klein:
     released = Geometry(16, MAX_TEXT_TOKENS, 25, 3072, 3_875_544_576)
 
     def check(self, folder: Path, *, training_adapter: str = "") -> None:
-        """Implements ``Family``; rejects other architectures, and distilled klein without an
-        adapter."""
+        """Implements ``Family``; rejects other architectures and bare distilled klein."""
         kind = read_config(folder, "transformer").get("_class_name")
         if kind != "Flux2Transformer2DModel":
             raise BadConfig(
