@@ -1,4 +1,5 @@
-"""Captioned canvases to an immutable, verified dataset version, and back."""
+"""Dataset publishing and reading: captioned canvases to an immutable, verified version, and
+back."""
 
 from __future__ import annotations
 

@@ -63,11 +63,11 @@ def evaluate_adapter(  # noqa: PLR0913 - what an evaluation is asked, on the com
     Args:
         store: store of adapters, datasets and reports.
         adapter: name, name@version, file, folder or hub id.
-        config: ``sample`` and ``evaluate`` sections; None uses the rule's. With settings that differ
-            from the rule, the report cannot promote the adapter.
+        config: ``sample`` and ``evaluate`` sections; None uses the rule's. A report with settings
+            that differ from the rule cannot promote the adapter.
         against: an adapter or ``base``; empty is the champion, or the base when there is none.
-        dataset: source of the val sets for comparison; empty is the dataset the adapter was trained on.
-        promote: moves CHAMPION if the decision is positive and still refers to the current champion.
+        dataset: source of the val sets for comparison; empty is the adapter's training dataset.
+        promote: moves CHAMPION if the decision is positive and refers to the current champion.
         repin: makes the settings of this evaluation the rule of the adapter's name; without a
             configuration, those of the adapter's run.
         progress: callback after every batch.

@@ -32,8 +32,7 @@ class Resampling(NamedTuple):
 
 
 def by_prompt(scores: Array) -> Array:
-    """Averages [N, K] over the measured seeds to [N]; NaN if there are none. Accepts [N] as
-    well."""
+    """Averages [N, K] (or [N]) over the measured seeds to [N]; NaN if there are none."""
     if scores.ndim == 1:
         return scores
     with warnings.catch_warnings():

@@ -61,8 +61,9 @@ def shuffled(panels: Array) -> Array:
 def broken_metrics(arms: Mapping[str, ArmReport]) -> tuple[Remark, ...]:
     """Lists the ways in which the controls show that a metric is broken.
 
-    The repeated panel must be best in consistency and worst in variety: no arm may exceed it, and the
-    shuffled panels must lie strictly on the other side, or the score cannot separate the two extremes.
+    The repeated panel must be best in consistency and worst in variety: no arm may exceed it, and
+    the shuffled panels must lie strictly on the other side, or the score cannot separate the two
+    extremes.
     An adapter that renders one image for every prompt leaves nothing to shuffle. That counts as the
     adapter's fault, not the metric's, as long as the score separates another arm from it.
     """

@@ -35,8 +35,9 @@ REQUIRED = ("consistency", "variety", "spread", "adherence", "own_margin", "stru
 OPTIONAL = ("identity",)
 BETTER = ("consistency", "adherence")
 MIN_PROMPTS = 8
-"""Minimum number of prompts for a decision. With five prompts, all lie on one side of zero by chance
-once in 32 times per side, which a bootstrap cannot detect. Interval coverage is tested from 8.
+"""Minimum number of prompts for a decision. With five prompts, all lie on one side of zero by
+chance once in 32 times per side, which a bootstrap cannot detect. Interval coverage is tested
+from 8.
 """
 
 _MARGIN_OF = {"own_margin": "adherence"}

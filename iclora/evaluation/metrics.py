@@ -87,8 +87,8 @@ def variety(panels: Array, thumbs: Array, near_duplicate: float) -> Array:
 def spread(thumbs: Array) -> Array:
     """Computes how much renders of one caption vary over seeds.
 
-    Uses composition instead of embeddings: an encoder trained on captions places two faithful renders
-    of one caption close together, so adherence would look like collapse.
+    Uses composition instead of embeddings: an encoder trained on captions places two faithful
+    renders of one caption close together, so adherence would look like collapse.
 
     Args:
         thumbs: [N, K, P, h, w] luma thumbnails, 0 to 1.

@@ -78,8 +78,8 @@ def make_evaluation_plan(
         store: store for name lookup.
         adapter: adapter to evaluate, by any name ``locate_adapter`` accepts.
         config: source of ``sample`` and ``evaluate``, and of base, layout and caption format for an
-            adapter without a run record. None takes ``sample`` and ``evaluate`` from the rule of the
-            adapter's name and everything else from the record.
+            adapter without a run record. None takes ``sample`` and ``evaluate`` from the rule of
+            the adapter's name and everything else from the record.
         against: an adapter or ``base``; empty is the champion, or the base when there is none.
         dataset: empty is the dataset the adapter was trained on.
         repin: makes the settings the new rule, so nothing is an override; without a configuration,

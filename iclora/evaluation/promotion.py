@@ -50,8 +50,8 @@ def promote(store: Store, name: str, version: str, *, report: str = "", force: b
         store: store of adapters and reports.
         name: name of the adapter.
         version: version to promote.
-        report: version of the report that promotes it; empty is the newest one that compared it with
-            the current champion by the current rule.
+        report: version of the report that promotes it; empty is the newest one that compared it
+            with the current champion by the current rule.
         force: ignores the reports.
 
     Returns:

@@ -142,8 +142,7 @@ class Dino:
         self._prepare = whole_view(AutoImageProcessor.from_pretrained(found.folder))
 
     def images(self, images: Sequence[Image.Image]) -> Array:
-        """Embeds images as [n, d] unit rows; fixed-size batches make results independent of
-        grouping."""
+        """Embeds images as [n, d] unit rows, in batches padded to a fixed size."""
         import torch
 
         rows: list[Array] = []

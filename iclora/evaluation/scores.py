@@ -170,7 +170,7 @@ def arm_scores(
 def control_scores(measured: CanvasMeasurements, texts: Array, limits: Limits) -> dict[str, Scores]:
     """Computes the scores of the controls built from an arm's own panels.
 
-    The shuffled control is absent if there are no more prompts than panels.
+    The shuffled control requires more prompts than panels and is absent otherwise.
     """
     count, panels = measured.clip.shape[0], measured.clip.shape[2]
     makers = {REPEATED: repeated, **({SHUFFLED: shuffled} if count > panels else {})}

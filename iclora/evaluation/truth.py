@@ -93,8 +93,8 @@ def agreements(
     """Computes the rank correlation of each metric with the truth over the renders of all models.
 
     Args:
-        arms: the scores of each model, over the same prompts. Models are pooled, because the renders
-            of one good model hardly differ in true score.
+        arms: the scores of each model, over the same prompts. Models are pooled, because the
+            renders of one good model hardly differ in true score.
         how: confidence, number of resamples and their seed.
         strangers: the scores of the adapter's panels shuffled between sets, if there are any.
 
