@@ -1,5 +1,4 @@
-"""Dataset publishing and reading: captioned canvases to an immutable, verified version, and
-back."""
+"""Dataset publishing and reading: captioned canvases to an immutable, verified version."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Assembly of a dataset version: shards, tables, index, preview, card, and the manifest's
-content."""
+"""Assembly of a dataset version: shards, tables, index, preview, card, and manifest."""
 
 from __future__ import annotations
 
@@ -117,8 +116,8 @@ def _versioned(manifest: DatasetManifest) -> DatasetManifest:
 def version_of(manifest: DatasetManifest) -> str:
     """Computes the version from a manifest's content.
 
-    The name, the card and the preview are excluded: they are views of the rest, and equal content under
-    two names has the same version.
+    The name, the card and the preview are excluded: they are views of the rest, and equal content
+    under two names has the same version.
     """
     value = manifest.to_json()
     del value["name"], value["version"]

@@ -211,8 +211,8 @@ def _edited(entry: SampleEntry, line: ReviewLine | None) -> SampleEntry:
 def portable(value: Any) -> Any:
     """Removes machine-specific content from JSON values.
 
-    A local folder is reduced to its last part (its revision is in ``models``), and a server's address
-    is removed. Neither changes the content of a dataset, and both may be private.
+    A local folder is reduced to its last part (its revision is in ``models``), and a server's
+    address is removed. Neither changes the content of a dataset, and both may be private.
     """
     if isinstance(value, dict):
         items = cast("dict[str, Any]", value).items()

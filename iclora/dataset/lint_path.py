@@ -23,8 +23,8 @@ def lint_path(
     """Returns the faults of every caption at a path; empty lists for clean captions.
 
     Args:
-        path: a folder, whose ``.txt`` files are captions (including subfolders); a text file with one
-            caption per line, empty lines ignored; or a dataset: its folder, URL, ``name`` or
+        path: a folder, whose ``.txt`` files are captions (including subfolders); a text file with
+            one caption per line, empty lines ignored; or a dataset: its folder, URL, ``name`` or
             ``name@version``.
         layout: source of the markers.
         params: prefix and budgets.

@@ -89,7 +89,7 @@ def read_review(path: Path, config: Config) -> tuple[ReviewLine, ...]:
 
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:
-    """Yields the rows of a table and checks that every column is present."""
+    """Yields the rows of a table, with empty strings for absent optional columns."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

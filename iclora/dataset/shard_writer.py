@@ -92,9 +92,9 @@ _LARGEST = 8 << 30
 class ShardFile:
     """Tar file being written, hashed on the fly.
 
-    The md5 (required by the wids index) is computed on a second thread, one block behind, while this
-    thread computes the sha256 and writes the block; all three release the GIL. Blocks are a mebibyte or
-    more, because smaller ones cost more to transfer than they save.
+    The md5 (required by the wids index) is computed on a second thread, one block behind, while
+    this thread computes the sha256 and writes the block; all three release the GIL. Blocks are a
+    mebibyte or more, because smaller ones cost more to transfer than they save.
     """
 
     def __init__(self, file: BinaryIO, helper: ThreadPoolExecutor) -> None:
