@@ -1,4 +1,4 @@
-"""Captioned canvases to an immutable, verified dataset version, and back."""
+"""Dataset publishing and reading: captioned canvases to an immutable, verified version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dataset version's folder, but for its manifest: shards, tables, index, preview and card."""
+"""Assembly of a dataset version: shards, tables, index, preview, card, and manifest."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SPLITS: tuple[Split, ...] = ("train", "val")
 
 
 def assemble(store: Store, plan: DatasetPlan, folder: Path) -> DatasetManifest:
-    """Fills a folder with everything but the manifest, and gives the manifest."""
+    """Fills a folder with all files except the manifest, and returns the manifest."""
     by_split = {
         split: write_shards(_samples(store, plan, split), folder, split, plan.config.shard)
         for split in SPLITS
@@ -54,7 +54,7 @@ def assemble(store: Store, plan: DatasetPlan, folder: Path) -> DatasetManifest:
 
 
 def _rows(store: Store, plan: DatasetPlan, shards: Sequence[ShardEntry]) -> Iterator[SampleRow]:
-    """One row a sample, in the order of the shards."""
+    """Yields one row per sample, in shard order."""
     for split in SPLITS:
         files = [
             shard.file for shard in shards if shard.split == split for _ in range(shard.samples)
@@ -77,7 +77,7 @@ def _previewed(store: Store, plan: DatasetPlan) -> Iterator[tuple[str, bytes]]:
 
 
 def _manifest(plan: DatasetPlan, shards: tuple[ShardEntry, ...], folder: Path) -> DatasetManifest:
-    """Everything but the version and the card's digest."""
+    """Builds the manifest without the version and the card's digest."""
     contents, config = plan.contents, plan.config
     captioners = {portable(entry.captioned.caption.captioner) for entry in contents.entries}
     counts = Counter(plan.splits.values())
@@ -114,10 +114,10 @@ def _versioned(manifest: DatasetManifest) -> DatasetManifest:
 
 
 def version_of(manifest: DatasetManifest) -> str:
-    """The version that a manifest's content has.
+    """Computes the version from a manifest's content.
 
-    The name, the card and the preview do not count: they are views of the rest, and two names for
-    the same content have the same version.
+    The name, the card and the preview are excluded: they are views of the rest, and equal content
+    under two names has the same version.
     """
     value = manifest.to_json()
     del value["name"], value["version"]
@@ -126,7 +126,7 @@ def version_of(manifest: DatasetManifest) -> str:
 
 
 def _samples(store: Store, plan: DatasetPlan, split: Split) -> Iterator[Sample]:
-    """The samples of a split, one in memory at a time."""
+    """Yields the samples of a split, one in memory at a time."""
     for entry in plan.contents.entries:
         if plan.splits[entry.canvas.key] == split:
             yield Sample(
@@ -135,7 +135,7 @@ def _samples(store: Store, plan: DatasetPlan, split: Split) -> Iterator[Sample]:
 
 
 def _image(store: Store, entry: SampleEntry) -> bytes:
-    """The canvas file's bytes; those that the caption was made for."""
+    """Reads the canvas file and checks that the caption was made for it."""
     image = file_of(store, entry.stitched, entry.canvas.file).read_bytes()
     if hashlib.sha256(image).hexdigest() != entry.canvas.image_sha256:
         folder = store.address(folder_of(entry.stitched))

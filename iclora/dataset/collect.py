@@ -1,7 +1,7 @@
-"""What a build decided, gathered from its stages: the samples to be, the ledger, the rejects.
+"""Collection of a build's decisions from its stages: samples, ledger, rejects.
 
-Everything is read one source at a time; of a source only its captioned canvases and the verdicts
-that say no are kept in memory, a few kilobytes per sample.
+Stages are read one source at a time. Only captioned canvases and negative verdicts are kept in
+memory, a few kilobytes per sample.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from schemas.stage import (
 from schemas.verdict import Ledger, Tally, Verdict, add_tallies
 
 BY_HAND = "by hand"
-"""The captioner of a caption that a person edited."""
+"""Captioner name of a caption edited by a person."""
 
 _LOCAL = re.compile(r"/|\.{1,2}[\\/]|~[\\/]|[A-Za-z]:[\\/]|file:")
 
 
 class SampleEntry(NamedTuple):
-    """A canvas and its caption, about to become a sample."""
+    """Canvas and caption of a future sample."""
 
     source: Source
     stitched: StageRef
@@ -51,18 +51,18 @@ class BuildContents(NamedTuple):
     """All decisions of a build."""
 
     entries: tuple[SampleEntry, ...]
-    """Sorted by key."""
+    """Entries sorted by key."""
 
     rejects: tuple[Verdict, ...]
-    """Everything that was rejected or failed, in the order of the stages."""
+    """Verdicts of all rejected or failed items, in stage order."""
 
     ledger: Ledger
     encoders: tuple[str, ...]
-    """The CLIP models that scored the frames."""
+    """CLIP models that scored the frames."""
 
 
 class _StageTotals:
-    """Adds up stage after stage while sources go by."""
+    """Running totals of the stages over sources."""
 
     def __init__(self) -> None:
         self.tallies: dict[str, list[Tally]] = {stage: [] for stage in STAGES}
@@ -76,7 +76,7 @@ class _StageTotals:
         self.rejects[stage] += [v for v in verdicts if v.outcome != "kept"]
 
     def ledger(self) -> Ledger:
-        """Stage name to the sum of its parts."""
+        """Returns the totals per stage."""
         return {stage: add_tallies(parts) for stage, parts in self.tallies.items()}
 
 
@@ -88,15 +88,15 @@ def collect(
     chosen: StageRef,
     review: Mapping[str, ReviewLine],
 ) -> BuildContents:
-    """Reads what every stage left behind and adds it up.
+    """Reads and totals the results of every stage.
 
     Args:
-        store: where the stages are.
-        sources: those that were ingested.
-        refused: verdicts on sources; those that say kept are counted from ``sources``.
+        store: store of the stages.
+        sources: ingested sources.
+        refused: verdicts on sources; the kept ones are counted from ``sources``.
         stages: one per source.
         chosen: the sets of the whole build.
-        review: key to a person's choice.
+        review: manual choices by key.
 
     Raises:
         BuildStopped: a ledger does not add up.
@@ -125,7 +125,7 @@ def collect(
 
 
 def _add_source(store: Store, so_far: _StageTotals, source: Source, made: SourceStages) -> int:
-    """Adds one source's stages; returns how many sets it formed."""
+    """Adds one source's stages; returns the number of sets formed."""
     ingested = result_of(store, made.ingested, Ingested)
     scored = result_of(store, made.scored, Scored)
     formed = result_of(store, made.formed, Formed)
@@ -155,7 +155,7 @@ def _expect(stage: str, seen: int, what: str, count: int) -> None:
 
 
 def _add_shard_stage(so_far: _StageTotals, review: Mapping[str, ReviewLine]) -> None:
-    """Applies the person's choices and checks that captions are bound to their pictures."""
+    """Applies the manual choices and checks that captions are bound to their images."""
     verdicts: list[Verdict] = []
     kept: dict[str, SampleEntry] = {}
     for entry in so_far.entries:
@@ -197,7 +197,7 @@ def _sample_verdict(
 
 
 def _edited(entry: SampleEntry, line: ReviewLine | None) -> SampleEntry:
-    """The entry with the person's caption, if there is one."""
+    """Returns the entry with the edited caption, if there is one."""
     if line is None or not line.caption:
         return entry
     markers = tuple(panel.marker for panel in entry.canvas.panels)
@@ -209,10 +209,10 @@ def _edited(entry: SampleEntry, line: ReviewLine | None) -> SampleEntry:
 
 
 def portable(value: Any) -> Any:
-    """JSON values without what is true on one machine only.
+    """Removes machine-specific content from JSON values.
 
-    A local folder is named by its last part (its revision stands in ``models``), and a server's
-    address is left out: neither changes what is in a dataset, and neither is anyone's business.
+    A local folder is reduced to its last part (its revision is in ``models``), and a server's
+    address is removed. Neither changes the content of a dataset, and both may be private.
     """
     if isinstance(value, dict):
         items = cast("dict[str, Any]", value).items()
@@ -225,5 +225,5 @@ def portable(value: Any) -> Any:
 
 
 def portable_config(config: BuildConfig) -> BuildConfig:
-    """The configuration as it is written into a dataset."""
+    """Returns the configuration as recorded in a dataset."""
     return BuildConfig.from_json(portable(config.to_json()))

@@ -1,8 +1,8 @@
-"""Other people's readers, held against ours: webdataset and ``datasets``.
+"""Cross-checks of a dataset against third-party readers: webdataset and ``datasets``.
 
-``datasets`` opens whatever a card names, an address as well as a file. So the card is compared with
-the one that the manifest asks for, and the shards are read in a folder of their own, beside a card
-that was written here.
+``datasets`` opens any file or address that a card names. The card is therefore compared with the
+one derived from the manifest, and the shards are read in a separate folder, beside a card written
+by this module.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from schemas.dataset import DatasetManifest
 from schemas.sample import SampleRecord
 
 Finding = tuple[str, str, str]
-"""Shard, key, problem."""
+"""Problem as (shard, key, text)."""
 
 
 class SampleDigest(NamedTuple):
-    """What must be the same for every reader of a sample."""
+    """Digests of a sample that must be equal for every reader."""
 
     key: str
     image: str
@@ -42,7 +42,7 @@ class SampleDigest(NamedTuple):
 
 
 def digest_sample(key: str, image: bytes, text: bytes, record: SampleRecord) -> SampleDigest:
-    """The digest of one sample."""
+    """Computes the digests of one sample."""
     return SampleDigest(
         key, hashlib.sha256(image).hexdigest(), hashlib.sha256(text).hexdigest(), record.fingerprint
     )
@@ -51,12 +51,12 @@ def digest_sample(key: str, image: bytes, text: bytes, record: SampleRecord) -> 
 def cross_reader_problems(
     folder: Path, manifest: DatasetManifest, ours: Mapping[str, Sequence[SampleDigest]]
 ) -> Iterator[Finding]:
-    """Where webdataset or ``datasets`` read something else than we did.
+    """Yields differences between webdataset or ``datasets`` and this package's reader.
 
     Args:
-        folder: the version's, local.
-        manifest: names the shards.
-        ours: shard to what tarfile found in it; the others are not opened.
+        folder: local folder of the version.
+        manifest: source of the shard names.
+        ours: digests read by tarfile, by shard; other shards are not opened.
     """
     for shard in manifest.shards:
         if shard.file in ours:
@@ -87,7 +87,7 @@ def cross_reader_problems(
 
 
 def _card_of(folder: Path, manifest: DatasetManifest) -> Node | None:
-    """What ``datasets`` reads of the version's card, if it is what the manifest asks for."""
+    """Parses the card as ``datasets`` does; None if it differs from the manifest's."""
     path = folder / CARD
     if not path.is_file():
         return None
@@ -105,7 +105,7 @@ def _card_of(folder: Path, manifest: DatasetManifest) -> Node | None:
 
 
 _READ = ("configs", "dataset_info")
-"""Keys of a card that decide what ``datasets`` opens, and as what."""
+"""Keys of a card that determine the files ``datasets`` opens, and their format."""
 
 _LARGEST_CARD = 1 << 20
 
@@ -128,7 +128,7 @@ def _compared(
 
 
 def _guarded(samples: Iterator[SampleDigest]) -> Iterator[SampleDigest | str]:
-    """The samples, and the reader's own words if it gives up."""
+    """Yields the samples, and the reader's error message if it fails."""
     try:
         yield from samples
     except Exception as error:  # noqa: BLE001 - whatever they raise on a broken file is a finding

@@ -1,8 +1,8 @@
-"""``README.md``: a Hugging Face dataset card that says everything a user must know.
+"""``README.md``: Hugging Face dataset card with all information for users.
 
-Its YAML declares the files of each split and the full features, so ``load_dataset(folder)`` never
-infers types from the first rows (a list that is empty there would be taken for null, and later
-rows would fail).
+The YAML declares the files of each split and the full features, so ``load_dataset(folder)`` never
+infers types from the first rows (an empty list there would be inferred as null, and later rows
+would fail).
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _HUB_LICENCES = {
 
 
 def write_card(manifest: DatasetManifest, extension: str) -> str:
-    """The card's text.
+    """Renders the card's text.
 
     Args:
-        manifest: complete but for the card's own digest.
-        extension: of the canvases, which is the name of the image column.
+        manifest: complete except for the card's own digest.
+        extension: extension of the canvases, which is the name of the image column.
     """
     head = yaml.safe_dump(card_data(manifest, extension), sort_keys=False, allow_unicode=True)
     return f"---\n{head}---\n\n{_body(manifest)}"
 
 
 def card_data(manifest: DatasetManifest, extension: str) -> Node:
-    """The YAML block: licence, files of each split, features."""
+    """Builds the YAML block: license, files of each split, features."""
     splits = [split for split in ("train", "val") if manifest.splits.get(split)]
     scores = manifest.scores
     return {
@@ -59,7 +59,7 @@ def card_data(manifest: DatasetManifest, extension: str) -> Node:
 
 
 def features(extension: str, scores: Iterable[str]) -> list[Node]:
-    """The features of a sample in the form of a card's ``dataset_info``."""
+    """Builds the features of a sample in the format of a card's ``dataset_info``."""
     box: Node = {"list": "int64"}
     panel = [
         _text("marker"), {"name": "box", **box}, _text("caption"), _text("source"),
@@ -87,7 +87,7 @@ def features(extension: str, scores: Iterable[str]) -> list[Node]:
 
 
 def ledger_table(ledger: Ledger) -> str:
-    """The ledger in Markdown."""
+    """Renders the ledger in Markdown."""
     rows = [("stage", "in", "kept", "rejected", "failed"), ("---", "--:", "--:", "--:", "--:")]
     rows += [
         (stage, str(t.seen), str(t.kept), str(t.rejected), str(t.failed))
@@ -181,7 +181,7 @@ def _reading(manifest: DatasetManifest) -> str:
 
 
 def _licences(manifest: DatasetManifest) -> str | list[str]:
-    """The hub's identifiers of all sources' licences."""
+    """Returns the hub's identifiers of all sources' licenses."""
     found = {_HUB_LICENCES.get(s.rights.licence.lower(), "other") for s in manifest.sources}
     names = sorted(found or {"unknown"})
     return names[0] if len(names) == 1 else names

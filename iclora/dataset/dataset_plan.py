@@ -1,4 +1,4 @@
-"""What a dataset will hold, decided before its first byte is written."""
+"""Dataset plan: all content of a version, fixed before the first byte is written."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from schemas.sample import CaptionRecord, SampleRecord, Split
 from schemas.source import Source
 
 UNMEASURED_SCORE = -1.0
-"""Stands for a score that a sample does not have; every sample has the same names."""
+"""Placeholder for a score that a sample lacks; all samples have the same score names."""
 
 _TELL = 4
-"""Reasons named when nothing was kept."""
+"""Number of reasons listed when no sample was kept."""
 
 
 class DatasetPlan(NamedTuple):
-    """What is to be written, decided before the first byte is."""
+    """Content of a dataset version to be written."""
 
     name: str
     config: Config
     sources: tuple[Source, ...]
     contents: BuildContents
     splits: dict[str, Split]
-    """Key to split."""
+    """Split by sample key."""
 
     scores: tuple[str, ...]
     extension: str
@@ -37,10 +37,10 @@ class DatasetPlan(NamedTuple):
 def make_plan(
     name: str, config: Config, sources: Sequence[Source], contents: BuildContents
 ) -> DatasetPlan:
-    """Divides the samples and settles what every record has.
+    """Assigns the samples to splits and fixes the fields of every record.
 
     Raises:
-        BadInput: nothing was kept; the text says why.
+        BadInput: no sample was kept; the message explains why.
     """
     entries = contents.entries
     if not entries:
@@ -62,7 +62,7 @@ def make_plan(
 
 
 def _why_nothing(contents: BuildContents) -> str:
-    """The commonest reasons, counted."""
+    """Lists the most common reasons with their counts."""
     reasons = Counter((verdict.stage, verdict.reason) for verdict in contents.rejects)
     told = [f"{count} {reason} ({stage})" for (stage, reason), count in reasons.most_common(_TELL)]
     return ", ".join(told) if told else "the sources hold no pictures"
@@ -78,13 +78,13 @@ def _scores(entry: SampleEntry) -> dict[str, float]:
 
 
 def text_of(entry: SampleEntry) -> str:
-    """A sample's caption as one line."""
+    """Returns a sample's caption as one line."""
     markers = tuple(panel.marker for panel in entry.canvas.panels)
     return entry.captioned.caption.text(markers)
 
 
 def record_of(entry: SampleEntry, plan: DatasetPlan) -> SampleRecord:
-    """A sample's JSON."""
+    """Builds a sample's record."""
     canvas, caption = entry.canvas, entry.captioned.caption
     boxes = [panel.box for panel in canvas.panels]
     rows, columns = len({box[1] for box in boxes}), len({box[0] for box in boxes})

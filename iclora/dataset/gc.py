@@ -1,10 +1,9 @@
-"""Sweeping a store: stages that no dataset was made of, and what killed runs left behind.
+"""Garbage collection of a store: stages unused by any dataset, and leftovers of killed runs.
 
-A stage is kept when the publish stage of a dataset version that is still there names it, directly
-or (measurements, which are taken in batches) through the frames they are of. Answers of captioners
-were paid for and are never swept; encoded latents and texts are made again when they are missing,
-so they go only when asked for. Not to be run while a build runs: its stages look unused until it
-publishes.
+A stage is kept if the publish stage of an existing dataset version references it, directly or (for
+measurements, which are batched) through its frames. Captioner answers cost money and are never
+removed. Encoded latents and texts are rebuilt when missing, so they are removed only on request.
+Do not run it during a build: the build's stages appear unused until it publishes.
 """
 
 from __future__ import annotations
@@ -22,28 +21,28 @@ from schemas.measured import MeasuredBatch
 from schemas.stage import Ingested, StageRef
 
 REBUILT = ("cache/latents", "cache/text")
-"""Caches that a training fills again by itself."""
+"""Caches that training rebuilds on demand."""
 
 _PUBLISH, _MEASURE = "publish", "measure"
 _SCRATCH = re.compile(r"(stages|datasets|dataset)-.+\.\w{8}")
-"""A folder under construction in the work folder."""
+"""Name pattern of unfinished folders in the work folder."""
 
 
 class RemovedFiles(NamedTuple):
-    """What was (or would be) removed."""
+    """Files removed, or to be removed in a dry run."""
 
     paths: tuple[str, ...]
     size: int
-    """Bytes."""
+    """Total size in bytes."""
 
 
 def collect_garbage(store: Store, *, caches: bool = False, dry_run: bool = False) -> RemovedFiles:
-    """Removes what nothing refers to.
+    """Removes everything that is not referenced.
 
     Args:
-        store: the store.
-        caches: whether latents and text embeddings go too.
-        dry_run: only say what would go.
+        store: store to clean.
+        caches: removes latents and text embeddings too.
+        dry_run: reports removals without performing them.
     """
     places = [*_unused_stages(store), *(REBUILT if caches else ())]
     places = [place for place in places if store.exists(place)]
@@ -75,7 +74,7 @@ def _unused_stages(store: Store) -> Iterator[str]:
 
 
 def _published(store: Store) -> Iterator[tuple[StageRef, Published]]:
-    """The publish stages whose dataset version is still there."""
+    """Yields the publish stages whose dataset version still exists."""
     for digest in store.listdir(f"stages/{_PUBLISH}"):
         ref = StageRef(stage=_PUBLISH, digest=digest)
         if store.exists(f"{folder_of(ref)}/{MANIFEST}"):
@@ -85,7 +84,7 @@ def _published(store: Store) -> Iterator[tuple[StageRef, Published]]:
 
 
 def _measures(store: Store, ref: StageRef, frames: set[str]) -> bool:
-    """Whether a stage holds measurements of some of these frames."""
+    """Checks that a stage holds measurements of any of these frames."""
     if ref.stage != _MEASURE or not store.exists(f"{folder_of(ref)}/{MANIFEST}"):
         return False
     measured = result_of(store, ref, MeasuredBatch)
@@ -93,7 +92,7 @@ def _measures(store: Store, ref: StageRef, frames: set[str]) -> bool:
 
 
 def _leftovers(store: Store) -> Iterator[Path]:
-    """Scratch folders and files of processes that were killed; copies from an object store."""
+    """Yields scratch folders and files of killed processes, and copies from an object store."""
     copies = store.work_folder / "copies"  # where ``Store.local_path`` keeps them
     if copies.is_dir():
         yield copies
@@ -110,7 +109,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _remove(store: Store, place: str) -> None:
-    """Removes a folder, its manifest first: half a stage must not look like a finished one."""
+    """Removes a folder, manifest first, so a partial stage never looks complete."""
     manifest = store.path(f"{place}/{MANIFEST}")
     if store.fs.exists(manifest):
         store.fs.rm(manifest)

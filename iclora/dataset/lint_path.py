@@ -1,6 +1,6 @@
-"""Lints the captions of a place: a folder of texts, a text, or a dataset.
+"""Linting of all captions at a path: a folder of text files, a text file, or a dataset.
 
-It stands here and not with the linter because captions are made before there are shards.
+This is separate from the linter because captions are created before shards exist.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from schemas.layout import Layout
 def lint_path(
     path: str | Path, layout: Layout, params: CaptionParams, *, store: Store | None = None
 ) -> dict[str, list[CaptionFault]]:
-    """The faults of every caption at a place; clean captions have empty lists.
+    """Returns the faults of every caption at a path; empty lists for clean captions.
 
     Args:
-        path: a folder, whose ``.txt`` files are captions (those in folders below it too); a text
-            file with one caption a line, empty lines ignored; or a dataset: its folder, URL,
-            ``name`` or ``name@version``.
-        layout: gives the markers.
-        params: gives prefix and budgets.
-        store: where a dataset's name is looked up.
+        path: a folder, whose ``.txt`` files are captions (including subfolders); a text file with
+            one caption per line, empty lines ignored; or a dataset: its folder, URL, ``name`` or
+            ``name@version``.
+        layout: source of the markers.
+        params: prefix and budgets.
+        store: store for dataset names.
 
     Returns:
-        The caption's file (relative, without ``.txt``), line number or sample key to its faults.
+        Faults by caption file (relative, without ``.txt``), line number or sample key.
 
     Raises:
-        BadInput: there is no such path or dataset, or no caption in it.
+        BadInput: the path or dataset does not exist, or contains no caption.
     """
     found = dict(_captions_at(path, store))
     if not found:

@@ -1,4 +1,4 @@
-"""``preview.jpg``: a dataset in one picture."""
+"""``preview.jpg``: contact sheet of a dataset."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from iclora.store import atomic_write
 
 CELLS = 12
-"""Samples shown, spread evenly over the dataset."""
+"""Maximum number of samples shown, spread evenly over the dataset."""
 
 _COLUMNS = 6
 _CELL_WIDTH, _CELL_HEIGHT, _LABEL, _GAP = 240, 320, 14, 8
@@ -21,13 +21,13 @@ _QUALITY = 88
 
 
 def pick(count: int, cells: int = CELLS) -> tuple[int, ...]:
-    """Which of ``count`` samples are shown: at most ``cells``, evenly spread, in order."""
+    """Selects up to ``cells`` of ``count`` samples, evenly spread, in order."""
     shown = min(count, cells)
     return tuple(number * count // shown for number in range(shown))
 
 
 def thumbnail(image: bytes) -> Image.Image:
-    """A canvas made to fit a cell, in RGB."""
+    """Shrinks a canvas to fit a cell, in RGB."""
     with Image.open(io.BytesIO(image)) as canvas:
         canvas.draft("RGB", (_CELL_WIDTH, _CELL_HEIGHT))
         small = canvas.convert("RGB")
@@ -36,7 +36,7 @@ def thumbnail(image: bytes) -> Image.Image:
 
 
 def preview_sheet(cells: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    """Thumbnails in rows of six with their labels below, in Pillow's own bitmap font."""
+    """Arranges thumbnails in rows of six with labels below, in Pillow's bitmap font."""
     cell_width = max((picture.width for _, picture in cells), default=0)
     cell_width = max(cell_width, _LABEL_WIDTH)
     cell_height = max((picture.height for _, picture in cells), default=0)
@@ -54,7 +54,7 @@ def preview_sheet(cells: Sequence[tuple[str, Image.Image]]) -> Image.Image:
 
 
 def write_preview(samples: Iterable[tuple[str, bytes]], path: Path) -> None:
-    """Writes the contact sheet of the samples (label, canvas file) it is given."""
+    """Writes the contact sheet of the given samples (label, canvas file)."""
     sheet = preview_sheet([(label, thumbnail(image)) for label, image in samples])
     buffer = io.BytesIO()
     sheet.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)

@@ -1,9 +1,9 @@
-"""Which models a dataset owes its content to, and whether that makes it a preview only.
+"""Provenance: models that contributed to a dataset, and the preview rule.
 
-The miniature models know the miniature's film world and nothing else. A dataset is a preview when
-they chose its sets or wrote its captions and a source is not of that world. A source is of it when
-its sidecar's title says so (``FILM_WORLD``) or when the renderer's truth (``<stem>.truth.json``)
-lies beside it. Rejected: guessing from the pictures, which would be a third model to trust.
+The miniature models cover only the miniature's film world. A dataset is a preview if they chose its
+sets or wrote its captions and any source is not of that world. A source is of that world if its
+sidecar's title declares it (``FILM_WORLD``) or if the renderer's truth (``<stem>.truth.json``) lies
+beside it. Rejected: detection from images, which would require another trusted model.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from schemas.dataset import NOT_CHECKED
 from schemas.source import Source
 
 FILM_WORLD = "iclora miniature film world"
-"""A sidecar's ``title`` that declares a source to be of the miniature's film world."""
+"""Sidecar ``title`` that marks a source as part of the miniature's film world."""
 
 
 def models_of(config: Config, encoders: Iterable[str], captioners: Iterable[str]) -> dict[str, str]:
-    """Role to the models that filled it (``name@revision``), or ``not checked``.
+    """Returns the models per role (``name@revision``), or ``not checked``.
 
     Args:
-        config: names the models of the optional checks and the tokenizer.
-        encoders: the CLIP models that scored the frames.
-        captioners: who wrote the captions that were kept.
+        config: source of the models of the optional checks and the tokenizer.
+        encoders: CLIP models that scored the frames.
+        captioners: captioners of the kept captions.
 
     Returns:
-        ``clip``, ``captioner``, ``nsfw`` (unsafe pictures), ``faces`` (the policy), ``heads`` (that
-        no crop may cut), ``tokenizer`` (of the captions' budget).
+        ``clip``, ``captioner``, ``nsfw`` (unsafe images), ``faces`` (the policy), ``heads`` (kept
+        whole by every crop), ``tokenizer`` (of the captions' budget).
     """
     checks = safety_labels(config.filter.safety)
     return {
@@ -56,14 +56,14 @@ def _head_finder(file: str) -> str:
 
 
 def uses_miniature(config: Config) -> bool:
-    """Whether the configuration lets the miniature choose sets or write captions."""
+    """Checks if the configuration uses the miniature to choose sets or write captions."""
     captioner = config.caption.captioner
     writes = captioner.kind == "local" and captioner.model.startswith(MINIATURE)
     return writes or config.filter.clip.startswith(MINIATURE)
 
 
 def is_of_film_world(source: Source) -> bool:
-    """Whether a source was drawn by the miniature's renderer; see the module's rule."""
+    """Checks if the miniature's renderer made a source; see the module docstring."""
     if source.rights.title == FILM_WORLD:
         return True
     if source.kind != "film":
@@ -73,16 +73,16 @@ def is_of_film_world(source: Source) -> bool:
 
 
 def is_preview(models: Mapping[str, str], sources: Sequence[Source]) -> bool:
-    """Whether a dataset of these sources is only a preview.
+    """Checks if a dataset of these sources is only a preview.
 
     Args:
-        models: what ``models_of`` says of the dataset.
-        sources: those that were ingested.
+        models: result of ``models_of``.
+        sources: ingested sources.
     """
     used = f"{models['clip']}, {models['captioner']}".split(", ")
     return any(name.startswith(MINIATURE) for name in used) and not all_of_film_world(sources)
 
 
 def all_of_film_world(sources: Iterable[Source]) -> bool:
-    """Whether every source was drawn by the miniature's renderer."""
+    """Checks if the miniature's renderer made every source."""
     return all(is_of_film_world(source) for source in sources)

@@ -1,8 +1,8 @@
-"""Decisions to a dataset version: shards, tables, index, preview, card, and the manifest last.
+"""Publishing of a dataset version: shards, tables, index, preview, card, and the manifest last.
 
-A version is assembled in a scratch folder, named by the digest of what is in it, put in its place
-whole, and only then does LATEST move; so a reader never sees half a dataset and LATEST never names
-one that is not there. Publishing is a stage like the others: done once for the same inputs.
+A version is assembled in a scratch folder, named by the digest of its content, and moved into place
+as a whole; LATEST moves only afterwards. Readers therefore never find a partial dataset, and LATEST
+always names an existing one. Publishing is a stage: it runs once for the same inputs.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ def publish_dataset(  # noqa: PLR0913 - one argument a stage; the flow names eac
     chosen: StageRef,
     review: Sequence[ReviewLine] = (),
 ) -> DatasetRef:
-    """Writes a dataset version unless it is there, and moves LATEST to it.
+    """Writes a dataset version unless it exists, and moves LATEST to it.
 
     Args:
-        store: where stages are and the dataset goes.
-        name: the dataset's.
-        config: the build's.
-        sources: those that were ingested.
-        refused: verdicts on locations and sources; those that say kept are not read.
-        stages: what the build made of each source, in the order of ``sources``.
+        store: store of the stages and of the dataset.
+        name: name of the dataset.
+        config: configuration of the build.
+        sources: ingested sources.
+        refused: verdicts on locations and sources; the kept ones are ignored.
+        stages: the build's stages per source, in the order of ``sources``.
         chosen: the sets of the whole build.
-        review: a person's choices, from ``review.csv``.
+        review: manual choices from ``review.csv``.
 
     Raises:
-        BadConfig: the name cannot be one.
-        BadInput: nothing was kept; the text says why.
+        BadConfig: the name is invalid.
+        BadInput: no sample was kept; the message explains why.
         BuildStopped: a ledger does not add up, or too large a share of a stage failed.
     """
     check_name(name, "a dataset")
@@ -95,12 +95,12 @@ def publish_dataset(  # noqa: PLR0913 - one argument a stage; the flow names eac
 
 
 def folder_of_version(name: str, version: str) -> str:
-    """Where a dataset version lies, below the store's root."""
+    """Returns a dataset version's folder relative to the store's root."""
     return f"datasets/{name}/{version}"
 
 
 def _write_version(store: Store, plan: DatasetPlan) -> tuple[str, int]:
-    """Assembles the folder and puts it in its place; gives its version and its samples."""
+    """Assembles the folder and moves it into place; returns version and number of samples."""
     with store.scratch_folder(f"dataset-{plan.name}") as scratch:
         manifest = assemble(store, plan, scratch)
         with store.atomic_folder(folder_of_version(plan.name, manifest.version)) as folder:

@@ -1,4 +1,4 @@
-"""A dataset or adapter version to the Hugging Face hub, in one commit with its card."""
+"""Upload of a dataset or adapter version to the Hugging Face hub, in one commit with its card."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from iclora.store import Store
 Kind = Literal["dataset", "model"]
 
 _LEFT_OUT = ("checkpoints/*", "*.tmp", ".*")
-"""What only a running training needs."""
+"""Patterns of files excluded from the upload: only a running training needs them."""
 
 
 class PushRefused(UserError):
-    """The hub did not take it; the text says why and what to do."""
+    """Error raised if the hub rejects an upload; the message explains the reason and the remedy."""
 
 
 def push_folder(store: Store, folder: str, hub_id: str, kind: Kind) -> str:
-    """Uploads a version's folder; what is in the repository and not in the folder goes.
+    """Uploads a version's folder; deletes repository files that are not in the folder.
 
     Args:
-        store: where the folder is.
-        folder: below the store's root.
-        hub_id: ``owner/name``; made (private) if it is not there.
-        kind: what it is on the hub.
+        store: store of the folder.
+        folder: folder relative to the store's root.
+        hub_id: ``owner/name``; created as private if missing.
+        kind: repository type on the hub.
 
     Returns:
         The commit's URL.
 
     Raises:
-        PushRefused: no network, no token, no right, or no such owner.
+        PushRefused: no network, no token, no permission, or no such owner.
     """
     from huggingface_hub import HfApi
 
@@ -61,7 +61,7 @@ def push_folder(store: Store, folder: str, hub_id: str, kind: Kind) -> str:
 
 @contextmanager
 def _local(store: Store, folder: str) -> Generator[Path]:
-    """The folder as local files; copied from an object store for the length of the block."""
+    """Yields the folder as local files, copied from an object store for the context's duration."""
     if store.is_local:
         yield Path(store.path(folder))
         return

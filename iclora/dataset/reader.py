@@ -1,4 +1,4 @@
-"""Opening a dataset version by path, URL or name, and reading its samples from the tars."""
+"""Dataset reader: opens a version by path, URL or name, and reads its samples from the tars."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from schemas.dataset import SCHEMA_VERSION, DatasetManifest, DatasetRef, ShardEn
 from schemas.sample import Split
 
 LATEST = "LATEST"
-"""One line: the version that the dataset's bare name means."""
+"""File with one line: the version that the dataset's bare name refers to."""
 
 LARGEST_SAMPLE = 1 << 29
-"""Bytes of a sample's members; a canvas of nine 4K panels without compression has 230 MB."""
+"""Maximum bytes of a sample's members; a canvas of nine uncompressed 4K panels has 230 MB."""
 
 _MOST_MEMBERS = 64
-"""Members of a sample; ours have three."""
+"""Maximum number of members per sample; this package writes three."""
 
 _NAME = re.compile(r"([a-z0-9_-]+)(?:@([a-z0-9]+))?")
 
 
 class UnsafeManifest(BadInput):
-    """A manifest that names files outside of its dataset; nothing of it is opened."""
+    """Error for a manifest that names files outside of its dataset; none of them is opened."""
 
 
 class Dataset:
-    """A published dataset version.
+    """Published dataset version.
 
     Attributes:
         store: the store it is in, or a store whose root is the version's folder.
-        folder: the version's folder below the store's root (empty: the root itself).
-        manifest: what is in it.
+        folder: the version's folder relative to the store's root (empty: the root itself).
+        manifest: the version's manifest.
     """
 
     def __init__(self, store: Store, folder: str) -> None:
@@ -52,39 +52,39 @@ class Dataset:
 
     @property
     def url(self) -> str:
-        """Where the folder is."""
+        """Address of the folder."""
         return self.store.address(self.folder).rstrip("/")
 
     @property
     def ref(self) -> DatasetRef:
-        """The reference that travels."""
+        """Serializable reference to this version."""
         known = self.manifest
         return DatasetRef(
             name=known.name, version=known.version, samples=known.samples, url=self.url
         )
 
     def path(self, file: str) -> str:
-        """The path of one of its files below the store's root."""
+        """Returns a file's path relative to the store's root."""
         return f"{self.folder}/{file}" if self.folder else file
 
     def local(self, file: str) -> Path:
-        """A real file with one of its files' bytes."""
+        """Returns a local file with the content of one of the dataset's files."""
         return self.store.local_path(self.path(file))
 
     def shards(self, split: Split | None = None) -> tuple[ShardEntry, ...]:
-        """The shards of one split, or all; in order."""
+        """Returns the shards of one split, or all, in order."""
         return tuple(s for s in self.manifest.shards if split in {None, s.split})
 
     def samples(self, split: Split | None = None) -> Iterator[Sample]:
-        """The samples of one split, or all, in the order of the shards.
+        """Yields the samples of one split, or all, in shard order.
 
-        One sample is in memory at a time; nothing is unpacked to disk.
+        Only one sample is in memory at a time; nothing is unpacked to disk.
         """
         for shard in self.shards(split):
             yield from self.samples_of(shard)
 
     def samples_of(self, shard: ShardEntry) -> Iterator[Sample]:
-        """The samples of one shard.
+        """Yields the samples of one shard.
 
         Raises:
             BadInput: the shard is damaged.
@@ -103,11 +103,11 @@ class Dataset:
 
 
 def read_samples(file: IO[bytes]) -> Iterator[Sample]:
-    """The samples of an open tar that ``write_shards`` wrote.
+    """Yields the samples of an open tar written by ``write_shards``.
 
     Raises:
-        ValueError: members are missing, or a record is not one.
-        tarfile.TarError: it is not a whole tar.
+        ValueError: members are missing, or a record is invalid.
+        tarfile.TarError: the tar is incomplete.
     """
     for group in group_members(file):
         key = group[0].key
@@ -124,28 +124,28 @@ def read_samples(file: IO[bytes]) -> Iterator[Sample]:
 
 
 class Member(NamedTuple):
-    """A member of a tar, read."""
+    """Member of a tar, with its content."""
 
     info: tarfile.TarInfo
     key: str
-    """Its name up to the first dot."""
+    """Name up to the first dot."""
 
     extension: str
-    """Its name behind the first dot."""
+    """Name after the first dot."""
 
     data: bytes
 
 
 class UnsafeMember(tarfile.ReadError):
-    """A member that would fill the memory; no other reader must try it either."""
+    """Error for a member that would exhaust memory; other readers must not open it either."""
 
 
 def group_members(file: IO[bytes]) -> Iterator[list[Member]]:
-    """Neighbouring members of a tar with the same key, in the order of the file.
+    """Groups adjacent members of a tar by key, in file order.
 
     Raises:
-        tarfile.ReadError: the tar breaks off, or makes no sense.
-        UnsafeMember: a sample is larger than any sample is; it may be made of holes.
+        tarfile.ReadError: the tar is truncated or malformed.
+        UnsafeMember: a sample exceeds the size limit, for example as a sparse file.
     """
     group = list[Member]()
     try:
@@ -165,7 +165,7 @@ def group_members(file: IO[bytes]) -> Iterator[list[Member]]:
 
 
 def _read_member(tar: tarfile.TarFile, info: tarfile.TarInfo, group: list[Member]) -> bytes:
-    """The bytes of a member that goes to others of its sample."""
+    """Reads a member, given the members of its sample read so far."""
     size = info.size + sum(len(member.data) for member in group)
     if size > LARGEST_SAMPLE or len(group) >= _MOST_MEMBERS:
         raise UnsafeMember(f"the sample of {shortened(info.name)} is too large")
@@ -177,12 +177,12 @@ def open_dataset(store: Store, dataset: str) -> Dataset:
     """Finds a dataset version.
 
     Args:
-        store: where bare names are looked up.
+        store: store for bare names.
         dataset: ``name`` (its latest version), ``name@version``, or the path or URL of a version's
             folder or of a name's folder.
 
     Raises:
-        BadInput: there is no such dataset; the text says what there is.
+        BadInput: the dataset does not exist; the message lists the existing ones.
     """
     named = _NAME.fullmatch(dataset)
     if named and store.exists(f"datasets/{named[1]}"):

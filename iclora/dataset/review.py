@@ -1,8 +1,8 @@
-"""A person in the loop: pictures to look at, a table to fill in, and the table read back.
+"""Manual review: images to inspect, a table to fill in, and the reader of that table.
 
-``review.csv`` has one row a sample. Its last column is a digest of the caption as it was written
-there, by which an edited caption is told from one that was left alone: the file survives rebuilds
-(keys are made of content), and captions that nobody touched do not hold up a better captioner.
+``review.csv`` has one row per sample. Its last column is a digest of the caption as written, which
+distinguishes edited captions from unchanged ones. The file survives rebuilds (keys are derived from
+content), and unchanged captions do not block those of a better captioner.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _QUALITY = 80
 
 
 class Review(NamedTuple):
-    """The two files, and how many samples are in them."""
+    """The two review files and their number of samples."""
 
     page: Path
     table: Path
@@ -46,7 +46,7 @@ class Review(NamedTuple):
 def write_review(dataset: Dataset, folder: Path) -> Review:
     """Writes ``review.html`` and ``review.csv`` for a dataset.
 
-    Rows of a ``review.csv`` that is there already are kept as they are: they are someone's work.
+    Existing rows of ``review.csv`` are preserved, because they hold manual work.
     """
     page, table = folder / PAGE, folder / TABLE
     rows = {row["key"]: row for row in _rows(table)} if table.exists() else {}
@@ -68,11 +68,11 @@ def read_review(path: Path, config: Config) -> tuple[ReviewLine, ...]:
     """Reads a filled-in ``review.csv``.
 
     Args:
-        path: of the file.
-        config: its layout and caption rules judge the captions that were edited.
+        path: path of the file.
+        config: layout and caption rules for checking edited captions.
 
     Raises:
-        BadInput: it is not such a table, or an edited caption breaks a rule; the text names the
+        BadInput: the table is invalid, or an edited caption breaks a rule; the message names the
             first row.
     """
     lines: dict[str, ReviewLine] = {}
@@ -89,7 +89,7 @@ def read_review(path: Path, config: Config) -> tuple[ReviewLine, ...]:
 
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:
-    """The rows of a table, with every column there."""
+    """Yields the rows of a table, with empty strings for absent optional columns."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""What must be true of one sample, as it lies in its shard."""
+"""Checks of one sample as stored in its shard."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KEY = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 class ReadSample(NamedTuple):
-    """A sample as it was read: raw members and, where it is one, its record."""
+    """Sample as read: raw members and, if valid, its record."""
 
     key: str
     members: Mapping[str, bytes]
@@ -35,7 +35,7 @@ class ReadSample(NamedTuple):
 
 
 def header_problems(info: tarfile.TarInfo) -> Iterator[str]:
-    """What is wrong with a member's header."""
+    """Yields the problems of a member's header."""
     if not info.isreg():
         yield f"{info.name} is not a plain file"
     if info.mtime or info.uid or info.gid or info.uname or info.gname or info.mode != MEMBER_MODE:
@@ -43,7 +43,7 @@ def header_problems(info: tarfile.TarInfo) -> Iterator[str]:
 
 
 def read_sample(key: str, members: Mapping[str, bytes]) -> tuple[ReadSample, list[str]]:
-    """Takes a sample's members apart, and says what keeps it from being one."""
+    """Parses a sample's members; returns the sample and the problems that prevent parsing."""
     bare = ReadSample(key, members)
     if not _KEY.fullmatch(key):
         return bare, [f"{key!r} is not a key"]
@@ -63,7 +63,7 @@ def read_sample(key: str, members: Mapping[str, bytes]) -> tuple[ReadSample, lis
 
 
 def sample_problems(read: ReadSample, manifest: DatasetManifest, split: Split) -> Iterator[str]:
-    """What is wrong with a sample that can be read."""
+    """Yields the problems of a readable sample."""
     record = read.record
     assert record is not None
     if record.key != read.key:

@@ -1,10 +1,10 @@
-"""Samples to tars: the same samples give the same bytes, and a shard is whole or not there.
+"""Shard writer: deterministic tars, written atomically.
 
-The writer's contract comes from how webdataset and ``datasets`` read a tar: members of a sample
-are adjacent, keys have no dots and come once, every sample has the same three members and its JSON
-the same keys with no nulls and with floats written as floats, and no shard is empty. The tars are
-written here and not by webdataset's writer because that one lets the format of the header, and
-with it long names, to tarfile's default and opens a shard before it has a sample for it.
+The format follows from how webdataset and ``datasets`` read a tar: members of a sample are
+adjacent, keys have no dots and are unique, every sample has the same three members and its JSON the
+same keys with no nulls and with floats written as floats, and no shard is empty. webdataset's own
+writer is not used, because it leaves the header format, and with it long names, to tarfile's
+default and opens a shard before its first sample.
 """
 
 from __future__ import annotations
@@ -24,42 +24,42 @@ from schemas.sample import SampleRecord, Split
 from schemas.sharding import ShardParams
 
 MEMBER_MODE = 0o644
-"""Of every member; times and owners are zero."""
+"""File mode of every member; times and owners are zero."""
 
 _BLOCK = 1 << 20
 
 FORMATS = ("jpg", "png", "webp")
-"""What a canvas may be; the member's extension."""
+"""Allowed canvas formats, which are the members' extensions."""
 
 
 class Sample(NamedTuple):
-    """A sample as it goes into a tar and comes out of one."""
+    """Sample as stored in a tar."""
 
     record: SampleRecord
     text: str
-    """The caption, one line."""
+    """Caption, one line."""
 
     image: bytes
-    """The canvas as a file: JPEG, PNG or WebP."""
+    """Encoded canvas: JPEG, PNG or WebP."""
 
     extension: str
-    """``jpg``, ``png`` or ``webp``."""
+    """Extension: ``jpg``, ``png`` or ``webp``."""
 
 
 def record_bytes(record: SampleRecord) -> bytes:
-    """The JSON member of a sample: compact, UTF-8, keys in the schema's order, scores sorted."""
+    """Serializes a sample's record: compact UTF-8 JSON, keys in schema order, scores sorted."""
     value = record.to_json()
     value["scores"] = {name: float(value["scores"][name]) for name in sorted(value["scores"])}
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def read_record(data: bytes) -> SampleRecord:
-    """The other way: a sample's record from its JSON member."""
+    """Parses a sample's record from its JSON member."""
     return SampleRecord.from_text(data)
 
 
 def header(name: str, size: int) -> bytes:
-    """The 512 bytes before a member: USTAR, time 0, nobody's, mode 0644.
+    """Builds the 512-byte header of a member: USTAR, time 0, no owner, mode 0644.
 
     Raises:
         ValueError: the name does not fit USTAR (100 bytes); keys are shorter than that.
@@ -75,7 +75,7 @@ def header(name: str, size: int) -> bytes:
 
 
 def _blank() -> bytes:
-    """A header whose name and size are empty, and whose sum counts as blanks."""
+    """Builds a header with empty name and size, and a checksum field of blanks."""
     info = tarfile.TarInfo()
     info.mode = MEMBER_MODE
     block = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
@@ -90,11 +90,11 @@ _LARGEST = 8 << 30
 
 
 class ShardFile:
-    """One tar being written, hashed on its way to the disk.
+    """Tar file being written, hashed on the fly.
 
-    The md5 (which the wids index asks for) is taken on a second thread, one block behind, while
-    the sha256 is taken and the block is written on this one: all three release the interpreter's
-    lock. A block is at least a mebibyte, because to hand over less costs more than it saves.
+    The md5 (required by the wids index) is computed on a second thread, one block behind, while
+    this thread computes the sha256 and writes the block; all three release the GIL. Blocks are a
+    mebibyte or more, because smaller ones cost more to transfer than they save.
     """
 
     def __init__(self, file: BinaryIO, helper: ThreadPoolExecutor) -> None:
@@ -113,7 +113,7 @@ class ShardFile:
         self.samples += 1
 
     def close(self, file: str, split: Split) -> ShardEntry:
-        """Ends the tar (two empty blocks, filled up to a record) and says what it is."""
+        """Ends the tar (two empty blocks, padded to a record) and returns its entry."""
         end = 2 * tarfile.BLOCKSIZE
         self._put(bytes(end + -(self.size + end) % tarfile.RECORDSIZE))
         self._hand_over()
@@ -144,13 +144,13 @@ class ShardFile:
         self._file.write(block)
 
     def _catch_up(self) -> None:
-        """Waits for the last block's md5, so that only one block is held for it."""
+        """Waits for the last block's md5, so that only one block is buffered."""
         if self._behind is not None:
             self._behind.result()
 
 
 def members_of(sample: Sample) -> list[tuple[str, bytes]]:
-    """A sample's three members, sorted by name."""
+    """Returns a sample's three members, sorted by name."""
     key = sample.record.key
     assert sample.extension in FORMATS, sample.extension
     assert "\n" not in sample.text, f"{key}: a caption is one line"
@@ -164,7 +164,7 @@ def members_of(sample: Sample) -> list[tuple[str, bytes]]:
 
 
 def size_in_tar(members: Iterable[tuple[str, bytes]]) -> int:
-    """The bytes that members take in a tar, headers and padding included."""
+    """Computes the bytes of members in a tar, including headers and padding."""
     blocks = sum(1 + -(-len(data) // tarfile.BLOCKSIZE) for _, data in members)
     return blocks * tarfile.BLOCKSIZE
 
@@ -172,13 +172,13 @@ def size_in_tar(members: Iterable[tuple[str, bytes]]) -> int:
 def write_shards(
     samples: Iterable[Sample], folder: Path, split: Split, params: ShardParams
 ) -> tuple[ShardEntry, ...]:
-    """Writes ``<split>-000000.tar`` and on, as many as the samples need; none for no samples.
+    """Writes ``<split>-000000.tar`` and following, as many as needed; none for no samples.
 
     Args:
-        samples: of one split, sorted by key.
-        folder: where the shards go.
+        samples: samples of one split, sorted by key.
+        folder: output folder.
         split: ``train`` or ``val``.
-        params: when a shard is full.
+        params: limits at which a shard is full.
 
     Returns:
         One entry per shard, in order.
@@ -218,7 +218,7 @@ def _name(split: Split, number: int) -> str:
 
 
 def wids_index(shards: Iterable[ShardEntry]) -> dict[str, Any]:
-    """``index.json``: the shard list that the wids library reads (format v1)."""
+    """Builds ``index.json``: the shard list of the wids library (format v1)."""
     return {
         "__kind__": "wids-shard-index-v1",
         "wids_version": 1,

@@ -1,10 +1,10 @@
-"""Which samples train and which validate: whole films, so that nothing is learned by heart.
+"""Train/val split by whole films, to prevent leakage between splits.
 
-A unit (a source, or a scene where the split is by scene) goes to val when the digest of its
-content, read as a share of all digests, is below ``val_share``: a decision about that unit alone,
-so adding sources moves none of those that are there. Two exceptions keep both sides useful: with
-two units or more val is never empty (the lowest unit goes there), and train never is (the highest
-unit goes there). Both stop mattering, and moving units, as soon as one unit is on each side.
+A unit (a source, or a scene if the split is by scene) goes to val if the digest of its content, as
+a fraction of all digests, is below ``val_share``. The decision depends on that unit alone, so new
+sources move no existing ones. Two exceptions keep both splits non-empty: with two units or more,
+the lowest unit goes to an otherwise empty val, and the highest unit to an otherwise empty train.
+Neither applies once each split has a unit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BITS = 64
 
 
 def share_of(unit: str) -> float:
-    """Where a unit's digest lies among all digests, in [0, 1)."""
+    """Maps a unit's digest to [0, 1)."""
     digest = hashlib.sha256(f"split {unit}".encode()).digest()
     return int.from_bytes(digest[: _BITS // 8]) / 2**_BITS
 
@@ -29,10 +29,10 @@ def assign_splits(units: Iterable[str], params: SplitParams) -> dict[str, Split]
 
     Args:
         units: content digests of the sources that kept sets, or of their scenes.
-        params: the share aimed at; 0 puts everything in train.
+        params: target share; 0 puts everything in train.
 
     Returns:
-        Unit to split; all ``train`` if there are fewer than two units.
+        Split by unit; all ``train`` if there are fewer than two units.
     """
     ranked = sorted(set(units), key=lambda unit: (share_of(unit), unit))
     if len(ranked) <= 1 or params.val_share == 0:
@@ -43,5 +43,5 @@ def assign_splits(units: Iterable[str], params: SplitParams) -> dict[str, Split]
 
 
 def unit_of(content: str, scene: int, params: SplitParams) -> str:
-    """The unit that a set of a source with this content belongs to."""
+    """Returns the unit of a set from a source with this content."""
     return content if params.by == "source" else f"{content}/{scene}"

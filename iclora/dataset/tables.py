@@ -1,7 +1,7 @@
-"""``samples.parquet`` and ``rejects.parquet``: what is in a dataset, and why the rest is not.
+"""``samples.parquet`` and ``rejects.parquet``: the content of a dataset, and reasons for rejects.
 
-Schemas are explicit, so that a table without rows has the same columns as a full one, and nothing
-in the file depends on time or threads: the same rows give the same bytes with the same pyarrow.
+Schemas are explicit, so that a table without rows has the same columns as a full one. The files do
+not depend on time or threads: the same rows give the same bytes with the same pyarrow.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from schemas.sample import SampleRecord
 from schemas.verdict import Verdict
 
 ROWS_PER_GROUP = 1000
-"""Rows that are in memory at a time."""
+"""Rows in memory at a time."""
 
 _BOX = pa.list_(pa.int32())
 
@@ -52,17 +52,17 @@ _COPIED = ("key", "split", "width", "height", "licence", "masks", "scores")
 
 
 class SampleRow(NamedTuple):
-    """What the table says of a sample."""
+    """Row of the samples table."""
 
     record: SampleRecord
     text: str
     shard: str
     size: int
-    """Bytes of the canvas file."""
+    """Size of the canvas file in bytes."""
 
 
 def samples_schema(scores: Iterable[str]) -> pa.Schema:
-    """The columns of ``samples.parquet`` for a dataset with these scores."""
+    """Returns the columns of ``samples.parquet`` for a dataset with these scores."""
     return pa.schema(
         [
             ("key", pa.string()),
@@ -83,17 +83,17 @@ def samples_schema(scores: Iterable[str]) -> pa.Schema:
 
 
 def write_samples(rows: Iterable[SampleRow], scores: Iterable[str], path: Path) -> None:
-    """Writes ``samples.parquet``, one row a sample."""
+    """Writes ``samples.parquet``, one row per sample."""
     _write(map(sample_columns, rows), samples_schema(scores), path)
 
 
 def write_rejects(verdicts: Iterable[Verdict], path: Path) -> None:
-    """Writes ``rejects.parquet``, one row an item that was rejected or failed."""
+    """Writes ``rejects.parquet``, one row per rejected or failed item."""
     _write((verdict.to_json() for verdict in verdicts), REJECTS, path)
 
 
 def sample_columns(row: SampleRow) -> dict[str, Any]:
-    """One row of ``samples.parquet`` as plain values."""
+    """Converts one row of ``samples.parquet`` to plain values."""
     record = row.record.to_json()
     panels = [{name: panel[name] for name in PANEL.names} for panel in record["panels"]]
     return {
@@ -108,7 +108,7 @@ def sample_columns(row: SampleRow) -> dict[str, Any]:
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of a table, a group at a time."""
+    """Yields the rows of a table, reading one group at a time."""
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(ROWS_PER_GROUP, columns=columns):
             yield from batch.to_pylist()

@@ -1,9 +1,9 @@
-"""Reads a dataset version back, as others will, and says everything that is wrong with it.
+"""Verification of a dataset version by reading it back with several readers.
 
-Three readers see every shard: the standard library's tarfile (for the checks of ``check``),
-webdataset and ``datasets``. The last two must find the same samples with the same bytes: what they
-would drop, merge or cut short without a word is a problem here. Problems of samples come first, in
-the order of the shards, so the first problem names the first broken sample.
+Three readers read every shard: the standard library's tarfile (for this package's checks),
+webdataset and ``datasets``. The last two must find the same samples with the same bytes, so samples
+they silently drop, merge or truncate are problems. Problems of samples come first, in shard order,
+so the first problem names the first broken sample.
 """
 
 from __future__ import annotations
@@ -34,50 +34,50 @@ log = logging.getLogger(__name__)
 Row = dict[str, Any]
 
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, pa.ArrowException)
-"""What reading a damaged table raises; a string that is not UTF-8 is a ValueError."""
+"""Exceptions raised for a damaged table; invalid UTF-8 raises ValueError."""
 
 
 class _VerificationState:
-    """One verification under way."""
+    """State of one verification."""
 
     def __init__(self, folder: Path, manifest: DatasetManifest) -> None:
         self.folder = folder
         self.manifest = manifest
         self.problems: list[Problem] = []
         self.read: dict[str, list[SampleDigest]] = {}
-        """Shard to what was in it."""
+        """Sample digests by shard."""
 
         self.unsafe: set[str] = set()
         """Shards that no other reader may open."""
 
     def file(self, name: str) -> Path:
-        """A file of the dataset; not a pipe or a device, which might never end.
+        """Returns a file of the dataset; rejects pipes and devices, which might never end.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: there is no such regular file.
         """
         if not (self.folder / name).is_file():
             raise FileNotFoundError(f"{name} is not a file")
         return self.folder / name
 
     def add(self, problem: str, *, key: str = "", shard: str = "") -> None:
-        """Notes a problem."""
+        """Records a problem."""
         self.problems.append(Problem(key=key, shard=shard, problem=problem))
 
 
 def verify_named(store: Store, dataset: str) -> tuple[str, Verification]:
-    """Finds a dataset version and re-reads it.
+    """Finds a dataset version and verifies it.
 
     Args:
-        store: where bare names are looked up.
-        dataset: as ``open_dataset`` takes it.
+        store: store for bare names.
+        dataset: any name ``open_dataset`` accepts.
 
     Returns:
-        Its name and version, and every problem found. A manifest that names files elsewhere is the
-        only problem that is looked for in its dataset: nothing of it is opened.
+        Name and version, and every problem found. If the manifest names files outside of its
+        dataset, that is the only problem reported, and no file is opened.
 
     Raises:
-        BadInput: there is no such dataset.
+        BadInput: the dataset does not exist.
     """
     try:
         opened = open_dataset(store, dataset)
@@ -89,10 +89,10 @@ def verify_named(store: Store, dataset: str) -> tuple[str, Verification]:
 
 
 def verify_dataset(dataset: Dataset) -> Verification:
-    """Re-reads a whole dataset version.
+    """Verifies a whole dataset version.
 
     Args:
-        dataset: an open one; a remote one is copied to a temporary folder first.
+        dataset: an open dataset; a remote one is copied to a temporary folder first.
 
     Returns:
         Every problem found; problems of samples first.
@@ -127,7 +127,7 @@ def _local_folder(dataset: Dataset) -> Generator[Path]:
 
 
 def _rows_by_shard(check: _VerificationState) -> dict[str, dict[str, Row]]:
-    """Shard to key to what ``samples.parquet`` says of it; empty if it cannot be read."""
+    """Reads ``samples.parquet`` as rows by shard and key; empty if it cannot be read."""
     rows: dict[str, dict[str, Row]] = {}
     try:
         for row in read_rows(check.file(SAMPLES)):
@@ -170,7 +170,7 @@ def _sample_problems(
 
 
 def _read_shard(path: Path) -> Iterator[tuple[ReadSample, list[str]]]:
-    """The samples of a tar with the problems of their members."""
+    """Yields the samples of a tar with the problems of their members."""
     with path.open("rb") as file:
         for group in group_members(file):
             members, problems = dict[str, bytes](), list[str]()
@@ -220,7 +220,7 @@ def _md5() -> Any:
 
 
 def _check_whole(check: _VerificationState) -> None:
-    """What must be true across shards, and of the manifest."""
+    """Checks consistency across shards and with the manifest."""
     known = check.manifest
     places: dict[str, str] = {}
     for file, digests in check.read.items():

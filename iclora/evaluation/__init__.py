@@ -1,9 +1,9 @@
-"""Evaluation: what an adapter draws, measured against the base, the champion and controls.
+"""Evaluation of an adapter's renders against the base, the champion, and controls.
 
-This is where the project tells the truth about an adapter. Consistency can be had by drawing the
-same picture three times, obedience by knowing the prompts by heart, beauty by copying the training
-set: so each is measured beside what it can be gamed with, on prompts that were never trained on,
-with intervals, and controls that must fail. The decision is a pure rule (``decide``).
+Every score can be gamed: consistency by repeating one image, adherence by memorizing the prompts,
+quality by copying the training set. Each score is therefore reported with a counter-score, on
+prompts excluded from training, with confidence intervals, and with controls that must fail. The
+decision is a pure function (``decide``).
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ __all__ = ["evaluate_adapter", "read_report", "reports_on"]
 log = logging.getLogger(__name__)
 
 VERSION = 4
-"""Of everything that is measured and decided; raised when the same pictures give other figures."""
+"""Version of the measurements and the decision; incremented when the same images give new
+figures."""
 
 ProgressCallback = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
+"""Progress callback: current step, items done, total items."""
 
 
 def evaluate_adapter(  # noqa: PLR0913 - what an evaluation is asked, on the command line too
@@ -57,27 +58,27 @@ def evaluate_adapter(  # noqa: PLR0913 - what an evaluation is asked, on the com
     repin: bool = False,
     progress: ProgressCallback = lambda _what, _done, _of: None,
 ) -> ReportRef:
-    """Draws, measures, decides, reports; nothing is drawn or measured twice.
+    """Renders, measures, decides, and reports; completed renders and measurements are reused.
 
     Args:
-        store: where adapters, datasets and reports live.
+        store: store of adapters, datasets and reports.
         adapter: name, name@version, file, folder or hub id.
-        config: ``sample`` and ``evaluate`` sections; None takes the rule's. What differs from the
-            rule makes a report that promotes nobody.
+        config: ``sample`` and ``evaluate`` sections; None uses the rule's. A report with settings
+            that differ from the rule cannot promote the adapter.
         against: an adapter or ``base``; empty is the champion, or the base when there is none.
-        dataset: whose val sets are compared with; empty is the one it was trained on.
-        promote: move CHAMPION when the decision says so, and is still about the champion in force.
-        repin: make the settings of this evaluation the rule of the adapter's name; without a
-            configuration those of the adapter's run.
-        progress: told after every batch.
+        dataset: source of the val sets for comparison; empty is the adapter's training dataset.
+        promote: moves CHAMPION if the decision is positive and refers to the current champion.
+        repin: makes the settings of this evaluation the rule of the adapter's name; without a
+            configuration, those of the adapter's run.
+        progress: callback after every batch.
 
     Returns:
         The reference to the report.
 
     Raises:
-        BadInput: adapter, dataset or prompts cannot be used; promotion could not follow, or
-            another adapter became champion in the meantime (the report is there).
-        BadConfig: promotion was asked for with settings that are not the rule's.
+        BadInput: adapter, dataset or prompts cannot be used; promotion is impossible, or another
+            adapter became champion in the meantime (the report is kept).
+        BadConfig: promotion was requested with settings that differ from the rule's.
         MissingModel: base or CLIP are not on this machine.
     """
     plan = make_evaluation_plan(
@@ -101,18 +102,18 @@ def evaluate_adapter(  # noqa: PLR0913 - what an evaluation is asked, on the com
 
 
 def read_report(store: Store, ref: ReportRef) -> EvaluationReport:
-    """What a report says."""
+    """Reads a report from the store."""
     return EvaluationReport.from_text(
         store.read(f"{report_folder(ref.name, ref.version)}/report.json")
     )
 
 
 class _EvaluationData(NamedTuple):
-    """What every side of a contest is measured on and by."""
+    """Datasets, prompts, and scorers shared by all arms."""
 
     data: Dataset
     trained: Dataset | None
-    """What the adapter was trained on; None if it is no longer there."""
+    """Training dataset of the adapter; None if it no longer exists."""
 
     prompts: PromptSet
     scorers: Scorers
@@ -146,7 +147,7 @@ def _load_data(store: Store, plan: EvaluationPlan) -> _EvaluationData:
 
 
 def _version(plan: EvaluationPlan, data: _EvaluationData) -> str:
-    """The digest of everything that can change the report."""
+    """Computes the digest of everything that can change the report."""
     config = plan.config
     arms = [
         [
@@ -173,7 +174,7 @@ def _version(plan: EvaluationPlan, data: _EvaluationData) -> str:
 def _run_evaluation(
     store: Store, plan: EvaluationPlan, data: _EvaluationData, progress: ProgressCallback
 ) -> ReportData:
-    """Draws and measures."""
+    """Renders and measures all arms."""
     prompts, scorers = data.prompts, data.scorers
     renders = {s.name: render_arm(store, plan, s, prompts, progress) for s in plan.arms}
     progress("measure", 0, 1)

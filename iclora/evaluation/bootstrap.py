@@ -1,9 +1,9 @@
-"""Intervals by resampling prompts, because prompts are what another evaluation would change.
+"""Confidence intervals by resampling prompts, the unit that varies between evaluations.
 
-Seeds of one prompt are averaged first: they are not independent. Comparisons are paired: the
-difference is taken prompt by prompt, over the same prompts, seeds and noise. The interval is the
+Seeds of one prompt are not independent, so they are averaged first. Comparisons are paired:
+differences are computed per prompt, over the same prompts, seeds, and noise. The interval is the
 expanded percentile bootstrap (T. Hesterberg, "What Teachers Should Know about the Bootstrap",
-2014, section 5.3), which mends the plain percentile interval's narrowness on few prompts.
+2014, section 5.3), which corrects the plain percentile interval's narrowness on few prompts.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from iclora.evaluation.metrics import Array
 from schemas.evaluation import Score
 
 MIN_PROMPTS = 2
-"""Fewer have no interval."""
+"""Minimum number of prompts for an interval."""
 
 
 class Resampling(NamedTuple):
-    """How intervals are drawn."""
+    """Parameters of the bootstrap."""
 
     confidence: float = 0.95
     resamples: int = 2000
@@ -32,7 +32,7 @@ class Resampling(NamedTuple):
 
 
 def by_prompt(scores: Array) -> Array:
-    """[N, K] or [N] to [N]: the mean over the seeds that were measured; NaN if none was."""
+    """Averages [N, K] (or [N]) over the measured seeds to [N]; NaN if there are none."""
     if scores.ndim == 1:
         return scores
     with warnings.catch_warnings():
@@ -41,10 +41,10 @@ def by_prompt(scores: Array) -> Array:
 
 
 def interval(scores: Array, how: Resampling) -> Score | None:
-    """The mean over prompts and its interval.
+    """Computes the mean over prompts and its interval.
 
     Args:
-        scores: [N, K] or [N]; NaN is a missing value and is in no figure.
+        scores: [N, K] or [N]; NaN marks a missing value and is excluded.
         how: confidence, number of resamples and their seed.
 
     Returns:
@@ -56,7 +56,7 @@ def interval(scores: Array, how: Resampling) -> Score | None:
 def paired(
     scores: Array, baseline: Array, how: Resampling, ceiling: float | None = None
 ) -> Score | None:
-    """The interval of ``scores - rival``, prompt by prompt.
+    """Computes the interval of ``scores - baseline``, paired by prompt.
 
     A prompt (or seed) that is missing on either side is missing in the difference.
 
@@ -64,8 +64,8 @@ def paired(
         scores: [N, K] or [N].
         baseline: the same shape.
         how: confidence, number of resamples and their seed.
-        ceiling: means above this count as this, on both sides. The means are cut and not the
-            prompts: single prompts scatter around the mean in real sets too.
+        ceiling: cap on the mean of each side. The cap applies to means, not to prompts, because
+            single prompts scatter around the mean in real sets too.
     """
     missing = np.isnan(scores + baseline)
     arms = [by_prompt(np.where(missing, np.nan, arm)) for arm in (scores, baseline)]
@@ -78,12 +78,12 @@ def paired(
 
 
 def _score(values: Array, how: Resampling, statistic: Callable[[Array], Array]) -> Score | None:
-    """A statistic of the means over prompts, with its interval.
+    """Computes a statistic of the means over prompts, with its interval.
 
     Args:
-        values: [N, V]; a row with NaN is left out.
-        how: confidence, resamples, seed.
-        statistic: of means [..., V], over the last axis.
+        values: [N, V]; rows with NaN are excluded.
+        how: confidence, number of resamples and their seed.
+        statistic: function of means [..., V], over the last axis.
     """
     whole = values[~np.isnan(values).any(axis=1)]
     if len(whole) < MIN_PROMPTS:
@@ -102,7 +102,7 @@ def _score(values: Array, how: Resampling, statistic: Callable[[Array], Array]) 
 
 
 def expanded_tail(count: int, confidence: float) -> float:
-    """The share cut off on each side so that ``count`` values give the wanted coverage.
+    """Computes the tail share per side for which ``count`` values reach the nominal coverage.
 
     The normal tail at sqrt(n / (n - 1)) times Student's quantile with n - 1 degrees of freedom.
     """
@@ -111,7 +111,7 @@ def expanded_tail(count: int, confidence: float) -> float:
 
 
 def student(share: float, freedom: int) -> float:
-    """Student's t quantile, by the Cornish-Fisher expansion around the normal's.
+    """Computes Student's t quantile by the Cornish-Fisher expansion around the normal quantile.
 
     Abramowitz and Stegun 26.7.5; within 0.3 % of the true value from 4 degrees of freedom on.
     """
@@ -123,7 +123,7 @@ def student(share: float, freedom: int) -> float:
 
 
 def spearman(metric: Array, truth: Array, how: Resampling) -> tuple[float, float, float] | None:
-    """Rank correlation of two scores over renders, resampled over prompts.
+    """Computes the rank correlation of two scores over renders, resampled over prompts.
 
     Args:
         metric: [N, K]; NaN is missing.
@@ -161,7 +161,7 @@ def _rank_correlation(pair: Array) -> float:
 
 
 def _ranks(values: Array) -> Array:
-    """Ranks from 0; equal values share the mean of theirs."""
+    """Computes ranks from 0; ties share their mean rank."""
     _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     return (ends - (counts + 1) / 2)[group]

@@ -1,8 +1,8 @@
-"""Controls: sets that nobody should want, made of the adapter's own panels, and real ones.
+"""Controls: bad sets built from the adapter's own panels, and real sets.
 
-A measurement that cannot tell these from good sets measures nothing. One panel repeated must come
-out best in consistency and worst in variety; panels shuffled between sets must lose consistency
-and adherence. Both are made on the embeddings, so they cost nothing.
+A metric that cannot tell bad sets from good ones is broken. One panel repeated must score best in
+consistency and worst in variety. Panels shuffled between sets must lose consistency and adherence.
+Both controls operate on embeddings, so they need no extra renders.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ ADAPTER, BASE, BASELINE = "adapter", "base", "rival"
 REPEATED, SHUFFLED, REAL = "repeated", "shuffled", "real"
 
 REMARKED_SCORES = ("adherence", "own_margin", "variety", "spread", "structure")
-"""Scores of which the report says in words when a control beats the adapter."""
+"""Scores that produce a remark in the report when a control beats the adapter."""
 
 _OWN_PANELS = ("adherence", "own_margin", "variety")
-"""The same for the controls that are made of the adapter's panels: their spread is its own."""
+"""Subset for controls built from the adapter's panels, which share its spread."""
 
 
 _BEATS = {
@@ -33,7 +33,7 @@ _BEATS = {
 
 
 def repeated(panels: Array) -> Array:
-    """The first panel in every place.
+    """Repeats the first panel in every position.
 
     Args:
         panels: [N, K, P, ...].
@@ -45,13 +45,13 @@ def repeated(panels: Array) -> Array:
 
 
 def shuffled(panels: Array) -> Array:
-    """Panel p of prompt n taken from prompt n + p + 1, same seed: all strangers to each other.
+    """Takes panel p of prompt n from prompt n + p + 1, same seed, so no two panels share a prompt.
 
     Args:
         panels: [N, K, P, ...].
 
     Returns:
-        The same shape; with N > P no panel stays with its prompt and none has a sibling.
+        The same shape; with N > P no panel stays with its prompt, and no two share a source set.
     """
     count = panels.shape[2]
     moved = [np.roll(panels[:, :, panel], -(panel + 1), axis=0) for panel in range(count)]
@@ -59,12 +59,13 @@ def shuffled(panels: Array) -> Array:
 
 
 def broken_metrics(arms: Mapping[str, ArmReport]) -> tuple[Remark, ...]:
-    """The ways in which the controls show that the measurement itself is broken.
+    """Lists the ways in which the controls show that a metric is broken.
 
-    The repeated panel must be best in consistency and worst in variety: no arm may lie beyond it,
-    and the shuffled panels must lie strictly on the other side of it, or the score cannot tell the
-    one extreme from the other. An adapter that draws one picture whatever it is asked has no
-    panels to shuffle: that is its own fault as long as the score tells another arm from it.
+    The repeated panel must be best in consistency and worst in variety: no arm may exceed it, and
+    the shuffled panels must lie strictly on the other side, or the score cannot separate the two
+    extremes.
+    An adapter that renders one image for every prompt leaves nothing to shuffle. That counts as the
+    adapter's fault, not the metric's, as long as the score separates another arm from it.
     """
     extremes = (("consistency", 1.0, "best"), ("variety", -1.0, "worst"))
     found = [_extreme(arms, score, sign=sign, word=word) for score, sign, word in extremes]
@@ -91,7 +92,7 @@ def _extreme(arms: Mapping[str, ArmReport], score: str, *, sign: float, word: st
 
 
 def _collapsed(arms: Mapping[str, ArmReport], score: str, extreme: float) -> bool:
-    """Whether the adapter lies at the extreme by itself, where the base or real sets do not."""
+    """Checks if the adapter alone lies at the extreme, without the base or the real sets."""
     others = [arms[name].scores.get(score) for name in (BASE, REAL) if name in arms]
     own = arms[ADAPTER].scores.get(score)
     apart = any(other is not None and other.value != extreme for other in others)
@@ -104,7 +105,7 @@ def _broken(score: str, why: str) -> Remark:
 
 
 def remarks(arms: Mapping[str, ArmReport]) -> tuple[Remark, ...]:
-    """Everything the controls have to say, the broken metrics first."""
+    """Collects all remarks on the controls, broken metrics first."""
     own = arms[ADAPTER].scores
     report: list[Remark] = []
     for control in (BASE, REPEATED, SHUFFLED, REAL):

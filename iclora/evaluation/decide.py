@@ -1,23 +1,22 @@
-"""The rule by which an adapter becomes champion; pure, so every branch can be tested.
+"""Promotion rule of adapters; pure, so every branch can be tested.
 
-Not worse (non-inferiority): the lower bound of the paired difference lies above minus a margin,
-for consistency, adherence, variety, spread, structure and, where it was measured, identity.
-Memorisation under its bound, given panels untouched. Better: the interval of consistency or
-adherence excludes zero. A tie keeps the rival.
+Non-inferiority: the lower bound of the paired difference lies above minus a margin, for
+consistency, adherence, variety, spread, structure and, where measured, identity. Memorization must
+stay within its bound, and given panels must be unchanged. Improvement: the interval of consistency
+or adherence excludes zero. A tie keeps the baseline.
 
-Consistency is among the scores that may not be worse, because adherence alone can be better: an
-adapter that does nothing obeys as well as the base, and would replace a champion that slips on a
-few attributes, although its panels have nothing in common.
+Consistency is a non-inferiority score, because adherence alone can improve: an adapter without any
+effect adheres as well as the base. Without this check it would replace a champion that misses a few
+attributes, although its panels have nothing in common.
 
-Better has two chances, each at half the tail: an adapter that is the rival in all but noise is
-promoted at most once in twenty times.
+Improvement has two chances, each at half the tail: an adapter that differs from the baseline only
+in noise is promoted no more than once in twenty evaluations.
 
-Consistency above the real sets' own upper bound counts for nothing. Variety and spread of the rival
-count as far as real sets have them and no further: the adapter must reach the rival's or the real
-sets', whichever is less, by the same margin and lower bound; what was lost above that is told
-beside it. Otherwise real sets themselves would
-be refused, because panels that have nothing to do with each other, and drawings that disobey their
-caption, are the most various of all. On the film world, drawn with each attribute right at a rate:
+Consistency above the real sets' upper bound earns no credit. Variety and spread of the baseline are
+capped at the real sets' values. The adapter must reach the smaller of the two, by the same margin
+and lower bound; the uncapped difference is reported too. Without the cap, real sets themselves
+would be refused, because unrelated panels and renders that ignore their caption are the most varied
+of all. On the film world, with each attribute rendered correctly at a given rate:
 
     right   consistency   variety   spread
     0.5     0.29          0.89      0.74
@@ -36,45 +35,48 @@ REQUIRED = ("consistency", "variety", "spread", "adherence", "own_margin", "stru
 OPTIONAL = ("identity",)
 BETTER = ("consistency", "adherence")
 MIN_PROMPTS = 8
-"""Below this no interval decides: of five prompts, all lie on one side of zero by chance once in
-32 times on each side, and a bootstrap cannot know it. The intervals' coverage is tested from 8."""
+"""Minimum number of prompts for a decision. With five prompts, all lie on one side of zero by
+chance once in 32 times per side, which a bootstrap cannot detect. Interval coverage is tested
+from 8.
+"""
 
 _MARGIN_OF = {"own_margin": "adherence"}
-"""The own-versus-other margin is a cosine difference like adherence, and shares its margin."""
+"""Score whose margin another one shares: both are cosine differences."""
 
 
 class DecisionInputs(NamedTuple):
-    """What the rule looks at."""
+    """Inputs of the decision rule."""
 
     baseline: str
-    """As people call it: ``the base`` or ``name@version``."""
+    """Display name of the baseline: ``the base`` or ``name@version``."""
 
     paired: Mapping[str, Score]
-    """Adapter minus rival; consistency, variety and spread cut at what real sets have. Identity is
-    absent where nothing was completed."""
+    """Paired differences, adapter minus baseline; consistency, variety and spread are capped at the
+    real sets' values. Identity is absent without conditional renders."""
 
     uncapped: Mapping[str, Score]
-    """Of the scores that were cut, the difference before."""
+    """Differences of the capped scores before capping."""
 
     memorized: float | None
-    """Share of renders nearer to a training set than unseen real sets lie."""
+    """Share of renders closer to a training set than unseen real sets are."""
 
     untouched: float | None = None
-    """Share of conditional renders whose given panels came back unchanged; None if none."""
+    """Share of conditional renders with unchanged given panels; None without conditional
+    renders."""
 
     broken: tuple[str, ...] = ()
-    """What the controls say against the measurement."""
+    """Remarks on broken metrics from the controls."""
 
 
 def decide(inputs: DecisionInputs, params: EvaluateParams) -> Decision:
-    """Promoted or refused, with every check in words.
+    """Promotes or refuses, with a sentence per check.
 
     Args:
-        inputs: paired differences and shares; values have at most four decimals.
-        params: margins, and the bounds of what is memorised and missing.
+        inputs: paired differences and shares, with up to four decimals.
+        params: margins, and the bounds on memorized and missing renders.
 
     Returns:
-        The decision; its first reason is what decided.
+        The decision; its first reason is the decisive one.
     """
     checks = [
         _controls_check(inputs.broken),
@@ -99,7 +101,7 @@ def _controls_check(broken: tuple[str, ...]) -> DecisionCheck:
 
 
 def _measured_check(paired: Mapping[str, Score], bound: float) -> DecisionCheck:
-    """Whether enough prompts were measured; what is absent altogether is told by its own check."""
+    """Checks that enough prompts were measured; absent scores fail in their own checks."""
     scores = [paired[name] for name in (*REQUIRED, *BETTER) if name in paired]
     fewest = min((score.prompts for score in scores), default=0)
     most = max((score.missing for score in scores), default=0)

@@ -1,8 +1,8 @@
-"""Pictures to arrays: every canvas is opened once, measured, and let go.
+"""Conversion of canvases to arrays: each canvas is opened once, measured, and released.
 
-What remains of a canvas is its panels' embeddings, thumbnails and a few numbers, so thousands of
-large renders are measured in little memory. A canvas that cannot be opened, or that a judge fails
-on, becomes NaN.
+Only the panels' embeddings, thumbnails, and a few numbers are kept per canvas, so thousands of
+large renders fit in little memory. A canvas that cannot be opened, or that a scorer fails on,
+becomes NaN.
 
 Legend: N prompts, K seeds, P panels, D embedding.
 """
@@ -24,7 +24,7 @@ from schemas.layout import Layout
 log = logging.getLogger(__name__)
 
 Opener = Callable[[], Image.Image]
-"""Opens one canvas."""
+"""Function that opens one canvas."""
 
 Attributes = Mapping[str, str]
 
@@ -32,25 +32,25 @@ _SETS_PER_BATCH = 16
 
 
 class CanvasMeasurements(NamedTuple):
-    """Everything later figures need of N x K canvases."""
+    """Measurements of N x K canvases, the input of all scores."""
 
     clip: Array
-    """[N, K, P, D]."""
+    """CLIP embeddings, [N, K, P, D]."""
 
     dino: Array | None
-    """[N, K, P, D], or None without a DINOv2."""
+    """DINOv2 embeddings, [N, K, P, D]; None without DINOv2."""
 
     read: list[list[tuple[Attributes, ...] | None]] | None
-    """Per prompt and seed what the reader saw on the panels; None where it failed."""
+    """Attributes read from the panels, per prompt and seed; None where the reader failed."""
 
     thumbs: Array
-    """[N, K, P, h, w]."""
+    """Luma thumbnails, [N, K, P, h, w]."""
 
     inner: Array
-    """[N, K, P]."""
+    """Strongest line inside each panel, [N, K, P]."""
 
     corners: Array
-    """[N, K, 4, h, w]."""
+    """Gradient magnitudes in the corner boxes, [N, K, 4, h, w]."""
 
     plain: dict[str, Array]
     """``seams``, ``clipping``, ``flatness``, ``sharpness``: [N, K] each."""
@@ -63,8 +63,8 @@ def measure_canvases(
 
     Args:
         canvases: N rows of K openers.
-        layout: of every canvas.
-        scorers: who looks.
+        layout: layout of every canvas.
+        scorers: models that embed or read the panels.
     """
     count, seeds = len(canvases), len(canvases[0]) if canvases else 0
     openers = [opener for row in canvases for opener in row]
@@ -88,7 +88,7 @@ def measure_canvases(
 
 
 class _Row(NamedTuple):
-    """One canvas, measured as far as it could be."""
+    """Measurements of one canvas; failed ones are None."""
 
     clip: Array | None
     dino: Array | None
@@ -125,7 +125,7 @@ def _open(opener: Opener) -> Image.Image | None:
 def _embed(
     encoder: ImageEncoder | None, sets: Sequence[Sequence[Image.Image]]
 ) -> list[Array | None]:
-    """[P, D] of each set; None for all of them where the encoder fails or is absent."""
+    """Embeds each set to [P, D]; None for all sets if the encoder fails or is absent."""
     if encoder is None or not sets:
         return [None] * len(sets)
     try:

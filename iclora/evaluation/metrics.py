@@ -1,11 +1,11 @@
-"""What makes a set good, as numbers: pure functions of embeddings and arrays.
+"""Set quality metrics: pure functions of embeddings and arrays.
 
-Every similarity here is a cosine of unit rows of a pinned encoder, so a value means something only
-beside others of the same encoder: that is why each report carries controls. One number alone can
-be gamed (a panel drawn three times is perfectly consistent: ViStoryBench's copy-paste baseline,
-arXiv 2505.24862), so consistency is never read without variety and adherence.
+Every similarity is a cosine of unit rows of a pinned encoder, so a value is meaningful only beside
+others of the same encoder; reports therefore include controls. A single score can be gamed (a
+repeated panel is perfectly consistent: ViStoryBench's copy-paste baseline, arXiv 2505.24862), so
+consistency is always reported with variety and adherence.
 
-A row of NaN is a picture that could not be measured; it makes its set's scores NaN, never zero.
+A row of NaN marks an image that could not be measured. It makes its set's scores NaN, never zero.
 
 Legend: N prompts, K seeds, P panels of a set, D embedding, M sets of a gallery.
 """
@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _FLAT = 1e-6
-"""Standard deviation (of luma 0-1) below which a thumbnail has no composition to compare."""
+"""Standard deviation of luma (0-1) below which a thumbnail counts as flat."""
 
 
 def _pair_means(similar: Array) -> Array:
-    """Mean over the pairs i < j of the last two axes."""
+    """Averages over the pairs i < j of the last two axes."""
     first, second = np.triu_indices(similar.shape[-1], k=1)
     return similar[..., first, second].mean(axis=-1)
 
 
 def consistency(panels: Array) -> Array:
-    """How alike the panels of each set are.
+    """Computes the mean similarity between the panels of each set.
 
     Args:
         panels: [..., P, D] unit rows, P >= 2.
@@ -40,7 +40,7 @@ def consistency(panels: Array) -> Array:
 
 
 def distinct(panels: Array, near_duplicate: float) -> Array:
-    """Share of the pairs of panels that are not the same picture twice.
+    """Computes the share of panel pairs that are not near-duplicates.
 
     Args:
         panels: [..., P, D] unit rows.
@@ -55,14 +55,14 @@ def distinct(panels: Array, near_duplicate: float) -> Array:
 
 
 def compositions(thumbs: Array) -> Array:
-    """How differently pictures are composed, whatever they show.
+    """Computes pairwise differences in composition, independent of content.
 
     Args:
         thumbs: [..., P, h, w] luma thumbnails, 0 to 1.
 
     Returns:
-        [..., P, P] 1 - correlation of two thumbnails, cut to 0 (same composition) to 1
-        (unrelated). A flat thumbnail is like another flat one and unrelated to any other.
+        [..., P, P] 1 - correlation of two thumbnails, clipped to 0 (same composition) to 1
+        (unrelated). A flat thumbnail matches another flat one and is unrelated to any other.
     """
     rows = thumbs.reshape(*thumbs.shape[:-2], -1)
     centred = rows - rows.mean(axis=-1, keepdims=True)
@@ -75,27 +75,27 @@ def compositions(thumbs: Array) -> Array:
 
 
 def composition(thumbs: Array) -> Array:
-    """How differently the panels of each set are composed, [...]; see ``compositions``."""
+    """Computes the mean difference in composition between the panels of each set, [...]."""
     return _pair_means(compositions(thumbs))
 
 
 def variety(panels: Array, thumbs: Array, near_duplicate: float) -> Array:
-    """The mean of ``distinct`` and ``composition``: 0 for one picture repeated."""
+    """Averages ``distinct`` and ``composition``; 0 for one image repeated."""
     return (distinct(panels, near_duplicate) + composition(thumbs)) / 2
 
 
 def spread(thumbs: Array) -> Array:
-    """How differently one caption is drawn over seeds.
+    """Computes how much renders of one caption vary over seeds.
 
-    By composition and not by embedding: an encoder that was taught captions puts two faithful
-    drawings of one caption in one place, so by it obedience would look like collapse.
+    Uses composition instead of embeddings: an encoder trained on captions places two faithful
+    renders of one caption close together, so adherence would look like collapse.
 
     Args:
         thumbs: [N, K, P, h, w] luma thumbnails, 0 to 1.
 
     Returns:
-        [N] mean difference in composition between the same panel of two seeds, 0 to 1; seeds that
-        could not be measured are left out; NaN with fewer than two.
+        [N] mean difference in composition between the same panel of two seeds, 0 to 1; unmeasured
+        seeds are excluded; NaN with fewer than two.
     """
     result = np.full(len(thumbs), np.nan)
     for prompt, seeds in enumerate(thumbs):
@@ -106,11 +106,11 @@ def spread(thumbs: Array) -> Array:
 
 
 def adherence(panels: Array, texts: Array) -> Array:
-    """How well each panel shows its own text.
+    """Computes the similarity of each panel to its own text.
 
     Args:
         panels: [N, K, P, D] unit rows.
-        texts: [N, P, D] unit rows, one text a panel.
+        texts: [N, P, D] unit rows, one text per panel.
 
     Returns:
         [N, K] mean cosine of panel i and text i.
@@ -119,7 +119,7 @@ def adherence(panels: Array, texts: Array) -> Array:
 
 
 def own_margin(panels: Array, texts: Array) -> Array:
-    """How much better a panel shows its own text than the other panels' texts.
+    """Computes the margin of each panel's own text over the other panels' texts.
 
     Args:
         panels: [N, K, P, D] unit rows.
@@ -135,7 +135,7 @@ def own_margin(panels: Array, texts: Array) -> Array:
 
 
 def wins(panels: Array, texts: Array) -> Array:
-    """Share of panels whose own text beats every other panel's text; a tie is no win.
+    """Computes the share of panels whose own text beats every other panel's text; ties lose.
 
     Args:
         panels: [N, K, P, D] unit rows.
@@ -152,14 +152,14 @@ def wins(panels: Array, texts: Array) -> Array:
 
 
 def identity(panels: Array, given: tuple[int, ...]) -> Array:
-    """How alike given and drawn panels are in conditional renders.
+    """Computes the similarity of given and generated panels in conditional renders.
 
     Args:
         panels: [..., P, D] unit rows.
-        given: indices of the given panels; at least one, not all.
+        given: indices of the given panels; one or more, but not all.
 
     Returns:
-        [...] mean cosine over the pairs (given, drawn).
+        [...] mean cosine over the pairs (given, generated).
     """
     drawn = [panel for panel in range(panels.shape[-2]) if panel not in given]
     assert given, "identity compares given panels with drawn ones"
@@ -169,7 +169,7 @@ def identity(panels: Array, given: tuple[int, ...]) -> Array:
 
 
 def nearest(panels: Array, training: Array) -> tuple[Array, NDArray[np.int64]]:
-    """The set of a gallery that each set lies nearest to, panel by panel.
+    """Finds each set's nearest set in a gallery, panel by panel.
 
     Args:
         panels: [..., P, D] unit rows.
@@ -177,7 +177,7 @@ def nearest(panels: Array, training: Array) -> tuple[Array, NDArray[np.int64]]:
 
     Returns:
         The mean cosine of corresponding panels, [...], and the index of that set, [...]
-        (-1 and NaN where the set was not measured).
+        (NaN and -1 where the set was not measured).
     """
     size = panels.shape[-2] * panels.shape[-1]
     rows = panels.reshape(*panels.shape[:-2], size)
@@ -188,7 +188,7 @@ def nearest(panels: Array, training: Array) -> tuple[Array, NDArray[np.int64]]:
 
 
 def nearest_others(training: Array) -> Array:
-    """For each set of a gallery, the cosine of the nearest other one, [M]."""
+    """Computes each gallery set's cosine to its nearest other set, [M]."""
     rows = training.reshape(len(training), -1)
     similar = rows @ rows.T / training.shape[1]
     np.fill_diagonal(similar, -np.inf)

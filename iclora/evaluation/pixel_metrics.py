@@ -1,11 +1,10 @@
-"""What can be measured on the pixels alone: seams, clipping, flatness, blur, residue.
+"""Metrics on pixels alone: seams, clipping, flatness, blur, residue.
 
-A seam is a straight line across which the picture jumps and behind which nothing continues. A
-horizon jumps too, but what stands on it crosses it; so the jump is weighed by how little the
-outlines above and below it agree. (On the film world this tells 94 % of panels that were glued from
-two pictures, at 2 % of the true ones.) A seam counts as found when it is stronger than 95 % of the
-lines inside the panels; a panel counts as one picture when no line inside it is stronger than
-such lines are in real panels.
+A seam is a straight discontinuity that no structure crosses. A horizon is a discontinuity too, but
+objects on it cross it, so the jump is weighted by the disagreement of the outlines above and below.
+(On the film world this detects 94 % of panels glued from two images, at 2 % false positives.) A
+seam counts as found if it is stronger than 95 % of the lines inside the panels. A panel counts as
+one image if no line inside it is stronger than the strongest lines in real panels.
 
 Legend: H W canvas height and width, luma is 0 to 255.
 """
@@ -21,53 +20,53 @@ from iclora.evaluation.metrics import Array
 from schemas.layout import Layout
 
 THUMB = 16
-"""Side of the luma thumbnails that composition is compared on."""
+"""Side of the luma thumbnails used to compare composition, in pixels."""
 
 SEAM_RANK = 0.95
-"""Share of the inner lines that a seam must be stronger than."""
+"""Share of the inner lines that a seam must exceed in strength."""
 
 _WORKING_SIDE = 512
-"""Longer side at which seams and artefacts are measured; a seam is no sharper at full size."""
+"""Longer side in pixels for measuring seams and artifacts; seams are no sharper at full size."""
 
 _INNER = 0.12
-"""Share of a panel next to its border in which a line belongs to the border's seam."""
+"""Share of a panel next to its border whose lines are attributed to the border's seam."""
 
 _BLOCK = 8
 _FLAT_BLOCK = 1.0
-"""Standard deviation of an 8x8 block's luma below which it is flat."""
+"""Standard deviation of an 8x8 block's luma below which the block is flat."""
 
 _BLACK, _WHITE = 1, 254
 _CORNER = 0.2
-"""Share of the canvas' width and height that a corner box takes."""
+"""Share of the canvas width and height covered by a corner box."""
 
 
 class PixelScores(NamedTuple):
-    """What the pixels of one canvas say."""
+    """Pixel metrics of one canvas."""
 
     thumbs: Array
-    """[P, 16, 16] luma 0 to 1."""
+    """Luma thumbnails, [P, 16, 16], 0 to 1."""
 
     seams: float
-    """Share of the layout's seams that are there."""
+    """Share of the layout's seams that were found."""
 
     inner: Array
-    """[P] the strongest line inside each panel, in square roots of luma levels."""
+    """Strongest line inside each panel, [P], in square roots of luma levels."""
 
     clipping: float
-    """Share of pixels that are black or white to the end of the scale."""
+    """Share of pixels at black or white."""
 
     flatness: float
-    """Share of 8x8 blocks without any structure."""
+    """Share of 8x8 blocks without structure."""
 
     sharpness: float
     """log10(1 + variance of the Laplacian)."""
 
     corners: Array
-    """[4, h, w] gradient magnitude in the corner boxes, for ``residue``."""
+    """Gradient magnitudes in the corner boxes, [4, h, w], for ``residue``."""
 
 
 def measure_canvas(canvas: Image.Image, layout: Layout) -> PixelScores:
-    """Measures one canvas; at most 512 pixels on the longer side are looked at."""
+    """Measures one canvas, shrunk to 512 pixels on the longer side if larger."""
     small = _at_working_size(canvas.convert("RGB"))
     rgb = np.asarray(small)
     luma = np.asarray(small.convert("L"), np.float64)
@@ -85,12 +84,12 @@ def measure_canvas(canvas: Image.Image, layout: Layout) -> PixelScores:
 
 
 def structure(seams: Array, inner: Array, limit: float) -> Array:
-    """How much of the layout is there: seams found and panels that are one picture.
+    """Averages the share of seams found and the share of panels that are one image.
 
     Args:
         seams: [...] share of the seams found.
         inner: [..., P] the strongest line inside each panel.
-        limit: the strongest that still counts as part of a picture.
+        limit: strength up to which a line counts as part of an image.
 
     Returns:
         [...] the mean of both shares, 0 to 1; NaN where the canvas was not measured.
@@ -100,14 +99,14 @@ def structure(seams: Array, inner: Array, limit: float) -> Array:
 
 
 def residue(corners: Array) -> Array:
-    """How much of each canvas' corners is the same as in all the others: a watermark's trace.
+    """Measures the corner content that a canvas shares with all others, such as a watermark.
 
     Args:
         corners: [S, 4, h, w] gradient magnitudes.
 
     Returns:
         [S] the largest correlation, over the corners, of a canvas' gradients with the mean of the
-        other canvases'; about 0 without a residue, towards 1 with one. NaN with fewer than three.
+        other canvases'; about 0 without a residue, near 1 with one. NaN with fewer than three.
     """
     count = len(corners)
     if count < 3:  # noqa: PLR2004 - two pictures' agreement is no pattern
@@ -144,7 +143,7 @@ def _thumb(panel: Image.Image) -> Array:
 
 
 def _line_strengths(panel: Array) -> tuple[Array, Array]:
-    """The strength of every inner row and column of a panel."""
+    """Computes the strength of every inner row and column of a panel."""
     inner: list[Array] = []
     for picture in (panel, panel.T):
         margin = max(2, round(len(picture) * _INNER))
@@ -153,10 +152,10 @@ def _line_strengths(panel: Array) -> tuple[Array, Array]:
 
 
 def line_strengths(picture: Array) -> Array:
-    """How much each horizontal line of a picture looks like a seam.
+    """Scores each horizontal line of an image as a seam.
 
-    The mean root of the jump across it, so that many small jumps count more than a few large ones,
-    times 1 - the agreement of the outlines on both sides.
+    The score is the mean root of the jump across the line, so that many small jumps outweigh a few
+    large ones, times 1 - the agreement of the outlines on both sides.
 
     Args:
         picture: [H, W] luma.
@@ -178,7 +177,7 @@ def _seams_found(
     boxes: list[tuple[int, int, int, int]],
     strengths: list[tuple[Array, Array]],
 ) -> float:
-    """Each border between two panels, against the inner lines of the same direction."""
+    """Compares each border between two panels with the inner lines of the same direction."""
     usual = [
         np.quantile(np.concatenate([s[axis] for s in strengths]), SEAM_RANK) for axis in (0, 1)
     ]
@@ -192,7 +191,7 @@ def _seams_found(
 
 
 def _at(picture: Array, line: int) -> float:
-    """The strongest of the line above row ``line`` and its neighbours: models miss by a pixel."""
+    """Returns the maximum strength around row ``line``: models miss the border by a pixel."""
     return float(line_strengths(picture[line - 2 : line + 2]).max())
 
 

@@ -1,4 +1,4 @@
-"""Who is measured against whom, and on what: settled before anything is loaded."""
+"""Evaluation plan: contestants, datasets, and settings, resolved before any model is loaded."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ from schemas.sampling import AdapterUse
 
 
 class Arm(NamedTuple):
-    """A model that draws the prompt suite."""
+    """Model that renders the prompt suite."""
 
     name: str
-    """``adapter``, ``base`` or ``rival``."""
+    """Role of the model: ``adapter``, ``base`` or ``rival``."""
 
     label: str
     adapters: tuple[AdapterUse, ...]
     base: BaseParams | None = None
-    """The base it was trained on, where that is not the contest's."""
+    """Base that the adapter was trained on, if it differs from the evaluation's."""
 
 
 class EvaluationPlan(NamedTuple):
-    """An adapter, what it must beat, and what both are measured with."""
+    """Adapter, its baseline, and the settings shared by both."""
 
     name: str
-    """Of the adapter, as a key."""
+    """Name of the adapter, used as a key."""
 
     stored: StoredAdapter | None
-    """Where the store has it; None for a file from elsewhere."""
+    """Location in the store; None for an external file."""
 
     run: RunRecord | None
     adapter: Arm
     base: Arm
     baseline: Arm
-    """What it must beat: the champion, another adapter, or the base itself."""
+    """Model to beat: the champion, another adapter, or the base itself."""
 
     config: Config
     dataset: str
-    """Whose val sets are compared with."""
+    """Dataset that provides the val sets for comparison."""
 
     trained_on: str
-    """Whose train split may be known by heart."""
+    """Dataset whose train split the adapter may have memorized."""
 
     rule: Rule | None = None
-    """What decides about adapters of this name; None for a file from elsewhere."""
+    """Promotion rule for adapters of this name; None for an external file."""
 
     overrides: tuple[str, ...] = ()
-    """What is not as the rule has it."""
+    """Settings that differ from the rule."""
 
     @property
     def arms(self) -> tuple[Arm, ...]:
-        """Everyone who draws, each once."""
+        """Lists all models that render, each once."""
         others = () if self.baseline.name == BASE else (self.baseline,)
         return (self.adapter, self.base, *others)
 
@@ -72,22 +72,22 @@ def make_evaluation_plan(
     dataset: str,
     repin: bool = False,
 ) -> EvaluationPlan:
-    """Settles an evaluation.
+    """Resolves an evaluation's adapter, baseline, dataset, and settings.
 
     Args:
-        store: where names are looked up.
-        adapter: what is evaluated, by any name an adapter has.
-        config: ``sample`` and ``evaluate`` are taken from it; base, layout and caption format too
-            for an adapter without a run record. None takes ``sample`` and ``evaluate`` from the
-            rule of the adapter's name and everything else from the record.
+        store: store for name lookup.
+        adapter: adapter to evaluate, by any name ``locate_adapter`` accepts.
+        config: source of ``sample`` and ``evaluate``, and of base, layout and caption format for an
+            adapter without a run record. None takes ``sample`` and ``evaluate`` from the rule of
+            the adapter's name and everything else from the record.
         against: an adapter or ``base``; empty is the champion, or the base when there is none.
-        dataset: empty is the one the adapter was trained on.
-        repin: the settings are the rule from now on, so nothing is an override; without a
-            configuration those of the adapter's run.
+        dataset: empty is the dataset the adapter was trained on.
+        repin: makes the settings the new rule, so nothing is an override; without a configuration,
+            those of the adapter's run.
 
     Raises:
-        BadInput: an adapter is not there, nothing says what base or dataset belongs to it, or it
-            is not of the store and has no rule to change.
+        BadInput: the adapter does not exist, its base or dataset is unknown, or it is not in the
+            store and has no rule to change.
     """
     use = locate_adapter(store, adapter)
     stored = find_stored(store, use.name) if "@" in use.name else None
@@ -126,7 +126,7 @@ def make_evaluation_plan(
 
 
 def measured_by(store: Store, stored: StoredAdapter) -> Config:
-    """Gives what an adapter is evaluated with: its run's settings, and the rule of its name."""
+    """Returns an adapter's evaluation settings: those of its run, with the rule of its name."""
     run = RunRecord.from_text(store.read(f"{stored.folder}/run.json"))
     return with_rule(run.config, rule_of(store, stored.name, champion_of(store, stored.name), run))
 
@@ -155,7 +155,7 @@ def _resolve_config(config: Config | None, run: RunRecord | None, adapter: str) 
 def _find_baseline(
     store: Store, use: AdapterUse, stored: StoredAdapter | None, against: str
 ) -> Arm | None:
-    """The other adapter; None for the base. Nobody is measured against themselves."""
+    """Finds the other adapter; None for the base. An adapter is never compared with itself."""
     if against == BASE:
         return None
     if not against:
@@ -176,11 +176,11 @@ def _as_key(name: str) -> str:
 
 
 def validate_promotion(store: Store, plan: EvaluationPlan) -> None:
-    """Refuses to draw what could promote nobody, before anything is drawn.
+    """Rejects evaluations that cannot promote the adapter, before rendering starts.
 
     Raises:
-        BadInput: it is a file from elsewhere, or compared with another than the champion in force.
-        BadConfig: it is measured otherwise than the rule says.
+        BadInput: the adapter is an external file, or the baseline is not the current champion.
+        BadConfig: the settings differ from the rule.
     """
     if plan.stored is None:
         raise BadInput(

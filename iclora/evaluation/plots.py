@@ -1,4 +1,4 @@
-"""Geometry of the report's plots: numbers to percentages; the template draws them as SVG."""
+"""Geometry of the report's plots: numbers to percentages, which the template renders as SVG."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from iclora.evaluation.results import CAPPED
 from schemas.evaluation import ArmReport, Margins, Score
 
 ROW = 26
-"""Height of a plot's row, in SVG units."""
+"""Height of a plot's row in SVG units."""
 
 _NARROWEST = 0.1
 
@@ -44,29 +44,29 @@ TITLES = {
     "sharpness": ("Sharpness", "log10 of 1 + the variance of the Laplacian"),
     "residue": ("Residue", "how alike the corners of different canvases are: a watermark's trace"),
 }
-"""Score to its title and what it is, in the order of the report."""
+"""Title and explanation per score, in the order of the report."""
 
 HIGHER_IS_WORSE = frozenset({"memorised", "nearest", "clipping", "flatness", "residue"})
 
 
 class PlotMark(NamedTuple):
-    """One arm's value and interval in a plot."""
+    """Value and interval of one arm in a plot."""
 
     label: str
     arm: str
     text: str
-    """Value and interval in figures."""
+    """Value and interval as text."""
 
     y: int
     x: float
-    """Percent of the plot's width."""
+    """Position in percent of the plot's width."""
 
     low: float
     high: float
 
 
 class Plot(NamedTuple):
-    """One score over the arms, or one difference over the scores."""
+    """Plot of one score over the arms, or of one difference over the scores."""
 
     name: str
     title: str
@@ -74,14 +74,14 @@ class Plot(NamedTuple):
     marks: tuple[PlotMark, ...]
     height: int
     ticks: tuple[tuple[float, str], ...]
-    """Percent and label."""
+    """Tick positions in percent, with labels."""
 
     summary: str
-    """What a reader who does not see the plot is told."""
+    """Text alternative for screen readers."""
 
 
 def score_plots(arms: Mapping[str, ArmReport]) -> list[Plot]:
-    """One plot a score: every arm that has it."""
+    """Builds one plot per score, with every arm that has it."""
     return [
         _plot(name, TITLES[name], [(a.label, a.arm, a.scores[name]) for a in having])
         for name in TITLES
@@ -105,7 +105,7 @@ def _plot(name: str, about: tuple[str, str], rows: Sequence[tuple[str, str, Scor
 
 
 def _room(low: float, high: float) -> tuple[float, float]:
-    """At least a tenth, so that differences nobody would see look like none; shares end at 1."""
+    """Widens a range to a tenth or more, so negligible differences look small; shares end at 1."""
     lacking = max(0.0, _NARROWEST - (high - low))
     top = high + lacking / 2
     if high <= 1 < top:
@@ -123,7 +123,7 @@ def _places(score: Score, start: float, end: float) -> tuple[float, float, float
 
 
 def axis(low: float, high: float) -> tuple[float, float, tuple[tuple[float, str], ...]]:
-    """A range that holds both ends, and round ticks within it (percent and label).
+    """Returns a range that contains both ends, with round ticks (percent and label).
 
     Steps are 1, 2 or 5 times a power of ten, three to six of them.
     """
@@ -144,12 +144,12 @@ def axis(low: float, high: float) -> tuple[float, float, tuple[tuple[float, str]
 
 
 def format_score(score: Score) -> str:
-    """``0.812 [0.790, 0.834]``."""
+    """Formats a score as ``0.812 [0.790, 0.834]``."""
     return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
 
 
 class Tile(NamedTuple):
-    """A score at a glance."""
+    """Headline score."""
 
     title: str
     value: str
@@ -161,7 +161,7 @@ _TILES = ("consistency", "true_consistency", "adherence", "true_adherence", "var
 
 
 def tiles(arms: Mapping[str, ArmReport], paired: Mapping[str, Score]) -> list[Tile]:
-    """The headline scores of the adapter, with what they are over the rival's."""
+    """Builds the tiles of the adapter's headline scores, with differences to the baseline."""
     own = arms[ADAPTER].scores
     return [
         Tile(
@@ -176,7 +176,7 @@ def tiles(arms: Mapping[str, ArmReport], paired: Mapping[str, Score]) -> list[Ti
 
 
 def absent(arms: Mapping[str, ArmReport]) -> list[str]:
-    """Why an arm lacks a score, in sentences; scores that lack for one reason share one."""
+    """Explains the scores missing from each arm; scores with the same reason share a sentence."""
     found: dict[tuple[str, str], list[str]] = {}
     for arm in arms.values():
         for name, why in arm.unmeasured.items():
@@ -191,19 +191,19 @@ def absent(arms: Mapping[str, ArmReport]) -> list[str]:
 
 
 class Difference(NamedTuple):
-    """A paired difference, for the table beside the plots."""
+    """Paired difference, as a row of the table beside the plots."""
 
     title: str
     text: str
     better: str
-    """``better``, ``worse`` or ``no difference shown``."""
+    """Verdict: ``better``, ``worse`` or ``no difference shown``."""
 
     margin: str
-    """How much worse the rule allows, or empty."""
+    """Non-inferiority margin of the rule; empty if there is none."""
 
 
 def differences(paired: Mapping[str, Score], margins: Margins) -> list[Difference]:
-    """Adapter minus another arm, score by score, in words."""
+    """Describes adapter minus another arm, per score."""
     allowed: dict[str, float] = {**margins.model_dump(), "own_margin": margins.adherence}
     titles: dict[str, str] = {}
     for name, (title, _) in TITLES.items():
@@ -223,7 +223,7 @@ def differences(paired: Mapping[str, Score], margins: Margins) -> list[Differenc
 
 
 def format_signed(score: Score) -> str:
-    """``+0.031 [+0.010, +0.052]``."""
+    """Formats a difference as ``+0.031 [+0.010, +0.052]``."""
     value, low, high = (round(x, 3) + 0.0 for x in (score.value, score.low, score.high))
     return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"  # the sum makes -0.0 positive
 
@@ -235,7 +235,7 @@ def _verdict(name: str, score: Score) -> str:
 
 
 class Curve(NamedTuple):
-    """The loss over the steps, smoothed, as an SVG path in 0..1000 x 0..240."""
+    """Smoothed loss over steps, as an SVG path in 0..1000 x 0..240."""
 
     path: str
     raw: str
@@ -249,10 +249,10 @@ _MOST_POINTS = 400
 
 
 def loss_curve(rows: Sequence[tuple[int, float]]) -> Curve | None:
-    """A training's loss curve; None with fewer than two finite steps.
+    """Builds a training's loss curve; None with fewer than two finite steps.
 
     Args:
-        rows: step and loss, in order; not-finite losses are left out.
+        rows: step and loss, in order; non-finite losses are excluded.
     """
     finite = [(step, loss) for step, loss in rows if math.isfinite(loss)]
     if len(finite) < 2:  # noqa: PLR2004 - a line has two ends
@@ -274,7 +274,7 @@ def loss_curve(rows: Sequence[tuple[int, float]]) -> Curve | None:
 
 
 def _smoothed(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """An exponential mean over about a twentieth of the points; a plain mean at the start."""
+    """Smooths exponentially over about a twentieth of the points; starts with a plain mean."""
     share = 1.0 / max(1.0, len(points) / 20)
     value, found = 0.0, list[tuple[int, float]]()
     for number, (step, loss) in enumerate(points, 1):

@@ -1,16 +1,16 @@
-"""CHAMPION names the version that production uses; it moves atomically, and back.
+"""Promotion and rollback of CHAMPION, the adapter version used in production.
 
-``adapters/<name>/CHAMPION`` is one line, replaced in one write. ``CHAMPIONS`` beside it is the
-line of succession, oldest first, its last line the champion. It always holds at least what has
-been in force: a new champion is written to it first, one that is taken back leaves it last. So a
-crash between the two writes leaves CHAMPION true, and the next move drops what is not in force.
-``HISTORY.jsonl`` gets its line before CHAMPION moves, so no champion is without one.
+``adapters/<name>/CHAMPION`` is one line, replaced in one write. ``CHAMPIONS`` beside it lists all
+champions, oldest first and the current one last. A new champion is appended before CHAMPION moves
+and removed after a rollback, so the list always includes the current champion. After a crash
+between the two writes CHAMPION is still correct, and the next move drops entries after it.
+``HISTORY.jsonl`` is appended before CHAMPION moves, so every champion has an entry.
 
-A promotion is a compare-and-swap: the report that asks for it must have compared the adapter with
-the champion in force, by the rule in force. In a local store a lock in the store makes the
-comparison and the move one step for every process that reaches its folder. An object store has no
-such lock: processes of one machine wait for each other, and CHAMPION is read again just before it
-is written, so two machines can only cross within those few requests.
+A promotion is a compare-and-swap: the report must have compared the adapter with the current
+champion, by the current rule. In a local store a lock file makes comparison and move atomic for
+every process with access to the folder. An object store has no such lock: processes on one machine
+serialize, and CHAMPION is read again just before it is written, so two machines can race only
+within those few requests.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ HISTORY = "HISTORY.jsonl"
 
 
 def champion_of(store: Store, name: str) -> str:
-    """The champion's version, or an empty string."""
+    """Returns the champion's version, or an empty string."""
     place = f"adapters/{name}/CHAMPION"
     return store.read(place).decode().strip() if store.exists(place) else ""
 
 
 def promote(store: Store, name: str, version: str, *, report: str = "", force: bool = False) -> str:
-    """Makes a version the champion; nothing changes if it already is.
+    """Promotes a version to champion; no-op if it already is.
 
-    Commands, flows and a person's approval all come here. The first promotion pins the rule.
+    Commands, flows, and manual approval all use this function. The first promotion pins the rule.
 
     Args:
-        store: where adapters and reports are.
-        name: of the adapter.
-        version: the one that becomes champion.
-        report: version of the report that promotes it; empty is the newest that compared it with
-            the champion in force by the rule in force.
-        force: whatever the reports say.
+        store: store of adapters and reports.
+        name: name of the adapter.
+        version: version to promote.
+        report: version of the report that promotes it; empty is the newest one that compared it
+            with the current champion by the current rule.
+        force: ignores the reports.
 
     Returns:
         The champion's version.
 
     Raises:
-        BadInput: the store has no such version, or no report promotes it over the champion in
-            force; the text says what to do.
+        BadInput: the store has no such version, or no report promotes it over the current champion;
+            the message says what to do.
     """
     record = f"adapters/{name}/{version}/run.json"
     if not store.exists(record):
@@ -101,10 +101,10 @@ def promote(store: Store, name: str, version: str, *, report: str = "", force: b
 
 
 def undo(store: Store, name: str) -> str:
-    """Makes the champion before this one champion again.
+    """Restores the previous champion.
 
     Returns:
-        The champion's version now, or an empty string if the first was taken back.
+        The champion's version now, or an empty string if there was no previous one.
 
     Raises:
         BadInput: there is no champion.
@@ -130,10 +130,10 @@ def undo(store: Store, name: str) -> str:
 
 
 def pin_rule(store: Store, name: str, rule: Rule) -> None:
-    """Makes a rule the one by which adapters of a name become champion.
+    """Pins a rule as the promotion rule for adapters of a name.
 
     Raises:
-        BadInput: the rule that is pinned cannot be read.
+        BadInput: the pinned rule cannot be read.
     """
     with _alone(store, name):
         old = pinned_rule(store, name)
@@ -151,7 +151,7 @@ def pin_rule(store: Store, name: str, rule: Rule) -> None:
 
 @contextmanager
 def _alone(store: Store, name: str) -> Generator[None]:
-    """Waits until nobody else moves this CHAMPION, see above."""
+    """Locks this CHAMPION against concurrent moves; see the module docstring."""
     beside = (
         Path(store.path(f"adapters/{name}"))
         if store.is_local
@@ -172,7 +172,7 @@ def _note(store: Store, name: str, entry: HistoryEntry) -> None:
 
 
 def _succession(store: Store, name: str) -> list[str]:
-    """The champions so far, ending with the one in force."""
+    """Returns all champions so far, ending with the current one."""
     place = f"adapters/{name}/CHAMPIONS"
     line = store.read(place).decode().split() if store.exists(place) else []
     current = champion_of(store, name)

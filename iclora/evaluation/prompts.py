@@ -1,7 +1,7 @@
-"""What is asked of every model: the prompt suite, and the real sets to measure against.
+"""Prompt suite for all models, and the real sets for comparison.
 
-Prompts come from the configuration, else from the val split, and never from the captions that were
-trained on: an adapter that knows its prompts by heart would look obedient.
+Prompts come from the configuration, else from the val split, and never from training captions: an
+adapter that memorized its prompts would score high adherence.
 """
 
 from __future__ import annotations
@@ -33,64 +33,65 @@ from schemas.layout import Layout
 from schemas.sample import Split
 
 MAX_REAL = 200
-"""Real unseen sets that are measured; more do not change an interval that anyone would notice."""
+"""Maximum number of unseen real sets to measure; more would not change intervals noticeably."""
 
 _EMBED_BATCH = 32
 
 
 class RealSet(NamedTuple):
-    """A real set of the dataset, as the file that it is."""
+    """Real set of the dataset, as an encoded file."""
 
     key: str
     caption: str
     image: bytes
-    """The canvas file."""
+    """Encoded canvas file."""
 
     boxes: tuple[Box, ...]
-    """Where its panels lie; published sets are often not cut evenly."""
+    """Boxes of the panels; published sets are often split unevenly."""
 
     layout: Layout
 
     def panels(self) -> list[Image.Image]:
-        """Its panels, fitted to the layout's."""
+        """Crops the panels and fits them to the layout's."""
         with Image.open(io.BytesIO(self.image)) as picture:
             canvas = picture.convert("RGB")
         return [fit_panel(canvas.crop(box), self.layout) for box in self.boxes]
 
     def open(self) -> Image.Image:
-        """Its canvas in the layout that renders have."""
+        """Opens the canvas in the layout of the renders."""
         canvas = Image.new("RGB", (self.layout.width, self.layout.height))
         return paste(canvas, dict(enumerate(self.panels())), self.layout)
 
 
 class PromptSet(NamedTuple):
-    """What is drawn and what it is compared with."""
+    """Prompts to render, with real sets for comparison."""
 
     prompts: tuple[str, ...]
     real: tuple[RealSet, ...]
-    """Unseen sets (val); training sets where there are none, see ``real_seen``."""
+    """Unseen sets (val), or training sets if there are none (see ``real_seen``)."""
 
     real_seen: bool
-    """The real sets were trained on: they show what is normal, but are no test of memory."""
+    """True if the real sets are training sets: valid as a reference, but not as a memorization
+    test."""
 
     withheld: int
-    """Prompts left out because they were trained on."""
+    """Number of prompts excluded because they were trained on."""
 
 
 def structured(caption: str, config: Config) -> Caption:
-    """A prompt in its parts."""
+    """Parses a prompt into its parts."""
     return parse_caption(caption, config.layout.markers, config.caption.prefix)
 
 
 def choose_prompts(
     dataset: Dataset, config: Config, trained_on: Dataset | None = None
 ) -> PromptSet:
-    """The prompts and the real sets of an evaluation.
+    """Chooses the prompts and the real sets of an evaluation.
 
     Args:
-        dataset: whose val sets are asked for.
+        dataset: source of the val sets.
         config: layout, caption format and ``evaluate``.
-        trained_on: whose captions are known by heart as well, where that is another one.
+        trained_on: training dataset if it is a different one; its captions are excluded too.
 
     Raises:
         BadInput: the dataset has another layout, no prompt is left, or a prompt breaks its format.
@@ -121,12 +122,12 @@ def choose_prompts(
 
 
 def _hash_order(caption: str) -> str:
-    """An order that no film has a part in, and that other captions do not change."""
+    """Returns a sort key that is independent of the film and of other captions."""
     return hashlib.sha256(caption.encode()).hexdigest()
 
 
 def real_sets(dataset: Dataset, split: Split, layout: Layout) -> Iterator[RealSet]:
-    """The sets of a split that have as many panels as the layout."""
+    """Yields the sets of a split that have as many panels as the layout."""
     for sample in dataset.samples(split):
         boxes = tuple(panel.box for panel in sample.record.panels)
         if len(boxes) == layout.panels:
@@ -145,7 +146,7 @@ def _check_layout(dataset: Dataset, layout: Layout) -> None:
 def load_training_embeddings(
     store: Store, dataset: Dataset | None, layout: Layout, clip: ImageTextEncoder
 ) -> TrainingEmbeddings:
-    """The training sets' embeddings; measured once per dataset version and encoder."""
+    """Loads the training sets' embeddings, cached per dataset version and encoder."""
     if dataset is None:
         return TrainingEmbeddings((), np.zeros((0, 1, 1)))
     keys = tuple(found.key for found in real_sets(dataset, "train", layout))
@@ -167,7 +168,7 @@ def _save(file: Path, panels: Array) -> None:
 
 
 def _embed_all(sets: Iterator[RealSet], clip: ImageTextEncoder) -> Array:
-    """[M, P, D]; as many sets at a time as fit in memory easily."""
+    """Embeds sets to [M, P, D], in chunks that fit in memory."""
     rows: list[Array] = [np.zeros((0, 1, 1))]
     while batch := list(islice(sets, _EMBED_BATCH)):
         panels = [panel for found in batch for panel in found.panels()]
@@ -179,6 +180,6 @@ def _embed_all(sets: Iterator[RealSet], clip: ImageTextEncoder) -> Array:
 def training_canvases(
     dataset: Dataset | None, keys: Collection[str], layout: Layout
 ) -> dict[str, Image.Image]:
-    """The canvases of some training sets."""
+    """Loads the canvases of the given training sets."""
     sets = real_sets(dataset, "train", layout) if dataset else ()
     return {found.key: found.open() for found in sets if found.key in keys}

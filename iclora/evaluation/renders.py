@@ -1,7 +1,7 @@
-"""Drawing the prompt suite for every side, with the same noise, and nothing twice.
+"""Rendering of the prompt suite per arm, with the same noise.
 
-Renders lie in one folder of the work folder, named by what they are a function of: a retry goes on
-where it stopped, and the base's renders serve every adapter that is evaluated after it.
+Renders are stored in a folder of the work folder named by the digest of their inputs. A retry
+resumes, and the base's renders are reused for every later adapter.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
     from iclora.sampling.render import ProgressCallback
 
 GIVEN_PANEL = 0
-"""The panel that conditional renders are given."""
+"""Index of the panel given in conditional renders."""
 
 
 class Renders(NamedTuple):
-    """What one side drew."""
+    """Renders of one arm."""
 
     folder: Path
     free: tuple[tuple[RenderRecord, ...], ...]
-    """Per prompt and seed."""
+    """Free renders, per prompt and seed."""
 
     conditional: tuple[RenderRecord, ...]
-    """Per real set, its first panel given; the first seed."""
+    """Conditional renders, one per real set, with its first panel given; first seed only."""
 
     def open_free(self) -> list[list[Opener]]:
-        """Openers of the free renders."""
+        """Returns openers of the free renders."""
         return [[partial(open_picture, self.folder / r.canvas) for r in row] for row in self.free]
 
     def open_conditional(self) -> list[list[Opener]]:
-        """Openers of the conditional renders."""
+        """Returns openers of the conditional renders."""
         return [[partial(open_picture, self.folder / r.canvas)] for r in self.conditional]
 
     def untouched(self, layout: Layout) -> list[bool]:
-        """Of each conditional render, whether its given panel came back to the pixel."""
+        """Checks for each conditional render that its given panel is unchanged, pixel for pixel."""
         marker = layout.markers[GIVEN_PANEL]
         return [
             pixels_digest(open_picture(self.folder / record.panels[GIVEN_PANEL]))
@@ -56,7 +56,7 @@ class Renders(NamedTuple):
 
 
 def open_picture(file: Path) -> Image.Image:
-    """A picture file, RGB."""
+    """Opens an image file as RGB."""
     with Image.open(file) as picture:
         return picture.convert("RGB")
 
@@ -64,10 +64,10 @@ def open_picture(file: Path) -> Image.Image:
 def render_arm(
     store: Store, plan: EvaluationPlan, arm: Arm, prompts: PromptSet, progress: ProgressCallback
 ) -> Renders:
-    """Draws what is missing of one side's renders.
+    """Renders the missing images of one arm.
 
     Returns:
-        All of them.
+        All renders of the arm.
 
     Raises:
         BadInput: the adapter does not fit the base.

@@ -1,8 +1,7 @@
-"""The report: ``report.json`` for machines, ``report.html`` for people, ``sheets/`` for both.
+"""Report files: ``report.json`` for machines, ``report.html`` for people, ``sheets/`` for both.
 
-The HTML is one file that asks nothing of any network (its own content-security policy forbids it):
-pictures are data URIs, plots are inline SVG, and every text that came from outside is escaped by
-the template engine.
+The HTML is a single file without network access, enforced by its content security policy: images
+are data URIs, plots are inline SVG, and the template engine escapes all external text.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ _ROWS_A_SHEET = 12
 
 
 def write_report(folder: Path, version: str, data: ReportData) -> ReportManifest:
-    """Fills a report's folder.
+    """Writes a report's files into a folder.
 
     Args:
-        folder: empty.
-        version: of the report.
-        data: what is reported.
+        folder: empty output folder.
+        version: version of the report.
+        data: content of the report.
 
     Returns:
         The manifest, which the caller writes last.
@@ -59,7 +58,7 @@ def write_report(folder: Path, version: str, data: ReportData) -> ReportManifest
 
 
 def assemble(data: ReportData, sheets: Sequence[str]) -> EvaluationReport:
-    """``report.json``'s content."""
+    """Assembles the content of ``report.json``."""
     plan, results = data.plan, data.results
     sample, free = plan.config.sample, data.renders[ADAPTER].free
     judge_is_small = plan.config.evaluate.clip.startswith(MINIATURE)
@@ -99,7 +98,7 @@ def _set_report(record: RenderRecord, value: float, nearest: str = "") -> SetRep
 
 
 def _write_sheets(folder: Path, data: ReportData) -> list[str]:
-    """Contact sheets, adapter beside base and rival; a row a prompt, the first seed."""
+    """Writes contact sheets of adapter, base, and rival; one row per prompt, first seed only."""
     folder.mkdir(parents=True)
     arms = data.plan.arms
     names: list[str] = []
@@ -122,7 +121,7 @@ def _canvas(renders: Renders, prompt: int, seed: int = 0) -> Image.Image:
 
 
 def render_html(report: EvaluationReport, data: ReportData) -> str:
-    """``report.html``."""
+    """Renders ``report.html``."""
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
         loader=loader,
@@ -162,7 +161,7 @@ def _context(report: EvaluationReport, data: ReportData) -> dict[str, Any]:
 
 
 def _unranked(report: EvaluationReport) -> list[str]:
-    """Metrics of which nothing can be said, because the truth is the same everywhere."""
+    """Lists metrics that cannot be assessed because the true score is constant."""
     ranked = {row.metric for row in report.agreement if not row.strangers}
     return [
         TITLES[metric][0]
@@ -172,7 +171,7 @@ def _unranked(report: EvaluationReport) -> list[str]:
 
 
 def short(label: str) -> str:
-    """A version cut to what people compare: ``demo@ed600e47``."""
+    """Shortens a version for display: ``demo@ed600e47``."""
     name, at, version = label.partition("@")
     return f"{name}@{version[:_SHORT]}" if at else label
 
@@ -182,7 +181,7 @@ def _pretty(value: object) -> str:
 
 
 def read_losses(journal: bytes) -> list[tuple[int, float]]:
-    """Step and loss of every whole line of a ``metrics.jsonl`` that has both."""
+    """Reads step and loss from every complete line of ``metrics.jsonl`` that has both."""
     found: list[tuple[int, float]] = []
     for line in journal.decode().splitlines():
         try:

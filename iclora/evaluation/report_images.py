@@ -1,4 +1,4 @@
-"""What a report is made of, and its pictures as the page carries them."""
+"""Input data of a report, and its images as embedded in the page."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from iclora.evaluation.scorers import Scorers
 from schemas.sampling import RenderRecord
 
 QUALITY = 85
-"""Of the report's JPEGs."""
+"""Quality of the report's JPEGs."""
 
 _COMPLETED = 8
-"""Conditional renders shown."""
+"""Number of conditional renders shown."""
 
 
 class ReportData(NamedTuple):
-    """What a report is made of."""
+    """Input data of a report."""
 
     plan: EvaluationPlan
     prompts: PromptSet
@@ -33,20 +33,20 @@ class ReportData(NamedTuple):
     results: EvaluationResults
     scorers: Scorers
     training: Mapping[str, Image.Image]
-    """Canvases of the training sets that renders lie nearest to, by key."""
+    """Canvases of the training sets nearest to renders, by key."""
 
     losses: Sequence[tuple[int, float]]
     """Step and loss of the adapter's training; empty without a run record."""
 
 
 class RenderCard(NamedTuple):
-    """A render as the page shows it."""
+    """Render as displayed on the page."""
 
     label: str
     uri: str
     caption: str
     parts: tuple[tuple[str, str], ...]
-    """Marker and text of every panel."""
+    """Marker and text per panel."""
 
     seed: int
 
@@ -61,7 +61,7 @@ def _card(data: ReportData, arm: str, record: RenderRecord) -> RenderCard:
 
 
 def rows(data: ReportData) -> list[list[RenderCard]]:
-    """Per prompt one card a side, the first seed."""
+    """Returns one row per prompt, with one card per arm, first seed only."""
     arms = [side.name for side in data.plan.arms]
     count = len(data.prompts.prompts)
     return [
@@ -71,7 +71,7 @@ def rows(data: ReportData) -> list[list[RenderCard]]:
 
 
 def completed(data: ReportData) -> list[list[RenderCard]]:
-    """Per completed set one card a side."""
+    """Returns one row per conditional set, with one card per arm."""
     arms = [side.name for side in data.plan.arms]
     count = min(_COMPLETED, len(data.renders[ADAPTER].conditional))
     return [
@@ -81,13 +81,13 @@ def completed(data: ReportData) -> list[list[RenderCard]]:
 
 
 def extremes(data: ReportData, places: Sequence[tuple[int, int]]) -> list[RenderCard]:
-    """Some of the adapter's renders, by prompt and seed."""
+    """Returns cards of the adapter's renders at the given prompts and seeds."""
     free = data.renders[ADAPTER].free
     return [_card(data, ADAPTER, free[prompt][seed]) for prompt, seed in places]
 
 
 def data_uri(picture: Image.Image, data: ReportData) -> str:
-    """A picture as the page carries it, at most ``sheet_side`` large."""
+    """Encodes an image as a data URI, shrunk to ``sheet_side`` if larger."""
     arm = data.plan.config.evaluate.sheet_side
     small = picture.convert("RGB")
     small.thumbnail((arm, arm), Image.Resampling.LANCZOS)

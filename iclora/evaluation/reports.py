@@ -1,4 +1,4 @@
-"""The reports in a store, and what they say about making an adapter the champion."""
+"""Lookup of a store's reports, and of their verdict on promoting an adapter."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from schemas.evaluation import Rule
 
 
 def report_folder(name: str, version: str) -> str:
-    """The place of a report, below the store's root."""
+    """Returns a report's folder relative to the store's root."""
     return f"reports/{name}/{version}"
 
 
 def reports_on(store: Store, adapter: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The folders of an adapter's reports and what they say.
+    """Yields the folders and content of an adapter's reports.
 
-    As plain JSON: reports of an earlier version of this code are among them.
+    Returns plain JSON, because reports of earlier code versions are included.
 
     Args:
-        store: where reports live.
+        store: store of the reports.
         adapter: name@version.
     """
     name = adapter.partition("@")[0]
@@ -35,27 +35,27 @@ def reports_on(store: Store, adapter: str) -> Iterator[tuple[str, dict[str, Any]
 
 
 class Standing(NamedTuple):
-    """What the reports on an adapter say about making it the champion."""
+    """Verdict of an adapter's reports on promoting it."""
 
     report: str
-    """Version of the report that says it; empty if there is none."""
+    """Version of the deciding report; empty if there is none."""
 
     objection: str
-    """Why the adapter is not made the champion, in a sentence; empty if the report promotes it."""
+    """Reason against promotion, as a sentence; empty if the report promotes the adapter."""
 
 
 def standing(store: Store, adapter: str, champion: str, rule: Rule, report: str = "") -> Standing:
-    """Looks for the report that decides about an adapter.
+    """Finds the report that decides about an adapter.
 
-    That is the newest one that compared it with the champion in force, by the rule in force. An
-    older comparison says nothing about the champion, other settings nothing about the rule.
+    The newest report that compared it with the current champion by the current rule decides. Older
+    comparisons do not cover the champion; other settings do not cover the rule.
 
     Args:
-        store: where reports live.
+        store: store of the reports.
         adapter: name@version.
-        champion: name@version of the one in force; empty if none.
-        rule: the one in force.
-        report: version of the only report that counts; empty is any.
+        champion: name@version of the current champion; empty if none.
+        rule: current rule.
+        report: version of the only report to consider; empty considers all.
     """
     name, baseline = adapter.partition("@")[0], champion or BASE
     found = sorted(reports_on(store, adapter), key=lambda one: (_written(store, one[0]), one[0]))
@@ -85,7 +85,7 @@ def standing(store: Store, adapter: str, champion: str, rule: Rule, report: str 
 
 
 def _why_not(name: str, baseline: str, said: dict[str, Any]) -> str:
-    """Tells why a report does not count."""
+    """Explains the reason a report does not count."""
     if said["against"] != baseline:
         return f"{name} has {'no champion' if baseline == BASE else f'the champion {baseline}'} now"
     if overrides := said.get("overrides"):
@@ -98,5 +98,5 @@ def _spoken(label: str) -> str:
 
 
 def _written(store: Store, folder: str) -> float:
-    """When a report was finished, in seconds."""
+    """Returns a report's completion time as a Unix timestamp in seconds."""
     return store.fs.modified(store.path(f"{folder}/{MANIFEST}")).timestamp()

@@ -1,4 +1,4 @@
-"""Everything measured, put together: arms, paired differences, limits, extremes, decision."""
+"""Evaluation results: arms, paired differences, limits, extremes, decision."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from schemas.config import Config
 from schemas.evaluation import Agreement, ArmReport, Decision, EvaluateParams, Remark, Score
 
 CAPPED = "_capped"
-"""Behind a score's name: what exceeds the real sets' own counts for nothing."""
+"""Suffix of a score's name for its capped version: the part above the real sets' value is cut."""
 
 _CONTROL_LABELS = {
     REPEATED: "panel repeated",
@@ -49,11 +49,11 @@ _MADE_OF_PANELS = "the control is made of the adapter's panels, so its canvas do
 _ONE_SEED = "there is one canvas a caption"
 _EXTREMES = 5
 _QUALITY = ("consistency", "adherence", "variety", "structure")
-"""The worst sets are those with the lowest mean rank in these."""
+"""Scores whose mean rank selects the worst sets."""
 
 
 class EvaluationResults(NamedTuple):
-    """What an evaluation found out."""
+    """Results of an evaluation."""
 
     arms: dict[str, ArmReport]
     paired: dict[str, dict[str, Score]]
@@ -65,11 +65,11 @@ class EvaluationResults(NamedTuple):
     """Prompt, seed and mean rank (0 worst, 1 best) of the adapter's worst renders."""
 
     nearest: list[tuple[int, int, float, str]]
-    """Prompt, seed, cosine and key of the training set, of the nearest renders."""
+    """Prompt, seed, cosine and training set key of the renders nearest to a training set."""
 
 
 class EvaluationInputs(NamedTuple):
-    """What the judges are shown."""
+    """Renders, real sets, and training embeddings to score."""
 
     renders: Mapping[str, Renders]
     prompts: PromptSet
@@ -77,14 +77,14 @@ class EvaluationInputs(NamedTuple):
 
 
 def resampling(params: EvaluateParams) -> Resampling:
-    """How this evaluation draws its intervals."""
+    """Returns the bootstrap parameters of this evaluation."""
     return Resampling(params.confidence, params.bootstrap_resamples, params.bootstrap_seed)
 
 
 def run_metrics(
     plan: EvaluationPlan, inputs: EvaluationInputs, scorers: Scorers
 ) -> EvaluationResults:
-    """Measures everything and applies the rule."""
+    """Computes all scores and applies the rule."""
     config, how = plan.config, resampling(plan.config.evaluate)
     real = _measure_real(inputs.prompts, config, scorers)
     limits = find_limits(real, inputs.training, config.evaluate, seen=inputs.prompts.real_seen)
@@ -125,10 +125,10 @@ def run_metrics(
 
 
 def _ceilings(real: ArmReport | None, limits: Limits) -> dict[str, float]:
-    """What counts for nothing: everything above these.
+    """Returns the caps of the scores; values above a cap earn no credit.
 
-    Consistency at the real sets' upper bound; variety at their mean; spread, which real sets do not
-    have because each caption has one, at ``Limits.spread``.
+    Consistency is capped at the real sets' upper bound, variety at their mean, and spread at
+    ``Limits.spread``, because real sets have one image per caption and hence no spread.
     """
     found = {} if limits.spread is None else {"spread": limits.spread}
     scores = real.scores if real else {}
@@ -215,7 +215,7 @@ def _reasons(arm: str) -> dict[str, str]:
 def _paired(
     scores: Mapping[str, Scores], ceilings: Mapping[str, float], how: Resampling
 ) -> dict[str, dict[str, Score]]:
-    """Adapter minus base, and minus the rival, score by score; capped ones beside the plain."""
+    """Computes adapter minus base, and minus the rival, per score, with and without caps."""
     own, found = scores[ADAPTER], dict[str, dict[str, Score]]()
     for arm in (BASE, BASELINE):
         theirs = scores.get(arm, {})
@@ -263,7 +263,7 @@ def _format_limits(limits: Limits, ceilings: Mapping[str, float]) -> dict[str, f
 
 
 def worst_renders(scores: Scores, count: int = _EXTREMES) -> list[tuple[int, int, float]]:
-    """The renders with the lowest mean rank over the quality scores; unmeasured ones left out."""
+    """Returns the renders with the lowest mean rank over the quality scores, if measured."""
     ranks = [_rank_shares(scores[name]) for name in _QUALITY]
     mean = np.mean(ranks, axis=0)
     order = np.argsort(np.where(np.isnan(mean), np.inf, mean), axis=None, kind="stable")
@@ -273,7 +273,7 @@ def worst_renders(scores: Scores, count: int = _EXTREMES) -> list[tuple[int, int
 
 
 def _rank_shares(values: Array) -> Array:
-    """Each value's share of the others that lie below it, 0 to 1; NaN stays."""
+    """Returns each value's share of the others that lie below it, 0 to 1; NaN stays NaN."""
     below = (values.reshape(-1)[None, :] < values.reshape(-1)[:, None]).sum(axis=1)
     shares = below / max(1, values.size - 1)
     return np.where(np.isnan(values), np.nan, shares.reshape(values.shape))
@@ -282,7 +282,7 @@ def _rank_shares(values: Array) -> Array:
 def nearest_renders(
     measured: CanvasMeasurements, training: TrainingEmbeddings, count: int = _EXTREMES
 ) -> list[tuple[int, int, float, str]]:
-    """The renders that lie nearest to a training set, one a prompt."""
+    """Returns the renders nearest to a training set, one per prompt."""
     if not len(training.panels):
         return []
     near, which = metrics.nearest(measured.clip, training.panels)

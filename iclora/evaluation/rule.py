@@ -1,8 +1,9 @@
-"""The rule of a name: the settings by which each of its adapters is measured and decided on.
+"""Promotion rule of a name: the settings that measure and decide about each of its adapters.
 
-It is pinned in ``adapters/<name>/RULE.json`` when the first champion is named, because an adapter
-that is measured by the settings of its own run sets its own exam. Sampling is part of it: both
-sides of a comparison are drawn with it. Only ``evaluate --repin`` changes a pinned rule.
+The rule is pinned in ``adapters/<name>/RULE.json`` with the first champion. Otherwise every adapter
+would be measured by the settings of its own run and could choose its own criteria. The rule
+includes sampling, because both sides of a comparison are rendered with it. Only
+``evaluate --repin`` changes a pinned rule.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ FREE = frozenset(
         "sample.seed",
     }
 )
-"""Settings that cannot change a decision: what is only told, and what an evaluation does not read
-or what changes no picture."""
+"""Settings that cannot change a decision: informational ones, those that an evaluation ignores, and
+those that change no image."""
 
 
 def rule_in(config: Config) -> Rule:
-    """Takes the rule out of a configuration."""
+    """Extracts the rule from a configuration."""
     return Rule(evaluate=config.evaluate, sample=config.sample)
 
 
 def with_rule(config: Config, rule: Rule) -> Config:
-    """Puts a rule in place of a configuration's own settings."""
+    """Replaces a configuration's own settings with a rule."""
     return config.model_copy(update={"evaluate": rule.evaluate, "sample": rule.sample})
 
 
@@ -49,13 +50,13 @@ def rule_of(store: Store, name: str, champion: str, run: RunRecord) -> Rule:
     """Finds the rule that decides about an adapter.
 
     Args:
-        store: where rules are pinned.
-        name: of the adapter.
-        champion: the version in force; empty if none.
-        run: of the adapter.
+        store: store of pinned rules.
+        name: name of the adapter.
+        champion: version of the current champion; empty if none.
+        run: run record of the adapter.
 
     Returns:
-        The pinned rule; where none was pinned, that of the champion's run, else of its own.
+        The pinned rule; if none is pinned, that of the champion's run, else of the adapter's own.
 
     Raises:
         BadInput: the pinned rule cannot be read.
@@ -68,10 +69,10 @@ def rule_of(store: Store, name: str, champion: str, run: RunRecord) -> Rule:
 
 
 def pinned_rule(store: Store, name: str) -> Rule | None:
-    """Reads the rule of a name; None if none was pinned.
+    """Reads the pinned rule of a name; None if there is none.
 
     Raises:
-        BadInput: it cannot be read.
+        BadInput: the rule cannot be read.
     """
     place = f"adapters/{name}/{RULE}"
     if not store.exists(place):
@@ -88,13 +89,13 @@ def pinned_rule(store: Store, name: str) -> Rule | None:
 
 
 def differing(rule: Rule, other: Rule) -> tuple[str, ...]:
-    """Names the settings that decide and differ between two rules."""
+    """Lists the decisive settings that differ between two rules."""
     mine, theirs = _deciding(rule), _deciding(other)
     return tuple(key for key in mine if mine[key] != theirs[key])
 
 
 def rule_digest(rule: Rule) -> str:
-    """Digests what of a rule decides."""
+    """Computes the digest of a rule's decisive settings."""
     return digest_of(_deciding(rule))
 
 

@@ -1,7 +1,7 @@
-"""Who looks at the pictures: CLIP always, DINOv2 and the film world's reader where they are there.
+"""Scoring models: CLIP always, DINOv2 and the film world's reader if available.
 
-A judge that cannot be loaded, or fails on a picture, leaves a missing value and its reason; no
-number is ever made up for it. CLIP is the one judge without which there is no evaluation.
+A scorer that cannot be loaded, or fails on an image, leaves a missing value with its reason; values
+are never imputed. CLIP is the only required scorer.
 """
 
 from __future__ import annotations
@@ -26,61 +26,61 @@ _DINO_BATCH = 16
 
 
 class Scorer(Protocol):
-    """Anyone who looks at pictures."""
+    """Interface of all scoring models."""
 
     name: str
-    """The model, without paths of this machine."""
+    """Name of the model, without local paths."""
 
     revision: str
 
 
 class ImageEncoder(Scorer, Protocol):
-    """Pictures to unit vectors."""
+    """Encoder of images to unit vectors."""
 
     def images(self, images: Sequence[Image.Image]) -> Any:
-        """[n, d] unit rows."""
+        """Embeds images as [n, d] unit rows."""
         ...
 
 
 class ImageTextEncoder(ImageEncoder, Protocol):
-    """Pictures and texts to unit vectors of one space."""
+    """Encoder of images and texts to unit vectors in a shared space."""
 
     def texts(self, texts: Sequence[str]) -> Any:
-        """[n, d] unit rows."""
+        """Embeds texts as [n, d] unit rows."""
         ...
 
 
 class AttributeReader(Scorer, Protocol):
-    """Reads what is drawn on a panel of the film world."""
+    """Reader of attributes from panels of the film world."""
 
     def read(self, images: Sequence[Image.Image]) -> Sequence[Mapping[str, str]]:
-        """Attribute to value, one mapping a picture."""
+        """Reads attribute values, one mapping per image."""
         ...
 
 
 def scorer_label(scorer: Scorer) -> str:
-    """``name@revision``: what reports record."""
+    """Returns ``name@revision``, as recorded in reports."""
     return f"{scorer.name}@{scorer.revision}"
 
 
 class Scorers(NamedTuple):
-    """Those that could be had."""
+    """Available scorers."""
 
     clip: ImageTextEncoder
     dino: ImageEncoder | None = None
     reader: AttributeReader | None = None
     absent: Mapping[str, str] = {}
-    """Role to the reason why nobody fills it."""
+    """Reason per role that has no scorer."""
 
     def labels(self) -> dict[str, str]:
-        """Role to model and revision, or to ``missing: reason``."""
+        """Returns model and revision per role, or ``missing: reason``."""
         known = {"clip": self.clip, "dino": self.dino, "reader": self.reader}
         names = {role: scorer_label(scorer) for role, scorer in known.items() if scorer is not None}
         return {**names, **{role: f"missing: {why}" for role, why in self.absent.items()}}
 
 
 def load_scorers(config: Config) -> Scorers:
-    """Loads the judges that the configuration names.
+    """Loads the scorers named in the configuration.
 
     Raises:
         MissingModel: CLIP's weights are not on this machine.
@@ -105,11 +105,11 @@ def load_scorers(config: Config) -> Scorers:
 
 
 def _load_reader(config: Config) -> AttributeReader:
-    """The film world's reader; on anything else it has nothing to read.
+    """Loads the film world's attribute reader, which applies to no other content.
 
     Raises:
         MissingModel: its weights are not in the package.
-        BadConfig: the base does not draw the film world, or no reader is wanted.
+        BadConfig: the base does not render the film world, or the reader is disabled.
     """
     from iclora.errors import BadConfig
 
@@ -123,7 +123,7 @@ def _load_reader(config: Config) -> AttributeReader:
 
 
 class Dino:
-    """DINOv2: what a picture shows, without words (the class token of the last layer)."""
+    """DINOv2: image content without language (class token of the last layer)."""
 
     def __init__(self, name: str) -> None:
         import torch
@@ -142,7 +142,7 @@ class Dino:
         self._prepare = whole_view(AutoImageProcessor.from_pretrained(found.folder))
 
     def images(self, images: Sequence[Image.Image]) -> Array:
-        """[n, d] unit rows; batches are padded to one size, so company does not matter."""
+        """Embeds images as [n, d] unit rows, in batches padded to a fixed size."""
         import torch
 
         rows: list[Array] = []
@@ -158,10 +158,10 @@ class Dino:
 
 @cached_model(1)
 def load_dino(name: str) -> Dino:
-    """The DINOv2 of this name; loaded once per process.
+    """Loads the DINOv2 of this name, once per process.
 
     Raises:
-        MissingModel: its weights are not on this machine.
+        MissingModel: the weights are not on this machine.
         BadConfig: the name is neither a folder nor a hub id.
     """
     return Dino(name)

@@ -1,8 +1,8 @@
-"""From measured canvases to named scores, arm by arm.
+"""Named scores per arm, from measured canvases.
 
-An arm is a model's renders, a control, or the real sets. Every score is an array over prompts (and
-seeds) until the very end, so that comparisons stay paired. A figure that a control cannot have is
-absent with its reason; nothing is filled in.
+An arm is a model's renders, a control, or the real sets. Every score stays an array over prompts
+(and seeds) until the end, so that comparisons stay paired. Scores that do not apply to a control
+are absent, with a reason; values are never imputed.
 """
 
 from __future__ import annotations
@@ -23,47 +23,49 @@ from schemas.caption import Caption
 from schemas.evaluation import ArmReport, EvaluateParams
 
 Scores = dict[str, Array]
-"""Name to [N, K] or [N]."""
+"""Scores by name, [N, K] or [N] each."""
 
 FEW_REAL_SETS = 20
-"""With fewer unseen sets, their nearest distances are joined by those between training sets."""
+"""Number of unseen sets below which distances between training sets are added to the sample."""
 
 _QUANTILE = 0.99
-"""Of real sets: what 99 in 100 real pairs or panels do is not a fault."""
+"""Quantile of real sets that defines normal: values of 99 in 100 real pairs or panels are no
+fault."""
 
 _COMPOSITION_SHARE = 0.25
-"""Share of the mean difference between a scene's real panels, for ``Limits.spread``. Two drawings
-of one caption share the staging as well as the scene, so they are more alike than panels of a
-scene: 0.23 apart on the film world, where panels are 0.54 apart. Rejected: a low quantile of the
-real panels' differences, which twenty sets do not pin down (it refused perfect drawings)."""
+"""Share of the mean difference between a scene's real panels, for ``Limits.spread``. Two renders of
+one caption share the staging as well as the scene, so they are more similar than panels of a scene:
+0.23 apart on the film world, where panels are 0.54 apart. Rejected: a low quantile of the real
+panels' differences, which twenty sets do not estimate reliably (it refused perfect renders).
+"""
 
 _DEFAULT_INNER_LIMIT = 6.5
-"""Without real sets: the 99th percentile of the film world's own panels."""
+"""Default limit without real sets: the 99th percentile of the film world's own panels."""
 
 
 class Limits(NamedTuple):
-    """What real sets say is normal."""
+    """Limits derived from real sets."""
 
     near_duplicate: float
-    """Cosine above which two panels are the same picture twice."""
+    """Cosine above which two panels count as near-duplicates."""
 
     inner: float
-    """Strength of the strongest line inside one picture."""
+    """Maximum strength of a line inside one image."""
 
     memorized: float | None
-    """Cosine to the nearest training set above which a render counts as memorised."""
+    """Cosine to the nearest training set above which a render counts as memorized."""
 
     spread: float | None
-    """How much two drawings of one caption need to differ in composition: a quarter of
-    what real panels of one scene differ."""
+    """Required difference in composition between two renders of one caption: a quarter of the
+    difference between real panels of one scene."""
 
 
 class TrainingEmbeddings(NamedTuple):
-    """The training sets, to be lain next to."""
+    """Embeddings of the training sets, for nearest-neighbor search."""
 
     keys: Sequence[str]
     panels: Array
-    """[M, P, D]."""
+    """Panel embeddings, [M, P, D]."""
 
 
 def find_limits(
@@ -73,13 +75,13 @@ def find_limits(
     *,
     seen: bool = False,
 ) -> Limits:
-    """What is normal, from the real sets and the training sets.
+    """Derives limits from the real sets and the training sets.
 
     Args:
         real: the real sets [M, 1, ...], or None if there are none.
         training: the training sets; may be empty.
         params: the floor of ``near_duplicate`` and the tail of ``memorised``.
-        seen: the real sets are training sets.
+        seen: true if the real sets are training sets.
     """
     rows = [training.panels] if len(training.panels) else []
     inner, spread = _DEFAULT_INNER_LIMIT, None
@@ -96,7 +98,7 @@ def find_limits(
 
 
 def _pairs(matrices: Array) -> Array:
-    """[S, P, P] to the values of the pairs i < j, [S, P (P - 1) / 2]."""
+    """Extracts the pairs i < j from [S, P, P] to [S, P (P - 1) / 2]."""
     first, second = np.triu_indices(matrices.shape[-1], k=1)
     return matrices[:, first, second]
 
@@ -104,7 +106,7 @@ def _pairs(matrices: Array) -> Array:
 def _memorized_limit(
     real: CanvasMeasurements | None, training: TrainingEmbeddings, tail: float
 ) -> float | None:
-    """How near unseen real sets lie to training sets, at the quantile ``1 - tail``."""
+    """Returns the cosine of unseen real sets to training sets at the quantile ``1 - tail``."""
     if len(training.panels) < 2:  # noqa: PLR2004 - a lone set has no neighbour
         return None
     near = np.zeros(0)
@@ -116,19 +118,19 @@ def _memorized_limit(
 
 
 def embed_texts(captions: Sequence[Caption], clip: ImageTextEncoder) -> Array:
-    """[N, P, D] unit rows: the text of every panel."""
+    """Embeds the text of every panel, [N, P, D] unit rows."""
     rows = np.asarray(clip.texts([part for c in captions for part in c.parts]), np.float64)
     return rows.reshape(len(captions), -1, rows.shape[-1])
 
 
 def embedding_scores(panels: Array, thumbs: Array, texts: Array, limits: Limits) -> Scores:
-    """The scores that need only embeddings and thumbnails, so controls have them too.
+    """Computes the scores that need only embeddings and thumbnails, and so apply to controls.
 
     Args:
         panels: [N, K, P, D].
         thumbs: [N, K, P, h, w].
         texts: [N, P, D].
-        limits: what is normal.
+        limits: limits derived from real sets.
     """
     found = {
         "consistency": metrics.consistency(panels),
@@ -145,7 +147,7 @@ def embedding_scores(panels: Array, thumbs: Array, texts: Array, limits: Limits)
 def arm_scores(
     measured: CanvasMeasurements, texts: Array, training: TrainingEmbeddings, limits: Limits
 ) -> Scores:
-    """Every score of an arm whose canvases were drawn (or are real)."""
+    """Computes every score of an arm of renders or real sets."""
     found = embedding_scores(measured.clip, measured.thumbs, texts, limits)
     found["structure"] = structure(measured.plain["seams"], measured.inner, limits.inner)
     for name in ("clipping", "flatness", "sharpness"):
@@ -166,9 +168,9 @@ def arm_scores(
 
 
 def control_scores(measured: CanvasMeasurements, texts: Array, limits: Limits) -> dict[str, Scores]:
-    """The scores of the controls that are made of an arm's own panels.
+    """Computes the scores of the controls built from an arm's own panels.
 
-    With no more prompts than panels nothing can be shuffled: that control is then absent.
+    The shuffled control requires more prompts than panels and is absent otherwise.
     """
     count, panels = measured.clip.shape[0], measured.clip.shape[2]
     makers = {REPEATED: repeated, **({SHUFFLED: shuffled} if count > panels else {})}
@@ -181,14 +183,14 @@ def control_scores(measured: CanvasMeasurements, texts: Array, limits: Limits) -
 def report_arm(
     arm: str, label: str, scores: Scores, how: Resampling, reasons: Mapping[str, str]
 ) -> ArmReport:
-    """An arm's scores with their intervals.
+    """Summarizes an arm's scores with their intervals.
 
     Args:
-        arm: its role.
-        label: its name for people.
+        arm: role of the arm.
+        label: display name.
         scores: arrays over prompts.
         how: confidence and resamples.
-        reasons: why scores that this arm cannot have are absent.
+        reasons: reasons for scores that this arm cannot have.
     """
     report = {name: interval(values, how) for name, values in scores.items()}
     unmeasured = dict(reasons)

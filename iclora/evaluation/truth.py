@@ -1,9 +1,9 @@
-"""True scores of the film world, where a reader knows what was drawn.
+"""True scores on the film world, where an attribute reader knows the content.
 
-They are the evidence that the CLIP metrics mean something: the report gives their rank correlation
-over renders. A scene of that world has one character (hair, hat, shirt) in one setting (place,
-light), so panels agree where these agree; a caption names attributes in a closed vocabulary, so
-obedience is counted, not judged.
+True scores validate the CLIP metrics: the report gives their rank correlation over renders. A scene
+of that world has one character (hair, hat, shirt) in one setting (place, light), so panels agree if
+these attributes agree. A caption names attributes from a closed vocabulary, so adherence is an
+exact count.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from schemas.caption import Caption
 from schemas.evaluation import Agreement
 
 Read = Sequence[Sequence[Sequence[Attributes] | None]]
-"""Per prompt and seed: what the reader saw on each panel, or None."""
+"""Attributes read from each panel, per prompt and seed; None if unread."""
 
 PAIRS = (("consistency", "true_consistency"), ("adherence", "true_adherence"))
-"""Metric and truth that should agree."""
+"""Pairs of metric and true score that should correlate."""
 
 _LASTING = sorted(IDENTITY | SETTING)
 
 
 def true_consistency(read: Read) -> Array:
-    """[N, K] share of character and setting attributes on which pairs of panels agree."""
+    """Computes the share of character and setting attributes on which panel pairs agree, [N, K]."""
     return np.array([[_agreeing(panels) for panels in row] for row in read], np.float64)
 
 
@@ -44,9 +44,9 @@ def _agreeing(panels: Sequence[Attributes] | None) -> float:
 
 
 def true_adherence(read: Read, captions: Sequence[Caption]) -> Array:
-    """[N, K] share of the named attributes that are drawn; NaN for a caption that names none.
+    """Computes the share of named attributes that are rendered, [N, K]; NaN if none are named.
 
-    What the summary names must be seen on every panel, what a part names on its own panel.
+    Attributes in the summary must appear on every panel, those of a part on its own panel.
     """
     wanted = [_wanted(caption) for caption in captions]
     return np.array(
@@ -72,7 +72,7 @@ def _obeyed(panels: Sequence[Attributes] | None, wanted: Sequence[Attributes]) -
 
 
 def shuffled_read(read: Read) -> Read:
-    """What the reader saw, for the control of the same name; None where a panel is missing."""
+    """Shuffles the readings for the shuffled control; None where a panel is missing."""
     count = max((len(panels) for row in read for panels in row if panels is not None), default=0)
     seen = np.full((len(read), len(read[0]), count), None, dtype=object)
     for n, row in enumerate(read):
@@ -90,17 +90,17 @@ def agreements(
     how: Resampling,
     strangers: Mapping[str, Array] | None = None,
 ) -> tuple[Agreement, ...]:
-    """How well each metric ranks the renders of all models as the truth does.
+    """Computes the rank correlation of each metric with the truth over the renders of all models.
 
     Args:
-        arms: the scores of each model, over the same prompts. Together, because the renders of one
-            good model hardly differ in what the truth tells apart.
+        arms: the scores of each model, over the same prompts. Models are pooled, because the
+            renders of one good model hardly differ in true score.
         how: confidence, number of resamples and their seed.
         strangers: the scores of the adapter's panels shuffled between sets, if there are any.
 
     Returns:
-        One entry a metric, and one more for adherence with the strangers ranked among the renders;
-        none where the metric or the truth is the same everywhere.
+        One entry per metric, plus one for adherence with the shuffled panels ranked among the
+        renders; none where the metric or the truth is constant.
     """
     found = [_agreement(pair, arms, how) for pair in PAIRS]
     if strangers is not None:

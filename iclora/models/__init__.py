@@ -1,1 +1,1 @@
-"""The only door that loads weights: by name, folder or hub id; each model once per process."""
+"""Loading of model weights by name, folder, or hub id; each model once per process."""

@@ -1,4 +1,4 @@
-"""An image classifier of transformers that says how likely a picture is not safe for work."""
+"""Image classifier from transformers that returns the probability of unsafe content."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from iclora.models.locate import locate
 from iclora.models.view import VIEW, whole_view
 
 _UNSAFE = ("nsfw", "porn", "hentai", "sexy", "unsafe", "explicit")
-"""Label names of the published classifiers that mean it."""
+"""Substrings of label names that mark unsafe content in published classifiers."""
 
 _LOAD_LOCK = threading.Lock()
 
 
 class SafetyClassifier:
-    """A loaded classifier."""
+    """Loaded safety classifier."""
 
     def __init__(self, name: str) -> None:
         from transformers import AutoImageProcessor, AutoModelForImageClassification
@@ -41,7 +41,7 @@ class SafetyClassifier:
             raise BadConfig(f"{name} has no label that means nsfw: {', '.join(labels.values())}")
 
     def __call__(self, images: Sequence[Image.Image]) -> list[float]:
-        """The probability that each picture is unsafe, four decimals; one picture a pass."""
+        """Returns the probability that each image is unsafe, rounded to four decimals."""
         return [self._probability(image) for image in images]
 
     def _probability(self, image: Image.Image) -> float:
@@ -54,10 +54,10 @@ class SafetyClassifier:
 
 
 def load_classifier(name: str) -> SafetyClassifier:
-    """The classifier of this folder or hub id; loaded once per process.
+    """Loads the classifier of this folder or hub id, once per process.
 
     Raises:
-        MissingModel: its weights are not on this machine.
+        MissingModel: the weights are not on this machine.
         BadConfig: none of its labels means unsafe.
     """
     with _LOAD_LOCK:
@@ -65,10 +65,10 @@ def load_classifier(name: str) -> SafetyClassifier:
 
 
 def classifier_label(name: str) -> str:
-    """``name@revision+view``, without loading the model.
+    """Returns ``name@revision+view`` without loading the model.
 
     Raises:
-        MissingModel: its weights are not on this machine.
+        MissingModel: the weights are not on this machine.
     """
     located = locate(name)
     return f"{Path(name).name if Path(name).is_dir() else name}@{located.revision}+{VIEW}"

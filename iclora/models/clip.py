@@ -1,8 +1,8 @@
-"""CLIP through open_clip: pictures and texts to unit vectors.
+"""CLIP through open_clip: images and texts to unit vectors.
 
-The numbers must not depend on how many pictures came, in which company or on how many workers:
-every batch has the same size (the last one is padded) and runs on one thread; batches run beside
-each other. float32 throughout. Pictures are seen whole (``iclora.models.view``).
+Results do not depend on the number of images, their grouping, or the number of workers: every batch
+has the same size (the last one is padded) and runs on one thread, and batches run in parallel.
+All computation is float32. Images are resized whole (``iclora.models.view``).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH = 16
-"""Pictures or texts a forward pass; part of what makes results repeatable."""
+"""Images or texts per forward pass; fixed for reproducible results."""
 
 Rows = NDArray[np.float32]
 Item = TypeVar("Item")
@@ -40,23 +40,23 @@ _LOAD_LOCK = threading.Lock()
 
 class _ClipSpec(NamedTuple):
     model: str
-    """As open_clip names it."""
+    """Model name in open_clip."""
 
     tag: str | None
     name: str
-    """Without the machine's paths."""
+    """Name without local paths."""
 
     revision: str
-    """Of the weights, and the view."""
+    """Revision of the weights and the view."""
 
 
 class ClipEncoder:
-    """A loaded CLIP model.
+    """Loaded CLIP model.
 
     Attributes:
-        name: the model, without paths of this machine.
-        revision: hub commit or digest of the weights, and how pictures are shown to them.
-        image_size: the side of the pictures it looks at, in pixels.
+        name: name of the model, without local paths.
+        revision: hub commit or digest of the weights, with the view.
+        image_size: side of the input images in pixels.
     """
 
     def __init__(self, found: _ClipSpec) -> None:
@@ -76,11 +76,11 @@ class ClipEncoder:
         self.image_size: int = size if isinstance(size, int) else max(size)
 
     def images(self, images: Sequence[Image.Image]) -> Rows:
-        """Unit vectors of pictures, float32 [n, d]."""
+        """Returns unit vectors of images, float32 [n, d]."""
         return self._rows(images, self._embed_images)
 
     def texts(self, texts: Sequence[str]) -> Rows:
-        """Unit vectors of texts, float32 [n, d]; longer ones are cut at the model's context."""
+        """Returns unit vectors of texts, float32 [n, d], truncated at the model's context."""
         return self._rows(texts, self._embed_texts)
 
     def _embed_images(self, batch: Sequence[Image.Image]) -> torch.Tensor:
@@ -105,7 +105,7 @@ class ClipEncoder:
 
 
 def load_clip(name: str) -> ClipEncoder:
-    """The CLIP model of this name; loaded once per process.
+    """Loads the CLIP model of this name, once per process.
 
     Args:
         name: a folder with ``open_clip_config.json`` and safetensors, a hub id of such a folder,
@@ -113,7 +113,7 @@ def load_clip(name: str) -> ClipEncoder:
             ``ViT-B-32:laion2b_s34b_b79k``.
 
     Raises:
-        MissingModel: its weights are not on this machine.
+        MissingModel: the weights are not on this machine.
         BadConfig: open_clip does not know the name, or the weights are pickled.
     """
     with _LOAD_LOCK:
@@ -121,10 +121,10 @@ def load_clip(name: str) -> ClipEncoder:
 
 
 def clip_label(name: str) -> str:
-    """``name@revision+view``, what manifests record, without loading the model.
+    """Returns ``name@revision+view``, as recorded in manifests, without loading the model.
 
     Raises:
-        MissingModel: its weights are not on this machine.
+        MissingModel: the weights are not on this machine.
         BadConfig: open_clip does not know the name, or the weights are pickled.
     """
     found = _find(name)
@@ -173,14 +173,14 @@ def _find_tag(model: str, tag: str) -> _ClipSpec:
 
 
 def _one_thread() -> None:
-    """In every worker: sums are then taken in one order."""
+    """Limits a worker to one thread, which fixes the order of summation."""
     import torch
 
     torch.set_num_threads(1)
 
 
 def _unit(batch: Sequence[Item], embed: Callable[[Sequence[Item]], torch.Tensor]) -> Rows:
-    """One batch's unit vectors; the batch is padded with its last item to its full size."""
+    """Returns the unit vectors of one batch, padded with its last item to full size."""
     import torch
 
     padded = [*batch, *[batch[-1]] * (BATCH - len(batch))]

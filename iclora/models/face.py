@@ -1,4 +1,4 @@
-"""Faces by YuNet (OpenCV's ``FaceDetectorYN``), when its model file is given."""
+"""Face detection with YuNet (OpenCV's ``FaceDetectorYN``), if its model file is configured."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from iclora.models.locate import file_digest
 from schemas.base import Box
 
 _MAX_SIDE = 640
-"""Side the picture is shrunk to: YuNet was trained for faces of 10 to 300 px."""
+"""Maximum input side in pixels: YuNet was trained for faces of 10 to 300 px."""
 
 _MIN_CONFIDENCE, _MAX_OVERLAP, _MAX_FACES = 0.3, 0.3, 100
 
 
 class Face(NamedTuple):
-    """A face and how sure the detector is."""
+    """Detected face with its confidence."""
 
     box: Box
     confidence: float
 
 
 class FaceDetector:
-    """A loaded face detector; safe to share between threads."""
+    """Loaded face detector; safe to share between threads."""
 
     def __init__(self, file: Path) -> None:
         self._lock = threading.Lock()
@@ -38,7 +38,7 @@ class FaceDetector:
         )
 
     def __call__(self, rgb: NDArray[np.uint8]) -> tuple[Face, ...]:
-        """The faces of a picture [height, width, 3], the most certain first."""
+        """Returns the faces of an image [height, width, 3], most confident first."""
         height, width = rgb.shape[:2]
         scale = min(1.0, _MAX_SIDE / max(height, width))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -53,7 +53,7 @@ class FaceDetector:
 
 
 def _face(row: NDArray[np.float32], zoom: float, size: tuple[int, int]) -> Face:
-    """YuNet's row is x, y, width, height, ten landmarks, score."""
+    """Converts a YuNet row: x, y, width, height, ten landmark coordinates, score."""
     x, y, w, h = (float(value) * zoom for value in row[:4])
     box = (
         max(0, int(x)),
@@ -65,10 +65,10 @@ def _face(row: NDArray[np.float32], zoom: float, size: tuple[int, int]) -> Face:
 
 
 def face_label(file: str) -> str:
-    """``file@digest``, without loading the detector.
+    """Returns ``file@digest`` without loading the detector.
 
     Raises:
-        MissingModel: there is no such file.
+        MissingModel: the file does not exist.
     """
     _require(file)
     return f"{Path(file).name}@{file_digest(Path(file))[:16]}"
@@ -84,10 +84,10 @@ def _require(file: str) -> None:
 
 @cached_model(2)
 def load_faces(file: str) -> FaceDetector:
-    """The face detector in this ONNX file; loaded once per process.
+    """Loads the face detector in this ONNX file, once per process.
 
     Raises:
-        MissingModel: there is no such file.
+        MissingModel: the file does not exist.
         BadConfig: OpenCV cannot read it.
     """
     _require(file)

@@ -1,4 +1,4 @@
-"""Models of the hub: what of a repository is wanted, and whether all of it is on this machine."""
+"""Download of hub models: selection of the required files and completeness checks."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any, cast
 from iclora.errors import MissingModel
 
 _BESIDE = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
-"""Configurations and tokenizers; nothing that is run."""
+"""Patterns of configurations and tokenizers; no executable code."""
 
 _WEIGHTS = "*.safetensors"
-"""Never pickled ones."""
+"""Pattern of weight files; pickled weights are excluded."""
 
 
 def fetch_model(name: str, *, weights: bool, fetch: bool) -> Path:
-    """The folder of a repository's snapshot in the hub cache.
+    """Returns the folder of a repository's snapshot in the hub cache.
 
     Args:
         name: hub id.
-        weights: whether they are wanted, or only what is beside them.
-        fetch: whether to ask the hub for what is not here.
+        weights: true for the weights too, false for the other files only.
+        fetch: downloads missing files from the hub.
 
     Raises:
-        MissingModel: something is not here and cannot be fetched; the text holds the command
-            that gets it.
+        MissingModel: a file is missing and cannot be downloaded; the message holds the command that
+            downloads it.
     """
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
@@ -62,12 +62,12 @@ def _command(name: str, *, weights: bool) -> str:
 
 
 def _snapshot(name: str, *, weights: bool, local: bool) -> Path:
-    """First what is small: it says which weights belong to the model.
+    """Downloads the small files first, which name the weights that belong to the model.
 
-    A pipeline's repository often holds the same weights again in one file, which nobody reads here.
+    A pipeline's repository often holds the same weights again in one file, which is not used here.
 
     Raises:
-        LocalEntryNotFoundError: not all of it is here.
+        LocalEntryNotFoundError: the local copy is incomplete.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import IncompleteSnapshotError
@@ -84,7 +84,7 @@ def _snapshot(name: str, *, weights: bool, local: bool) -> Path:
 
 
 def _parts(folder: Path) -> list[str]:
-    """The folders that a pipeline's index names; empty for a single model."""
+    """Returns the folders named in a pipeline's index; empty for a single model."""
     index = folder / "model_index.json"
     if not index.is_file():
         return []
@@ -97,7 +97,7 @@ def _parts(folder: Path) -> list[str]:
 
 
 def _absent(folder: Path) -> Iterator[str]:
-    """What a whole model would have besides: the cache may hold a part, or an older client's."""
+    """Lists files missing from a partial snapshot or one of an older hub client."""
     places = [folder / part for part in _parts(folder)] or [folder]
     for place in places:
         known = [path.name for path in place.glob("*") if path.is_file()]

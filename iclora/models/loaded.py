@@ -1,7 +1,7 @@
-"""Loaded models, which stay in memory until ``unload_models`` drops them.
+"""Loaded models, kept in memory until ``unload_models`` drops them.
 
-Every loader of weights is a ``cached_model``: one that is added cannot be forgotten when another
-process needs the GPU. A test keeps plain ``lru_cache`` away from loaders.
+Every loader of weights is a ``cached_model``, so ``unload_models`` frees all of them when another
+process needs the GPU. A test forbids plain ``lru_cache`` on loaders.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _clear: list[Callable[[], None]] = []
 def cached_model(
     maxsize: int,
 ) -> Callable[[Callable[Arguments, Model]], Callable[Arguments, Model]]:
-    """Decorates a loader: the last ``maxsize`` models that it loaded stay until they are unloaded.
+    """Decorates a loader to keep the last ``maxsize`` models in memory until they are unloaded.
 
     Args:
-        maxsize: of the cache; the arguments are its keys.
+        maxsize: size of the cache; the arguments are its keys.
     """
 
     def decorate(load: Callable[Arguments, Model]) -> Callable[Arguments, Model]:
@@ -36,9 +36,9 @@ def cached_model(
 
 
 def unload_models() -> None:
-    """Drops every model that a ``cached_model`` loaded, and gives GPU memory back to the driver.
+    """Drops every model loaded by a ``cached_model`` and returns GPU memory to the driver.
 
-    A model that the caller still holds stays where it is. The next use loads anew.
+    Models that the caller still references stay in memory. The next use loads them again.
     """
     for clear in _clear:
         clear()

@@ -1,9 +1,9 @@
-"""Where a model's weights are: a folder on this machine, and the revision of what is in it.
+"""Resolution of model names to a local folder and a revision.
 
-Three kinds of names: a local folder; a hub id (``org/name``), looked up in the local hub cache
-first so that a build works offline and does not change under one's feet; ``miniature/<part>``,
-the small family in the package or, until it is trained, one with random weights. Pickled weights
-are never fetched nor used.
+Names are of three kinds: a local folder; a hub id (``org/name``), looked up in the local hub cache
+first so that a build works offline and stays on one revision; or ``miniature/<part>``, the small
+family in the package, or one with random weights until it is trained. Pickled weights are never
+downloaded or loaded.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 class Located(NamedTuple):
-    """A model that is on this machine."""
+    """Model on this machine."""
 
     folder: Path
-    """Its files."""
+    """Folder of the model files."""
 
     revision: str
-    """Hub commit, or a digest of the files; ``random-`` in front if the weights are random."""
+    """Hub commit or digest of the files; prefixed with ``random-`` for random weights."""
 
 
 def cache_folder() -> Path:
-    """Where this package keeps what it built or measured once: ``ICLORA_CACHE`` or the user's."""
+    """Returns the folder for cached artifacts: ``ICLORA_CACHE`` or the user's cache folder."""
     if given := os.environ.get("ICLORA_CACHE"):
         return Path(given)
     base = os.environ.get("XDG_CACHE_HOME")
@@ -53,13 +53,12 @@ def locate(name: str, *, weights: bool = True, fetch: bool = True) -> Located:
     Args:
         name: a local folder, a hub id, or ``miniature/clip``, ``miniature/vlm``,
             ``miniature/flux``.
-        weights: false where its tokenizer or configuration is enough, so that no weights of the
-            hub are fetched.
-        fetch: whether the hub is asked for what is not on this machine.
+        weights: false if the tokenizer or configuration is enough, to skip downloading weights.
+        fetch: downloads missing files from the hub.
 
     Raises:
-        MissingModel: the weights are not on this machine; the text holds the command that gets
-            them.
+        MissingModel: the weights are not on this machine; the message holds the command that
+            downloads them.
         BadConfig: the name is neither a folder nor a hub id nor a part of the miniature.
     """
     if name.startswith(MINIATURE):
@@ -73,10 +72,10 @@ def locate(name: str, *, weights: bool = True, fetch: bool = True) -> Located:
 
 
 def folder_digest(folder: Path) -> str:
-    """A digest of the names and contents of a model folder's files.
+    """Computes a digest of the names and contents of a model folder's files.
 
-    A file's sha256 is remembered by path, size and time of change, so large weights are read
-    once per machine.
+    File digests are cached by path, size, and modification time, so large weights are read once per
+    machine.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     visible = [path for path in files if not _hidden(path.relative_to(folder))]
@@ -84,7 +83,7 @@ def folder_digest(folder: Path) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """A file's sha256, remembered until its size or time of change differs."""
+    """Computes a file's sha256, cached until its size or modification time changes."""
     facts = path.stat()
     key = digest_of([str(path.resolve()), facts.st_size, facts.st_mtime_ns])
     note = cache_folder() / "digests" / key
@@ -116,7 +115,7 @@ def _package() -> Path:
 
 
 def _random_family() -> Path:
-    """The family with random weights, built once per version of its recipe."""
+    """Builds the random-weight family, once per version of its recipe."""
     code = sorted(_package().glob("*.py"))
     recipe = digest_of([file_sha256(path) for path in code])
     place = cache_folder() / f"random-miniature-{recipe}"

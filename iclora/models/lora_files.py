@@ -1,8 +1,8 @@
-"""LoRA files, whoever wrote them: the one reader of training and drawing.
+"""LoRA files from any trainer, read for both training and sampling.
 
 diffusers' loader of each family renames the keys of other trainers (kohya, AI-Toolkit, XLabs). Only
-its renaming is used, because what it answers about alphas and settings differs by family. The scale
-(alpha / rank) is multiplied into B beforehand, so that no reader has to know of it.
+its renaming is used, because its handling of alphas and settings differs by family. The scale
+(alpha / rank) is multiplied into B on load, so callers can ignore it.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _DAMAGE = (
     TypeError,
     ValueError,
 )
-"""Errors of diffusers' converters on files that are damaged or of another kind."""
+"""Exceptions that diffusers' converters raise on damaged or foreign files."""
 
 _UPS = (".lora_B.", ".lora.up.")
-"""Marks of a B in names: peft's and diffusers' older one."""
+"""Name parts of a B matrix: peft's, and diffusers' older one."""
 
 
 def read_lora(path: Path, family: Family) -> dict[str, Tensor]:
-    """Reads a file's tensors by peft's names (``<module>.lora_A.weight``), at scale 1.
+    """Reads a file's tensors under peft's names (``<module>.lora_A.weight``), at scale 1.
 
-    Modules of the transformer carry no prefix; those of a text encoder keep theirs.
+    Transformer modules have no prefix; text encoder modules keep theirs.
 
     Raises:
-        BadInput: the file is damaged, or of no layout that this family knows.
+        BadInput: the file is damaged, or its layout is unknown to this family.
     """
     import diffusers
     from diffusers.utils.state_dict_utils import convert_unet_state_dict_to_peft
@@ -60,12 +60,12 @@ def read_lora(path: Path, family: Family) -> dict[str, Tensor]:
 
 
 def first_line(error: Exception) -> str:
-    """Cuts an error's message short enough for a sentence."""
+    """Returns the first line of an exception's message, shortened for an error sentence."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """Returns peft's settings from the header of a file; empty where there are none."""
+    """Reads peft's settings from a file's header; empty if absent."""
     with safetensors.safe_open(path, "pt") as file:  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue, reportUnknownVariableType] - untyped module
         text = (file.metadata() or {}).get("lora_adapter_metadata", "{}")
     found = cast("dict[str, Any]", json.loads(text))
@@ -73,7 +73,7 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 def _at_scale_one(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Multiplies every B by its scale and leaves the alphas out."""
+    """Multiplies every B by its scale and drops the alphas."""
     scaled: dict[str, Tensor] = {}
     for name, value in state.items():
         if name.endswith(".alpha"):
@@ -86,7 +86,7 @@ def _at_scale_one(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> d
 
 
 def _scale(state: Mapping[str, Tensor], settings: Mapping[str, Any], module: str, up: str) -> float:
-    """Returns alpha / rank of a module: by its own alpha, else by the header, else 1."""
+    """Returns alpha / rank of a module: from its own alpha, else from the header, else 1."""
     from peft.utils.other import get_pattern_key
 
     weight = state.get(f"{module}{up}weight")

@@ -1,4 +1,4 @@
-"""Counting tokens with a model's own tokenizer."""
+"""Token counts by a model's own tokenizer."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from iclora.models.locate import locate
 
 @cached_model(4)
 def load_token_counter(name: str) -> Callable[[str], int]:
-    """A function that counts a text's tokens, special ones included.
+    """Returns a function that counts a text's tokens, including special tokens.
 
     Args:
         name: folder or hub id of a tokenizer, or of a pipeline whose longest text encoder's
             tokenizer is in ``tokenizer_2`` (FLUX.1) or ``tokenizer``.
 
     Raises:
-        MissingModel: it is not on this machine.
+        MissingModel: the tokenizer is not on this machine.
         BadConfig: the folder holds no tokenizer.
     """
     from transformers import AutoTokenizer

@@ -1,4 +1,4 @@
-"""How much captioners read and wrote in this process; what comes from a cache costs nothing."""
+"""Token usage of captioners in this process; cached answers are free."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 
 
 class TokenUsage(NamedTuple):
-    """Answers and tokens since the process began; a picture counts as the model counts it."""
+    """Answers and tokens since process start; image tokens as counted by the model."""
 
     asked: int = 0
     read: int = 0
@@ -21,12 +21,12 @@ class _Meter:
 
 
 def token_usage() -> TokenUsage:
-    """What was spent so far."""
+    """Returns the usage so far."""
     return _Meter.spent
 
 
 def record_answers(answers: int, read: int, written: int) -> None:
-    """Adds what some answers cost."""
+    """Adds the cost of one or more answers."""
     with _Meter.lock:
         before = _Meter.spent
         _Meter.spent = TokenUsage(
@@ -35,7 +35,7 @@ def record_answers(answers: int, read: int, written: int) -> None:
 
 
 def note_usage(usage: object) -> None:
-    """Adds one answer of a server, which may say what it cost (``usage`` of a completion)."""
+    """Adds one server answer from the completion's ``usage`` field, if present."""
     counts = cast("Mapping[str, Any]", usage) if isinstance(usage, Mapping) else {}
     record_answers(
         1, *(_count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens"))

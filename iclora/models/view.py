@@ -1,11 +1,11 @@
-"""How the models that compare or judge pictures see one: whole, resized to the model's square.
+"""Image preprocessing for encoders and classifiers: the whole image, resized to a square.
 
-The published preparations resize the shorter side and crop the middle: half of a 1024 x 512 panel
-is never seen. Of the ways to show all of it in one forward pass, distorting it keeps embeddings
-most useful. Training crops of these models are distorted too, and never padded: bars make all
-pictures of one aspect alike, the more the wider they are, so no threshold would fit two films.
-Averaging square tiles costs a pass each and separates scenes hardly better. The figures are in
-``docs/evaluation.md``.
+The published preprocessing resizes the shorter side and crops the center, which discards half of a
+1024 x 512 panel. Of the ways to show the whole image in one forward pass, distortion keeps
+embeddings most useful: these models' training crops are distorted too, and never padded. Padding
+makes all images of one aspect ratio similar, more so with wider bars, so no threshold would fit two
+films. Averaging square tiles costs one pass per tile and separates scenes hardly better. The
+figures are in ``docs/evaluation.md``.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     import torch
 
 VIEW: Final = "squash"
-"""The rule, as open_clip and timm call it. It is recorded behind the revision of every such model,
-so another rule recomputes what was measured."""
+"""Name of the view in open_clip and timm. It is part of every such model's revision, so changing
+the view invalidates earlier measurements."""
 
 
 def whole_view(processor: Any) -> Callable[[Sequence[Image.Image]], torch.Tensor]:
-    """Makes an image processor of transformers show whole pictures.
+    """Makes a transformers image processor resize whole images.
 
     Args:
-        processor: Gives the model's size, the resampling and the scaling of values.
+        processor: source of the input size, the resampling, and the value scaling.
 
     Returns:
-        A function from pictures of any size to pixels [n, 3, height, width].
+        A function from images of any size to pixels [n, 3, height, width].
     """
     from transformers import TimmWrapperImageProcessor
 

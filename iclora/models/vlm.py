@@ -1,11 +1,10 @@
-"""Vision-language models through transformers: pictures and a prompt in, text out.
+"""Vision-language models through transformers: images and a prompt in, text out.
 
-An answer must not depend on the company it is given in: requests are put in batches of one size
-whose prompts are padded to the same length and whose pictures have the same sizes, the last batch
-is filled up with its last request, and a batch runs on one thread (batches run beside each other,
-each on its own copy of the module tree with shared weights, because some models keep state between
-calls). So a killed run that asks only for what is missing gets the answers it would have got.
-Greedy decoding; code that comes with weights is never run.
+An answer does not depend on the other requests. Batches have a fixed size, prompts padded to one
+length, and images of one size; the last batch is padded with its last request. Each batch runs on
+one thread. Batches run in parallel, each on its own copy of the module tree with shared weights,
+because some models keep state between calls. A resumed run therefore gets the same answers for its
+missing requests. Decoding is greedy; code shipped with weights is never executed.
 """
 
 from __future__ import annotations
@@ -32,30 +31,30 @@ from schemas.caption import Answer
 log = logging.getLogger(__name__)
 
 LENGTH_STEP = 32
-"""Prompts are padded on the left to a multiple of this many tokens."""
+"""Multiple in tokens that prompts are left-padded to."""
 
 _LOAD_LOCK = threading.Lock()
 
 
 class Question(NamedTuple):
-    """What the model is asked."""
+    """Prompt and images of one request."""
 
     images: tuple[Image.Image, ...]
     prompt: str
 
 
 class _BatchShape(NamedTuple):
-    """Questions of one shape can share a batch."""
+    """Batch key: questions of one shape can share a batch."""
 
     length: int
     sizes: tuple[tuple[int, int], ...]
 
 
 class VisionLanguageModel:
-    """A loaded model.
+    """Loaded vision-language model.
 
     Attributes:
-        name: the model, without paths of this machine.
+        name: name of the model, without local paths.
         revision: hub commit or digest of the files.
     """
 
@@ -95,25 +94,25 @@ class VisionLanguageModel:
 
     @property
     def label(self) -> str:
-        """``name@revision``: what manifests record."""
+        """Returns ``name@revision``, as recorded in manifests."""
         return f"{self.name}@{self.revision}"
 
     @property
     def follows_prompts(self) -> bool:
-        """Whether the prompt reaches the model: small captioners' chat templates leave it out."""
+        """True if the chat template includes the prompt; those of small captioners omit it."""
         return self._chat(Question((), "one")) != self._chat(Question((), "another"))
 
     def answer(
         self, questions: Sequence[Question], *, max_new_tokens: int = 256, batch: int = 8
     ) -> list[Answer]:
-        """The answers, in the order of the questions."""
+        """Returns the answers in the order of the questions."""
         found = dict(self.answers(questions, max_new_tokens=max_new_tokens, batch=batch))
         return [found[place] for place in range(len(questions))]
 
     def answers(
         self, questions: Sequence[Question], *, max_new_tokens: int, batch: int
     ) -> Iterator[tuple[int, Answer]]:
-        """Each answer with its question's place, batch by batch as they get done."""
+        """Yields each answer with its question's index, batch by batch as they complete."""
         batches = self._batches(questions, batch)
         if not batches:
             return
@@ -202,14 +201,14 @@ class VisionLanguageModel:
 
 
 def load_vlm(name: str) -> VisionLanguageModel:
-    """The vision-language model of this name; loaded once per process.
+    """Loads the vision-language model of this name, once per process.
 
     Args:
         name: folder, hub id or ``miniature/vlm``.
 
     Raises:
-        MissingModel: its weights are not on this machine.
-        BadConfig: transformers cannot load it without code of its own.
+        MissingModel: the weights are not on this machine.
+        BadConfig: transformers cannot load it without custom code.
     """
     with _LOAD_LOCK:
         return _load(name)
@@ -221,7 +220,7 @@ def _load(name: str) -> VisionLanguageModel:
 
 
 def _replica(model: Any) -> Any:
-    """A copy of the modules that shares every tensor."""
+    """Copies the module tree with shared tensors."""
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return copy.deepcopy(model, shared)
 
@@ -233,7 +232,7 @@ def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
 
 
 def _one_thread() -> None:
-    """In every worker: sums are then taken in one order."""
+    """Limits a worker to one thread, which fixes the order of summation."""
     import torch
 
     torch.set_num_threads(1)

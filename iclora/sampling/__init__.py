@@ -1,7 +1,7 @@
-"""Sampling: an adapter draws sets, from text alone or around given panels.
+"""Sampling of panel sets with an adapter, from text alone or around given panels.
 
-Every picture is a function of (base, adapters, caption, seed, size, steps, given panels); its name
-is a digest of those, so a run that was stopped goes on where it stopped and draws nothing twice.
+Every image is a function of (base, adapters, caption, seed, size, steps, given panels). Its name is
+a digest of those, so an interrupted run resumes and no image is sampled twice.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from schemas.sampling import AdapterUse, RenderRecord
 SHEET = "sheet.jpg"
 _SHEET_SIDE = 320
 _SHEET_ROWS = 64
-"""Captions on the contact sheet; of the others there are only files."""
+"""Maximum number of captions on the contact sheet; all captions are written as files."""
 
 
 def sample_sets(
@@ -34,19 +34,19 @@ def sample_sets(
     given: GivenPanels | None = None,
     progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
 ) -> tuple[RenderRecord, ...]:
-    """Draws sets: ``sample.count`` renders a caption, seeds from ``sample.seed`` on.
+    """Samples sets: ``sample.count`` renders per caption, with seeds from ``sample.seed``.
 
     Args:
         captions: one line each, in the task's format (``config.layout``, ``config.caption``).
         config: base, layout, caption format and ``sample``.
-        out: folder for canvases, ``panels/``, ``sets.jsonl`` and ``sheet.jpg``; renders that are
-            there and whole are kept.
-        adapters: worn together, each at its weight; none is the bare base.
+        out: folder for canvases, ``panels/``, ``sets.jsonl`` and ``sheet.jpg``; complete renders in
+            it are kept.
+        adapters: adapters applied together, each with its weight; empty for the bare base.
         given: panels (by index from 0) that are kept, the same for every caption.
-        progress: told what is done, how much of it, and how much there is.
+        progress: callback with the current step, the items done, and their total.
 
     Returns:
-        One record a caption and seed, in that order.
+        One record per caption and seed, in that order.
 
     Raises:
         BadInput: a caption breaks its task's format, or an adapter does not fit the base.
@@ -66,7 +66,7 @@ def sample_sets(
 
 
 def _write_sheet(out: Path, records: Sequence[RenderRecord]) -> None:
-    """One row a caption, one picture a seed."""
+    """Writes the contact sheet: one row per caption, one image per seed."""
     captions = list(dict.fromkeys(record.caption for record in records))[:_SHEET_ROWS]
     rows = [
         [_opened(out / record.canvas) for record in records if record.caption == caption]
@@ -79,7 +79,7 @@ def _write_sheet(out: Path, records: Sequence[RenderRecord]) -> None:
 
 
 def _opened(canvas: Path) -> Image.Image:
-    """Shrunk at once: a sheet of large canvases must not hold them all."""
+    """Opens a canvas and shrinks it at once, so that the sheet fits in memory."""
     with Image.open(canvas) as picture:
         small = picture.convert("RGB")
     small.thumbnail((_SHEET_SIDE, _SHEET_SIDE), Image.Resampling.LANCZOS)

@@ -1,9 +1,9 @@
-"""Adapters by the names people use, and how a transformer wears them.
+"""Adapter lookup by name, and application to a transformer.
 
 A name is a safetensors file, an adapter folder, ``name``, ``name@version`` or ``name@champion`` in
 the store, or a hub id (``owner/repo`` or ``owner/repo/file.safetensors``: the paper's ten released
-adapters are ten files of one repository); ``:0.8`` behind it is a weight. Files of AI-Toolkit,
-kohya, XLabs and diffusers all load: diffusers knows their layouts.
+adapters are ten files of one repository). A suffix such as ``:0.8`` sets the weight. Files of
+AI-Toolkit, kohya, XLabs and diffusers load through diffusers' converters.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>.+\.safetensors))?")
 
 
 class StoredAdapter(NamedTuple):
-    """An adapter version in a store."""
+    """Adapter version in a store."""
 
     name: str
     version: str
 
     @property
     def folder(self) -> str:
-        """Below the store's root."""
+        """Folder relative to the store's root."""
         return f"adapters/{self.name}/{self.version}"
 
 
 def find_stored(store: Store, text: str) -> StoredAdapter | None:
-    """The version that ``name``, ``name@version`` or ``name@champion`` means; None if none does.
+    """Finds the version of ``name``, ``name@version`` or ``name@champion``; None if there is none.
 
     Raises:
         BadInput: the store has adapters of that name, but not this version.
@@ -74,14 +74,14 @@ def _pointed(store: Store, name: str, pointer: str) -> str:
 
 
 def locate_adapter(store: Store, text: str) -> AdapterUse:
-    """Finds an adapter and digests its file.
+    """Finds an adapter and computes its file's digest.
 
     Args:
-        store: where names are looked up after files and folders.
+        store: searched for names after files and folders.
         text: a name as in this module's docstring, with or without ``:weight``.
 
     Raises:
-        BadInput: there is no such adapter, or a folder or repository holds several.
+        BadInput: the adapter does not exist, or a folder or repository holds several.
         MissingModel: a hub id that is not on this machine.
     """
     name, weight = _cut_weight(text)
@@ -120,7 +120,7 @@ def _record_beside(file: Path) -> RunRecord | None:
 
 
 def _only_weights(folder: Path) -> Path:
-    """The adapter in a folder: the one its run record names, else the only safetensors file."""
+    """Finds the adapter in a folder: the file in its run record, else the only safetensors file."""
     record = folder / "run.json"
     if record.is_file():
         return folder / f"{RunRecord.from_text(record.read_bytes()).name}.safetensors"
@@ -160,10 +160,10 @@ def _hub_file(repo: str, file: str) -> Path:
 
 @contextmanager
 def applied(transformer: Any, uses: Sequence[AdapterUse], family: Family) -> Generator[None]:
-    """Puts adapters on a transformer for the length of the block, each at its weight.
+    """Applies adapters to a transformer within the context, each with its weight.
 
     Raises:
-        BadInput: a file that is no LoRA of this base.
+        BadInput: a file is not a LoRA of this base.
     """
     if not uses:
         yield
@@ -207,11 +207,10 @@ def _apply(transformer: Any, name: str, use: AdapterUse, family: Family) -> None
 
 
 def _hold_as_computed(transformer: Any, name: str, weights: Mapping[str, Tensor]) -> int:
-    """Holds an adapter in the dtype of the computation; returns how many tensors it has there.
+    """Casts an adapter to the compute dtype; returns its number of tensors.
 
-    peft makes it in the dtype of the weights beside it. Where those are held in 8 bits, there is no
-    arithmetic for them, and the adapter's values have lost all but 3 bits on the way: they are
-    loaded anew.
+    peft creates adapters in the dtype of the base weights. For 8-bit weights that dtype has no
+    arithmetic and keeps only 3 mantissa bits, so the values are reloaded from the file.
     """
     from peft import set_peft_model_state_dict
 

@@ -1,7 +1,7 @@
-"""Captions to draw: where they come from, and whether they fit their task.
+"""Captions to sample: reading and format checks.
 
-Only format faults stop a drawing: a caption with a missing marker cannot be drawn as its task's
-set. What the linter holds against its meaning is the writer's own affair here, and is logged.
+Only format errors stop a run: a caption without a marker cannot be sampled as its task's set. Other
+linter findings are logged as warnings.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 
 
 def read_captions(file: Path) -> tuple[str, ...]:
-    """The captions of a text file, one a line; empty lines and lines after ``#`` are skipped.
+    """Reads captions from a text file, one per line; skips empty lines and ``#`` comments.
 
     Raises:
-        BadInput: no such file, not UTF-8, or nothing in it.
+        BadInput: the file is missing, not UTF-8, or has no captions.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -35,7 +35,7 @@ def read_captions(file: Path) -> tuple[str, ...]:
 
 
 def check_captions(captions: Sequence[str], layout: Layout, params: CaptionParams) -> None:
-    """Refuses captions that break their task's format, before any model is loaded.
+    """Rejects captions that break their task's format, before any model is loaded.
 
     Raises:
         BadInput: with the linter's sentences about the first such caption.

@@ -1,6 +1,6 @@
-"""Contact sheets: rows of pictures with a label each, in one picture.
+"""Contact sheets: rows of labeled images in one image.
 
-Labels are set in Pillow's own font, so a sheet is the same on every machine with this Pillow.
+Labels use Pillow's built-in font, so a sheet is the same on every machine with this Pillow.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ GAP = 12
 _LINE = 16
 _FONT_SIZE = 13
 _CHAR_WIDTH = 7
-"""Pixels a character of the font takes, on average; labels are wrapped by it."""
+"""Average character width of the font in pixels, for wrapping labels."""
 
 _MAX_LINES = 4
 _PAPER, _INK, _FAINT = (250, 250, 248), (32, 32, 32), (110, 110, 110)
@@ -27,14 +27,14 @@ def contact_sheet(
     heads: Sequence[str] = (),
     side: int = 320,
 ) -> Image.Image:
-    """A sheet of pictures.
+    """Composes a contact sheet.
 
     Args:
-        rows: pictures, row by row; rows may have different lengths. Pictures with a longer side
-            above ``side`` are shrunk to it.
-        labels: one text a row, set above it; wrapped, and cut after four lines.
-        heads: one word a column, set above the first row; a line each if they are too wide.
-        side: longer side of a picture on the sheet, in pixels.
+        rows: images, row by row; rows may have different lengths. Images with a longer side above
+            ``side`` are shrunk to it.
+        labels: one text per row, set above it; wrapped, and cut after four lines.
+        heads: one word per column, set above the first row; one line each if they are too wide.
+        side: longer side of an image on the sheet, in pixels.
 
     Returns:
         The sheet, RGB.

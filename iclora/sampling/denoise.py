@@ -1,4 +1,4 @@
-"""From noise to clean tokens: the one loop of sampling and of the sheets that training draws."""
+"""Euler sampling loop, shared by the sampler and by sample sheets during training."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import Tensor
 from iclora.models.families import Text
 
 Predict = Callable[[Tensor, Tensor, Text], Tensor]
-"""The float32 velocity of tokens ``[B, N, C]`` at times ``[B]`` under a text."""
+"""Function from tokens ``[B, N, C]``, times ``[B]``, and text to the float32 velocity."""
 
 
 class Prompt(NamedTuple):
-    """The text of a batch, and how it guides."""
+    """Text of a batch and its guidance."""
 
     text: Text
     null: Text | None
-    """The empty text; None where nothing is guided by it."""
+    """Embedding of the empty text; None without classifier-free guidance."""
 
     true_cfg: float
 
@@ -33,14 +33,14 @@ def denoise(
     *,
     before: Callable[[Tensor, int, float], Tensor] = lambda x, _step, _sigma: x,
 ) -> Tensor:
-    """Takes Euler steps along the predicted velocity.
+    """Integrates the predicted velocity with Euler steps.
 
     Args:
         noise: ``[B, N, C]`` float32.
         sigmas: noise levels, falling from 1 to 0.
-        prompt: with true classifier-free guidance where it has a null text.
+        prompt: text; true classifier-free guidance if it has a null text.
         predict: the model.
-        before: changes the tokens before a step, by its number and noise level.
+        before: hook that changes the tokens before each step, by step number and noise level.
 
     Returns:
         The tokens ``[B, N, C]`` at the last noise level.

@@ -1,8 +1,8 @@
-"""Given panels: pictures that are kept while the rest of the set is drawn.
+"""Given panels: images that are kept while the rest of the set is sampled.
 
-A given picture is fitted to its panel's box once (upright, cropped to the box's shape around the
-centre, resized) and that is what comes back, to the pixel: whatever the model made of the region
-is pasted over. What the model sees of it is its VAE encoding.
+A given image is fitted to its panel's box once (EXIF-rotated, center-cropped to the box's aspect
+ratio, resized) and pasted over the model's output, so it is returned pixel for pixel. The model
+reads its VAE encoding.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from iclora.errors import BadInput
 from schemas.layout import Layout
 
 GivenPanels = Mapping[int, Image.Image]
-"""Index of the panel (from 0) to its picture, fitted to its box."""
+"""Mapping from panel index (from 0) to its image, fitted to its box."""
 
 
 def panel_index(layout: Layout, name: str) -> int:
-    """The index (from 0) of a panel that is named by number (from 1) or by marker.
+    """Returns the index (from 0) of a panel named by number (from 1) or by marker.
 
-    Brackets may be left out: ``SCENE-2`` is ``[SCENE-2]``.
+    Brackets are optional: ``SCENE-2`` is ``[SCENE-2]``.
 
     Raises:
         BadInput: the layout has no such panel.
@@ -40,9 +40,9 @@ def panel_index(layout: Layout, name: str) -> int:
 
 
 def fit_panel(picture: Image.Image, layout: Layout) -> Image.Image:
-    """A picture as it fills a panel: upright, cropped around the centre, resized; RGB.
+    """Fits an image to a panel: EXIF-rotated, center-cropped, resized; RGB.
 
-    A picture that already has the panel's size comes back with the same pixels.
+    An image that already has the panel's size keeps its pixels.
     """
     upright = ImageOps.exif_transpose(picture).convert("RGB")
     size = (layout.panel_width, layout.panel_height)
@@ -52,15 +52,15 @@ def fit_panel(picture: Image.Image, layout: Layout) -> Image.Image:
 
 
 def open_panels(files: Mapping[str, Path], layout: Layout, max_pixels: int) -> GivenPanels:
-    """Opens and fits the pictures that a user gives.
+    """Opens and fits the user's images.
 
     Args:
-        files: panel (number from 1, or marker) to picture file.
-        layout: the set's.
-        max_pixels: larger pictures are refused before they are decoded.
+        files: panel (number from 1, or marker) to image file.
+        layout: layout of the set.
+        max_pixels: limit in pixels, checked before decoding.
 
     Raises:
-        BadInput: no such panel, not a picture, too large, given twice, or nothing left to draw.
+        BadInput: no such panel, not an image, too large, given twice, or no panel left to sample.
     """
     panels: dict[int, Image.Image] = {}
     for name, file in files.items():
@@ -90,12 +90,12 @@ def _open(file: Path, max_pixels: int) -> Image.Image:
 
 
 def pixels_digest(picture: Image.Image) -> str:
-    """The sha256 of a picture's RGB bytes."""
+    """Computes the sha256 of an image's RGB bytes."""
     return hashlib.sha256(picture.convert("RGB").tobytes()).hexdigest()
 
 
 def paste(canvas: Image.Image, panels: GivenPanels, layout: Layout) -> Image.Image:
-    """A canvas with the given panels over whatever was drawn in their boxes."""
+    """Pastes the given panels over their boxes on a canvas."""
     whole = canvas.copy()
     for index, picture in panels.items():
         whole.paste(picture, layout.boxes[index][:2])
@@ -103,5 +103,5 @@ def paste(canvas: Image.Image, panels: GivenPanels, layout: Layout) -> Image.Ima
 
 
 def split_canvas(canvas: Image.Image, layout: Layout) -> list[Image.Image]:
-    """The panels of a canvas."""
+    """Splits a canvas into its panels."""
     return [canvas.crop(box) for box in layout.boxes]

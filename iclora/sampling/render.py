@@ -1,4 +1,4 @@
-"""Drawing what is asked for and not yet there, batch by batch, straight to disk."""
+"""Batched rendering of missing images, written straight to disk."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from schemas.sampling import AdapterUse, RenderRecord
 log = logging.getLogger(__name__)
 
 ProgressCallback = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
+"""Progress callback: current step, items done, total items."""
 
 
 class RenderJob(NamedTuple):
-    """A wish and the record of the render that answers it."""
+    """Render request with the record of its result."""
 
     request: RenderRequest
     record: RenderRecord
 
 
 def no_progress(_what: str, _done: int, _of: int) -> None:
-    """A progress that nobody watches."""
+    """Ignores progress."""
 
 
 def render_requests(
@@ -41,17 +41,17 @@ def render_requests(
     adapters: Sequence[AdapterUse] = (),
     progress: ProgressCallback = no_progress,
 ) -> tuple[RenderRecord, ...]:
-    """Draws what of these wishes is not yet whole in a folder.
+    """Renders the requests that are missing or incomplete in a folder.
 
     Args:
         requests: captions with their seeds and given panels.
         config: base, layout and ``sample``.
-        out: the folder.
-        adapters: worn together.
-        progress: told after every batch.
+        out: output folder.
+        adapters: adapters applied together.
+        progress: callback after every batch.
 
     Returns:
-        One record a wish, in order.
+        One record per request, in order.
 
     Raises:
         BadInput: an adapter does not fit the base.
@@ -78,7 +78,7 @@ def render_requests(
 
 
 def is_given_clean(config: Config, adapters: Sequence[AdapterUse], sampler: Sampler) -> bool:
-    """Whether given panels enter clean: as asked, or as base and adapters were trained."""
+    """Decides if given panels enter clean: as configured, or as base and adapters were trained."""
     if config.sample.given_mode != "auto":
         return config.sample.given_mode == "clean"
     return sampler.family.needs_blank or any(use.conditional for use in adapters)
@@ -109,7 +109,7 @@ def render_all(
     out: Path,
     progress: ProgressCallback,
 ) -> None:
-    """Batch after batch; when memory does not suffice, in halves from then on."""
+    """Renders batch by batch; halves the batch size when memory runs out."""
     size, done = settings.params.batch, 0
     for group in _same_given_panels(jobs):
         start = 0
@@ -132,7 +132,7 @@ def render_all(
 
 
 def _same_given_panels(jobs: Sequence[RenderJob]) -> Iterator[list[RenderJob]]:
-    """Orders that may share a batch: those that give the same panels."""
+    """Groups jobs that can share a batch: those with the same given panels."""
 
     def given(job: RenderJob) -> tuple[int, ...]:
         return tuple(job.request.given)

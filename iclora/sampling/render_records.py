@@ -1,9 +1,9 @@
-"""Renders on disk: which there are, what they are called, and whether they are whole.
+"""Renders on disk: names, records, and completeness checks.
 
-A render's key is a digest of everything that can change its picture, so a folder can be filled by
-any number of runs: what is there and whole is not drawn again, and two runs that ask for the same
-picture agree on its name. The canvas carries its own parameters (iTXt, key ``iclora``); a file
-whose parameters are not those asked for counts as absent.
+A render's key is a digest of everything that can change its image. Any number of runs can fill one
+folder: complete renders are skipped, and two runs that request the same image compute the same
+name. The canvas carries its own parameters (iTXt, key ``iclora``); a file with other parameters
+counts as absent.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def make_record(  # noqa: PLR0913 - a render is a function of these
     given: GivenPanels,
     clean: bool,
 ) -> RenderRecord:
-    """The record of a render, before it is drawn.
+    """Returns the record of a render before it is sampled.
 
     Args:
         caption: the text.
-        seed: of its noise.
+        seed: seed of the noise.
         base: base model and revision.
-        adapters: what the transformer wears.
-        layout: of the canvas.
+        adapters: adapters applied to the transformer.
+        layout: layout of the canvas.
         params: steps, guidance, precision; batch size does not matter.
         given: panels that are kept.
         clean: given panels enter clean instead of being put back.
@@ -79,7 +79,7 @@ def _given_mode(params: SampleParams, given: GivenPanels, *, clean: bool) -> str
 
 
 def _slug(caption: str) -> str:
-    """The caption's first words behind its prefix, as a file name; ``set`` if none are left."""
+    """Returns the caption's first words after its prefix as a file name; ``set`` if empty."""
     bare = re.sub(r"^\s*\[[^\]]*\]", "", caption)
     ascii_only = unicodedata.normalize("NFKD", bare).encode("ascii", "ignore").decode().lower()
     words = re.findall(r"[a-z0-9]+", ascii_only)[:_SLUG_WORDS]
@@ -89,7 +89,7 @@ def _slug(caption: str) -> str:
 def save_render(
     folder: Path, record: RenderRecord, canvas: Image.Image, layout: Layout, given: GivenPanels
 ) -> None:
-    """Writes a render: panels first, the canvas last, so a canvas that is there is complete."""
+    """Writes a render: panels first, canvas last, so an existing canvas means a complete render."""
     complete = paste(canvas, given, layout)
     for file, panel in zip(record.panels, split_canvas(complete, layout), strict=True):
         with atomic_path(folder / file) as scratch:
@@ -102,14 +102,14 @@ def save_render(
 
 
 def is_complete(folder: Path, record: RenderRecord) -> bool:
-    """Whether this render is there, undamaged, and drawn with these very parameters."""
+    """Checks that this render exists, is undamaged, and has exactly these parameters."""
     if not all((folder / file).is_file() for file in record.panels):
         return False
     return read_record(folder / record.canvas) == record
 
 
 def read_record(canvas: Path) -> RenderRecord | None:
-    """The parameters inside a canvas file; None if it is absent, damaged or not a render."""
+    """Reads the parameters of a canvas file; None if it is absent, damaged, or not a render."""
     try:
         with Image.open(canvas) as picture:
             picture.verify()
@@ -121,7 +121,7 @@ def read_record(canvas: Path) -> RenderRecord | None:
 
 
 def write_lines(folder: Path, records: Iterable[RenderRecord]) -> None:
-    """Puts records into ``sets.jsonl``: behind those of earlier runs, each key once."""
+    """Adds records to ``sets.jsonl`` after those of earlier runs, each key once."""
     fresh = {record.key: record for record in records}
     kept = [record for record in read_lines(folder) if record.key not in fresh]
     text = "".join(f"{record.model_dump_json()}\n" for record in [*kept, *fresh.values()])
@@ -129,7 +129,7 @@ def write_lines(folder: Path, records: Iterable[RenderRecord]) -> None:
 
 
 def read_lines(folder: Path) -> list[RenderRecord]:
-    """The records of ``sets.jsonl``; none if there is no such file."""
+    """Reads the records of ``sets.jsonl``; empty if the file is missing."""
     file = folder / LINES
     if not file.is_file():
         return []

@@ -1,11 +1,11 @@
-"""The base model at work: captions in, pictures out.
+"""Sampler of a base model: captions to images.
 
-Parts are loaded when first needed, text encoders before the transformer, and freed once every
-caption is encoded, so that T5 and a 12-billion-parameter transformer never share a GPU. Encoded
-text waits on disk, one file a caption, so that a list of captions of any length fits.
+Models are loaded on first use, text encoders before the transformer. The text encoders are freed
+once every caption is encoded, so T5 and a 12-billion-parameter transformer never share a GPU.
+Encoded text is cached on disk, one file per caption, so lists of captions of any length fit.
 
-Every picture starts from its own generator and meets no other in the mathematics, so it is the
-same alone or in a batch up to the rounding of batched matrix products.
+Every image has its own generator and is computed independently, so it is the same alone or in a
+batch, up to the rounding of batched matrix products.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ log = logging.getLogger(__name__)
 
 # B batch, N tokens, C token values, H W canvas height and width in pixels
 TEXT_BATCH = 8
-"""Captions encoded together."""
+"""Captions per forward pass of the text encoders."""
 
 
 class RenderRequest(NamedTuple):
-    """One picture to draw."""
+    """Request for one image."""
 
     caption: str
     seed: int
@@ -49,21 +49,21 @@ class RenderRequest(NamedTuple):
 
 
 class RenderSettings(NamedTuple):
-    """How pictures are drawn: what all pictures of a batch share."""
+    """Settings shared by all images of a batch."""
 
     layout: Layout
     params: SampleParams
     clean: bool = False
-    """Given panels enter clean (conditional adapters) instead of being put back."""
+    """True to feed given panels clean (conditional adapters) instead of putting them back."""
 
 
 class Sampler:
-    """A base model that draws.
+    """Sampler of one base model.
 
     Attributes:
-        label: base model and revision, without paths of this machine.
-        family: the seam to the model's family.
-        transformer: loaded on first use; adapters are put on it.
+        label: base model and revision, without local paths.
+        family: driver of the model's family.
+        transformer: loaded on first use; adapters are applied to it.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Sampler:
 
     @property
     def transformer(self) -> Any:
-        """The transformer, frozen."""
+        """Frozen transformer."""
         if self._transformer is None:
             self._transformer = self.family.load_transformer(
                 self._folder, dtype=self._dtype, device=self._device, weights=self._weights
@@ -92,13 +92,13 @@ class Sampler:
 
     @property
     def vae(self) -> Any:
-        """The picture coder, frozen; float32 on CPU."""
+        """Frozen VAE; float32 on CPU."""
         if self._vae is None:
             self._vae = self.family.load_vae(self._folder, dtype=self._dtype, device=self._device)
         return self._vae
 
     def encode_captions(self, captions: Sequence[str]) -> None:
-        """Encodes the captions that were not yet encoded, then frees the text encoders."""
+        """Encodes new captions, then frees the text encoders."""
         new = [text for text in dict.fromkeys(captions) if not self._text_file(text).exists()]
         if not new:
             return
@@ -117,7 +117,7 @@ class Sampler:
             self.transformer.to(self._device)
 
     def text_files(self) -> list[Path]:
-        """The encoded captions on disk."""
+        """Lists the encoded captions on disk."""
         return list(Path(self._text_folder.name).iterdir())
 
     def _store_text(self, captions: Sequence[str], text: Text) -> None:
@@ -138,21 +138,21 @@ class Sampler:
     def render(
         self, requests: Sequence[RenderRequest], settings: RenderSettings
     ) -> list[Image.Image]:
-        """Draws a batch; every wish gives the same panels (their indices, not their pictures).
+        """Renders a batch; all requests give the same panels (indices, not images).
 
         Args:
-            requests: captions that were ``read``, seeds and given panels.
+            requests: captions already passed to ``encode_captions``, seeds, and given panels.
             settings: layout and parameters.
 
         Returns:
-            One canvas a wish, RGB; given panels are not yet pasted.
+            One canvas per request, RGB; given panels are not yet pasted.
         """
         grid = self.grid(settings.layout)
         return [self._picture(row, grid) for row in self.tokens(requests, settings)]
 
     @torch.inference_mode()
     def tokens(self, requests: Sequence[RenderRequest], settings: RenderSettings) -> Tensor:
-        """What is drawn before it is decoded, ``[B, N, C]``; see ``draw``."""
+        """Samples the tokens of a batch before decoding, ``[B, N, C]``; see ``render``."""
         assert len({tuple(request.given) for request in requests}) == 1, (
             "a batch gives the same panels"
         )
@@ -163,12 +163,12 @@ class Sampler:
         return self._denoise(noise, [request.caption for request in requests], settings, given)
 
     def grid(self, layout: Layout) -> Grid:
-        """A layout's canvas in tokens."""
+        """Returns a layout's canvas size in tokens."""
         side = self.family.token_pixels(self._folder)
         return Grid(layout.height // side, layout.width // side)
 
     def _noise(self, request: RenderRequest, layout: Layout) -> Tensor:
-        """``[N, C]``: a function of caption, seed and size alone; drawn on the CPU."""
+        """Returns noise ``[N, C]`` from caption, seed, and size alone, generated on the CPU."""
         generator = torch.Generator().manual_seed(noise_seed(request.caption, request.seed, layout))
         shape = (self.grid(layout).count, self.family.token_channels(self.transformer))
         return torch.randn(shape, generator=generator)
@@ -180,7 +180,7 @@ class Sampler:
         settings: RenderSettings,
         given: GivenTokens | None,
     ) -> Tensor:
-        """From noise to clean tokens, by Euler steps along the predicted velocity."""
+        """Denoises with Euler steps along the predicted velocity."""
         params = settings.params
         held = math.ceil(params.strength * params.steps)
         seen = given if settings.clean else None
@@ -213,7 +213,7 @@ class Sampler:
         return x
 
     def _given(self, requests: Sequence[RenderRequest], settings: RenderSettings) -> GivenTokens:
-        """The given panels as tokens, and where they lie."""
+        """Encodes the given panels as tokens with their mask."""
         layout = settings.layout
         rows = [self._given_tokens(request, layout) for request in requests]
         mask = self._mask(list(requests[0].given), layout)
@@ -224,15 +224,15 @@ class Sampler:
         )
 
     def _blank(self, layout: Layout) -> Tensor:
-        """``[1, N, C]``: an empty canvas as the VAE sees it."""
+        """Encodes an empty canvas, ``[1, N, C]``."""
         empty = torch.zeros(1, 3, layout.height, layout.width)
         return self.family.encode_images(self.vae, empty).mean.to(self._device)
 
     def _given_tokens(self, request: RenderRequest, layout: Layout) -> Tensor:
-        """``[N, C]``: each given panel encoded by itself; zero where nothing is given.
+        """Encodes each given panel separately, ``[N, C]``; zero elsewhere.
 
-        By itself, because the VAE normalises over the whole picture: a made-up rest of the canvas
-        would shift the colours of what is given.
+        The VAE normalizes over the whole image, so a placeholder for the rest of the canvas would
+        shift the colors of the given panels.
         """
         channels = self.family.token_channels(self.transformer)
         tokens = torch.zeros(self.grid(layout).count, channels, device=self._device)
@@ -243,7 +243,7 @@ class Sampler:
         return tokens
 
     def _mask(self, panels: Sequence[int], layout: Layout) -> Tensor:
-        """``[1, N]`` bool: the tokens of these panels."""
+        """Returns ``[1, N]`` bool: true for the tokens of these panels."""
         grid = self.grid(layout)
         side = layout.height // grid.rows
         mask = torch.zeros(grid.rows, grid.columns, dtype=torch.bool)
@@ -253,7 +253,7 @@ class Sampler:
         return mask.reshape(1, -1)
 
     def _picture(self, tokens: Tensor, grid: Grid) -> Image.Image:
-        """One canvas; decoded alone, so that a batch needs the memory of one picture."""
+        """Decodes one canvas at a time, so that a batch needs the memory of one image."""
         pixels = self.family.decode(self.vae, tokens[None], grid)[0]
         levels = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
@@ -261,17 +261,17 @@ class Sampler:
 
 @cached_model(1)
 def load_sampler(model: str, family: str, weights: str = "", precision: str = "auto") -> Sampler:
-    """The painter of a base model; one stays loaded.
+    """Returns the sampler of a base model; one stays loaded.
 
     Raises:
         MissingModel: the base is not on this machine.
-        BadConfig: no such family.
+        BadConfig: no family has that name.
     """
     return Sampler(model, family, weights=weights, precision=precision)
 
 
 def noise_seed(caption: str, seed: int, layout: Layout) -> int:
-    """A generator's seed (63 bits) from what a picture is a function of."""
+    """Computes a generator's seed (63 bits) from caption, seed, and layout."""
     text = f"{seed}\n{layout.width}x{layout.height}\n{caption}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
@@ -283,6 +283,6 @@ def _dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def _pixels(picture: Image.Image) -> Tensor:
-    """``[3, H, W]`` in -1..1."""
+    """Returns ``[3, H, W]`` in -1..1."""
     array = np.asarray(picture, np.float32) / 127.5 - 1.0
     return torch.from_numpy(array).permute(2, 0, 1)

@@ -1,13 +1,13 @@
-"""The seam between a base model family and everything that trains on it or draws with it.
+"""Interface between a base model family and the code that trains or samples with it.
 
-A family is one module here with a ``FAMILY`` object, and one preset. Trainer and sampler see only
-this protocol, and only tokens: a canvas is a row of tokens ``[B, N, C]`` in reading order, packed
-and scaled as the family's transformer takes them, so that nothing outside a family knows of
-patches, shifts or position ids. Rejected: driving the diffusers pipelines themselves, because they
-hide the step in which given panels are kept and cannot hand back a posterior.
+A family is one module in this package with a ``FAMILY`` object, plus one preset. The trainer and
+the sampler use only this protocol, and only tokens: a canvas is a sequence ``[B, N, C]`` in raster
+order, packed and scaled for the family's transformer. Patches, shifts, and position ids stay inside
+the family. Rejected: driving the diffusers pipelines, because they hide the step that keeps given
+panels and cannot return a posterior.
 
-Drawing is: ``x = noise [B, N, C]``; for each neighbouring pair ``(a, b)`` of ``sigmas``,
-``x = x + (b - a) * predict(transformer, x, a, …)``; then ``decode``. Training is: ``predict`` at
+Sampling: ``x = noise [B, N, C]``; for each neighboring pair ``(a, b)`` of ``sigmas``,
+``x = x + (b - a) * predict(transformer, x, a, …)``; then ``decode``. Training: ``predict`` at
 ``x_t = (1 - t) * x0 + t * noise`` against ``noise - x0``.
 """
 
@@ -26,49 +26,49 @@ if TYPE_CHECKING:
 _FOLDER = Path(__file__).parent
 
 Text = Mapping[str, "Tensor"]
-"""What text encoders say of captions: name to tensor, the first axis is the caption."""
+"""Text encoder outputs by name; the first axis of each tensor is the caption."""
 
 
 class Grid(NamedTuple):
-    """A canvas counted in tokens."""
+    """Canvas size in tokens."""
 
     rows: int
     columns: int
 
     @property
     def count(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride] - tuple.count is of no use here
-        """Tokens on the canvas."""
+        """Returns the number of tokens on the canvas."""
         return self.rows * self.columns
 
 
 class Posterior(NamedTuple):
-    """What the VAE says of pictures: a normal distribution for every token value."""
+    """VAE posterior: an independent normal distribution per token value."""
 
     mean: Tensor
-    """``[B, N, C]`` float32, scaled as the transformer takes it."""
+    """Mean, ``[B, N, C]`` float32, in the transformer's scale."""
 
     deviation: Tensor
-    """``[B, N, C]`` float32, the same scale."""
+    """Standard deviation, ``[B, N, C]`` float32, in the same scale."""
 
 
 class GivenTokens(NamedTuple):
-    """Panels that are given clean while the others are drawn."""
+    """Clean panels that condition the rest of the canvas."""
 
     tokens: Tensor
-    """``[B, N, C]`` clean; only those under the mask are looked at."""
+    """Clean tokens, ``[B, N, C]``; values outside the mask are ignored."""
 
     mask: Tensor
-    """``[B, N]`` bool; true where a token is given."""
+    """Boolean mask, ``[B, N]``; true for given tokens."""
 
     blank: Tensor | None = None
-    """``[1, N, C]``: an empty canvas as the VAE sees it, where ``needs_blank``."""
+    """Encoded empty canvas, ``[1, N, C]``; required if ``needs_blank``."""
 
 
 def nothing_given(tokens: Tensor, blank: Tensor) -> GivenTokens:
-    """Tells a family that needs a blank that the whole canvas is drawn.
+    """Returns empty given tokens, for families that need a blank when no panel is given.
 
     Args:
-        tokens: ``[B, N, C]`` that are drawn.
+        tokens: noisy tokens, ``[B, N, C]``.
         blank: see ``GivenTokens``.
     """
     mask = tokens.new_zeros(tokens.shape[:2]).bool()
@@ -76,42 +76,42 @@ def nothing_given(tokens: Tensor, blank: Tensor) -> GivenTokens:
 
 
 class Geometry(NamedTuple):
-    """What must be known of a base to plan a training without loading it."""
+    """Facts about a base that a training plan needs before the base is loaded."""
 
     token_pixels: int
-    """Pixels on a token's side."""
+    """Side of a token in pixels."""
 
     text_tokens: int
-    """Tokens that a caption takes in the transformer's sequence."""
+    """Number of text tokens per caption in the transformer's sequence."""
 
     blocks: int
     width: int
     parameters: int
-    """Of the transformer."""
+    """Number of transformer parameters."""
 
 
 class Family(Protocol):
-    """How to drive one family of base models. Methods hold no state: parts are passed in.
+    """Stateless driver of one base model family; models are passed to each method.
 
-    The parts are diffusers and transformers objects whose types differ by family, hence ``Any``.
+    Models are diffusers and transformers objects whose types differ by family, hence ``Any``.
     """
 
     name: str
     lora_targets: str
-    """Regular expression of the linear layers that an adapter changes (peft ``target_modules``)."""
+    """Regular expression of the linear layers that a LoRA adapts (peft's ``target_modules``)."""
 
     needs_blank: bool
-    """Whether ``GivenTokens.blank`` must be there."""
+    """True if the family requires ``GivenTokens.blank``."""
 
     pipeline: str
-    """The diffusers pipeline of the folder, by class name. It renames the keys of adapters too
+    """Class name of the diffusers pipeline, which also renames adapter keys
     (``iclora.models.lora_files``)."""
 
     released: Geometry
-    """Of the released weights, for plans where they are not at hand."""
+    """Geometry of the released weights, for plans made without local weights."""
 
     def check(self, folder: Path, *, training_adapter: str = "") -> None:
-        """Refuses a base that this family cannot be trained on.
+        """Rejects a base that this family cannot train.
 
         Raises:
             BadConfig: the folder holds another family, or a distilled model without a named
@@ -120,60 +120,60 @@ class Family(Protocol):
         ...
 
     def token_pixels(self, folder: Path) -> int:
-        """Pixels on a token's side; canvas and panel sides are multiples of it."""
+        """Returns the side of a token in pixels; canvas and panel sides are multiples of it."""
         ...
 
     def text_length(self, folder: Path) -> int:
-        """Tokens that a caption takes in the transformer's sequence."""
+        """Returns the number of text tokens per caption in the transformer's sequence."""
         ...
 
     def load_text(self, folder: Path, *, dtype: dtype, device: device | str = "cpu") -> Any:
-        """Tokenizers and text encoders, frozen."""
+        """Loads the frozen tokenizers and text encoders."""
         ...
 
     def encode_text(self, encoders: Any, captions: Sequence[str]) -> Text:
-        """Embeddings of captions; ``[""]`` gives the null embedding of caption dropout."""
+        """Encodes captions; ``[""]`` returns the null embedding for caption dropout."""
         ...
 
     def fits_text_encoder(self, encoders: Any, captions: Sequence[str]) -> list[bool]:
-        """Of each caption, whether all of it reaches the (longest) text encoder."""
+        """Checks for each caption that the (longest) text encoder reads it without truncation."""
         ...
 
     def load_vae(self, folder: Path, *, dtype: dtype, device: device | str = "cpu") -> Any:
-        """The picture coder, frozen."""
+        """Loads the frozen VAE."""
         ...
 
     def encode_images(self, vae: Any, pixels: Tensor) -> Posterior:
-        """The posterior of pictures ``[B, 3, H, W]`` in -1..1."""
+        """Encodes images ``[B, 3, H, W]`` in -1..1 to their posterior."""
         ...
 
     def decode(self, vae: Any, tokens: Tensor, grid: Grid) -> Tensor:
-        """Pictures ``[B, 3, H, W]`` in -1..1 (not clipped) of clean tokens ``[B, N, C]``."""
+        """Decodes clean tokens ``[B, N, C]`` to images ``[B, 3, H, W]`` in -1..1, not clipped."""
         ...
 
     def load_transformer(
         self, folder: Path, *, dtype: dtype, device: device | str = "cpu", weights: str = ""
     ) -> Any:
-        """The transformer, frozen.
+        """Loads the frozen transformer.
 
         Args:
             folder: the pipeline's folder.
-            dtype: of the computation, and of the weights unless ``weights`` says otherwise.
-            device: where to.
+            dtype: dtype of the computation, and of the weights unless ``weights`` overrides it.
+            device: target device.
             weights: empty, ``fp8`` (diffusers' layer-wise casting) or ``nf4`` (bitsandbytes).
         """
         ...
 
     def architecture(self, folder: Path) -> tuple[int, int]:
-        """The transformer's number of blocks and its width, without loading it."""
+        """Returns the transformer's number of blocks and width without loading it."""
         ...
 
     def meta_transformer(self) -> Any:
-        """The released transformer's architecture on the meta device: shapes without weights."""
+        """Builds the released transformer on the meta device, without weights."""
         ...
 
     def token_channels(self, transformer: Any) -> int:
-        """C, the values in a token of the picture (without condition channels)."""
+        """Returns C, the number of values per image token (without condition channels)."""
         ...
 
     def predict(  # noqa: PLR0913 - the mathematics has these arguments
@@ -187,35 +187,35 @@ class Family(Protocol):
         guidance: float,
         given: GivenTokens | None = None,
     ) -> Tensor:
-        """The velocity ``[B, N, C]`` that carries data to noise.
+        """Predicts the velocity ``[B, N, C]`` from data to noise.
 
         Args:
             transformer: from ``load_transformer``.
-            tokens: x_t ``[B, N, C]``.
-            t: ``[B]`` in 0 (data) .. 1 (noise).
-            text: of B captions.
+            tokens: x_t, ``[B, N, C]``.
+            t: times, ``[B]``, from 0 (data) to 1 (noise).
+            text: embeddings of B captions.
             grid: rows and columns of the N tokens.
             guidance: value of the guidance embedding; ignored by models without one.
-            given: the panels that are kept; what is predicted under their mask means nothing.
+            given: clean panels; the prediction under their mask is meaningless.
         """
         ...
 
     def sigmas(self, folder: Path, steps: int, tokens: int) -> list[float]:
-        """The ``steps + 1`` noise levels of a drawing with N tokens, falling from 1 to 0."""
+        """Returns ``steps + 1`` noise levels for N tokens, falling from 1 to 0."""
         ...
 
 
 def family_names() -> list[str]:
-    """The families in the package, sorted."""
+    """Returns the sorted names of the families in the package."""
     names = [path.stem.replace("_", "-") for path in _FOLDER.glob("*.py")]
     return sorted(name for name in names if not name.startswith("-"))
 
 
 def load_family(name: str) -> Family:
-    """The family called ``name``, such as ``flux1``, ``flux1-fill`` or ``flux2-klein``.
+    """Returns the family called ``name``, such as ``flux1``, ``flux1-fill`` or ``flux2-klein``.
 
     Raises:
-        BadConfig: there is none of that name.
+        BadConfig: no family has that name.
     """
     if name not in family_names():
         known = ", ".join(family_names())

@@ -1,7 +1,7 @@
-"""FLUX.1 [dev], Krea and whatever else has its architecture; the miniature is one of them.
+"""FLUX.1 [dev], Krea, and other models of that architecture, including the miniature.
 
-Sources: diffusers' FluxPipeline (packing, scaling, position ids, shift by resolution) and, for the
-layers that an adapter changes, AI-Toolkit's choice: every linear of the transformer's blocks.
+Sources: diffusers' FluxPipeline for packing, scaling, position ids, and the resolution-dependent
+shift; AI-Toolkit for the LoRA targets, which are all linear layers of the transformer blocks.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from iclora.models.families import Geometry, GivenTokens, Grid, Posterior, Text
 
 # B batch, N tokens, C token values, H W picture height and width, L text tokens
 MAX_TEXT_TOKENS = 512
-"""T5 sees at most this many (FLUX.1's own limit); fewer if the tokenizer says so."""
+"""Maximum T5 sequence length (FLUX.1's own limit); a tokenizer may set a lower one."""
 
 
 class FluxTextEncoders(NamedTuple):
-    """CLIP gives one pooled vector a caption, T5 one vector a token."""
+    """CLIP (one pooled vector per caption) and T5 (one vector per token)."""
 
     clip_tokenizer: Any
     clip: Any
@@ -32,22 +32,22 @@ class FluxTextEncoders(NamedTuple):
 
     @property
     def length(self) -> int:
-        """T5 tokens a caption is padded or cut to."""
+        """Returns the T5 sequence length after padding or truncation."""
         return min(MAX_TEXT_TOKENS, int(self.t5_tokenizer.model_max_length))
 
 
 def text_length(tokenizer: Path) -> int:
-    """What a tokenizer's folder says of its longest text, at most ``MAX_TEXT_TOKENS``."""
+    """Reads the maximum text length from a tokenizer's folder, capped at ``MAX_TEXT_TOKENS``."""
     file = tokenizer / "tokenizer_config.json"
     settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return min(MAX_TEXT_TOKENS, int(settings.get("model_max_length", MAX_TEXT_TOKENS)))
 
 
 def read_config(folder: Path, part: str) -> dict[str, Any]:
-    """A part's ``config.json`` (``scheduler_config.json`` for the scheduler).
+    """Reads a component's ``config.json`` (``scheduler_config.json`` for the scheduler).
 
     Raises:
-        BadConfig: the folder has no such part.
+        BadConfig: the folder has no such component.
     """
     name = "scheduler_config.json" if part == "scheduler" else "config.json"
     file = folder / part / name
@@ -57,34 +57,34 @@ def read_config(folder: Path, part: str) -> dict[str, Any]:
 
 
 def architecture_of(config: dict[str, Any]) -> tuple[int, int]:
-    """Blocks and width of a FLUX transformer's configuration."""
+    """Returns the number of blocks and the width from a FLUX transformer's configuration."""
     blocks = int(config["num_layers"]) + int(config["num_single_layers"])
     return blocks, int(config["num_attention_heads"]) * int(config["attention_head_dim"])
 
 
 def pack(latents_BCHW: Tensor) -> Tensor:  # noqa: N803 - the legend is above
-    """Two by two latent pixels become one token: ``[B, C, H, W]`` to ``[B, HW/4, 4C]``."""
+    """Packs 2 x 2 latent pixels into one token: ``[B, C, H, W]`` to ``[B, HW/4, 4C]``."""
     b, c, h, w = latents_BCHW.shape
     blocks = latents_BCHW.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5)
     return blocks.reshape(b, (h // 2) * (w // 2), c * 4)
 
 
 def unpack(tokens_BNC: Tensor, grid: Grid) -> Tensor:  # noqa: N803 - likewise
-    """The inverse of ``pack``."""
+    """Inverts ``pack``."""
     b, _, c = tokens_BNC.shape
     blocks = tokens_BNC.view(b, grid.rows, grid.columns, c // 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
     return blocks.reshape(b, c // 4, grid.rows * 2, grid.columns * 2)
 
 
 def position_ids(grid: Grid, device: torch.device) -> Tensor:
-    """``[N, 3]``: zero, row and column of every token."""
+    """Returns ``[N, 3]``: zero, row, and column of every token."""
     rows = torch.arange(grid.rows, device=device).repeat_interleave(grid.columns)
     columns = torch.arange(grid.columns, device=device).repeat(grid.rows)
     return torch.stack([torch.zeros_like(rows), rows, columns], dim=1).float()
 
 
 class Flux1:
-    """The ``Family`` of FLUX.1."""
+    """``Family`` implementation for FLUX.1."""
 
     name = "flux1"
     # All 494 linears of FLUX.1's 57 blocks, the modulation's included.
@@ -98,7 +98,7 @@ class Flux1:
     released = Geometry(16, MAX_TEXT_TOKENS, 57, 3072, 11_901_408_320)
 
     def check(self, folder: Path, *, training_adapter: str = "") -> None:
-        """See ``Family``: other architectures, FLUX.1 Fill as FLUX.1, and bare schnell."""
+        """Implements ``Family``; rejects other architectures, FLUX.1 Fill, and bare schnell."""
         config = read_config(folder, "transformer")
         if config.get("_class_name") != "FluxTransformer2DModel":
             raise BadConfig(
@@ -119,21 +119,21 @@ class Flux1:
             )
 
     def fits_channels(self, channels: int, out: int) -> bool:
-        """Whether a transformer with so many values in and out of a token is this family's."""
+        """Checks input and output channels per token against this family's."""
         return channels == out
 
     def token_pixels(self, folder: Path) -> int:
-        """See ``Family``: the VAE's stride times the two of packing (16 for FLUX.1)."""
+        """Implements ``Family``; VAE stride times 2 for packing (16 for FLUX.1)."""
         return 2 ** len(read_config(folder, "vae")["block_out_channels"])
 
     def text_length(self, folder: Path) -> int:
-        """See ``Family``."""
+        """Implements ``Family``."""
         return text_length(folder / "tokenizer_2")
 
     def load_text(
         self, folder: Path, *, dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> FluxTextEncoders:
-        """See ``Family``."""
+        """Implements ``Family``."""
         from transformers import AutoTokenizer, CLIPTextModel, T5EncoderModel
 
         clip = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=dtype)
@@ -147,7 +147,10 @@ class Flux1:
 
     @torch.no_grad()
     def encode_text(self, encoders: FluxTextEncoders, captions: Sequence[str]) -> Text:
-        """See ``Family``: ``embeds [B, L, D]`` of T5, padded and unmasked, ``pooled [B, P]``."""
+        """Implements ``Family``.
+
+        Returns ``embeds [B, L, D]`` of T5, padded and unmasked, and ``pooled [B, P]`` of CLIP.
+        """
         ids = _tokenize(encoders.clip_tokenizer, captions, encoders.clip_tokenizer.model_max_length)
         pooled = encoders.clip(ids.to(encoders.clip.device)).pooler_output
         ids = _tokenize(encoders.t5_tokenizer, captions, encoders.length)
@@ -155,14 +158,14 @@ class Flux1:
         return {"embeds": embeds, "pooled": pooled}
 
     def fits_text_encoder(self, encoders: FluxTextEncoders, captions: Sequence[str]) -> list[bool]:
-        """See ``Family``: CLIP always cuts at its 77 tokens, so only T5 is asked."""
+        """Implements ``Family``; checks T5 only, since CLIP always truncates at 77 tokens."""
         rows = encoders.t5_tokenizer(list(captions), verbose=False).input_ids
         return [len(row) <= encoders.length for row in rows]
 
     def load_vae(
         self, folder: Path, *, dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> Any:
-        """See ``Family``."""
+        """Implements ``Family``."""
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
         vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=dtype)
@@ -170,14 +173,14 @@ class Flux1:
 
     @torch.no_grad()
     def encode_images(self, vae: Any, pixels: Tensor) -> Posterior:
-        """See ``Family``: packing permutes and scaling is affine, so both parts of it pass."""
+        """Implements ``Family``; packing and affine scaling apply to mean and deviation."""
         spread = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
         mean = (spread.mean.float() - vae.config.shift_factor) * vae.config.scaling_factor
         return Posterior(pack(mean), pack(spread.std.float() * vae.config.scaling_factor))
 
     @torch.no_grad()
     def decode(self, vae: Any, tokens: Tensor, grid: Grid) -> Tensor:
-        """See ``Family``."""
+        """Implements ``Family``."""
         latents = unpack(tokens.float(), grid)
         latents = latents / vae.config.scaling_factor + vae.config.shift_factor
         return vae.decode(latents.to(vae.device, vae.dtype), return_dict=False)[0].float()
@@ -190,28 +193,28 @@ class Flux1:
         device: torch.device | str = "cpu",
         weights: str = "",
     ) -> Any:
-        """See ``Family``."""
+        """Implements ``Family``."""
         from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 
         return load_weights(FluxTransformer2DModel, folder, dtype, device, weights)
 
     def architecture(self, folder: Path) -> tuple[int, int]:
-        """See ``Family``."""
+        """Implements ``Family``."""
         return architecture_of(read_config(folder, "transformer"))
 
     def meta_transformer(self) -> Any:
-        """See ``Family``: FLUX.1 [dev], 11.9 billion parameters."""
+        """Implements ``Family``; FLUX.1 [dev] with 11.9 billion parameters."""
         from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 
         with torch.device("meta"):
             return FluxTransformer2DModel(guidance_embeds=True)
 
     def token_channels(self, transformer: Any) -> int:
-        """See ``Family``."""
+        """Implements ``Family``."""
         return int(transformer.config.out_channels or transformer.config.in_channels)
 
     def inputs(self, transformer: Any, tokens: Tensor, given: GivenTokens | None) -> Tensor:
-        """What the transformer reads: given tokens stay free of noise."""
+        """Returns the transformer's input, with given tokens free of noise."""
         del transformer  # for FLUX.1 Fill, which asks how many values a mask has
         if given is None:
             return tokens
@@ -228,7 +231,7 @@ class Flux1:
         guidance: float,
         given: GivenTokens | None = None,
     ) -> Tensor:
-        """See ``Family``."""
+        """Implements ``Family``."""
         dtype = transformer.dtype
         embedded = transformer.config.guidance_embeds
         return transformer(
@@ -243,7 +246,7 @@ class Flux1:
         )[0]
 
     def sigmas(self, folder: Path, steps: int, tokens: int) -> list[float]:
-        """See ``Family``: even steps, shifted by the number of tokens where the model asks."""
+        """Implements ``Family``; even steps, shifted by token count if the model requires it."""
         from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
         config = read_config(folder, "scheduler")
@@ -258,11 +261,11 @@ class Flux1:
 
 
 def shifted_sigmas(folder: Path, steps: int, shift: float) -> list[float]:
-    """Even noise levels from 1 to 1/steps, moved by the folder's scheduler, then 0.
+    """Computes even noise levels from 1 to 1/steps, shifted by the scheduler, followed by 0.
 
     Args:
-        folder: the pipeline's.
-        steps: of the drawing.
+        folder: the pipeline's folder.
+        steps: number of sampling steps.
         shift: mu; schedulers without dynamic shifting ignore it.
     """
     from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
@@ -276,14 +279,14 @@ def shifted_sigmas(folder: Path, steps: int, shift: float) -> list[float]:
 
 
 def freeze(module: Any, device: torch.device | str) -> Any:
-    """A part that is only used, never trained."""
+    """Moves a module to the device in evaluation mode, without gradients."""
     return module.to(device).eval().requires_grad_(False)
 
 
 def load_weights(
     kind: Any, folder: Path, dtype: torch.dtype, device: torch.device | str, weights: str
 ) -> Any:
-    """Loads a frozen transformer in one of the ways of ``Family.load_transformer``.
+    """Loads a frozen transformer in one of the formats of ``Family.load_transformer``.
 
     Raises:
         BadConfig: ``nf4`` without bitsandbytes.
@@ -298,7 +301,7 @@ def load_weights(
 
 
 def cast_to_fp8(model: Any, dtype: torch.dtype) -> None:
-    """Stores the weights in 8 bits; every layer casts its own to ``dtype`` while it runs."""
+    """Stores the weights in 8 bits; each layer casts its own to ``dtype`` in the forward pass."""
     model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
 
 

@@ -1,9 +1,9 @@
-"""FLUX.1 Fill [dev]: FLUX.1 that also reads a picture with holes and the mask of the holes.
+"""FLUX.1 Fill [dev]: FLUX.1 with a masked image and its mask as extra input channels.
 
-Given panels come in through those condition channels, so the tokens that are drawn stay noisy
-everywhere. The picture with holes is put together from tokens: those of the given panels, and those
-of an empty canvas elsewhere. diffusers encodes the holed picture itself; the difference is confined
-to the tokens along a seam, and the cache needs no entry for every subset of panels.
+Given panels enter through these condition channels, so the sampled tokens stay noisy everywhere.
+The masked image is composed of tokens: those of the given panels, and those of an empty canvas
+elsewhere. diffusers encodes the masked image itself. The difference is limited to the tokens along
+a seam, and the cache needs no entry per subset of panels.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from iclora.models.families import Geometry, GivenTokens
 from iclora.models.families.flux1 import MAX_TEXT_TOKENS, Flux1
 
 MASK_VALUES = 256
-"""A token of the released model covers 16 x 16 pixels, each with its own mask value."""
+"""Mask values per token: a token of the released model covers 16 x 16 pixels."""
 
 
 class Flux1Fill(Flux1):
-    """The ``Family`` of FLUX.1 Fill."""
+    """``Family`` implementation for FLUX.1 Fill."""
 
     name = "flux1-fill"
     pipeline = "FluxFillPipeline"
@@ -29,11 +29,11 @@ class Flux1Fill(Flux1):
     released = Geometry(16, MAX_TEXT_TOKENS, 57, 3072, 11_902_391_360)
 
     def fits_channels(self, channels: int, out: int) -> bool:
-        """See ``Flux1``: the picture's tokens twice, and a mask."""
+        """Implements ``Flux1``; the input is the image tokens twice, plus a mask."""
         return channels > 2 * out
 
     def meta_transformer(self) -> Any:
-        """See ``Family``: FLUX.1 Fill [dev]."""
+        """Implements ``Family``; FLUX.1 Fill [dev]."""
         from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 
         with torch.device("meta"):
@@ -42,7 +42,7 @@ class Flux1Fill(Flux1):
             )
 
     def inputs(self, transformer: Any, tokens: Tensor, given: GivenTokens | None) -> Tensor:
-        """Noisy tokens, the picture with holes, and the mask (1 is a hole)."""
+        """Concatenates noisy tokens, masked image, and mask (1 marks a hole)."""
         assert given is not None, "FLUX.1 Fill needs to know what is given, if only nothing"
         assert given.blank is not None, "FLUX.1 Fill needs the tokens of an empty canvas"
         clean, blank = given.tokens.to(tokens.dtype), given.blank.to(tokens.dtype)

@@ -1,8 +1,8 @@
-"""FLUX.2 klein base 4B (Apache-2.0): another text encoder, another VAE, the same seam.
+"""FLUX.2 klein base 4B (Apache-2.0).
 
-Source: diffusers' Flux2KleinPipeline. Captions go through a chat template into Qwen3, of which
-three layers are read side by side; latents are packed first and normalised after, by running
-statistics.
+Source: diffusers' Flux2KleinPipeline. Captions pass through a chat template into Qwen3, and the
+hidden states of three layers are concatenated. Latents are packed first and then normalized by
+running statistics.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from iclora.models.families.flux1 import (
 )
 
 LAYERS = (9, 18, 27)
-"""Of Qwen3 4B; in a smaller encoder the layers at a quarter, a half and three quarters."""
+"""Hidden layers of Qwen3 4B to read; smaller encoders use a quarter, a half, and three quarters."""
 
 QWEN3_LAYERS = 36
 
@@ -43,7 +43,7 @@ class Qwen3Encoder(NamedTuple):
 
 
 class Flux2Klein:
-    """The ``Family`` of FLUX.2 klein."""
+    """``Family`` implementation for FLUX.2 klein."""
 
     name = "flux2-klein"
     # Every linear of the blocks; the modulation is shared by all blocks and stays as it is.
@@ -58,7 +58,7 @@ class Flux2Klein:
     released = Geometry(16, MAX_TEXT_TOKENS, 25, 3072, 3_875_544_576)
 
     def check(self, folder: Path, *, training_adapter: str = "") -> None:
-        """See ``Family``: other architectures, and the distilled klein without an adapter."""
+        """Implements ``Family``; rejects other architectures and bare distilled klein."""
         kind = read_config(folder, "transformer").get("_class_name")
         if kind != "Flux2Transformer2DModel":
             raise BadConfig(
@@ -71,17 +71,17 @@ class Flux2Klein:
             )
 
     def token_pixels(self, folder: Path) -> int:
-        """See ``Family``: 16 for the released VAE."""
+        """Implements ``Family``; 16 for the released VAE."""
         return 2 ** len(read_config(folder, "vae")["block_out_channels"])
 
     def text_length(self, folder: Path) -> int:
-        """See ``Family``."""
+        """Implements ``Family``."""
         return text_length(folder / "tokenizer")
 
     def load_text(
         self, folder: Path, *, dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> Qwen3Encoder:
-        """See ``Family``."""
+        """Implements ``Family``."""
         from transformers import AutoTokenizer, Qwen3ForCausalLM
 
         model = Qwen3ForCausalLM.from_pretrained(folder, subfolder="text_encoder", dtype=dtype)
@@ -90,7 +90,7 @@ class Flux2Klein:
 
     @torch.no_grad()
     def encode_text(self, encoders: Qwen3Encoder, captions: Sequence[str]) -> Text:
-        """See ``Family``: ``embeds [B, L, 3D]``."""
+        """Implements ``Family``; ``embeds [B, L, 3D]``."""
         rows = encoders.tokenizer(
             [_as_chat(encoders.tokenizer, caption) for caption in captions],
             padding="max_length",
@@ -109,7 +109,7 @@ class Flux2Klein:
         return {"embeds": torch.cat(chosen, dim=2)}
 
     def fits_text_encoder(self, encoders: Qwen3Encoder, captions: Sequence[str]) -> list[bool]:
-        """See ``Family``."""
+        """Implements ``Family``."""
         texts = [_as_chat(encoders.tokenizer, caption) for caption in captions]
         rows = encoders.tokenizer(texts, verbose=False).input_ids
         return [len(row) <= encoders.length for row in rows]
@@ -117,7 +117,7 @@ class Flux2Klein:
     def load_vae(
         self, folder: Path, *, dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> Any:
-        """See ``Family``."""
+        """Implements ``Family``."""
         from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
 
         vae = AutoencoderKLFlux2.from_pretrained(folder, subfolder="vae", torch_dtype=dtype)
@@ -125,7 +125,7 @@ class Flux2Klein:
 
     @torch.no_grad()
     def encode_images(self, vae: Any, pixels: Tensor) -> Posterior:
-        """See ``Family``."""
+        """Implements ``Family``."""
         spread = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
         mean, scale = _statistics(vae)
         return Posterior(
@@ -134,7 +134,7 @@ class Flux2Klein:
 
     @torch.no_grad()
     def decode(self, vae: Any, tokens: Tensor, grid: Grid) -> Tensor:
-        """See ``Family``."""
+        """Implements ``Family``."""
         mean, scale = _statistics(vae)
         latents = unpack(tokens.float() * scale + mean, grid)
         return vae.decode(latents.to(vae.device, vae.dtype), return_dict=False)[0].float()
@@ -147,17 +147,17 @@ class Flux2Klein:
         device: torch.device | str = "cpu",
         weights: str = "",
     ) -> Any:
-        """See ``Family``."""
+        """Implements ``Family``."""
         from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DModel
 
         return load_weights(Flux2Transformer2DModel, folder, dtype, device, weights)
 
     def architecture(self, folder: Path) -> tuple[int, int]:
-        """See ``Family``."""
+        """Implements ``Family``."""
         return architecture_of(read_config(folder, "transformer"))
 
     def meta_transformer(self) -> Any:
-        """See ``Family``: klein base 4B."""
+        """Implements ``Family``; klein base 4B."""
         from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DModel
 
         with torch.device("meta"):
@@ -170,7 +170,7 @@ class Flux2Klein:
             )
 
     def token_channels(self, transformer: Any) -> int:
-        """See ``Family``."""
+        """Implements ``Family``."""
         return int(transformer.config.out_channels or transformer.config.in_channels)
 
     def predict(  # noqa: PLR0913 - the mathematics has these arguments
@@ -184,7 +184,7 @@ class Flux2Klein:
         guidance: float,
         given: GivenTokens | None = None,
     ) -> Tensor:
-        """See ``Family``."""
+        """Implements ``Family``."""
         dtype = transformer.dtype
         if given is not None:
             tokens = torch.where(given.mask[..., None], given.tokens.to(tokens.dtype), tokens)
@@ -201,7 +201,7 @@ class Flux2Klein:
         )[0]
 
     def sigmas(self, folder: Path, steps: int, tokens: int) -> list[float]:
-        """See ``Family``: the shift is FLUX.2's empirical one, by tokens and steps."""
+        """Implements ``Family``; uses FLUX.2's empirical shift, by tokens and steps."""
         from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 
         return shifted_sigmas(folder, steps, compute_empirical_mu(tokens, steps))
@@ -229,21 +229,21 @@ def _as_chat(tokenizer: Any, caption: str) -> str:
 
 
 def _statistics(vae: Any) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of every value of a token (packed: channel, row, column)."""
+    """Returns mean and deviation of every token value (packed: channel, row, column)."""
     mean = vae.bn.running_mean.float()
     deviation = (vae.bn.running_var.float() + vae.config.batch_norm_eps).sqrt()
     return mean, deviation
 
 
 def _text_ids(batch: int, length: int, device: torch.device) -> Tensor:
-    """``[B, L, 4]``: only the last axis counts, along the caption."""
+    """Returns ``[B, L, 4]``: the position in the caption on the last axis, zero elsewhere."""
     ids = torch.zeros(batch, length, 4, device=device)
     ids[..., 3] = torch.arange(length, device=device)
     return ids
 
 
 def _picture_ids(batch: int, grid: Grid, device: torch.device) -> Tensor:
-    """``[B, N, 4]``: row and column on the two middle axes."""
+    """Returns ``[B, N, 4]``: row and column on the two middle axes."""
     ids = torch.zeros(batch, grid.count, 4, device=device)
     ids[..., 1] = torch.arange(grid.rows, device=device).repeat_interleave(grid.columns)
     ids[..., 2] = torch.arange(grid.columns, device=device).repeat(grid.rows)
