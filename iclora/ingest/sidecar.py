@@ -1,4 +1,4 @@
-"""Sidecar files (``<source>.toml``), which declare the licence and opt-outs of a source."""
+"""Sidecar files (``<source>.toml``), which declare the rights and opt-outs of a source."""
 
 from __future__ import annotations
 
