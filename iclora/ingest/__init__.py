@@ -1,7 +1,7 @@
-"""From sources to frames: the first room of the data's way.
+"""Ingest, the first stage of the pipeline: turns sources into frames.
 
-What goes in is anything a person has (films, pictures, archives, datasets); what comes out is, for
-each source, a folder of frames with their provenance and one verdict for every shot or picture.
+Accepts films, pictures, archives and datasets. Produces one folder of frames with provenance per
+source and one verdict per shot or picture.
 """
 
 from __future__ import annotations

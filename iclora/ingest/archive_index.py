@@ -1,4 +1,4 @@
-"""A folder that may hold anything: what came out of an archive."""
+"""Archive reader: unpacks an archive and reads its films, pictures and canvases."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from iclora.ingest.read_film import read_film
 from iclora.ingest.result import IngestContext, IngestResult, UnreadableInput
 
 Scenes = Callable[[Path, Sequence[str]], Callable[[str], str]]
-"""Given a folder and the names of its pictures, names the scene of each."""
+"""Function from a folder and its picture names to a function that names the scene of a picture."""
 
 
 def read_archive(
     context: IngestContext, archive: Path, *, prefix: str = "", scenes: Scenes | None = None
 ) -> IngestResult:
-    """Unpacks an archive and reads everything in it.
+    """Unpacks an archive and reads its content.
 
     Args:
-        context: what to do, and where the pictures go.
-        archive: zip or tar.
-        prefix: begins the ids of films and refused members; the source's digest if empty.
-        scenes: names the scenes of pictures; by default folder or pattern do.
+        context: Parameters and output folder.
+        archive: Zip or tar archive.
+        prefix: Prefix of ids for films and refused members; defaults to the source digest.
+        scenes: Scene naming for pictures; defaults to the scene pattern or the folder.
 
     Raises:
-        Unreadable: it is not an archive, or holds nothing that could be read.
+        UnreadableInput: The file is not an archive or contains no film and no picture.
     """
     prefix = prefix or context.source.content
     with tempfile.TemporaryDirectory(dir=context.folder.parent, prefix="unpack.") as scratch:

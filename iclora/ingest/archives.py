@@ -1,7 +1,7 @@
-"""Archives, unpacked so that nothing in them can do harm.
+"""Safe unpacking of untrusted archives.
 
-Only regular files come out, below the folder they are meant for, and never more bytes than the
-archive can honestly hold; every member that is refused is named, and the others go on.
+Extracts only regular files, only below the target folder, and only up to the limits on size and
+compression ratio. Each refused member is reported, and unpacking continues with the rest.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from schemas.ingest import IngestParams
 
 _CHUNK = 1 << 20
 _SMALL = 1 << 16
-"""Members up to this size are never bombs, whatever their ratio."""
+"""Size in bytes up to which a member is exempt from the ratio limit."""
 
 _LONGEST_PART = 200
-"""Bytes of a file or folder name; file systems allow 255."""
+"""Maximum bytes per file or folder name; file systems allow 255."""
 
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError)
 
 
 class RefusedMember(NamedTuple):
-    """A member that was not unpacked."""
+    """An archive member excluded from unpacking, with the reason."""
 
     name: str
     reason: UnreadableInput
 
 
 class _UnpackLimits:
-    """How much may come out of one archive."""
+    """The remaining byte budget of one archive."""
 
     def __init__(self, packed: int, params: IngestParams) -> None:
         self._ratio = params.max_archive_ratio
@@ -48,10 +48,10 @@ class _UnpackLimits:
         self.left = min(honest, params.max_archive_bytes)
 
     def check(self, name: str, size: int, packed: int) -> None:
-        """Refuses a member that unpacks to more than is honest.
+        """Checks the declared size of a member against the limits.
 
         Raises:
-            Unreadable: it does.
+            UnreadableInput: The member exceeds the ratio limit or the remaining budget.
         """
         ratio = size / max(packed, 1)
         if size > _SMALL and ratio > self._ratio:
@@ -60,10 +60,10 @@ class _UnpackLimits:
         self.add(name, 0, size)
 
     def add(self, name: str, count: int, more: int = 0) -> None:
-        """Counts bytes that came out.
+        """Subtracts ``count`` unpacked bytes from the budget.
 
         Raises:
-            Unreadable: more than the archive may give.
+            UnreadableInput: The remaining budget is smaller than ``more``.
         """
         self.left -= count
         if self.left < more:
@@ -76,15 +76,15 @@ def unpack(archive: Path, folder: Path, params: IngestParams) -> list[RefusedMem
     """Unpacks the files of a zip or tar archive.
 
     Args:
-        archive: its kind is told from its content.
-        folder: empty; gets the files under the names they have in the archive.
-        params: limits on what may come out.
+        archive: Archive file; its format is detected from its content.
+        folder: Empty folder that receives the files under their member names.
+        params: Ingest parameters; uses the archive limits.
 
     Returns:
-        The members that were refused, with the reasons.
+        The refused members with their reasons.
 
     Raises:
-        Unreadable: it is not an archive.
+        UnreadableInput: The file is not a zip or tar archive.
     """
     try:
         empty = not archive.stat().st_size
@@ -170,7 +170,7 @@ def _extract(
                 budget.add(name, len(chunk))
                 file.write(chunk)
         whole = True
-    except (*_BROKEN, NotImplementedError) as error:  # zipfile's, of an unknown compression
+    except (*_BROKEN, NotImplementedError) as error:  # zipfile: unknown compression method
         raise UnreadableInput("broken_member", f"{name} cannot be unpacked: {error}") from error
     finally:
         if not whole:
@@ -178,10 +178,10 @@ def _extract(
 
 
 def safe_name(name: str) -> PurePosixPath:
-    """A member's name as a path that stays below its folder.
+    """Converts a member name to a path below the target folder.
 
     Raises:
-        Unreadable: it leads elsewhere, or no file can have it.
+        UnreadableInput: The name leads outside the folder or is not a valid file name.
     """
     path = PurePosixPath(name)
     drive = len(name) > 1 and name[1] == ":"
@@ -195,7 +195,7 @@ def safe_name(name: str) -> PurePosixPath:
 
 @contextmanager
 def _collect_refusals(name: str, refused: list[RefusedMember]) -> Generator[None]:
-    """Notes a refusal and goes on."""
+    """Appends a refusal to ``refused`` instead of raising it."""
     try:
         yield
     except UnreadableInput as why:
@@ -204,7 +204,7 @@ def _collect_refusals(name: str, refused: list[RefusedMember]) -> Generator[None
 
 @contextmanager
 def _mapped(archive: Path) -> Generator[None]:
-    """Says of an archive that cannot even be opened what it is."""
+    """Converts archive format errors to ``UnreadableInput``."""
     try:
         yield
     except _BROKEN as error:

@@ -1,7 +1,7 @@
-"""Canvases that are stitched and captioned already: an AI-Toolkit folder such as the published one.
+"""Reader for pre-stitched, captioned canvases, such as a published AI-Toolkit folder.
 
-Each canvas with its caption is one item and becomes one set, whose frames are regions of the same
-picture. The caption is kept as it was written; whether it is any good is for the linter to say.
+Each canvas with a caption becomes one set, whose frames are regions of the same picture. Captions
+keep their wording; the linter checks their quality.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ from schemas.frame import Frame, ImageSet
 from schemas.verdict import Verdict
 
 _MAX_CAPTION = 100_000
-"""Bytes of a caption file that are still believed to be a caption."""
+"""Maximum size of a caption file in bytes."""
 
 
 def read_canvases(context: IngestContext, folder: Path, names: Sequence[str]) -> IngestResult:
-    """Makes a set of every canvas with a caption.
+    """Creates one set per captioned canvas.
 
     Args:
-        context: what to do, and where the pictures go.
-        folder: the source, which nothing that is read may lie outside of.
-        names: of the pictures, relative to the folder, in order; captions lie beside them.
+        context: Parameters and output folder.
+        folder: Source folder that must contain all files read.
+        names: Picture names relative to the folder, in order; captions share their stems.
 
     Returns:
-        Sets as ``given`` (no frames, so that sifting forms no others), one verdict a canvas.
+        Sets as ``given``, and one verdict per canvas. ``frames`` stays empty, so that sifting
+        forms no further sets.
     """
     captions: dict[str, str | UnreadableInput | None] = {}
     boxes: dict[str, tuple[Box, ...]] = {}
@@ -61,7 +62,7 @@ def read_canvases(context: IngestContext, folder: Path, names: Sequence[str]) ->
 
 
 def _read_caption(picture: Path, folder: Path) -> str | UnreadableInput | None:
-    """Reads the caption of a picture, on one line; None if it has none."""
+    """Reads the caption of a picture as one line; returns None if it has no caption."""
     file = picture.with_suffix(".txt")
     try:
         check_file(file, folder)
@@ -77,14 +78,14 @@ def _read_caption(picture: Path, folder: Path) -> str | UnreadableInput | None:
 
 
 def _read_boxes(picture: Path, folder: Path) -> tuple[Box, ...]:
-    """Reads the panels' boxes as a sample of our own shards states them; empty if none does."""
+    """Reads the panel boxes from the JSON file of an iclora shard; empty if there are none."""
     file = picture.with_suffix(".json")
     try:
         check_file(file, folder)
         tree: Any = json.loads(file.read_bytes())
         return tuple((int(a), int(b), int(c), int(d)) for a, b, c, d in _stated_boxes(tree))
     except (UnreadableInput, OSError, ValueError, TypeError):
-        return ()  # not one of ours: the seams are looked for
+        return ()  # not an iclora shard: seams are detected instead
 
 
 def _stated_boxes(tree: Any) -> list[Any]:

@@ -1,7 +1,7 @@
-"""Fetches a source's bytes: local paths as they are, anything else is copied once.
+"""Access to source bytes: local paths are used in place, remote ones are copied once.
 
-Whatever goes wrong between here and a remote place becomes one of two errors in ``_reaching``: the
-user named what does not exist, or the source cannot be read and gets its verdict.
+``_reaching`` maps every access failure to one of two errors: ``BadInput`` for a location that does
+not exist, and ``UnreadableInput`` for a source that cannot be read and receives a verdict.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ from schemas.base import DIGEST_LENGTH
 log = logging.getLogger(__name__)
 
 UNREADABLE = "unreadable"
-"""The reason of a source that cannot be reached or opened."""
+"""Verdict reason for a source that cannot be reached or opened."""
 
 FORBIDDEN = "forbidden_address"
-"""The reason of a source whose server leads to an address that it must not lead to."""
+"""Verdict reason for a source whose server redirects to a forbidden address."""
 
 _MAX_SMALL_BYTES = 1 << 20
 _LONGEST_REASON = 300
-"""Characters of another library's error that go into a verdict."""
+"""Maximum number of characters of a third-party error message in a verdict."""
 
 _COPY_LOCKS: dict[Path, Lock] = {}
-"""A lock a copy."""
+"""One lock per copy, keyed by destination."""
 
 
 def default_work_folder() -> Path:
-    """Where remote sources are copied if nobody says."""
+    """Returns the default folder for copies of remote sources: ``ICLORA_WORK`` or a temp folder."""
     return Path(os.environ.get("ICLORA_WORK") or Path(tempfile.gettempdir()) / "iclora-work")
 
 
 def is_url(location: str) -> bool:
-    """Whether a location names a protocol (``s3://``, ``file://``)."""
+    """Returns True if a location names a protocol (``s3://``, ``file://``)."""
     return "://" in location
 
 
 def public_name(location: str) -> str:
-    """Names the last part of a path or URL, without secrets."""
+    """Returns the last component of a path or URL, without secrets."""
     name = redact_url(location)
     for hidden in (f"{HIDDEN}@", f"?{HIDDEN}", f"#{HIDDEN}"):
         name = name.replace(hidden, "")
@@ -67,7 +67,7 @@ def public_name(location: str) -> str:
 
 
 def without_scheme(location: str) -> str:
-    """Turns a ``file://`` URL into the path it stands for."""
+    """Converts a ``file://`` URL to a path; returns other locations unchanged."""
     scheme, mark, _ = location.partition("://")
     if mark and "::" not in location and scheme in LocalFileSystem.protocol:
         return str(fsspec.core.strip_protocol(location))
@@ -75,14 +75,14 @@ def without_scheme(location: str) -> str:
 
 
 def local_copy(location: str, work: Path) -> Path:
-    """Makes a local path with a location's content; a remote file or folder is copied once.
+    """Returns a local path for a location; copies remote files and folders once.
 
-    The copy's name holds what the remote side says of its version (etag, size, date), so a
-    changed source is copied anew.
+    The path of a copy encodes the remote version (etag, size, date), so a changed source is
+    copied again.
 
     Raises:
-        BadInput: there is nothing there, or the protocol is unknown.
-        Unreadable: it is no regular file or folder, or it cannot be reached.
+        BadInput: The location does not exist, or its protocol is unknown.
+        UnreadableInput: The location is not a regular file or folder, or cannot be reached.
     """
     local = without_scheme(location)
     if not is_url(local):
@@ -96,11 +96,11 @@ def local_copy(location: str, work: Path) -> Path:
 
 
 def is_folder(location: str) -> bool:
-    """Tells whether there is a folder at a location.
+    """Returns True if a location is a folder.
 
     Raises:
-        BadInput: the protocol is unknown.
-        Unreadable: it cannot be reached.
+        BadInput: The protocol is unknown.
+        UnreadableInput: The location cannot be reached.
     """
     if not is_url(location):
         return Path(location).is_dir()
@@ -114,7 +114,7 @@ def _open_file_system(location: str) -> tuple[fsspec.AbstractFileSystem, str]:
         protocol, _ = fsspec.core.split_protocol(link)
         try:
             fsspec.get_filesystem_class(protocol or "file")
-        except (ValueError, ImportError) as error:  # an unknown one, or a package that is missing
+        except (ValueError, ImportError) as error:  # unknown protocol or missing package
             place = redact_url(location)
             raise BadInput(f"{place} cannot be read: {_reason(error, location)}") from error
     return fsspec.core.url_to_fs(location, **web_options(location))
@@ -122,11 +122,11 @@ def _open_file_system(location: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 @contextmanager
 def _reaching(location: str) -> Generator[None]:
-    """Turns whatever a file system raises into one sentence.
+    """Converts any file system error to a one-sentence error.
 
     Raises:
-        BadInput: there is nothing at this location.
-        Unreadable: it cannot be reached, or it leads where it must not.
+        BadInput: The location does not exist.
+        UnreadableInput: The location cannot be reached or leads to a forbidden address.
     """
     try:
         yield
@@ -134,9 +134,9 @@ def _reaching(location: str) -> Generator[None]:
         raise _forbidden(location, error) from error
     except IcloraError:
         raise
-    except Exception as error:  # every protocol's client has errors of its own
+    except Exception as error:  # each protocol client raises its own exceptions
         cause: BaseException | None = error
-        while cause is not None:  # fsspec takes any failure for a missing file
+        while cause is not None:  # fsspec reports any failure as a missing file
             if isinstance(cause, ForbiddenAddress):
                 raise _forbidden(location, cause) from error
             cause = cause.__cause__
@@ -153,18 +153,18 @@ def _forbidden(location: str, why: ForbiddenAddress) -> UnreadableInput:
 
 
 def _reason(error: Exception, location: str) -> str:
-    """Makes one printable line of another library's error, without the location's secrets."""
+    """Formats a third-party error as one printable line, without the secrets of the location."""
     text = error.strerror if isinstance(error, OSError) and error.filename else describe(error)
     text = redact_text(" ".join((text or "").split()), url_secrets(location))
     return printable(text)[:_LONGEST_REASON] or type(error).__name__
 
 
 def size_of(location: str, work: Path) -> int | None:
-    """The bytes of a file or folder, if it is here or was copied; else None.
+    """Returns the size of a source in bytes, or None if no local copy exists.
 
     Args:
-        location: of a resolved source.
-        work: where remote sources were copied.
+        location: Location of a resolved source.
+        work: Folder that holds copies of remote sources.
     """
     try:
         place = local_copy(location, work)
@@ -179,10 +179,10 @@ def size_of(location: str, work: Path) -> int | None:
 
 
 def list_at(folder: str) -> Listing:
-    """Lists the files below a folder, relative to it, in natural order; junk left out.
+    """Lists the files below a folder as relative paths in natural order, excluding junk.
 
     Raises:
-        Unreadable: it cannot be listed.
+        UnreadableInput: The folder cannot be listed.
     """
     if not is_url(folder):
         return file_types.look_below(Path(folder))
@@ -198,14 +198,14 @@ def list_at(folder: str) -> Listing:
 
 
 def read_small_file(location: str, folder: str = "") -> bytes | None:
-    """Reads a small file; None if there is none.
+    """Reads up to 1 MiB of a file; returns None if the file does not exist.
 
     Args:
-        location: of the file.
-        folder: the file must lie in it, if both are local; empty if it may lie anywhere.
+        location: Location of the file.
+        folder: Folder that must contain a local file; empty to allow any location.
 
     Raises:
-        Unreadable: it is there and cannot be read, or may not be.
+        UnreadableInput: The file exists, but cannot or must not be read.
     """
     if is_url(location):
         return _read_remote(location)
@@ -233,12 +233,12 @@ def _read_remote(location: str) -> bytes | None:
                 return data
     except UnreadableInput:
         raise
-    except BadInput as error:  # it was there a moment ago
+    except BadInput as error:  # deleted since the check
         raise UnreadableInput(UNREADABLE, str(error)) from error
 
 
 def _copy_lock(place: Path) -> Lock:
-    """Held while a copy is made, so that a folder that is two sources is copied once."""
+    """Returns the lock of a copy, so that two sources in one folder share a single copy."""
     return _COPY_LOCKS.setdefault(place, Lock())
 
 
@@ -278,7 +278,7 @@ def _copy_folder(fs: fsspec.AbstractFileSystem, path: str, work: Path) -> Path:
 
 
 def _is_source_itself(name: str) -> bool:
-    """Films and archives in a folder are sources of their own and copied as such."""
+    """Returns True for films and archives in a folder, which are separate sources."""
     return file_types.is_film(name) or (
         file_types.is_archive(name) and not file_types.is_shard(name)
     )
@@ -289,10 +289,10 @@ def _version_tag(parts: Iterable[str]) -> str:
 
 
 def known_sha256(file: Path) -> str:
-    """The sha256 of a file's bytes; taken once while the system says that it is unchanged.
+    """Computes the sha256 of a file; cached until its device, inode, size or times change.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: The file cannot be read.
     """
     now = file.stat()
     stamp = (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
@@ -301,15 +301,15 @@ def known_sha256(file: Path) -> str:
 
 @lru_cache(maxsize=1 << 15)
 def _sha256_at(file: str, _stamp: tuple[int, ...]) -> str:
-    """A folder's pictures are digested to tell the folder, and again to tell each of them."""
+    """Computes a sha256, cached because pictures are digested per folder and per picture."""
     return file_sha256(Path(file))
 
 
 def digest_file(file: Path) -> str:
-    """The digest of a file's bytes, as sources carry it.
+    """Computes the content digest of a file as stored in ``Source``.
 
     Raises:
-        Unreadable: it cannot be read.
+        UnreadableInput: The file cannot be read.
     """
     try:
         return known_sha256(file)[:DIGEST_LENGTH]
@@ -320,9 +320,9 @@ def digest_file(file: Path) -> str:
 
 
 def digest_if_readable(file: Path) -> str:
-    """The digest of a file's bytes, or a word for one that cannot be read.
+    """Computes the content digest of a file, or returns ``"unreadable"`` if it cannot be read.
 
-    It gets its own verdict when it is ingested, and the others go on.
+    An unreadable file receives its own verdict during ingest.
     """
     try:
         return digest_file(file)
@@ -333,15 +333,15 @@ def digest_if_readable(file: Path) -> str:
 def digest_files(
     folder: Path, names: Iterable[str], digest: Callable[[Path], str] = digest_file
 ) -> str:
-    """The digest over the sorted relative names and the bytes of files.
+    """Computes one digest over the sorted relative names and content digests of files.
 
     Args:
-        folder: holds the files.
-        names: relative to it.
-        digest: of one file.
+        folder: Folder that contains the files.
+        names: File names relative to the folder.
+        digest: Function that digests one file.
 
     Raises:
-        Unreadable: one cannot be read, and ``digest`` minds.
+        UnreadableInput: A file cannot be read and ``digest`` raises.
     """
     lines = sorted(f"{name}\0{digest(folder / name)}" for name in names)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:DIGEST_LENGTH]

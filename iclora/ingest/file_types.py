@@ -1,4 +1,4 @@
-"""Names of files: their order, their kind, and which of them are junk."""
+"""File name classification: natural order, file kinds and junk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PICTURE_SUFFIXES = frozenset(_PICTURES.split())
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 TABLE_SUFFIXES = frozenset((".parquet", ".arrow"))
 SAVED_DATASET = frozenset(("dataset_info.json", "dataset_dict.json", "state.json"))
-"""Files that ``datasets.save_to_disk`` leaves."""
+"""Marker files written by ``datasets.save_to_disk``."""
 
 _SHARD = re.compile(r"[-_.]\d{4,}\.tar$")
 _JUNK = frozenset(("__macosx", "thumbs.db", "desktop.ini", "@eadir"))
@@ -27,7 +27,7 @@ _DIGITS = re.compile(r"([0-9]+)")
 
 
 def natural_key(name: str) -> tuple[object, ...]:
-    """A sort key under which ``shot2`` comes before ``shot10``, and ``shot`` before both."""
+    """Returns a sort key that orders ``shot`` before ``shot2`` and ``shot2`` before ``shot10``."""
     path = PurePosixPath(name)
     parts = [*path.parent.parts, path.stem]
     split = tuple(tuple(_rank(run) for run in _DIGITS.split(part) if run) for part in parts)
@@ -39,61 +39,63 @@ def _rank(run: str) -> tuple[int, int, str]:
 
 
 def is_junk(name: str) -> bool:
-    """Whether a file is an operating system's leftover (``__MACOSX/._x``, ``.DS_Store``)."""
+    """Returns True for hidden and operating system files (``__MACOSX/._x``, ``.DS_Store``)."""
     parts = [part for part in name.split("/") if part not in (".", "..")]
     return any(part.startswith(".") or part.casefold() in _JUNK for part in parts)
 
 
 def suffix_of(name: str) -> str:
-    """The lower-case suffix, such as ``.jpg``."""
+    """Returns the lowercase suffix, such as ``.jpg``."""
     return splitext(name)[1].lower()
 
 
 def is_film(name: str) -> bool:
-    """Whether a name looks like a film."""
+    """Returns True if the suffix is that of a film."""
     return suffix_of(name) in FILM_SUFFIXES
 
 
 def is_picture(name: str) -> bool:
-    """Whether a name looks like a picture."""
+    """Returns True if the suffix is that of a picture."""
     return suffix_of(name) in PICTURE_SUFFIXES
 
 
 def is_archive(name: str) -> bool:
-    """Whether a name looks like an archive."""
+    """Returns True if the suffix is that of an archive."""
     return name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
 def is_shard(name: str) -> bool:
-    """Whether a name looks like one of numbered WebDataset shards (``x-000000.tar``)."""
+    """Returns True if the name matches a numbered WebDataset shard (``x-000000.tar``)."""
     return bool(_SHARD.search(name.lower()))
 
 
 def is_table(name: str) -> bool:
-    """Whether a name looks like a table of a Hugging Face dataset."""
+    """Returns True if the suffix is that of a Hugging Face dataset table."""
     return suffix_of(name) in TABLE_SUFFIXES
 
 
 def is_dataset(files: Iterable[str]) -> bool:
-    """Whether a folder's files are those of a Hugging Face dataset."""
+    """Returns True if the files include a table or marker file of a Hugging Face dataset."""
     every = set(files)
     return any(is_table(name) for name in every) or bool(every & SAVED_DATASET)
 
 
 def files_below(folder: Path) -> list[str]:
-    """Lists the files of a folder and its sub-folders that may be opened, in natural order.
+    """Lists the permitted files in a folder and its subfolders, in natural order.
 
     Raises:
-        Unreadable: the folder or one below it cannot be listed.
+        UnreadableInput: The folder or a subfolder cannot be listed.
     """
     return look_below(folder).files
 
 
 def look_below(folder: Path) -> Listing:
-    """Lists the files of a folder and its sub-folders, junk left out, in natural order.
+    """Lists permitted and refused files in a folder and its subfolders, excluding junk.
+
+    Both lists are in natural order.
 
     Raises:
-        Unreadable: the folder or one below it cannot be listed.
+        UnreadableInput: The folder or a subfolder cannot be listed.
     """
     files, refused = list_files(folder)
     return Listing(
@@ -105,9 +107,9 @@ def look_below(folder: Path) -> Listing:
 
 
 def select_pictures(names: Iterable[str], *, captioned: bool) -> list[str]:
-    """The pictures that lie in folders with captions beside their pictures, or in those without.
+    """Selects the pictures in caption folders, or the pictures in all other folders.
 
-    A folder in which any picture has a ``.txt`` of the same stem is a caption folder as a whole.
+    A folder is a caption folder if any of its pictures has a ``.txt`` file with the same stem.
     """
     every = list(names)
     texts = {name for name in every if suffix_of(name) == ".txt"}
@@ -121,7 +123,7 @@ def _caption_of(picture: str) -> str:
 
 
 def with_captions(pictures: Iterable[str], files: Iterable[str]) -> list[str]:
-    """Pictures and the captions that lie beside them."""
+    """Lists pictures, each followed by its caption file if one exists."""
     every = set(files)
     both: list[str] = []
     for name in pictures:

@@ -1,9 +1,8 @@
-"""Films, frame by frame: whatever PyAV opens, as upright pictures with square pixels.
+"""Film decoding: yields the frames of any film PyAV opens, upright and with square pixels.
 
-Two decisions. A film is opened through a Python file object and FFmpeg is told that it may open
-nothing else, so a playlist that calls itself ``.mp4`` cannot reach other files or the network. And
-frames are numbered in the order they are decoded: time stamps may be missing, start late or be
-unevenly spaced, so a number is never computed from a time.
+FFmpeg reads films through a Python file object with a protocol whitelist, so a playlist disguised
+as ``.mp4`` cannot open other files or the network. Frame numbers follow decoding order and are
+never derived from time stamps, which may be missing, start late or be unevenly spaced.
 """
 
 from __future__ import annotations
@@ -29,47 +28,47 @@ from iclora.ingest.result import UnreadableInput
 from schemas.base import Box
 
 Pixels = NDArray[np.uint8]
-"""Height x width x 3 (or height x width), 0 to 255."""
+"""Pixel array of shape (height, width, 3) or (height, width), with values from 0 to 255."""
 
 _OPTIONS = {"protocol_whitelist": "pipe"}
 _BUFFER = 1 << 18
 _PADDING = 1 << 16
 _MAX_BROKEN = 8
-"""Broken packets in a row after which the rest of a film counts as lost."""
+"""Number of consecutive broken packets after which decoding stops."""
 
 _UNSPECIFIED = 2
 """FFmpeg's AVCOL_SPC_UNSPECIFIED."""
 
 _HD_HEIGHT = 720
-"""From here on an unmarked film is BT.709, below it BT.601 (ITU-R BT.709, 1.1)."""
+"""Minimum height of untagged films decoded as BT.709; others use BT.601 (ITU-R BT.709, 1.1)."""
 
 _FALLBACK_RATE = Fraction(25)
-"""Frames a second of a stream that does not say (raw elementary streams)."""
+"""Frames per second assumed for streams without a frame rate (raw elementary streams)."""
 
 
 class FrameOrientation(NamedTuple):
-    """How decoded frames become upright pictures with square pixels."""
+    """The transform from decoded frames to upright pictures with square pixels."""
 
     swap: bool
-    """Rows become columns."""
+    """True to swap rows and columns."""
 
     across: int
-    """-1 mirrors left and right, after swapping; 1 does not."""
+    """-1 to mirror left and right after swapping, else 1."""
 
     down: int
-    """-1 mirrors top and bottom, after swapping; 1 does not."""
+    """-1 to mirror top and bottom after swapping, else 1."""
 
     aspect: Fraction
-    """Width of a decoded pixel over its height."""
+    """Sample aspect ratio: width over height of a decoded pixel."""
 
 
 class FilmReader:
     """An open film.
 
     Attributes:
-        stream: PyAV's video stream.
-        rate: frames a second, as the container claims.
-        size: width and height of decoded frames, in pixels.
+        stream: PyAV video stream.
+        rate: Frames per second declared by the container.
+        size: Width and height of decoded frames, in pixels.
     """
 
     def __init__(self, container: InputContainer, name: str, max_pixels: int) -> None:
@@ -78,7 +77,7 @@ class FilmReader:
         self.name = name
         self.container = container
         self.stream = container.streams.video[0]
-        context: Any = self.stream.codec_context  # None without a decoder, whatever its stub says
+        context: Any = self.stream.codec_context  # None without a decoder, despite its stub
         if context is None:
             raise UnreadableInput("no_decoder", f"FFmpeg has no decoder for the video in {name}")
         self.stream.thread_type = "AUTO"
@@ -91,14 +90,14 @@ class FilmReader:
                 context.width * context.height,
                 max_pixels,
             )
-        # A stream may grow later; FFmpeg counts the padding of its buffers too.
+        # The resolution may increase mid-stream, and FFmpeg counts buffer padding too.
         context.options = {"max_pixels": str(2 * max_pixels + _PADDING)}
         rate = self.stream.guessed_rate or self.stream.average_rate
         self.rate = Fraction(rate) if rate and rate > 0 else _FALLBACK_RATE
         self.broken = 0
 
     def frames(self) -> Iterator[av.VideoFrame]:
-        """Decodes from here to the end; broken packets are passed over and counted."""
+        """Decodes from the current position to the end; skips and counts broken packets."""
         in_a_row = 0
         while True:
             try:
@@ -117,7 +116,7 @@ class FilmReader:
 
     @property
     def declared_seconds(self) -> float:
-        """How long the container says it is; 0 if it does not say."""
+        """Returns the duration declared by the container in seconds; 0 if undeclared."""
         if self.stream.duration and self.stream.time_base:
             return float(self.stream.duration * self.stream.time_base)
         return (self.container.duration or 0) / av.time_base
@@ -128,7 +127,7 @@ def open_film(path: Path, max_pixels: int) -> Generator[FilmReader]:
     """Opens a film for decoding.
 
     Raises:
-        Unreadable: there is no such file, or nothing in it that can be decoded.
+        UnreadableInput: The file does not exist or contains no decodable video.
     """
     name = path.name
     try:
@@ -139,7 +138,7 @@ def open_film(path: Path, max_pixels: int) -> Generator[FilmReader]:
         if not path.stat().st_size:
             raise UnreadableInput("empty_file", f"{name} is empty")
         try:
-            # Titles of old films are seldom UTF-8; nobody reads them here.
+            # Metadata of old films is seldom UTF-8 and is not used.
             container = av.open(
                 file, "r", options=_OPTIONS, buffer_size=_BUFFER, metadata_errors="replace"
             )
@@ -150,14 +149,14 @@ def open_film(path: Path, max_pixels: int) -> Generator[FilmReader]:
 
 
 def orientation_of(film: FilmReader, frame: av.VideoFrame) -> FrameOrientation:
-    """Reads the sample aspect ratio and the display matrix, to the nearest quarter turn.
+    """Reads the sample aspect ratio and the display matrix, rounded to a quarter turn.
 
-    The matrix is nine 32-bit integers [a b u; c d v; x y w]; the point (p, q) of the frame is
-    shown at (a p + c q + x, b p + d q + y) (FFmpeg, libavutil/display.h).
+    The matrix consists of nine 32-bit integers [a b u; c d v; x y w] and maps the point (p, q) to
+    (a p + c q + x, b p + d q + y) (FFmpeg, libavutil/display.h).
     """
     found = film.stream.sample_aspect_ratio or film.stream.codec_context.sample_aspect_ratio
     aspect = Fraction(found) if found and found > 0 else Fraction(1)
-    side_data: Any = frame.side_data  # its stub has strings where there are items
+    side_data: Any = frame.side_data  # the stub declares the wrong item type
     matrix = side_data.get(Type.DISPLAYMATRIX)
     if matrix is None:
         return FrameOrientation(swap=False, across=1, down=1, aspect=aspect)
@@ -168,7 +167,7 @@ def orientation_of(film: FilmReader, frame: av.VideoFrame) -> FrameOrientation:
 
 
 def upright(pixels: Pixels, shape: FrameOrientation) -> Pixels:
-    """Turns, mirrors and stretches a decoded frame; never shrinks a side."""
+    """Stretches, rotates and mirrors a decoded frame; never shrinks a side."""
     height, width = pixels.shape[:2]
     if shape.aspect > 1:
         size = (round(width * shape.aspect), height)
@@ -182,17 +181,17 @@ def upright(pixels: Pixels, shape: FrameOrientation) -> Pixels:
 
 
 def upright_box(box: Box, size: tuple[int, int], shape: FrameOrientation) -> Box:
-    """Where a box of the decoded frame lies in the upright picture.
+    """Maps a box from the decoded frame to the upright picture.
 
     Args:
-        box: in pixels of the decoded frame.
-        size: width and height of the decoded frame.
-        shape: how it becomes upright.
+        box: Box in pixels of the decoded frame.
+        size: Width and height of the decoded frame, in pixels.
+        shape: Transform to the upright picture.
     """
     x0, y0, x1, y1 = box
     width, height = size
     wide, high = max(shape.aspect, Fraction(1)), max(1 / shape.aspect, Fraction(1))
-    # Rounded inwards: half a pixel of a bar is still bar.
+    # Round inward, so that partial bar pixels are excluded.
     x0, x1, width = math.ceil(x0 * wide), math.floor(x1 * wide), round(width * wide)
     y0, y1, height = math.ceil(y0 * high), math.floor(y1 * high), round(height * high)
     if shape.swap:
@@ -205,7 +204,7 @@ def upright_box(box: Box, size: tuple[int, int], shape: FrameOrientation) -> Box
 
 
 def rgb_of(frame: av.VideoFrame) -> Pixels:
-    """The decoded frame as 8-bit RGB, by the matrix it was coded with."""
+    """Converts a decoded frame to 8-bit RGB with its own color matrix."""
     if frame.colorspace == _UNSPECIFIED:
         hd = frame.height >= _HD_HEIGHT
         space = Colorspace.ITU709 if hd else Colorspace.ITU601

@@ -1,4 +1,4 @@
-"""What is measured while a film is decoded for its cuts."""
+"""Film measurements taken during the decoding pass for shot detection."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from schemas.base import Box
 from schemas.ingest import IngestParams
 
 _SAMPLES_PER_SECOND = 4
-"""How often bars and subtitles are looked at; a subtitle stays for a second or more."""
+"""Samples per second for bars and subtitles; a subtitle lasts for a second or more."""
 
 _MAX_SAMPLES = 48
-"""Small pictures kept to look for logos, spread over the film."""
+"""Maximum number of thumbnails kept for logo detection, spread over the film."""
 
 _SAMPLE_SIDE = 960
 
 
 class FilmAnalyzer:
-    """Watches every decoded frame of a film once.
+    """A frame observer that measures sharpness, bars, subtitles and watermarks in one pass.
 
     Args:
-        rate: frames a second.
-        params: what is looked for.
-        on_kept: is given frames that shots keep while the film is decoded, where that can be.
+        rate: Frames per second.
+        params: Ingest parameters; select the measurements.
+        on_kept: Callback for buffered frames that a shot keeps, called during decoding.
 
     Attributes:
-        size: width and height of the frames that count; frames of another size are passed over.
+        size: Width and height of the first frame, in pixels; frames of other sizes are skipped.
     """
 
     def __init__(self, rate: float, params: IngestParams, on_kept: OnKept | None = None) -> None:
@@ -50,7 +50,7 @@ class FilmAnalyzer:
         self.size = (0, 0)
 
     def on_frame(self, number: int, frame: av.VideoFrame, pixels: Pixels) -> None:
-        """Looks at one frame (BGR)."""
+        """Measures one frame, given with its BGR pixels."""
         height, width = pixels.shape[:2]
         if not number:
             self.size = (width, height)
@@ -68,7 +68,7 @@ class FilmAnalyzer:
             self._add_sample(number, grey)
 
     def on_cut(self, number: int) -> None:
-        """A shot ended before this frame."""
+        """Flushes the buffered frames of the shot that ended before this frame."""
         if self._buffer:
             self._buffer.flush_shot(number, self._sharpness)
 
@@ -94,19 +94,19 @@ class FilmAnalyzer:
 
     @property
     def sharpness(self) -> NDArray[np.float64]:
-        """One value a frame, ``UNMEASURED`` where it was not looked at."""
+        """Returns one value per frame; ``UNMEASURED`` for skipped frames."""
         return np.array(self._sharpness, np.float64)
 
     def picture_box(self) -> Box:
-        """The decoded frame without its bars."""
+        """Returns the box of the decoded frame without bars."""
         return self._bars.picture_box() if self._bars else (0, 0, self.size[0], self.size[1])
 
     def watermarks(self) -> tuple[Box, ...]:
-        """Logos and watermarks, in pixels of the decoded frame; in the bars none are looked for."""
+        """Detects logos and watermarks outside the bars, in pixels of the decoded frame."""
         if not self._small:
             return ()
         factor = self._downscale
-        # Two pixels inside the bars' edges: those are what stays put best of all.
+        # Stay two pixels inside the bar edges, which would be the most static feature of all.
         x0, y0, x1, y1 = (side // factor for side in self.picture_box())
         x0, y0 = x0 + 2 * (x0 > 0), y0 + 2 * (y0 > 0)
         shown = [picture[y0 : y1 - 2, x0 : x1 - 2] for picture in self._small.values()]
@@ -118,5 +118,5 @@ class FilmAnalyzer:
         )
 
     def subtitles(self) -> tuple[SubtitleLine, ...]:
-        """Burnt-in subtitles, in pixels of the decoded frame."""
+        """Returns burned-in subtitles, in pixels of the decoded frame."""
         return self._subtitles.lines() if self._subtitles else ()

@@ -1,6 +1,6 @@
-"""What the pictures of one folder have in common: bars, logos and watermarks.
+"""Folder reader: stores pictures and removes the bars, logos and watermarks they share.
 
-Only some pictures are looked at, spread over the folder: what stays put shows in two dozen.
+Detection samples up to 24 pictures spread over the folder.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from schemas.frame import Frame
 
 _MAX_SAMPLES = 24
 _WATERMARK_PIXELS = 1_800_000
-"""Larger pictures are halved until they have at most so many pixels."""
+"""Maximum number of pixels for watermark detection; larger pictures are halved until they fit."""
 
 
 def read_folder(context: IngestContext, files: Iterable[tuple[str, str, Path]]) -> IngestResult:
-    """Stores pictures as frames, without bars and with their marks treated.
+    """Stores pictures as frames, crops bars and applies the watermark policy.
 
     Args:
-        context: what to do, and where the pictures go.
-        files: (name relative to the source, scene, file), in order.
+        context: Parameters and output folder.
+        files: Tuples of (name relative to the source, scene, file), in order.
     """
     found = read_pictures(context, files)
     bars = find_bars(context, found.frames)
@@ -55,9 +55,9 @@ def read_folder(context: IngestContext, files: Iterable[tuple[str, str, Path]]) 
 
 
 def find_bars(context: IngestContext, frames: Sequence[Frame]) -> dict[tuple[int, int], Box]:
-    """For each size of picture the part that is not bar in any of those looked at.
+    """Finds the box without bars per picture size.
 
-    A size of which there are fewer than three pictures has no bars: one dark edge proves nothing.
+    Sizes with fewer than three pictures are omitted, because a few dark edges prove nothing.
     """
     by_size: dict[tuple[int, int], list[Frame]] = defaultdict(list)
     for frame in frames if context.params.crop_bars else ():
@@ -77,7 +77,7 @@ def find_bars(context: IngestContext, frames: Sequence[Frame]) -> dict[tuple[int
 
 
 def find_watermarks_in(context: IngestContext, frames: Sequence[Frame]) -> tuple[Watermark, ...]:
-    """The logos and watermarks of a folder's pictures."""
+    """Finds the logos and watermarks shared by the frames of a folder."""
     if context.params.watermark == "ignore" or len(frames) < MIN_PICTURES:
         return ()
     looked_at = evenly_spaced(frames, _MAX_SAMPLES)
@@ -98,13 +98,13 @@ def find_watermarks_in(context: IngestContext, frames: Sequence[Frame]) -> tuple
 
 
 def evenly_spaced(items: Sequence[Frame], most: int) -> list[Frame]:
-    """At most so many of the items, evenly spaced."""
+    """Selects up to ``most`` evenly spaced items."""
     count = min(len(items), most)
     return [items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count)]
 
 
 def _read_grey(context: IngestContext, frame: Frame, shrink: int) -> Pixels:
-    """The luma of a stored picture, each side divided by ``shrink``."""
+    """Reads the luma of a stored picture, with each side divided by ``shrink``."""
     with Image.open(context.folder / frame.file) as image:
         size = (frame.width // shrink, frame.height // shrink)
         image.draft("L", size)

@@ -1,9 +1,9 @@
-"""Frames of the shot that is being decoded, held so that few must be sought when it has ended.
+"""Buffer for candidate frames of the current shot, which avoids most seeks after decoding.
 
-To seek a frame is to decode again from the key frame before it, on films of long groups half as
-many frames as the film has. But which frame of a shot is kept is only known when the shot has
-ended, so the frames that may be kept are held until then; of shots that are longer than what may
-be held the last part is, and what is missing is sought afterwards. Both give the same pictures.
+A seek decodes again from the previous key frame; on films with long GOPs, seeking every selected
+frame decodes half as many frames as the film has. The selection is known only at the end of a shot,
+so candidates are buffered until then. If a shot exceeds the buffer, its earliest candidates are
+dropped and fetched by seeking. Both paths produce identical pictures.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from iclora.ingest.frames import pick_frames
 from schemas.ingest import IngestParams
 
 BUFFER_BYTES = 192 << 20
-"""Held of a film at most: five seconds of 1920 x 1080 where every other frame may be kept."""
+"""Maximum buffer size in bytes: five seconds of 1920 x 1080 if every other frame is a candidate."""
 
 OnKept = Callable[[int, av.VideoFrame], None]
-"""Is given a frame that a shot keeps, and its number."""
+"""Callback for a frame that a shot keeps, called with the frame number and the frame."""
 
 
 class _BufferedFrame(NamedTuple):
@@ -32,12 +32,12 @@ class _BufferedFrame(NamedTuple):
 
 
 class FrameBuffer:
-    """Holds what may be kept of the open shot, and hands on what is.
+    """A byte-limited buffer of candidate frames that emits the selected ones per shot.
 
     Args:
-        params: how many frames a shot keeps, and of how many candidates.
-        on_kept: is given them.
-        max_bytes: bytes held.
+        params: Ingest parameters; uses the number of frames per shot and of candidates.
+        on_kept: Callback for selected frames.
+        max_bytes: Maximum size in bytes.
     """
 
     def __init__(self, params: IngestParams, on_kept: OnKept, max_bytes: int) -> None:
@@ -47,7 +47,7 @@ class FrameBuffer:
         self._first = 0
 
     def add(self, number: int, frame: av.VideoFrame) -> None:
-        """Takes one more frame; the oldest ones go if that is too much."""
+        """Appends a frame; drops the oldest frames above the size limit."""
         size = sum(plane.buffer_size for plane in frame.planes)
         self._frames.append(_BufferedFrame(number, frame, size))
         self._bytes += size
@@ -55,11 +55,11 @@ class FrameBuffer:
             self._pop_oldest()
 
     def flush_shot(self, end: int, sharpness: Sequence[float]) -> None:
-        """Hands on what is held of the frames that the shot before ``end`` keeps.
+        """Emits the buffered frames that the shot before ``end`` keeps and drops its others.
 
         Args:
-            end: number of the frame after the shot.
-            sharpness: of every frame so far.
+            end: Number of the first frame after the shot.
+            sharpness: Sharpness of every frame so far.
         """
         first, self._first = self._first, max(self._first, end)
         shot = np.array(sharpness[first:end], np.float64)

@@ -1,8 +1,8 @@
-"""Which frame of a shot is kept, and fetching it.
+"""Frame selection per shot, and decoding of the selected frames.
 
-Sharpness is measured while the film is decoded for its cuts (the only full pass), because the
-middle frame of a shot would often be blurred. Chosen frames that are not in memory any more when
-their shot has ended are fetched by seeking: to hold all of a long shot would take gigabytes.
+The middle frame of a shot is often blurred, so frames are selected by sharpness, measured during
+the only full decoding pass. Buffering a long shot would take gigabytes, so selected frames that are
+no longer in memory at the end of their shot are fetched by seeking.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from iclora.ingest.film import FilmReader, Pixels, open_film
 from iclora.ingest.shots import Timeline
 
 SHARPNESS_SIDE = 512
-"""Sharpness is compared at this longer side, as sifting measures it."""
+"""Longer side in pixels for measuring sharpness; sifting uses the same."""
 
 UNMEASURED = -1.0
 
 
 class Pick(NamedTuple):
-    """A frame chosen from a shot."""
+    """A frame selected from a shot."""
 
     shot: int
     number: int
-    """In decoding order."""
+    """Frame number in decoding order."""
 
 
 def sharpness_of(grey: Pixels) -> float:
-    """The variance of the Laplacian (Pech-Pacheco et al., ICPR 2000) at 512 px."""
+    """Computes the variance of the Laplacian (Pech-Pacheco et al., ICPR 2000) at 512 px."""
     height, width = grey.shape
     scale = SHARPNESS_SIDE / max(height, width)
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        # Averaging would be several times slower, and frames of one shot alias alike.
+        # Area averaging is several times slower, and frames of one shot alias alike.
         grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_LINEAR), np.uint8)
     _, spread = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))
     return float(spread[0, 0]) ** 2
 
 
 def well_spaced(first: int, end: int, count: int) -> list[int]:
-    """``count`` numbers in [first, end) in the middles of equal parts; fewer if it is short."""
+    """Returns the midpoints of ``count`` equal parts of [first, end); fewer if it is short."""
     length = end - first
     middles = {first + (2 * part + 1) * length // (2 * count) for part in range(count)}
     return sorted(middles)
@@ -58,13 +58,13 @@ def pick_frames(
     """Picks the sharpest of well-spaced candidates in each part of each shot.
 
     Args:
-        shots: first frame and the frame after the last, of every shot.
-        sharpness: one value a frame; ``UNMEASURED`` for frames that were not looked at.
-        candidates: how many are compared for each picked frame.
-        per_shot: frames picked from a shot, one from each of its equal parts.
+        shots: First frame and end frame (exclusive) per shot.
+        sharpness: One value per frame; ``UNMEASURED`` for frames without a measurement.
+        candidates: Number of candidates compared per pick.
+        per_shot: Maximum number of picks per shot, one from each of its equal parts.
 
     Returns:
-        Picks in order; a shot without any measured frame has none.
+        Picks in order; none for a shot without measured frames.
     """
     measured = np.flatnonzero(sharpness >= 0)
     picks: list[Pick] = []
@@ -82,10 +82,10 @@ def pick_frames(
 def decode_frames(
     path: Path, timeline: Timeline, numbers: Sequence[int], max_pixels: int
 ) -> Iterator[tuple[int, FilmReader, av.VideoFrame]]:
-    """Decodes the frames with these numbers, in order; seeks where that is shorter.
+    """Decodes the frames with the given numbers, in order; seeks where that is faster.
 
-    A frame that a seek does not lead to (a broken index) is looked for by decoding from the
-    start; one that cannot be found at all is left out.
+    If a seek misses a frame (broken index), decoding restarts from the beginning. Frames that
+    cannot be found are omitted.
     """
     missing = sorted(numbers)
     if missing and timeline.has_timestamps:
@@ -108,7 +108,7 @@ def _seek_frames(
     film: FilmReader, timeline: Timeline, numbers: Sequence[int]
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     keys = np.flatnonzero(timeline.keys)
-    here = -1  # number of the frame decoded last
+    here = -1  # number of the last decoded frame
     frames = film.frames()
     for number in numbers:
         stamp = int(timeline.timestamps[number])
@@ -123,7 +123,7 @@ def _seek_frames(
                 yield number, frame
                 here = number
             else:
-                here = -1  # past it: the next one is sought afresh
+                here = -1  # overshot: seek again for the next frame
             break
         else:
             here = -1

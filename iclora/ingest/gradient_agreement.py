@@ -1,7 +1,7 @@
-"""Gradients of pictures, and the sums that tell where those of many pictures agree.
+"""Picture gradients, and running sums of their agreement across pictures.
 
-Apart from ``marks``, which decides what an agreement means, because here is where the time goes:
-planes are contiguous and every sum is one pass over them.
+Contains the performance-critical part of watermark detection: planes are contiguous, and every sum
+is a single pass over them. ``watermarks`` interprets the results.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from iclora.ingest.film import Pixels
 from schemas.base import Box
 
 GradientMap = NDArray[np.float32]
-"""2 x height x width: gradients of at most unit length; or height x width: a map."""
+"""Gradients of length 0 to 1, shape (2, height, width), or a scalar map, shape (height, width)."""
 
 _SHIFT = 4
 SHIFTS = ((0, 0), (0, _SHIFT), (_SHIFT, 0), (_SHIFT, _SHIFT), (_SHIFT, -_SHIFT))
-"""Places compared (down, across); those with the opposite sign follow by symmetry."""
+"""Compared offsets (down, across) in pixels; the opposite offsets follow by symmetry."""
 
 _FLOOR = 1.5
-"""Grey levels a pixel below which a gradient is noise and counts for less."""
+"""Gradient magnitude in gray levels per pixel below which gradients are attenuated as noise."""
 
 _REACH = 4
-"""Pixels around one on which its gradient depends."""
+"""Radius in pixels of the neighborhood that determines a gradient."""
 
 _EMPTY = 0.01
-"""Mean gradient of a picture that is black, or of one colour."""
+"""Mean gradient below which a picture counts as a single color."""
 
 _SMALL_SIDE = 160
-"""Of the small picture that tells whether two are alike as a whole."""
+"""Longer side in pixels of the thumbnail for comparing whole pictures."""
 
 
 def unit_gradients(grey: Pixels) -> GradientMap:
-    """Directions of the gradients of a slightly smoothed picture; faint ones are shorter."""
+    """Computes gradient directions of a slightly smoothed picture; shortens faint gradients."""
     smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 0.8)
     field: GradientMap = np.empty((2, *grey.shape), np.float32)
     cv2.Sobel(smooth, cv2.CV_32F, 1, 0, dst=field[0], scale=1 / 8)
@@ -46,7 +46,7 @@ def unit_gradients(grey: Pixels) -> GradientMap:
 
 
 def gradients_in(grey: Pixels, box: Box) -> GradientMap:
-    """The part of ``unit_gradients`` that lies in a box, without making the rest."""
+    """Computes ``unit_gradients`` within a box only."""
     x0, y0, x1, y1 = box
     top, left = max(0, y0 - _REACH), max(0, x0 - _REACH)
     around = unit_gradients(grey[top : y1 + _REACH, left : x1 + _REACH])
@@ -54,7 +54,7 @@ def gradients_in(grey: Pixels, box: Box) -> GradientMap:
 
 
 def small_gradients(grey: Pixels) -> GradientMap | None:
-    """A picture's gradients, small and as one unit vector; None of an empty picture."""
+    """Computes thumbnail gradients as one unit vector; returns None for an empty picture."""
     height, width = grey.shape
     scale = min(1.0, _SMALL_SIDE / max(height, width))
     size = (max(4, round(width * scale)), max(4, round(height * scale)))
@@ -67,15 +67,15 @@ def small_gradients(grey: Pixels) -> GradientMap | None:
 
 
 def overlap_slices(plane: GradientMap, shift: tuple[int, int]) -> tuple[slice, slice]:
-    """The places p of a map for which p + shift is inside too."""
+    """Returns the slices of all p in a map for which p + shift is also inside."""
     (height, width), (down, across) = plane.shape, shift
     return slice(0, height - down), slice(max(0, -across), width - max(0, across))
 
 
 def add_products(total: GradientMap, field: GradientMap, shift: tuple[int, int]) -> None:
-    """Adds to every p of a map the product of the gradients at p and p + shift, if that is inside.
+    """Adds the product of the gradients at p and p + shift to every p with p + shift inside.
 
-    In one pass over the memory, without copies: this is what looking for marks costs.
+    Runs in one pass over the memory, without copies. This dominates the cost of the detection.
     """
     rows, columns = overlap_slices(total, shift)
     there = (
@@ -89,7 +89,7 @@ def add_products(total: GradientMap, field: GradientMap, shift: tuple[int, int])
 def pad_map(
     inside: GradientMap, plane: GradientMap, moved: tuple[int, int], shift: tuple[int, int]
 ) -> GradientMap:
-    """A map of which only the inside is known, moved and mirrored beyond its edges."""
+    """Places the known interior of a map at an offset and mirrors it beyond its edges."""
     rows, columns = overlap_slices(plane, shift)
     top, left = rows.start + moved[0], columns.start + moved[1]
     bottom = plane.shape[0] - inside.shape[0] - top

@@ -1,6 +1,6 @@
-"""Hugging Face datasets as sources: a folder, a table file, or a hub id; rows are streamed.
+"""Hugging Face dataset reader for folders, table files and hub ids; streams rows.
 
-Pictures are taken as the bytes they are stored as, so that nothing is decoded and encoded again.
+Pictures are copied as stored bytes, without decoding and re-encoding.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ _HUB_ID = re.compile(r"^(hf://datasets/)?([\w.-]+/[\w.-]+)(@[\w./-]+)?$")
 
 
 def is_hub_id(location: str) -> bool:
-    """Whether this reads ``owner/name``, ``owner/name@revision`` or ``hf://datasets/owner/name``."""
+    """Returns True for ``owner/name[@revision]`` or ``hf://datasets/owner/name[@revision]``."""
     return bool(_HUB_ID.match(location)) and not Path(location).exists()
 
 
 def split_hub_id(location: str) -> tuple[str, str | None]:
-    """The id and the revision, None for the newest."""
+    """Splits a hub id into dataset name and revision; None stands for the latest revision."""
     found = _HUB_ID.match(location)
     assert found, f"{location} is not a hub id"
     return found.group(2), (found.group(3) or "")[1:] or None
 
 
 def hub_revision(location: str) -> str:
-    """The digest of a hub dataset: of its id and the commit its revision stands for.
+    """Computes the digest of a hub dataset from its name and resolved commit.
 
     Raises:
-        BadInput: there is no such dataset, or the hub cannot be reached.
+        BadInput: The dataset does not exist, or the hub cannot be reached.
     """
     from huggingface_hub import HfApi
 
     name, revision = split_hub_id(location)
     try:
         commit = HfApi().dataset_info(name, revision=revision, timeout=30).sha
-    except Exception as error:  # the client's own, httpx's and the operating system's
+    except Exception as error:  # hub client, httpx or operating system
         raise BadInput(
             f"{location} does not exist here, and the hub does not give it out as a dataset: "
             f"{error}"
@@ -62,15 +62,15 @@ def hub_revision(location: str) -> str:
 
 
 def read_dataset(context: IngestContext, url: str, work: Path) -> IngestResult:
-    """Reads the pictures of a dataset's rows.
+    """Reads the pictures in the rows of a dataset.
 
     Args:
-        context: names the image column and the group column.
-        url: a hub id, a folder or a table file.
-        work: where a remote folder is copied.
+        context: Parameters, including the image and group columns, and output folder.
+        url: Hub id, folder or table file.
+        work: Folder for the copy of a remote folder.
 
     Raises:
-        Unreadable: it is not a dataset, or has no such columns.
+        UnreadableInput: The source is not a dataset or lacks the requested columns.
     """
     place = None if is_hub_id(url) else local_copy(url, work)
     missing: list[Verdict] = []
@@ -88,18 +88,18 @@ def read_dataset(context: IngestContext, url: str, work: Path) -> IngestResult:
 
 @contextmanager
 def _describing_failures(name: str, *, remote: bool) -> Generator[None]:
-    """Turns whatever the datasets library raises into one sentence.
+    """Converts any error from the datasets library to a one-sentence error.
 
     Raises:
-        Unreadable: what was read is no dataset; or, of a remote one, the network may have failed.
+        UnreadableInput: The source is not a dataset, or access to a remote dataset failed.
     """
     try:
         yield
     except IcloraError:
         raise
-    except Exception as error:  # any, from a library that trusts what it reads
+    except Exception as error:  # the library does not validate its input
         if is_disk_full(error):
-            raise  # the disk is not the dataset's fault
+            raise  # a full disk is not a dataset error
         reason = UNREADABLE if remote else "unreadable_dataset"
         detail = " ".join(redact_text(str(error)).split()) or type(error).__name__
         raise UnreadableInput(reason, f"{name} cannot be read: {printable(detail)}") from error
@@ -128,10 +128,10 @@ def _local_tables(place: Path) -> Any:
 
 
 def _check_saved(place: Path, files: Sequence[str]) -> None:
-    """Checks that a saved dataset consists of its own files.
+    """Checks that a saved dataset references only its own files.
 
     Raises:
-        Unreadable: it names others.
+        UnreadableInput: The dataset references a file outside its folder.
     """
     for name in files:
         folder, own = posixpath.split(name)
@@ -149,7 +149,7 @@ def _check_saved(place: Path, files: Sequence[str]) -> None:
 
 
 def _prepared(table: Any, params: IngestParams) -> tuple[Any, str]:
-    """Prepares a table: its pictures come as they are stored; returns their column's name too."""
+    """Disables picture decoding for a table; returns the table and the image column name."""
     import datasets
 
     if isinstance(table, datasets.Dataset):
@@ -162,12 +162,12 @@ def _prepared(table: Any, params: IngestParams) -> tuple[Any, str]:
             "no_group_column", f"there is no column {params.group_column}, only {list(features)}"
         )
     wanted = [name for name in (column, params.group_column) if name]
-    # Decoding would open whatever file a row names.
+    # Decoding would open any file that a row references.
     return table.select_columns(wanted).decode(enable=False), column
 
 
 def _image_column(features: dict[str, Any], wanted: str) -> str:
-    """The wanted column if it is there, else the first that holds pictures."""
+    """Returns the requested column if it exists, else the first column of pictures."""
     import datasets
 
     if wanted in features:
@@ -204,14 +204,14 @@ def _files(
     scratch: Path,
     missing: list[Verdict],
 ) -> Iterator[tuple[str, str, Path]]:
-    """Yields each row's pictures as files; those in ``scratch`` are gone when the next comes.
+    """Yields the pictures of each row as files; deletes files in ``scratch`` on the next step.
 
     Args:
-        context: names the group column.
-        rows: number, image column and values.
-        folder: the source, if it is one; rows may name files in it.
-        scratch: holds the bytes of the current picture.
-        missing: gets the verdicts of the others.
+        context: Parameters, including the group column.
+        rows: Tuples of (row number, image column, values).
+        folder: Source folder whose files rows may reference, or None.
+        scratch: Folder for the bytes of the current picture.
+        missing: List that receives the verdicts of unusable pictures.
     """
     group = context.params.group_column
     for number, column, row in rows:
@@ -240,7 +240,7 @@ def _files(
 
 
 def _stored(value: Any) -> tuple[bytes, str]:
-    """Reads the bytes of a picture as a table stores it, and the path that it has there."""
+    """Returns the stored bytes and the stored path of a picture value."""
     if isinstance(value, bytes):
         return value, ""
     data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (b"", "")
@@ -248,10 +248,10 @@ def _stored(value: Any) -> tuple[bytes, str]:
 
 
 def _named_file(path: str, folder: Path | None) -> Path | UnreadableInput | None:
-    """Finds a file that a row names instead of storing its bytes.
+    """Resolves a file that a row references instead of storing its bytes.
 
     Returns:
-        The file; None if the source has no such file; the reason if it may not be opened.
+        The file, None if the file does not exist, or the reason the file must not be opened.
     """
     if folder is None:
         return UnreadableInput("unsafe_path", "it is outside the source")
@@ -262,5 +262,5 @@ def _named_file(path: str, folder: Path | None) -> Path | UnreadableInput | None
         return file if file.is_file() else None
     except UnreadableInput as why:
         return why
-    except OSError:  # a name that is too long, or a folder that may not be entered
+    except OSError:  # name too long or folder not accessible
         return None

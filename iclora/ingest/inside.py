@@ -1,7 +1,7 @@
-"""Decides which files may be opened: regular files, and of a folder only those inside it.
+"""File access checks: only regular files inside the source folder may be opened.
 
-A folder that somebody else made may hold links to private files, pipes that nobody writes to and
-devices without an end. Every reader of a folder takes its files from here.
+An untrusted folder may contain links to private files, pipes that block forever and endless
+devices. All folder readers list their files through this module.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from typing import NamedTuple
 from iclora.ingest.result import UnreadableInput
 
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Characters of a name that no log, table or terminal takes: control characters, broken UTF-8."""
+"""Characters not allowed in names: control characters and invalid UTF-8."""
 
 _LONGEST_SHOWN = 200
 
 
 class Listing(NamedTuple):
-    """The files below a folder."""
+    """The permitted and refused files below a folder."""
 
     files: list[str]
-    """Names relative to the folder; each is a regular file, or a link to one inside the folder."""
+    """Relative names of regular files and of links to regular files inside the folder."""
 
     refused: list[tuple[str, UnreadableInput]]
-    """Everything else, with the reason; the names are fit to print."""
+    """Printable names of all other entries, with the reasons."""
 
 
 def list_files(folder: Path) -> Listing:
-    """Lists what lies below a folder, unordered; a link to a folder is not entered.
+    """Lists all files below a folder, unordered; does not follow links to folders.
 
     Raises:
-        Unreadable: the folder or one below it cannot be listed.
+        UnreadableInput: The folder or a subfolder cannot be listed.
     """
     files: list[str] = []
     refused: list[tuple[str, UnreadableInput]] = []
@@ -60,8 +60,8 @@ def list_files(folder: Path) -> Listing:
             except UnreadableInput as why:
                 refused.append((printable(name), why))
                 continue
-            # The files of a linked folder inside are listed where they lie. Path.is_dir raises
-            # where a link leads to a place that may not be looked at.
+            # Files of a linked folder are listed at their real location. Path.is_dir would raise
+            # for a link to an inaccessible target.
             if not (entry.is_symlink() and os.path.isdir(entry.path)):  # noqa: PTH112
                 files.append(name)
     return Listing(files, refused)
@@ -71,26 +71,26 @@ def check_name(name: str) -> None:
     """Checks that a name can be printed and stored.
 
     Raises:
-        Unreadable: it holds control characters or is not UTF-8.
+        UnreadableInput: The name contains control characters or is not valid UTF-8.
     """
     if _UNFIT.search(name):
         raise UnreadableInput("unsafe_path", f"{printable(name)} is not a name a file can have")
 
 
 def printable(name: str) -> str:
-    """Escapes what ``check_name`` refuses."""
+    """Escapes the characters that ``check_name`` rejects."""
     return _UNFIT.sub(lambda found: found[0].encode("unicode_escape").decode(), name)
 
 
 def check_file(file: Path, folder: Path | None = None) -> None:
-    """Checks that a file may be opened; whether it can be is for the reader to see.
+    """Checks that a file is safe to open, without checking that it is readable.
 
     Args:
-        file: what is about to be opened.
-        folder: of the source, which a link must not leave; None if the user named the file.
+        file: File to open.
+        folder: Source folder that must contain the file; None if the user named the file.
 
     Raises:
-        Unreadable: it lies outside the folder, or is a pipe or a device.
+        UnreadableInput: The file is outside the folder, or is a pipe, a socket or a device.
     """
     name = printable(file.name)[:_LONGEST_SHOWN]
     if folder is not None and not _lies_in(folder, os.path.realpath(file)):
@@ -116,9 +116,9 @@ def _lies_in(folder: Path, real: str) -> bool:
 
 
 def _hub_blobs(home: Path) -> list[Path]:
-    """Finds where the files of a folder in the Hugging Face hub's cache really lie.
+    """Returns the blob folders behind a folder in the Hugging Face hub cache.
 
-    That cache has ``<repository>/snapshots/<revision>/…``, all links into ``<repository>/blobs``.
+    The cache stores ``<repository>/snapshots/<revision>/…`` as links to ``<repository>/blobs``.
     """
     return [
         snapshot.parent.parent / "blobs"

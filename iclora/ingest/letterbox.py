@@ -1,8 +1,8 @@
-"""Letterbox and pillarbox: black at the borders in every picture of a source.
+"""Letterbox and pillarbox detection: finds borders that are black in every picture of a source.
 
-A row belongs to a bar if it is black in all pictures that are not black altogether; a night sky in
-one shot is no bar, and a film whose shots have different bars keeps what any of them shows. Text
-in a bar (subtitles) does not hide it: a fifth of a row may be bright.
+A row belongs to a bar if it is black in all pictures that are not entirely black. A night sky in
+one shot therefore is no bar, and films with varying bars keep every row that any shot uses. Up to a
+fifth of a bar row may be bright, so subtitles in a bar do not hide it.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from iclora.ingest.film import Pixels
 from schemas.base import Box
 
 BLACK = 16
-"""Luma (0 to 255) up to which a pixel counts as black; FFmpeg's cropdetect takes 24 of studio
-range, which is 9 of full range, and compression noise adds a few steps."""
+"""Maximum luma (0 to 255) of a black pixel. FFmpeg's cropdetect uses 24 in studio range, which is 9
+in full range; compression noise adds a few levels."""
 
 _BRIGHT_SHARE = 0.2
-"""Share of a row that may be brighter (a row is bar if at least 80 % of it is black)."""
+"""Maximum bright fraction of a bar row or column; at least 80 % must be black."""
 
 _MIN_LIT = 0.02
-"""A picture with a smaller bright share is black altogether and tells nothing."""
+"""Minimum bright fraction of a picture; darker pictures are ignored."""
 
 _MIXED = 0.6
-"""A line at a bar that is darker than this share of the lines inside counts as bar."""
+"""Brightness ratio to the lines inside below which a border line counts as bar."""
 
 _ACROSS, _DOWN = 1, 0
-"""Sums along rows, one a row; sums along columns."""
+"""``cv2.reduce`` axes: one sum per row, one sum per column."""
 
 _MAX_LOSS = 0.6
-"""Bars that would take more than this share of a side are not believed."""
+"""Maximum fraction of a side that bars may remove; larger bars are ignored."""
 
 
 class LetterboxDetector:
-    """Looks at pictures of one size and remembers which rows and columns were ever lit."""
+    """Accumulator of lit rows and columns over pictures of one size."""
 
     def __init__(self, width: int, height: int) -> None:
         self.seen = 0
@@ -46,7 +46,7 @@ class LetterboxDetector:
         self._column_sums: NDArray[np.float64] = np.zeros(width)
 
     def add_frame(self, grey: Pixels) -> None:
-        """Takes one picture's luma into account."""
+        """Adds the luma of one picture."""
         _, lit = cv2.threshold(grey, BLACK, 1, cv2.THRESH_BINARY)
         lit_rows = _means(lit, _ACROSS)
         if lit_rows.mean() < _MIN_LIT:
@@ -61,14 +61,14 @@ class LetterboxDetector:
             self._columns |= _means(shown, _DOWN) > _BRIGHT_SHARE
 
     def picture_box(self) -> Box:
-        """The picture without its bars; all of it if there are none."""
+        """Returns the box of the picture without bars; the full picture if there are none."""
         y0, y1 = _lit_span(self._rows, self._row_sums)
         x0, x1 = _lit_span(self._columns, self._column_sums)
         return (x0, y0, x1, y1)
 
 
 def _means(picture: cv2.typing.MatLike, axis: int) -> NDArray[np.float64]:
-    """The mean of every row or column; OpenCV takes a fifth of numpy's time for bytes."""
+    """Computes the mean per row or column; OpenCV is five times faster than numpy for bytes."""
     sums = cv2.reduce(picture, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S)
     return np.asarray(sums, np.float64).ravel() / picture.shape[axis]
 
@@ -80,7 +80,7 @@ def _lit_span(lit: NDArray[np.bool_], sums: NDArray[np.float64]) -> tuple[int, i
     first, end = int(places[0]), int(places[-1]) + 1
     if end - first < (1 - _MAX_LOSS) * len(lit):
         return 0, len(lit)
-    # Scaling mixes bar and picture in the line between them: more bar than picture is bar.
+    # Scaling blends bar and picture at their border; drop the line if it is mostly bar.
     if first and sums[first] < _MIXED * sums[min(first + 2, end - 1)]:
         first += 1
     if end < len(lit) and sums[end - 1] < _MIXED * sums[max(end - 3, first)]:

@@ -1,4 +1,4 @@
-"""What becomes of a frame that bears a logo, a watermark or a subtitle."""
+"""Overlay policies: crop, mask or reject frames with logos, watermarks or subtitles."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from schemas.ingest import OverlayPolicy
 
 
 def apply_overlay_policy(frame: Frame, boxes: Iterable[Box], policy: OverlayPolicy) -> Frame | None:
-    """Crops or masks what lies in boxes, or gives the frame up.
+    """Applies an overlay policy to a frame.
 
     Args:
-        frame: with its crop set.
-        boxes: of overlays, in pixels of the frame's picture.
-        policy: what to do.
+        frame: Frame with its crop set.
+        boxes: Boxes of overlays, in pixels of the frame's picture.
+        policy: Policy to apply.
 
     Returns:
-        The frame, changed as the policy says; None if it is to be rejected.
+        The cropped, masked or unchanged frame, or None if the policy rejects it.
     """
     inside = [part for box in boxes if (part := intersection(box, frame.crop)) is not None]
     if policy == "ignore" or not inside:
@@ -35,14 +35,14 @@ def apply_overlay_policy(frame: Frame, boxes: Iterable[Box], policy: OverlayPoli
 
 
 def intersection(one: Box, other: Box) -> Box | None:
-    """Where two boxes overlap, None if they do not."""
+    """Returns the intersection of two boxes, or None if they are disjoint."""
     x0, y0 = max(one[0], other[0]), max(one[1], other[1])
     x1, y1 = min(one[2], other[2]), min(one[3], other[3])
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
 def crop_away(crop: Box, box: Box) -> Box:
-    """The largest part of a crop, over its whole width or height, that does not touch a box."""
+    """Returns the largest full-width or full-height part of a crop that excludes a box."""
     inside = intersection(crop, box)
     if inside is None:
         return crop

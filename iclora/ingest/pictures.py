@@ -1,8 +1,8 @@
-"""Pictures: a folder of them becomes frames.
+"""Picture reader: stores picture files as upright 8-bit sRGB frames.
 
-Every stored picture opens everywhere as an upright 8-bit picture in sRGB. One that is so already is
-hardlinked (its bytes are kept); one that is not (turned by EXIF, CMYK, 16 bits, transparent,
-another colour profile, an unusual format) is stored as the PNG it should have been.
+Files that already are upright 8-bit sRGB are hardlinked, which preserves their bytes. All others
+(EXIF rotation, CMYK, 16 bits, transparency, another color profile, an unusual format) are converted
+to PNG.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from schemas.ingest import IngestParams
 from schemas.verdict import Verdict
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
-"""What Pillow may decode here: none of these runs another program."""
+"""Formats that Pillow may decode; none of them spawns an external program."""
 
 _PLAIN_FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 _CHECK_SIDE = 1
-"""A JPEG is checked at the smallest scale there is, an eighth, without its colours: all its bytes
-are read, but few of its pixels made."""
+"""Target side for the integrity check of a JPEG, in pixels. The decoder falls back to its smallest
+scale, 1/8 in grayscale, which reads all bytes but reconstructs few pixels."""
 
 _ORIENTATION = 0x0112
 
 _MAX_CONCURRENT = 64
-"""Pictures read beside each other; few of them are in memory at a time."""
+"""Maximum number of pictures per concurrent batch; only a few are in memory at a time."""
 
 
 class StoredPicture(NamedTuple):
-    """A stored picture."""
+    """A picture in the store, with its sha256 and its size in pixels."""
 
     file: Path
     content: str
@@ -57,7 +57,7 @@ def open_picture(file: Path, max_pixels: int) -> Image.Image:
     """Opens a picture without decoding it.
 
     Raises:
-        Unreadable: it is not a picture, or has too many pixels.
+        UnreadableInput: The file is not a picture or has too many pixels.
     """
     name = file.name
     try:
@@ -86,17 +86,17 @@ def open_picture(file: Path, max_pixels: int) -> Image.Image:
 def store_picture(
     file: Path, folder: Path, stem: str, max_pixels: int, content: str = ""
 ) -> StoredPicture:
-    """Puts a picture into a folder, upright and plain; checks that all of it can be decoded.
+    """Stores a picture as upright 8-bit sRGB after checking that it decodes completely.
 
     Args:
-        file: the picture.
-        folder: where it goes.
-        stem: its name there, without the suffix.
-        max_pixels: more are refused.
-        content: the sha256 of the file, if it is known.
+        file: Picture to store.
+        folder: Destination folder.
+        stem: Destination file name without suffix.
+        max_pixels: Maximum number of pixels.
+        content: The sha256 of the file, or empty if unknown.
 
     Raises:
-        Unreadable: it cannot be decoded or is too large.
+        UnreadableInput: The picture cannot be decoded or is too large.
     """
     with open_picture(file, max_pixels) as image:
         suffix = _PLAIN_FORMATS.get(image.format or "", "")
@@ -113,7 +113,7 @@ def store_picture(
             place = folder / f"{stem}.png"
             packed = io.BytesIO()
             upright.save(packed, "PNG", compress_level=1)
-            place.write_bytes(packed.getbuffer())  # which, unlike Pillow, says why it cannot
+            place.write_bytes(packed.getbuffer())  # unlike Pillow, reports why a write fails
         except BROKEN_PICTURE as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # a full disk is not the picture's fault
@@ -158,7 +158,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey values of 16 bits (or 0 to 1 as floats) as 8 bits."""
+    """Converts 16-bit gray values, or floats in [0, 1], to 8 bits."""
     values = np.asarray(image).astype(np.float64)
     top = 1.0 if image.mode == "F" and values.max(initial=0) <= 1 else 65535.0
     return Image.fromarray(np.clip(np.round(values / top * 255), 0, 255).astype(np.uint8))
@@ -183,11 +183,11 @@ def _link_or_copy(file: Path, place: Path) -> None:
 
 
 def scene_of(name: str, params: IngestParams) -> str:
-    """The scene of a picture: what the pattern's group finds in its name, else its folder.
+    """Returns the scene of a picture: the group matched by the scene pattern, else its folder.
 
     Args:
-        name: relative to the source, with slashes.
-        params: holds the pattern.
+        name: Path relative to the source, with forward slashes.
+        params: Ingest parameters; uses ``scene_pattern``.
     """
     if params.scene_pattern:
         found = re.search(params.scene_pattern, name)
@@ -197,15 +197,16 @@ def scene_of(name: str, params: IngestParams) -> str:
 
 
 def read_pictures(context: IngestContext, files: Iterable[tuple[str, str, Path]]) -> IngestResult:
-    """Stores pictures and makes a frame of each.
+    """Stores pictures and creates one frame per picture.
 
     Args:
-        context: what to do, and where the pictures go.
-        files: (name relative to the source, scene, file), in order. Those of a sequence are read
-            beside each other; of anything else a file may be gone when the next is asked for.
+        context: Parameters and output folder.
+        files: Tuples of (name relative to the source, scene, file), in order. A sequence is read
+            concurrently; any other iterable is read one file at a time, because it may delete a
+            file when the next one is requested.
 
     Returns:
-        Frames in order, and one verdict a picture; a picture that was there before is rejected.
+        Frames in order, and one verdict per picture. Duplicate pictures are rejected.
     """
     threads = available_cpus() if isinstance(files, Sequence) else 1
     at_once = _MAX_CONCURRENT if threads > 1 else 1
@@ -228,7 +229,7 @@ def read_pictures(context: IngestContext, files: Iterable[tuple[str, str, Path]]
 def _read_some(
     context: IngestContext, files: Sequence[tuple[str, str, Path]], pool: ThreadPoolExecutor
 ) -> Iterator[Frame | Verdict]:
-    """What becomes of each picture, in order; whether one was there before depends on that."""
+    """Yields a frame or a verdict per picture, in order, since duplicates depend on the order."""
     contents = list(pool.map(_content_of, (file for _, _, file in files)))
     items = [
         _item_of(context, name, content)
@@ -257,7 +258,7 @@ def _content_of(file: Path) -> str | OSError:
 
 
 def _item_of(context: IngestContext, name: str, content: str | OSError) -> str | Verdict:
-    """The id of a picture, or why it is none."""
+    """Returns the id of a picture, or the verdict that excludes it."""
     if isinstance(content, OSError):
         why = UnreadableInput("unreadable", f"{name} cannot be read: {content.strerror}")
         return context.failed(context.unique_id(f"{context.source.content}-file"), why)

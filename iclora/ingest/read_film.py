@@ -1,4 +1,4 @@
-"""A film becomes shots, and every shot one or a few frames."""
+"""Film reader: splits a film into shots and stores one or more frames per shot."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ from schemas.ingest import IngestParams, OverlayPolicy
 from schemas.verdict import Verdict
 
 _MIN_COMPLETE = 0.95
-"""A film that ends before this share of the length it claims was cut off."""
+"""Minimum decoded fraction of the declared duration; a shorter film counts as truncated."""
 
 _FAST_PNG = [
     *(cv2.IMWRITE_PNG_COMPRESSION, 1),
     *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
 ]
-"""One filter for all rows: to try each takes twice as long and saves a tenth of the bytes."""
+"""PNG encoder settings with one fixed row filter. Adaptive filtering doubles the encoding time and
+saves a tenth of the bytes."""
 
 
 class _AnalyzedFilm(NamedTuple):
-    """A film after its decoding pass; boxes in pixels of decoded frames."""
+    """The results of the decoding pass of a film; boxes are in pixels of decoded frames."""
 
     path: Path
     prefix: str
@@ -62,23 +63,23 @@ class _WrittenFrame(NamedTuple):
     width: int
     height: int
     shape: FrameOrientation
-    """How the decoded frame became upright."""
+    """Transform from the decoded frame to the written picture."""
 
 
 def read_film(context: IngestContext, path: Path, prefix: str, scene: str = "") -> IngestResult:
-    """Cuts a film into shots and keeps the sharpest frame of each.
+    """Splits a film into shots and keeps the sharpest frames of each shot.
 
     Args:
-        context: what to do, and where the frames go.
-        path: the film.
-        prefix: begins the ids of its shots and frames.
-        scene: what the source calls it, if it holds several films.
+        context: Parameters and output folder.
+        path: Film file.
+        prefix: Prefix of shot and frame ids.
+        scene: Name of the film within a source of several films.
 
     Returns:
-        Frames in order, and one verdict a shot; a film that ends early has one more, ``failed``.
+        Frames in order, and one verdict per shot. A truncated film adds one ``failed`` verdict.
 
     Raises:
-        Unreadable: nothing of it can be decoded.
+        UnreadableInput: No frame can be decoded.
     """
     params = context.params
     with open_film(path, params.max_pixels) as film:
@@ -112,7 +113,7 @@ def read_film(context: IngestContext, path: Path, prefix: str, scene: str = "") 
 
 
 def shot_id(prefix: str, shot: int) -> str:
-    """The id of a shot."""
+    """Returns the id of a shot."""
     return f"{prefix}-{shot:05d}"
 
 
@@ -122,7 +123,7 @@ def _store_picks(
     picks: Sequence[Pick],
     held: dict[int, _WrittenFrame],
 ) -> tuple[list[Frame], dict[int, str]]:
-    """The frames that go on, and why the others of some shots do not."""
+    """Stores picked frames; returns the accepted ones and a rejection reason per rejected shot."""
     shots = {pick.number: pick.shot for pick in picks}
     frames: list[Frame] = []
     rejected: dict[int, str] = {}
@@ -145,7 +146,7 @@ def _pictures(
     numbers: Sequence[int],
     held: dict[int, _WrittenFrame],
 ) -> Iterator[tuple[int, _WrittenFrame]]:
-    """The picked frames as pictures: those that were held, and the others, which are sought."""
+    """Yields the pictures of picked frames: buffered frames first, then frames fetched by seek."""
     for number in held.keys() - set(numbers):
         held.pop(number).file.unlink()
     yield from held.items()
@@ -163,14 +164,14 @@ def _write_picture(
     file = context.frames_folder / f"{number:08d}.png"
     _, packed = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), _FAST_PNG)
     data = packed.tobytes()
-    file.write_bytes(data)  # which, unlike OpenCV, says why it cannot
+    file.write_bytes(data)  # unlike OpenCV, reports why a write fails
     return _WrittenFrame(file, hashlib.sha256(data).hexdigest(), width, height, shape)
 
 
 def _frame_of(
     context: IngestContext, film: _AnalyzedFilm, pick: Pick, picture: _WrittenFrame
 ) -> Frame:
-    """The frame, whose picture gets its name here: its shot was not known before."""
+    """Creates a frame and renames its picture, since the final name depends on the shot."""
     time = round(float(film.timeline.seconds[pick.number]), 4)
     name = f"{shot_id(film.prefix, pick.shot)}-{round(time * 1000):08d}"
     file = picture.file.rename(picture.file.with_name(f"{name}.png"))
@@ -191,7 +192,7 @@ def _frame_of(
 def _apply_overlay_policies(
     params: IngestParams, film: _AnalyzedFilm, frame: Frame, number: int, shape: FrameOrientation
 ) -> tuple[Frame | None, str]:
-    """Treats logos and subtitles; the reason comes with a frame that is given up."""
+    """Applies the subtitle and watermark policies; returns None and a reason for a rejection."""
     lines = _subtitle_boxes(film, number, params.subtitles)
     treated = apply_overlay_policy(frame, _upright_boxes(lines, film, shape), params.subtitles)
     if treated is None:
@@ -206,10 +207,10 @@ def _upright_boxes(boxes: Sequence[Box], film: _AnalyzedFilm, shape: FrameOrient
 
 
 def _subtitle_boxes(film: _AnalyzedFilm, number: int, policy: OverlayPolicy) -> list[Box]:
-    """What a frame's subtitles cover.
+    """Returns the boxes covered by the subtitles of a frame.
 
-    Cropping takes the whole band from every frame of a film that has any, so that a line that was
-    overlooked is gone too and all frames keep one shape; masks and rejections look at the frame.
+    The crop policy removes the whole subtitle band from every frame of a subtitled film. This also
+    removes undetected lines and keeps all frames the same shape. Other policies apply per frame.
     """
     lines = film.lines
     if policy == "crop" and lines:
@@ -229,7 +230,7 @@ def _shot_verdict(context: IngestContext, item: str, filled: bool, reason: str) 
 
 
 def _tail_verdict(context: IngestContext, film: _AnalyzedFilm) -> list[Verdict]:
-    """A failed item for the part of a film that its container promises but does not hold."""
+    """Returns a failed verdict for the missing tail of a truncated film, if any."""
     timeline = film.timeline
     decoded = float(timeline.seconds[-1]) + 1 / float(timeline.rate)
     if decoded >= _MIN_COMPLETE * timeline.declared_seconds:

@@ -1,4 +1,4 @@
-"""What a reader of a source is given, and what it finds."""
+"""Inputs and outputs shared by all source readers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from schemas.source import Source
 from schemas.verdict import UNMEASURED, Verdict
 
 FRAMES = "frames"
-"""The sub-folder of an ingest stage that holds the pictures."""
+"""Subfolder of an ingest stage that contains the pictures."""
 
 
 class UnreadableInput(BadInput):
-    """Something that cannot be ingested; carries the reason its verdict will name."""
+    """An input that cannot be ingested; carries the reason for its verdict."""
 
     def __init__(
         self, reason: str, detail: str, value: float = UNMEASURED, threshold: float = UNMEASURED
@@ -35,15 +35,15 @@ class UnreadableInput(BadInput):
 
 @dataclass(frozen=True)
 class IngestContext:
-    """Everything a reader needs to know.
+    """Source, parameters and output folder for one reader.
 
     Attributes:
-        source: what is read.
-        params: of ingest.
-        layout: of canvases that are stitched already.
-        folder: the stage's; pictures go into its ``frames``.
-        id_counts: how often each item was met, so that every one has an id of its own.
-        say: is told how much of the source was read.
+        source: Source to read.
+        params: Ingest parameters.
+        layout: Layout of pre-stitched canvases.
+        folder: Stage folder; pictures are stored in its ``frames`` subfolder.
+        id_counts: Number of occurrences per item, used to make ids unique.
+        say: Callback for the fraction of the source read so far.
     """
 
     source: Source
@@ -54,12 +54,12 @@ class IngestContext:
     say: Report = ignore_progress
 
     def unique_id(self, item: str) -> str:
-        """The item's id the first time, with a number after it from then on."""
+        """Returns the item id, with a counter appended from its second occurrence on."""
         self.id_counts[item] += 1
         return item if self.id_counts[item] == 1 else f"{item}-{self.id_counts[item]}"
 
     def part(self, number: int, of: int) -> IngestContext:
-        """For reading one of several parts of the source, which are taken to be of one size."""
+        """Returns a context for one of ``of`` parts of the source; progress assumes equal sizes."""
 
         def report(share: float) -> None:
             self.say((number + share) / of)
@@ -68,17 +68,17 @@ class IngestContext:
 
     @cached_property
     def frames_folder(self) -> Path:
-        """Where pictures are put; there from the first time it is asked for."""
+        """Returns the folder for pictures; creates it on first access."""
         folder = self.folder / FRAMES
         folder.mkdir(exist_ok=True)
         return folder
 
     def kept(self, item: str) -> Verdict:
-        """The verdict on an item that goes on."""
+        """Creates the verdict for an accepted item."""
         return Verdict(stage="ingest", id=item, outcome="kept", source=self.source.name)
 
     def failed(self, item: str, why: UnreadableInput) -> Verdict:
-        """The verdict on an item that could not be used."""
+        """Creates the verdict for an unusable item."""
         return Verdict(
             stage="ingest",
             id=item,
@@ -91,7 +91,7 @@ class IngestContext:
         )
 
     def rejected(self, item: str, reason: str, detail: str = "") -> Verdict:
-        """The verdict on an item that is sound but not wanted."""
+        """Creates the verdict for a valid item excluded by a policy."""
         return Verdict(
             stage="ingest",
             id=item,
@@ -103,14 +103,14 @@ class IngestContext:
 
 
 class IngestResult(NamedTuple):
-    """What a reader found: one verdict per item."""
+    """The frames, pre-stitched sets and verdicts from one reader, with one verdict per item."""
 
     frames: tuple[Frame, ...] = ()
     given: tuple[ImageSet, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
 
     def __add__(self, other: object) -> IngestResult:
-        """Both, one after the other."""
+        """Concatenates two results."""
         assert isinstance(other, IngestResult)
         return IngestResult(
             self.frames + other.frames, self.given + other.given, self.verdicts + other.verdicts
@@ -118,5 +118,5 @@ class IngestResult(NamedTuple):
 
 
 def set_key(frames: tuple[Frame, ...]) -> str:
-    """The key of a set of frames: the digest of their ids."""
+    """Computes the key of a set of frames: the digest of the frame ids."""
     return digest_of([frame.id for frame in frames])

@@ -1,8 +1,8 @@
-"""The seams of a stitched canvas, to the pixel.
+"""Pixel-exact seam detection in stitched canvases.
 
-Published canvases are not cut in equal parts, so the seam is looked for: the line across the whole
-canvas where neighbouring rows differ more than rows do round about. A horizon differs too, but
-only its colour changes there; at a seam every column changes by its own amount.
+Published canvases are not divided into equal parts, so seams are detected as lines across the whole
+canvas where adjacent rows differ more than in their neighborhood. A horizon changes only in color;
+at a seam every column changes by its own amount.
 """
 
 from __future__ import annotations
@@ -17,43 +17,44 @@ from iclora.ingest.result import UnreadableInput
 from schemas.base import Box
 
 _CLIP = 48.0
-"""Steps larger than this count alike, so that one bright edge does not outweigh a whole line."""
+"""Upper limit of a step in gray levels, so that one bright edge does not dominate a line."""
 
 _BLOCKS = 16
-"""A seam must show in most of this many parts of its length."""
+"""Number of blocks per line; a seam must be visible in most of them."""
 
 _CONTRAST = 2.0
-"""A seam's step is at least this many times the usual step round about."""
+"""Minimum ratio of a seam step to the typical step nearby."""
 
 _NEAR = 12
-"""Rows on each side that are "round about"."""
+"""Number of rows on each side that define the neighborhood of a line."""
 
 _SHORTEST, _LONGEST = 0.5, 1.6
-"""Of an equal part: the sizes a panel may have."""
+"""Minimum and maximum panel size, as a fraction of an equal part."""
 
 _MANY = 24
-"""Lines that are looked at in combination."""
+"""Maximum number of candidate lines combined into seams."""
 
 _EDGE = 0.25
-"""The far side of a gutter is an edge of at least this share of the near one."""
+"""Minimum contrast of the far edge of a gutter, as a fraction of the near edge."""
 
 _MIXED = 0.4
-"""A step beside the seam of this share of it: the row between the two is a mixture."""
+"""Minimum ratio of an adjacent step to the seam step for the row between them to be a blend."""
 
 _FLAT_SHARE, _FLAT_STEP = 0.9, 12.0
-"""Share of a gutter's line that is within so many grey levels of its median; ringing is not."""
+"""Minimum fraction of a gutter line within the given gray levels of its median; tolerates
+ringing."""
 
 
 def panel_boxes(grey: Pixels, rows: int, columns: int) -> tuple[Box, ...]:
-    """The panels of a canvas in reading order, without gutters.
+    """Finds the panels of a canvas in reading order, without gutters.
 
     Args:
-        grey: luma, height x width.
-        rows: of panels.
-        columns: of panels.
+        grey: Luma, of shape (height, width).
+        rows: Number of panel rows.
+        columns: Number of panel columns.
 
     Raises:
-        Unreadable: there is no seam where one must be.
+        UnreadableInput: An expected seam is missing.
     """
     across = _spans(grey, rows)
     down = _spans(np.ascontiguousarray(grey.T), columns)
@@ -61,7 +62,7 @@ def panel_boxes(grey: Pixels, rows: int, columns: int) -> tuple[Box, ...]:
 
 
 def _spans(grey: Pixels, parts: int) -> list[tuple[int, int]]:
-    """First and end row of each part."""
+    """Returns the first and end row (exclusive) per part."""
     length = grey.shape[0]
     if parts == 1:
         return [(0, length)]
@@ -76,10 +77,10 @@ def _spans(grey: Pixels, parts: int) -> list[tuple[int, int]]:
 
 
 def line_steps(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much row y differs from row y - 1 along most of the line; 0 for the first.
+    """Computes the step from row y - 1 to row y along most of the line; 0 for the first row.
 
-    The line is cut in blocks and the lower quartile of their mean steps is taken: an edge that
-    spans half the picture counts little.
+    Uses the lower quartile of the mean steps per block, plus a quarter of their mean, so an edge
+    that spans half the picture contributes little.
     """
     steps = np.minimum(np.abs(np.diff(values, axis=0)), _CLIP)
     blocks = np.stack([block.mean(axis=1) for block in np.array_split(steps, _BLOCKS, axis=1)])
@@ -88,7 +89,7 @@ def line_steps(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _contrast(steps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each step over the usual one round about (at least one grey level)."""
+    """Divides each step by the typical step nearby plus one gray level."""
     padded = np.pad(steps, _NEAR, mode="reflect")
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * _NEAR + 1)
     usual = np.percentile(windows, 70, axis=1)
@@ -120,10 +121,10 @@ def _best_seams(contrast: NDArray[np.float32], parts: int, length: int) -> tuple
 def _gutter(
     values: NDArray[np.float32], contrast: NDArray[np.float32], seam: int
 ) -> tuple[int, int]:
-    """The end of the part before a seam and the start of the one after it.
+    """Returns the end of the part before a seam and the start of the part after it.
 
-    They differ where the seam is one side of a line of one colour with an edge on the other side,
-    and where scaling has mixed the two parts in the row at the seam.
+    The two differ if the seam is one edge of a single-color gutter, or if scaling has blended the
+    two parts in the row at the seam.
     """
     strays = np.abs(values - np.median(values, axis=1, keepdims=True))
     flat = (strays <= _FLAT_STEP).mean(axis=1) >= _FLAT_SHARE

@@ -1,8 +1,8 @@
-"""Where a film is cut: PySceneDetect's own detectors, fed by our one decoding pass.
+"""Shot detection: runs PySceneDetect detectors within a single decoding pass.
 
-PySceneDetect's detectors decide; this module decodes for them, so that the same pass can also
-measure what the rest of ingest wants to know, and hear of each cut while the film is still running.
-The cuts are those of ``scenedetect.detect`` with its PyAV backend.
+Decoding here instead of in PySceneDetect lets the same pass feed the other ingest measurements and
+report each cut while the film is still decoding. The cuts match those of ``scenedetect.detect``
+with its PyAV backend.
 """
 
 from __future__ import annotations
@@ -33,58 +33,59 @@ from schemas.ingest import Cuts, IngestParams, ShotParams
 
 DEFAULT_THRESHOLDS = {"adaptive": 3.5, "content": 27.0, "histogram": 0.2, "transnet": 0.5}
 _MISSING = -(1 << 62)
-"""Stands for a time stamp that is not there."""
+"""Sentinel for a missing time stamp."""
 
 _PREFETCH_FRAMES, _PREFETCH_BYTES = 4, 64 << 20
-"""Frames decoded while another one is looked at, and what their pixels may take."""
+"""Maximum number of prefetched frames, and maximum bytes of their pixels."""
 
 _REPORT_EVERY = 24
-"""Frames between two words about how far a film is."""
+"""Number of frames between progress reports."""
 
 Decoded = tuple[av.VideoFrame, Pixels]
-"""A frame, and its pixels as BGR."""
+"""A decoded frame and its BGR pixels."""
 
 
 class FrameObserver(Protocol):
-    """Is shown every decoded frame of a film, and told of its cuts as soon as they are found."""
+    """The interface of consumers that receive every decoded frame and cut of a film."""
 
     def on_frame(self, number: int, frame: av.VideoFrame, pixels: Pixels) -> None:
-        """Is shown a frame and its pixels as BGR; each once, in order."""
+        """Receives one frame and its BGR pixels; called once per frame, in order."""
 
     def on_cut(self, number: int) -> None:
-        """Is told that a shot ended before this frame, which was shown a while ago.
+        """Receives the number of the first frame after a shot, some frames after it was decoded.
 
-        The end of the film is told too. What is told is a good guess: the timeline decides.
+        Also called for the end of the film. Cut numbers are provisional; ``Timeline.shots`` holds
+        the final ones.
         """
 
 
 class Timeline(NamedTuple):
-    """Every decoded frame of a film, by number."""
+    """Time stamps and shots of a film, indexed by frame number."""
 
     timestamps: NDArray[np.int64]
-    """Presentation time stamps as they are in the file."""
+    """Presentation time stamps stored in the file."""
 
     seconds: NDArray[np.float64]
-    """From the first frame, strictly rising."""
+    """Seconds since the first frame, strictly increasing."""
 
     keys: NDArray[np.bool_]
-    """Whether decoding can start here."""
+    """True for key frames, where decoding can start."""
 
     rate: Fraction
     shots: tuple[tuple[int, int], ...]
-    """First frame and the frame after the last, of every shot."""
+    """First frame and end frame (exclusive) per shot."""
 
     declared_seconds: float
-    """How long the container says it is; 0 if it does not say."""
+    """Duration declared by the container, in seconds; 0 if undeclared."""
 
     @property
     def has_timestamps(self) -> bool:
-        """Whether every frame has a time stamp of its own, so that it can be sought."""
+        """Returns True if all time stamps are present and increasing, as seeking requires."""
         return bool((np.diff(self.timestamps) > 0).all() and (self.timestamps > _MISSING).all())
 
 
 class _FrameClock:
-    """Writes down the times of a film's frames while they are decoded."""
+    """Recorder of frame times during decoding."""
 
     def __init__(self, film: FilmReader) -> None:
         self._rate = film.rate
@@ -95,7 +96,7 @@ class _FrameClock:
         self.keys: list[bool] = []
 
     def add(self, frame: av.VideoFrame) -> None:
-        """Writes down a frame's time; one that is missing or goes back follows the one before."""
+        """Records the time of a frame; extrapolates missing and non-increasing time stamps."""
         stamp = _MISSING if frame.pts is None else frame.pts
         if not self.ticks:
             tick = 0
@@ -109,25 +110,25 @@ class _FrameClock:
 
     @property
     def position(self) -> FrameTimecode:
-        """The time of the frame noted last, as PySceneDetect has it."""
+        """Returns the time of the last recorded frame as a PySceneDetect time code."""
         return FrameTimecode(Timecode(pts=self.ticks[-1], time_base=self.base), fps=self._rate)
 
     @property
     def seconds(self) -> float:
-        """From the first frame to the one noted last."""
+        """Returns the seconds from the first frame to the last recorded frame."""
         return float(self.ticks[-1] * self.base)
 
     def number_at(self, time: float) -> int:
-        """The number of the frame whose time, in seconds, is nearest."""
+        """Returns the number of the frame nearest to a time in seconds."""
         return _nearest(self.ticks, time / float(self.base))
 
 
 def make_detector(params: ShotParams) -> SceneDetector:
-    """PySceneDetect's detector with these parameters.
+    """Creates the PySceneDetect detector for the given parameters.
 
     Raises:
-        MissingModel: TransNetV2 without its model file.
-        BadConfig: TransNetV2 without onnxruntime.
+        MissingModel: The TransNetV2 model file does not exist.
+        BadConfig: TransNetV2 is selected but onnxruntime is missing, or the model is invalid.
     """
     threshold = params.threshold or DEFAULT_THRESHOLDS[params.detector]
     least = params.min_seconds
@@ -158,26 +159,27 @@ def _transnet(model_file: str, threshold: float, least: float) -> SceneDetector:
         )
     except ImportError as error:
         raise BadConfig("the detector transnet needs onnxruntime: pip install it") from error
-    except Exception as error:  # onnxruntime's errors have no common class of their own
+    except Exception as error:  # onnxruntime errors have no common base class
         raise BadConfig(f"{model_file} is not TransNetV2's ONNX file: {error}") from error
 
 
 def analyze_film(
     film: FilmReader, params: ShotParams, observer: FrameObserver, report: Report = ignore_progress
 ) -> Timeline:
-    """Decodes a film once, finds its shots, and shows every frame to ``observer``.
+    """Decodes a film once, detects its shots, and passes every frame to ``observer``.
 
     Args:
-        film: to be decoded.
-        params: the detector and its settings.
-        observer: sees frames and hears of cuts.
-        report: is told how much of the film is decoded, if the container says how long it is.
+        film: Film to decode.
+        params: Detector settings.
+        observer: Consumer of frames and cuts.
+        report: Callback for the decoded fraction; called only if the container declares a
+            duration.
 
     Raises:
-        Unreadable: not one frame could be decoded.
+        UnreadableInput: No frame can be decoded.
     """
     detector, reel = make_detector(params), _FrameClock(film)
-    shrink = compute_downscale_factor(max(1, *film.size))  # a broken header may say 0
+    shrink = compute_downscale_factor(max(1, *film.size))  # a broken header may declare 0
     found: list[FrameTimecode] = []
     shape: tuple[int, ...] = ()
 
@@ -192,7 +194,7 @@ def analyze_film(
             report(reel.seconds / film.declared_seconds)
         observer.on_frame(number, frame, pixels)
         shape = shape or pixels.shape
-        if pixels.shape == shape:  # PySceneDetect, too, passes over what it cannot compare
+        if pixels.shape == shape:  # PySceneDetect also skips frames of another size
             tell(detector.process_frame(reel.position, _downscaled(pixels, shrink)))
     if not reel.ticks:
         raise UnreadableInput("no_frames", f"not one frame of {film.name} can be decoded")
@@ -212,7 +214,7 @@ def analyze_film(
 
 
 def prefetch_frames(film: FilmReader) -> Iterator[Decoded]:
-    """Every frame; the next ones are decoded by another thread while one is looked at."""
+    """Yields every frame while a background thread decodes the next ones."""
     width, height = film.size
     many = max(1, min(_PREFETCH_FRAMES, _PREFETCH_BYTES // max(1, 3 * width * height)))
     frames = _as_bgr(film)
@@ -224,14 +226,14 @@ def prefetch_frames(film: FilmReader) -> Iterator[Decoded]:
 
 
 def _as_bgr(film: FilmReader) -> Iterator[Decoded]:
-    # One converter for all: to set one up takes longer than to convert a small frame.
+    # Reuse one converter: its setup costs more than converting a small frame.
     converter = VideoReformatter()
     for frame in film.frames():
         yield frame, np.asarray(converter.reformat(frame, format="bgr24").to_ndarray(), np.uint8)
 
 
 def _downscaled(pixels: Pixels, factor: float) -> NDArray[np.uint8]:
-    """The picture that PySceneDetect would show its detectors."""
+    """Downscales pixels exactly as PySceneDetect does."""
     if factor <= 1:
         return pixels
     height, width = pixels.shape[:2]
@@ -240,32 +242,32 @@ def _downscaled(pixels: Pixels, factor: float) -> NDArray[np.uint8]:
 
 
 def _nearest(times: Sequence[float] | NDArray[np.float64], time: float) -> int:
-    """The number of the frame whose time is nearest."""
+    """Returns the index of the nearest time."""
     after = bisect_left(times, time)
     around = [number for number in (after - 1, after) if 0 <= number < len(times)]
     return min(around, key=lambda number: abs(float(times[number]) - time))
 
 
 class _NullObserver:
-    """Watches nothing."""
+    """An observer without side effects."""
 
     def on_frame(self, number: int, frame: av.VideoFrame, pixels: Pixels) -> None:
-        """Nothing."""
+        """Ignores the frame."""
 
     def on_cut(self, number: int) -> None:
-        """Nothing."""
+        """Ignores the cut."""
 
 
 def find_cuts(path: Path, params: ShotParams, max_pixels: int = 0) -> Cuts:
-    """The cuts of a film, for ``iclora shots``.
+    """Finds the cuts of a film for ``iclora shots``.
 
     Args:
-        path: a film.
-        params: the detector and its settings.
-        max_pixels: largest frame that is decoded; 0 takes the default of ingest.
+        path: Film file.
+        params: Detector settings.
+        max_pixels: Maximum number of pixels per frame; 0 selects the ingest default.
 
     Raises:
-        Unreadable: it is not a film, or not one frame can be decoded.
+        UnreadableInput: The file is not a film, or no frame can be decoded.
     """
     with open_film(path, max_pixels or IngestParams().max_pixels) as film:
         timeline = analyze_film(film, params, _NullObserver())

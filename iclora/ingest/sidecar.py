@@ -1,4 +1,4 @@
-"""The sidecar of a source, ``<source>.toml``: whose it is and whether it may be used."""
+"""Sidecar files (``<source>.toml``), which declare the rights and opt-outs of a source."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _KEYS = ("licence", "url", "title", "opt_out")
 
 
 def parse_sidecar(text: bytes, where: str) -> Licence:
-    """Reads a sidecar's bytes.
+    """Parses the bytes of a sidecar.
 
     Raises:
-        Unreadable: it is not TOML, or a key or value is not one of those known; a sidecar that
-            cannot be understood might reserve the source, so the source is not used.
+        UnreadableInput: The sidecar is not valid TOML or has an unknown key or value. The source
+            is then not used, because the sidecar may reserve it.
     """
     try:
         tree: dict[str, Any] = tomllib.loads(text.decode("utf-8"))
@@ -44,5 +44,5 @@ def parse_sidecar(text: bytes, where: str) -> Licence:
 
 
 def is_reserved(rights: Licence, params: IngestParams) -> bool:
-    """Whether the rights holder keeps this source from training and nobody overrode it."""
+    """Returns True if the rights holder opted out and ``allow_opt_out`` does not override it."""
     return bool(rights.opt_out) and not params.allow_opt_out

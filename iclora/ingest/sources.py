@@ -1,9 +1,9 @@
-"""From what a person names to sources: what kind each is, what it holds, whose it is.
+"""Source resolution: determines the kind, content digest and rights of each user-named location.
 
-A folder of films is one source per film; a folder of pictures, with or without folders of pictures
-inside, is one source whose folders are scenes. One that cannot be read or is reserved by its owner
-gets its verdict here and the others go on, and so does each file of a folder that may not be opened
-(``inside``); only a location that is not there at all is an error, because that is a mistyped name.
+A folder of films yields one source per film. A folder of pictures, nested or flat, yields one
+source whose subfolders are scenes. Unreadable sources, reserved sources and files that must not be
+opened (see ``inside``) receive a verdict, and resolution continues with the rest. Only a missing
+location raises an error, because it is most likely a typo.
 """
 
 from __future__ import annotations
@@ -47,45 +47,45 @@ from schemas.verdict import Verdict, VerdictOutcome
 log = logging.getLogger(__name__)
 
 MAX_CONCURRENT = 8
-"""Sources copied and digested at a time: a bucket gives one file after another slowly, eight beside
-each other fast."""
+"""Maximum number of sources copied and digested concurrently; object stores need parallel reads."""
 
 
 class SourceCandidate(NamedTuple):
-    """Something that looks like a source."""
+    """A location that may be a source."""
 
     url: str
-    """What ``Source.url`` will be."""
+    """Value for ``Source.url``."""
 
     name: str
-    """Relative to what was given."""
+    """Name relative to the user-given location."""
 
     kind: SourceKind
     files: tuple[str, ...] = ()
-    """For folders: the files whose bytes are its content."""
+    """Files whose bytes make up the content of a folder."""
 
     sidecars: tuple[str, ...] = ()
-    """Where its sidecar may lie, the nearest first."""
+    """Candidate sidecar locations, nearest first."""
 
     folder: str = ""
-    """The folder in which it was found; empty if the user named it."""
+    """Folder that contains the candidate; empty if the user named the candidate directly."""
 
 
 def resolve_sources(
     locations: Sequence[str], params: IngestParams, work: Path | None = None
 ) -> tuple[tuple[Source, ...], tuple[Verdict, ...]]:
-    """Finds the sources in what was given.
+    """Resolves locations to sources.
 
     Args:
-        locations: films, folders, archives, shards (``{000000..000009}.tar``), URLs, hub ids.
-        params: of ingest.
-        work: where remote sources are copied; default ``ICLORA_WORK``, else a temporary folder.
+        locations: Films, folders, archives, shards (``{000000..000009}.tar``), URLs or hub ids.
+        params: Ingest parameters.
+        work: Folder for copies of remote sources. Defaults to ``ICLORA_WORK``, else a temporary
+            folder.
 
     Returns:
-        The sources that may be ingested, and one verdict (stage ``sources``) for each found.
+        The sources to ingest, and one verdict (stage ``sources``) per candidate.
 
     Raises:
-        BadInput: a location is not there, or there is nothing in any of them.
+        BadInput: A location does not exist, or no location contains a source.
     """
     work = work or default_work_folder()
     candidates = [one for location in locations for one in _found_at(location)]
@@ -105,7 +105,7 @@ def resolve_sources(
 
 
 class _SourceContent(NamedTuple):
-    """A candidate's rights and the digest of its content."""
+    """The rights and content digest of a candidate."""
 
     rights: Licence
     content: str
@@ -114,7 +114,7 @@ class _SourceContent(NamedTuple):
 def _inspect_all(
     candidates: Sequence[SourceCandidate | Verdict], params: IngestParams, work: Path
 ) -> Iterator[_SourceContent | Verdict]:
-    """Copies and digests candidates, some at a time; in order, and none after an error."""
+    """Copies and digests candidates concurrently; yields in order and stops at the first error."""
     pool = ThreadPoolExecutor(MAX_CONCURRENT, "iclora-sources")
     try:
         yield from pool.map(partial(_inspect, params=params, work=work), candidates)
@@ -125,12 +125,12 @@ def _inspect_all(
 def _inspect(
     candidate: SourceCandidate | Verdict, params: IngestParams, work: Path
 ) -> _SourceContent | Verdict:
-    """Digests one candidate, or says why it may or can not be ingested."""
+    """Digests one candidate, or returns the verdict that excludes it."""
     if isinstance(candidate, Verdict):
         return candidate
     try:
         rights = _rights_of(candidate)
-        if is_reserved(rights, params):  # before anything of it is copied or read
+        if is_reserved(rights, params):  # checked before copying or reading any content
             detail = f"reserved by {', '.join(rights.opt_out)}; ingest.allow_opt_out overrides"
             return _verdict(candidate.name, "rejected", "opt_out", detail)
         return _SourceContent(rights, _content_of(candidate, work))
@@ -147,7 +147,7 @@ def _decide(
     looked: _SourceContent | Verdict,
     contents: dict[tuple[str, str], str],
 ) -> tuple[Source | None, Verdict]:
-    """Makes a source of a candidate, unless it is the same as an earlier one."""
+    """Creates a source from a candidate unless it duplicates an earlier one."""
     if isinstance(candidate, Verdict):
         return None, candidate
     if isinstance(looked, Verdict):
@@ -173,7 +173,7 @@ def _verdict(name: str, outcome: VerdictOutcome, reason: str = "", detail: str =
 
 
 def _with_unique_id(verdict: Verdict, times: Counter[str]) -> Verdict:
-    """Tells sources apart by a number that were given twice under one name."""
+    """Appends a counter to the verdict id if the source name occurred before."""
     times[verdict.source] += 1
     number = times[verdict.source]
     return verdict.model_copy(update={"id": f"{verdict.id}#{number}"}) if number > 1 else verdict
@@ -187,7 +187,7 @@ def _content_of(candidate: SourceCandidate, work: Path) -> str:
     local = local_copy(candidate.url, work)
     if not candidate.files:
         return digest_file(local)
-    single = candidate.kind in ("pictures", "captioned")  # each picture has a verdict of its own
+    single = candidate.kind in ("pictures", "captioned")  # one verdict per picture
     return digest_files(local, candidate.files, digest_if_readable if single else digest_file)
 
 
@@ -201,7 +201,7 @@ def _rights_of(candidate: SourceCandidate) -> Licence:
 
 
 def _found_at(location: str) -> Iterator[SourceCandidate | Verdict]:
-    """Lists what is at one location; a place that cannot be reached has its verdict."""
+    """Yields the candidates at one location, or a failed verdict if it cannot be reached."""
     place = without_scheme(location)
     plain = place if is_url(place) else os.path.expanduser(place)  # noqa: PTH111 - raises nothing
     try:
@@ -212,7 +212,7 @@ def _found_at(location: str) -> Iterator[SourceCandidate | Verdict]:
 
 
 def _candidates(plain: str) -> Iterator[SourceCandidate | Verdict]:
-    """Finds everything at one location that looks like a source."""
+    """Yields all candidates at one location."""
     name = public_name(plain) if is_url(plain) else plain.rsplit("/", 1)[-1]
     if is_pattern(plain):
         shards = expand_shards(plain)
@@ -229,7 +229,7 @@ def _candidates(plain: str) -> Iterator[SourceCandidate | Verdict]:
 
 
 def _kind_of_file(name: str) -> SourceKind:
-    """A file with a strange suffix is taken for a film: FFmpeg looks at the content."""
+    """Maps a file name to a source kind; unknown suffixes count as film, since FFmpeg probes."""
     if file_types.is_shard(name):
         return "webdataset"
     if file_types.is_archive(name):
@@ -240,7 +240,7 @@ def _kind_of_file(name: str) -> SourceKind:
 
 
 def _sidecars(place: str) -> tuple[str, ...]:
-    """Names the sidecars ``film.mp4.toml`` and ``film.toml``; the query of a URL stays last."""
+    """Returns the sidecar paths ``film.mp4.toml`` and ``film.toml``; keeps a URL query last."""
     file, asked, query = place.partition("?") if is_url(place) else (place, "", "")
     folder, _, name = file.rpartition("/")
     stem = name.rsplit(".", 1)[0]

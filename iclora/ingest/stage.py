@@ -1,4 +1,4 @@
-"""One source becomes an ``Ingested``: the stage around the readers."""
+"""The ingest stage: dispatches one source to its reader and produces an ``Ingested``."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ log = logging.getLogger(__name__)
 
 INGEST = Stage("ingest", 4)
 UNREACHABLE = (UNREADABLE, FORBIDDEN)
-"""The reasons of a source that is not bad itself: it cannot be got at."""
+"""Failure reasons that blame access to the source, not its content."""
 
 
 def ingest_source(
     store: Store, source: Source, config: Config, report: Report = ignore_progress
 ) -> StageRef:
-    """Reads one source into frames, unless that is done.
+    """Reads one source into frames, or returns the stored stage if it already exists.
 
     Args:
-        store: where the stage goes.
-        source: from ``resolve_sources``.
-        config: its ``ingest`` section, and ``layout`` for canvases that are stitched already.
-        report: takes the fraction of the source that is read.
+        store: Store that receives the stage.
+        source: Source returned by ``resolve_sources``.
+        config: Configuration; uses ``ingest``, and ``layout`` for pre-stitched canvases.
+        report: Callback that receives the fraction of the source read so far.
 
     Returns:
-        The stage; its manifest is an ``Ingested``. A source that cannot be read at all has one
-        verdict, ``failed``, and no frames.
+        Reference to the stage, whose manifest is an ``Ingested``. An unreadable source yields a
+        single ``failed`` verdict and no frames.
     """
-    public = source.model_copy(update={"url": ""})  # where it lay is nobody's business
+    public = source.model_copy(update={"url": ""})  # the location stays private
     params = [config.ingest, config.layout]
     inputs = [public.fingerprint]
 
@@ -68,7 +68,7 @@ def ingest_source(
     try:
         return run_stage(store, INGEST, params, inputs, work)
     except BadInput as why:
-        # Under a digest of its own: once the source can be reached, it is read after all.
+        # Stored under a separate digest, so the source is retried once it is reachable.
         return run_stage(store, INGEST, params, [*inputs, UNREADABLE, str(why)], give_up(why))
 
 

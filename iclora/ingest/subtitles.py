@@ -1,9 +1,9 @@
-"""Burnt-in subtitles: lines of bright strokes low in the picture that come and go while it stays.
+"""Detection of burned-in subtitles: bright text low in the picture that changes on a static scene.
 
-A sign in the scene comes and goes with the camera; a subtitle appears or vanishes between two
-looks at a picture that is otherwise the same, so what differs between the looks is exactly its
-strokes. Two such lines on one baseline prove that a film has subtitles; then every text that stood
-still on that baseline counts as one, also where it came and went with a cut.
+A sign in the scene moves with the camera. A subtitle appears or disappears between two samples of
+an otherwise unchanged picture, so the difference consists of exactly its strokes. Two such lines on
+one baseline prove that a film has subtitles. From then on every static text on that baseline counts
+as a subtitle, including text that changes at a cut.
 """
 
 from __future__ import annotations
@@ -20,67 +20,68 @@ from schemas.base import Box
 Mask = NDArray[np.bool_]
 
 _WIDTH = 640
-"""Pictures are looked at at this width, at most."""
+"""Maximum width in pixels of the analyzed picture."""
 
 _BAND = 0.6
-"""Subtitles lie below this share of the height."""
+"""Top of the subtitle band, as a fraction of the height."""
 
 _BRIGHT, _RAISED = 130, 40
-"""Grey levels: a stroke is at least this bright, and this much brighter than around or before."""
+"""Minimum gray level of a stroke, and minimum difference to its surroundings or the sample
+before."""
 
 _CHANGED = 16
-"""Grey levels from which a pixel has changed between two looks."""
+"""Minimum gray level difference of a changed pixel between two samples."""
 
 _STIR = 0.2
-"""Share of the picture that may have changed in a picture that stays."""
+"""Maximum changed fraction of a static picture."""
 
 _LASTS = 0.7
-"""Share of a text's strokes that are found again while it stands."""
+"""Minimum fraction of strokes that must persist for a text to persist."""
 
 _SAME_TEXT_OVERLAP = 0.5
-"""Share of a text's strokes that must belong to one that stands, to be the same."""
+"""Fraction of strokes shared with a tracked text above which two texts are the same."""
 
 _MIN_SAMPLES = 2
-"""Looks for which a line stands, at least."""
+"""Minimum number of samples in which a line is visible."""
 
 _MIN_PROOF_LINES = 2
-"""Lines on one baseline that came or went in a picture that stayed."""
+"""Minimum number of lines on one baseline that appeared or disappeared on a static picture."""
 
 _MIN_PROOF_WIDTH = 0.2
-"""Of the width: a line that is to prove anything is at least so long."""
+"""Minimum length of a line that counts as proof, as a fraction of the width."""
 
 _BASELINE = 0.02
-"""Of the height: baselines this close are one."""
+"""Maximum distance between equal baselines, as a fraction of the height."""
 
 
 _LOWEST, _HIGHEST = 0.02, 0.12
-"""Height of a line or two, of the picture's."""
+"""Minimum and maximum height of one or two lines, as a fraction of the picture height."""
 
 _MIN_ASPECT = 2.5
-"""A line is at least this many times longer than high."""
+"""Minimum ratio of the length of a line to its height."""
 
 _MAX_OFF_CENTER = 0.08
-"""Its middle is this near the picture's, of the width."""
+"""Maximum distance of a line from the horizontal center, as a fraction of the width."""
 
 _SPARSE, _DENSE = 0.12, 0.75
-"""Share of its box that is stroke."""
+"""Minimum and maximum stroke coverage of a line's box."""
 
 _EDGES = 1.5
-"""Sides of strokes met along a line for every length of its height; letters give about two."""
+"""Minimum number of stroke edges per line height along a line; letters have about two."""
 
 
 class SubtitleLine(NamedTuple):
-    """Text that stood still for a while."""
+    """A text that stayed in place for several samples."""
 
     first: int
-    """Number of the frame in which it was first seen."""
+    """Number of the first frame with the text."""
 
     last: int
     box: Box
-    """In pixels of the decoded frame."""
+    """Box in pixels of the decoded frame."""
 
     clean: bool
-    """It came or went while the picture stayed."""
+    """True if the text appeared or disappeared on a static picture."""
 
 
 class _Sample(NamedTuple):
@@ -98,7 +99,7 @@ class _TextTrack(NamedTuple):
 
 
 class SubtitleDetector:
-    """Looks at a film's frames a few times a second, in order."""
+    """A tracker of static text over samples of a film, taken a few times per second in order."""
 
     def __init__(self) -> None:
         self._previous: _Sample | None = None
@@ -108,7 +109,7 @@ class SubtitleDetector:
         self._small = (1, 1)
 
     def add_frame(self, number: int, grey: Pixels) -> None:
-        """Takes one frame's luma into account."""
+        """Adds the luma of one frame."""
         now = self._make_sample(number, grey)
         before, self._previous = self._previous, now
         height = self._small[1]
@@ -127,7 +128,7 @@ class SubtitleDetector:
             self._tracks.append(_TextTrack(number, number, 1, still, clean=False))
 
     def lines(self) -> tuple[SubtitleLine, ...]:
-        """The subtitles; none if the text that was seen did not behave like subtitles."""
+        """Returns the subtitles; empty if the tracked text does not behave like subtitles."""
         for text in self._tracks:
             self._close_track(text)
         self._tracks = []
@@ -137,7 +138,7 @@ class SubtitleDetector:
         proven = [
             line.box[3]
             for line in clean
-            # Two that end together are one, seen twice.
+            # Two lines that end together are one line, detected twice.
             if len({one.last for one in clean if abs(one.box[3] - line.box[3]) <= near})
             >= _MIN_PROOF_LINES
         ]
@@ -146,14 +147,14 @@ class SubtitleDetector:
         return tuple(line._replace(box=_below(line.box, top)) for line in ours)
 
     def _update_tracks(self, now: _Sample, went: Mask) -> None:
-        """Takes texts along that still stand, and closes those that do not."""
+        """Extends the tracks of visible texts and closes the others."""
         standing: list[_TextTrack] = []
         for text in self._tracks:
             if float((now.band[text.strokes] >= _BRIGHT).mean()) >= _LASTS:
                 standing.append(text._replace(last=now.number, samples=text.samples + 1))
             else:
                 gone = went.any() and _overlap_share(went, text.strokes) >= _LASTS
-                strokes = went if gone else text.strokes  # what went is nothing but the text
+                strokes = went if gone else text.strokes  # the difference is exactly the text
                 self._close_track(text._replace(clean=text.clean or bool(gone), strokes=strokes))
         self._tracks = standing
 
@@ -184,28 +185,28 @@ class SubtitleDetector:
 
 
 def _below(box: Box, top: int) -> Box:
-    """A box without what lies above a row: bright things of the scene that touch a line."""
+    """Clips a box above a row, where bright scene content may touch a line."""
     return (box[0], max(box[1], top), box[2], box[3])
 
 
 def _is_static(one: _Sample, other: _Sample) -> bool:
-    """Whether two looks show the same picture, but for small things."""
+    """Returns True if two samples show the same picture except for small changes."""
     return float((np.abs(one.rest - other.rest) >= _CHANGED).mean()) <= _STIR
 
 
 def raised_strokes(band: Pixels, height: int) -> Mask:
-    """Bright strokes that are thinner than a letter is high."""
+    """Finds bright strokes thinner than the height of a letter."""
     letter = max(5, height // 24) | 1
     raised = cv2.morphologyEx(band, cv2.MORPH_TOPHAT, np.ones((letter, letter), np.uint8))
     return (raised >= _RAISED) & (band >= _BRIGHT)
 
 
 def text_strokes(mask: Mask, height: int) -> Mask:
-    """Those strokes of a mask that make up lines of text.
+    """Filters a mask to strokes that form lines of text.
 
     Args:
-        mask: strokes in the lower part of a picture.
-        height: of the whole picture, in pixels; sizes of letters follow from it.
+        mask: Strokes in the lower part of a picture.
+        height: Height of the whole picture in pixels, from which letter sizes follow.
     """
     letter = max(5, height // 24) | 1
     if mask.sum() < letter * letter:
@@ -213,7 +214,7 @@ def text_strokes(mask: Mask, height: int) -> Mask:
     strokes = mask.astype(np.uint8)
     joined = cv2.morphologyEx(strokes, cv2.MORPH_CLOSE, np.ones((1, 2 * letter + 1), np.uint8))
     joined = cv2.morphologyEx(joined, cv2.MORPH_OPEN, np.ones((2, letter), np.uint8))
-    # Lines are long, so their labels are few: short ones take half the time.
+    # Lines are long and few, so 16-bit labels suffice and take half the time.
     _, labels, stats, _ = cv2.connectedComponentsWithStats(joined, ltype=cv2.CV_16U)
     text = np.zeros(mask.shape, np.bool_)
     for label, (x, y, w, h, _) in enumerate(stats):
@@ -224,7 +225,7 @@ def text_strokes(mask: Mask, height: int) -> Mask:
 
 
 def _is_line(strokes: NDArray[np.uint8], middle: float, height: int) -> bool:
-    """Whether strokes are as high, long, dense and centred as a line of a subtitle."""
+    """Returns True if strokes match a subtitle line in height, length, density and centering."""
     high, long = strokes.shape
     if not _LOWEST * height <= high <= _HIGHEST * height or long < _MIN_ASPECT * high:
         return False
@@ -237,7 +238,7 @@ def _is_line(strokes: NDArray[np.uint8], middle: float, height: int) -> bool:
 
 
 def _overlap_share(one: Mask, other: Mask) -> float:
-    """The share of the strokes of one that are strokes, or next to strokes, of the other."""
+    """Computes the fraction of strokes in one mask within a pixel of strokes in the other."""
     count = int(one.sum())
     if not count:
         return 0.0

@@ -1,14 +1,13 @@
-"""Logos and watermarks: small drawings that stay put while everything else changes.
+"""Logo and watermark detection: finds small drawings that stay fixed while the rest changes.
 
-Gradient directions of pictures of one source are compared at equal places. Two unrelated pictures
-agree by chance, and along long edges they agree for many pixels; but then they agree as well when
-one of them is moved a little along the edge. A drawing that was put on both agrees only where it
-is, so what counts is the agreement in place over the best agreement a few pixels away. Pictures
-that are alike as a whole (one camera, one background) say nothing and are passed over.
+The detector compares gradient directions of pictures from one source at equal positions. Unrelated
+pictures agree by chance, and along long edges for many pixels, but they agree just as well after a
+small shift along the edge. A drawing on both pictures agrees only in place. The score is therefore
+the agreement in place minus the best agreement a few pixels away. Pictures that are similar as a
+whole (one camera, one background) carry no information and are skipped.
 
-The comparison is a running sum, so that memory does not grow with the number of pictures: for unit
-gradients u_i and their sum T, the sum over pairs i != j of u_i(p) u_j(p + d) is
-T(p) T(p + d) - sum_i u_i(p) u_i(p + d).
+The comparison uses running sums instead of all pairs: for unit gradients u_i and their sum T, the
+sum over pairs i != j of u_i(p) u_j(p + d) is T(p) T(p + d) - sum_i u_i(p) u_i(p + d).
 """
 
 from __future__ import annotations
@@ -36,53 +35,53 @@ from iclora.ingest.gradient_agreement import (
 from schemas.base import Box
 
 MIN_PICTURES = 3
-"""Fewer different pictures cannot tell a mark from a background."""
+"""Minimum number of distinct pictures needed to separate a mark from a background."""
 
 _WINDOWS = (64, 32)
-"""A mark is looked for in windows this many times lower than the picture is wide, twice as wide
-as high."""
+"""Ratios of picture width to window height; windows are twice as wide as high."""
 
 _PEAK, _CHANCE = 0.07, 0.085
-"""Agreement in place over the best agreement nearby: a floor, and what chance adds to it with one
-pair of pictures; it shrinks with the root of the number of pairs."""
+"""Minimum score, and the increment for chance agreement of one pair of pictures. The increment
+shrinks with the square root of the number of pairs."""
 
 _DENSE = 0.12
-"""Smoothed agreement of the pixels that belong to a mark."""
+"""Minimum smoothed agreement of the pixels of a mark."""
 
 _CORE = 0.4
-"""They agree at least this share of what the best of them do."""
+"""Minimum agreement of the pixels of a mark, as a fraction of their maximum."""
 
 _MAX_PICTURES = 24
-"""Pictures that are compared; more say nothing new."""
+"""Maximum number of compared pictures; more add no information."""
 
 _SAME_SCENE_COSINE = 0.3
-"""Cosine of two pictures' gradients from which they are alike as a whole."""
+"""Minimum cosine of the gradients of two pictures for them to be similar as a whole."""
 
 _GAP = np.ones((5, 5), np.uint8)
-"""Letters this near are one drawing."""
+"""Kernel that joins nearby letters into one drawing."""
 
 _MIN_RELATIVE_AGREEMENT = 0.25
-"""A part that agrees less than this share of the best part does is chance."""
+"""Minimum summed agreement of a component, as a fraction of the best component."""
 
 _MIN_PIXELS = 24
 _MAX_AREA = 0.1
-"""Of the picture's area; anything larger is a background."""
+"""Maximum area of a mark, as a fraction of the picture; larger regions are background."""
 
 _BORDER = 0.35
-"""A mark lies within this share of the sides from a corner."""
+"""Maximum distance of a mark from a corner, as a fraction of each side."""
 
 _CORNER = 0.25
-"""Where pictures differ in size, this share of the smaller sides is compared in each corner."""
+"""Size of the compared corners for pictures of different sizes, as a fraction of the smallest
+sides."""
 
 _MIN_PRESENT = 0.5
-"""Share of the pictures that must bear the mark."""
+"""Minimum fraction of pictures that carry the mark."""
 
 
 class WatermarkDetector:
-    """Compares pictures of one size, or equal corners of pictures.
+    """A running comparison of pictures of one size, or of equal corners of pictures.
 
     Attributes:
-        compared: pictures that were different enough to be compared.
+        compared: Number of pictures distinct enough to be compared.
     """
 
     def __init__(self, width: int, height: int, picture_width: int = 0) -> None:
@@ -95,10 +94,10 @@ class WatermarkDetector:
         self._kept: list[Pixels] = []
 
     def add_picture(self, grey: Pixels) -> bool:
-        """Takes one picture into account unless it is like an earlier one.
+        """Adds one picture unless it is similar to an earlier one.
 
         Returns:
-            Whether it was different enough.
+            True if the picture was added.
         """
         small = small_gradients(grey) if self.compared < _MAX_PICTURES else None
         if small is None or any(
@@ -115,7 +114,7 @@ class WatermarkDetector:
         return True
 
     def boxes(self) -> tuple[Box, ...]:
-        """The marks found, in pixels of the pictures."""
+        """Returns the boxes of detected marks, in pixels of the pictures."""
         if self.compared < MIN_PICTURES:
             return ()
         agreement = self._agreement()
@@ -124,7 +123,7 @@ class WatermarkDetector:
         )
 
     def _regions(self, agreement: dict[tuple[int, int], GradientMap]) -> list[Box]:
-        """Boxes around places where pictures agree, and only exactly there."""
+        """Finds boxes around regions where pictures agree in place but not when shifted."""
         least = _PEAK + _CHANCE / math.sqrt(self.compared * (self.compared - 1) / 2)
         found = np.zeros(self._sum.shape[1:], np.uint8)
         for part in _WINDOWS:
@@ -140,7 +139,7 @@ class WatermarkDetector:
         return [box for box in boxes if box is not None]
 
     def _agreement(self) -> dict[tuple[int, int], GradientMap]:
-        """For each shift the mean over pairs of the products of their gradients."""
+        """Computes the mean gradient product over all pairs of pictures, per shift."""
         pairs = self.compared * (self.compared - 1)
         maps: dict[tuple[int, int], GradientMap] = {}
         for shift, own in self._own.items():
@@ -152,7 +151,7 @@ class WatermarkDetector:
         return maps
 
     def _share_with_mark(self, box: Box) -> float:
-        """The share of pictures whose gradients in a box agree with those of the others."""
+        """Computes the fraction of pictures whose gradients in a box agree with the others."""
         x0, y0, x1, y1 = box
         total = self._sum[:, y0:y1, x0:x1]
         bearing = 0
@@ -165,7 +164,7 @@ class WatermarkDetector:
 
 
 def _tight_box(in_place: GradientMap, region: NDArray[np.bool_]) -> Box | None:
-    """The box of the agreeing pixels of a region: its letters, and no chance specks beside them."""
+    """Computes the box of the agreeing pixels of a region, without isolated specks."""
     near = cv2.boxFilter(in_place, -1, (5, 5))
     least = max(_DENSE, _CORE * float(near[region].max()))
     agreeing = region & (near >= least)
@@ -178,13 +177,13 @@ def _tight_box(in_place: GradientMap, region: NDArray[np.bool_]) -> Box | None:
         n for n, mass in enumerate(masses, start=1) if mass >= _MIN_RELATIVE_AGREEMENT * max(masses)
     ]
     ys, xs = np.nonzero(agreeing & np.isin(labels, solid))
-    # Smoothing reached two pixels beyond what agrees, and an edge is a pixel beside its drawing:
-    # what remains is a pixel's margin.
+    # Smoothing extends two pixels beyond the agreeing pixels, and edges lie one pixel outside the
+    # drawing; a margin of one pixel remains.
     return (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)
 
 
 def _is_watermark_shaped(box: Box, size: tuple[int, int]) -> bool:
-    """Small, and near a corner."""
+    """Returns True if a box is small and near a corner."""
     (x0, y0, x1, y1), (width, height) = box, size
     if (x1 - x0) * (y1 - y0) > _MAX_AREA * width * height:
         return False
@@ -193,31 +192,31 @@ def _is_watermark_shaped(box: Box, size: tuple[int, int]) -> bool:
 
 
 class Watermark(NamedTuple):
-    """A mark that keeps its distance from a corner, whatever the size of the picture."""
+    """A mark anchored to a corner, independent of the picture size."""
 
     x0: int
     y0: int
     x1: int
     y1: int
     right: bool
-    """Across it is counted from the right side (values are negative)."""
+    """True if ``x0`` and ``x1`` are relative to the right side (negative values)."""
 
     bottom: bool
 
     def box_on(self, width: int, height: int) -> Box:
-        """Where the mark lies in a picture of this size."""
+        """Computes the box of the mark in a picture of the given size."""
         x, y = self.right * width, self.bottom * height
         return (self.x0 + x, self.y0 + y, self.x1 + x, self.y1 + y)
 
 
 def find_watermarks(pictures: Sequence[Pixels]) -> tuple[Watermark, ...]:
-    """The marks that pictures of one source bear.
+    """Finds the marks shared by the pictures of one source.
 
-    Pictures of one size are compared as they are; of several sizes, corner by corner, because a
-    watermark keeps its distance from the corner it was put in.
+    Compares whole pictures if all have one size. Otherwise compares each corner separately, because
+    a watermark keeps its distance from its corner.
 
     Args:
-        pictures: luma.
+        pictures: Luma of each picture.
     """
     sizes = {picture.shape for picture in pictures}
     if len(sizes) > 1:
@@ -245,7 +244,7 @@ def _anchored(box: Box, size: tuple[int, int]) -> Watermark:
 
 
 def _marks_in_corner(pictures: Sequence[Pixels], *, right: bool, bottom: bool) -> list[Watermark]:
-    """Compares one corner of pictures of several sizes."""
+    """Finds marks in one corner of pictures of different sizes."""
     least_wide = min(picture.shape[1] for picture in pictures)
     wide = round(least_wide * _CORNER)
     high = round(min(picture.shape[0] for picture in pictures) * _CORNER)

@@ -1,8 +1,8 @@
-"""WebDataset shards as a source: tar files whose members are grouped by name.
+"""WebDataset reader: reads tar shards whose members are grouped into samples by name.
 
-A sample's key is its members' path up to the first dot of the file name. A sample of several
-pictures is a scene; one picture with a caption is a canvas that is stitched already; otherwise the
-JSON beside a picture may name its scene (``ingest.group_column``).
+The key of a sample is the member path up to the first dot of the file name. A sample with several
+pictures forms a scene. A single picture with a caption is a pre-stitched canvas. For any other
+picture, its JSON file may name the scene (``ingest.group_column``).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from iclora.redact import redact_url
 
 
 def is_pattern(location: str) -> bool:
-    """Whether this names several shards (``x-{000000..000009}.tar``)."""
+    """Returns True if a location is a shard pattern (``x-{000000..000009}.tar``)."""
     return "{" in location and ".tar" in location
 
 
 def expand_shards(pattern: str) -> tuple[str, ...]:
-    """Lists the shards a pattern names, in order.
+    """Expands a shard pattern to shard locations, in order.
 
     Raises:
-        BadInput: its braces do not match.
+        BadInput: The pattern has unbalanced braces.
     """
     try:
         return tuple(braceexpand(pattern))
@@ -41,7 +41,7 @@ def expand_shards(pattern: str) -> tuple[str, ...]:
 
 
 def list_shards(url: str, work: Path) -> list[Path]:
-    """The local files of a source of shards: a pattern, a folder or one file."""
+    """Lists the local shard files of a pattern, a folder or a single file."""
     if is_pattern(url):
         return [local_copy(shard, work) for shard in expand_shards(url)]
     place = local_copy(url, work)
@@ -51,7 +51,7 @@ def list_shards(url: str, work: Path) -> list[Path]:
 
 
 def read_shards(context: IngestContext, shards: list[Path]) -> IngestResult:
-    """Reads shard after shard; one that is broken is a failed item and the others go on."""
+    """Reads shards in order; a broken shard yields a failed verdict and reading continues."""
     found = IngestResult()
     scenes = _scenes_of_samples(context.params.group_column)
     for number, shard in enumerate(shards):
@@ -64,13 +64,13 @@ def read_shards(context: IngestContext, shards: list[Path]) -> IngestResult:
 
 
 def sample_key(name: str) -> str:
-    """A member's path up to the first dot of its file name."""
+    """Returns the sample key: the member path up to the first dot of the file name."""
     path = PurePosixPath(name)
     return (path.parent / path.name.split(".", 1)[0]).as_posix()
 
 
 def _scenes_of_samples(column: str) -> Scenes:
-    """How the pictures of a shard are grouped: by sample, or by a key of their JSON."""
+    """Returns a function that groups pictures by sample or by a column of their JSON files."""
 
     def scenes(folder: Path, pictures: Sequence[str]) -> Callable[[str], str]:
         together = Counter(sample_key(name) for name in pictures)
@@ -90,6 +90,6 @@ def _group_in(beside: Path, column: str) -> str:
     try:
         tree: object = json.loads(beside.read_bytes())
     except ValueError:
-        return ""  # metadata that cannot be read names no scene
+        return ""  # unreadable metadata defines no scene
     value = cast("dict[str, object]", tree).get(column) if isinstance(tree, dict) else None
     return "" if value is None else str(value)
