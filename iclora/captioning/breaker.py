@@ -47,7 +47,7 @@ class CircuitBreaker:
         """Delays a request and its retries while another request probes the server."""
         if not self._is_up:
             self._probe.acquire()
-            if self._is_up:  # it answered meanwhile
+            if self._is_up:  # another request succeeded meanwhile
                 self._probe.release()
             else:
                 try:

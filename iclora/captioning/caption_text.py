@@ -62,7 +62,7 @@ def parse_caption(
 
 def _cut(line: str, markers: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     """Splits a line into the text before the first marker and the text after each marker."""
-    starts: list[tuple[int, int]] = []  # (panel, where its marker starts)
+    starts: list[tuple[int, int]] = []  # (panel, start of its marker)
     seek = 0
     for panel, marker in enumerate(markers):
         place = line.find(marker, seek)

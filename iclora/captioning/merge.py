@@ -96,7 +96,7 @@ def clean(part: str) -> str:
 def name_people(clauses: Sequence[str], names: Sequence[FirstName]) -> tuple[list[str], list[Role]]:
     """Replaces every person with a role name; mentions of the same person share a name."""
     roles: list[Role] = []
-    cast: list[list[tuple[Person, int]]] = []  # per clause: who, and which role
+    cast: list[list[tuple[Person, int]]] = []  # per clause: persons and role indices
     for clause in clauses:
         present: list[tuple[Person, int]] = []
         for person in people_in(clause):
@@ -126,7 +126,7 @@ def _role_of(
     taken = {role.name for role in roles}
     fitting = [name for name in names if not opposite(name.kind, person.kind)]
     free = [name.name for name in (*fitting, *names) if name.name not in taken]
-    spare = f"Nobody{len(roles)}"  # more persons than names: no caption worth keeping
+    spare = f"Nobody{len(roles)}"  # more persons than names: not a usable caption
     roles.append(Role(free[0] if free else spare, (person,)))
     return len(roles) - 1
 
@@ -139,7 +139,7 @@ def _with_names(clause: str, people: Sequence[tuple[Person, Role]]) -> str:
         dress = person.dress if is_new else ""
         behind = text[person.end :]
         if not dress and "," in person.dress and behind.startswith(","):
-            behind = behind[1:]  # the comma that closed "a boy, in a hat, waves"
+            behind = behind[1:]  # drops the closing comma of "a boy, in a hat, waves"
         text = f"{text[: person.start]}<{role.name}>{dress}{behind}"
     return text
 

@@ -19,18 +19,18 @@ _STOP_WORDS = word_set(
     "one two three four five six seven eight nine several many few some all both"
 )
 _HOLLOW = word_set(
-    # what the thing is called, not what it shows
+    # names of the medium, not of its content
     "sequence sequences series set sets scene scenes shot shots frame frames panel panels moment "
     "moments image images picture pictures photo photos visual visuals narrative narratives story "
     "stories tale journey montage storyboard triptych collage grid layout film movie cinema "
     "cinematic animation animated clip clips part parts three-part two-part four-part multi-part "
     "piece collection group composition caption description display exploration experience "
-    # praise that fits anything
+    # generic praise
     "captivating delightful charming beautiful stunning striking vivid vibrant dynamic dramatic "
     "compelling engaging intriguing fascinating mesmerizing enchanting evocative memorable "
     "wonderful lovely amazing interesting unique remarkable heartwarming touching emotional "
     "powerful poignant adventurous whimsical immersive artistic creative thrilling exciting rich "
-    # how it is told
+    # narration
     "begins begin beginning opens open opening starts start unfolds unfold unfolding follows "
     "follow following shows show showing depicts depict presents present presenting features "
     "feature captures capture captured tells telling takes take transitions transition overall "

@@ -223,7 +223,7 @@ class ServerCaptioner:
                         raise _RetryableError(
                             "nonsense", "The captioning server's answer does not end."
                         )
-        except httpx.TransportError as error:  # refused, cut, timed out, not HTTP
+        except httpx.TransportError as error:  # refused, dropped, timed out, not HTTP
             raise _RetryableError(
                 "unreachable",
                 "The captioning server does not answer: "

@@ -19,7 +19,7 @@ def perceptual_hash(luma: NDArray[np.uint8]) -> str:
     """Computes the hash of an image's luma [height, width], as 16 hex digits."""
     small = cv2.resize(luma, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     low = cv2.dct(small)[1 : _LOW + 1, 1 : _LOW + 1]
-    # Whole numbers: a flat picture's frequencies are rounding noise around zero.
+    # Round to integers: the frequencies of a flat image are rounding noise around zero.
     steps = np.rint(low).astype(np.int64)
     bits = (steps > np.median(steps)).ravel()
     return np.packbits(bits).tobytes().hex()

@@ -34,7 +34,7 @@ def resolve_similarity(
     if similarity.unit == "absolute":
         return similarity
     values = np.sort(np.concatenate([*cosines, np.empty(0)]))
-    if len(values) == 0:  # nothing will be formed: every set was given
+    if len(values) == 0:  # all sets are given, so none will be formed
         return SimilarityParams()
     if len(values) < MIN_PAIRS:
         raise BadInput(
