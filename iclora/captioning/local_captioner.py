@@ -93,7 +93,7 @@ class _BatchQueue:
             answers = self._model.answers(questions, max_new_tokens=self._most, batch=self._batch)
             for place, answer in answers:
                 futures[place].set_result(answer)
-        except BaseException as error:  # noqa: BLE001 - it is raised where the answer is waited for
+        except BaseException as error:  # noqa: BLE001 - re-raised by Future.result()
             for future in futures:
                 if not future.done():
                     future.set_exception(error)
