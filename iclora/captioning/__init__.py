@@ -1,10 +1,10 @@
-"""Canvases to captions.
+"""Captioning stage: writes one caption per canvas.
 
-Every canvas gets one verdict: kept with a caption bound to the canvas's sha256, rejected for the
-fault that neither another try nor a repair could mend, or failed because no captioner answered.
+Each canvas gets one verdict: kept, with a caption bound to the canvas's SHA-256; rejected, with the
+fault that neither retries nor repairs could fix; or failed, because no captioner answered.
 
-A stage in which the captioner failed is not the last word: asking for it again makes a new stage,
-which takes from the cache what was answered and asks only for the rest.
+A stage with transient captioner failures can be retried: a new request creates a new stage, which
+reuses cached answers and requests only the missing ones.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from schemas.stage import Captioned, StageRef, Stitched
 __all__ = ["EXISTING", "caption_source", "lint_caption", "parse_caption", "rule_names"]
 
 _TRANSIENT: Final = frozenset({"unreachable", "busy", "server_error", "nonsense", "nothing"})
-"""Failures of a captioner that may be gone the next time."""
+"""Failure reasons that a retry may fix."""
 
 _OPERATIONAL: Final = (
     "url",
@@ -38,20 +38,20 @@ _OPERATIONAL: Final = (
     "retries",
     "backoff_seconds",
 )
-"""Settings that say where a server is and how it is waited for: no caption depends on them."""
+"""Connection settings that do not affect captions and are excluded from the digest."""
 
 
 def caption_source(
     store: Store, stitched: StageRef, config: Config, report: Report = ignore_progress
 ) -> StageRef:
-    """Captions one source's canvases.
+    """Captions the canvases of one source.
 
     Returns:
-        The reference to a ``Captioned``.
+        Reference to a ``Captioned`` result.
 
     Raises:
-        BadConfig: the captioner's settings, key or model are wrong.
-        MissingModel: its weights are not on this machine.
+        BadConfig: The captioner's settings, key or model are invalid.
+        MissingModel: The captioner's weights are not available locally.
     """
     has_run = False
     content = result_of(store, stitched, Stitched)
@@ -78,7 +78,7 @@ def caption_source(
 def _digest_params(
     stitched: StageRef, content: Stitched, config: Config
 ) -> tuple[CaptionParams, list[str]]:
-    """The parameters and inputs that can change a caption; where a server is cannot."""
+    """Returns the parameters and inputs that affect captions, without connection settings."""
     params = config.caption
     standard = CaptionerParams()
     captioner = params.captioner.model_copy(
@@ -98,7 +98,7 @@ def _digest_params(
 
 
 def _has_transient_failures(store: Store, captioned: StageRef) -> bool:
-    """Tells if any caption failed for a reason that a retry may fix."""
+    """Returns true if any caption failed for a reason that a retry may fix."""
     return any(
         verdict.reason.removeprefix("captioner_") in _TRANSIENT
         for verdict in result_of(store, captioned, Captioned).verdicts

@@ -1,4 +1,4 @@
-"""Does what is said of a panel fit that panel better than the others?"""
+"""Adherence check: compares the text of each panel with all panels of the canvas."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schemas.caption import Caption, CaptionFault
 
 
 class CaptionEncoder(Protocol):
-    """Turns pictures and texts into unit vectors of one space, one row each."""
+    """Encoder of images and texts into one space of unit vectors, one row per input."""
 
     def images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]: ...  # noqa: D102 - see ClipEncoder
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]: ...  # noqa: D102 - see ClipEncoder
@@ -24,10 +24,10 @@ class CaptionEncoder(Protocol):
 def misplaced(
     caption: Caption, panels: Sequence[bytes], encoder: CaptionEncoder
 ) -> list[CaptionFault]:
-    """The panels whose text is more like another panel, by CLIP's cosines.
+    """Finds the panels whose text matches another panel better, by CLIP cosine similarity.
 
-    Only the text's wording counts: names mean nothing to CLIP and are left out, and it reads the
-    first 77 tokens. Cosines are rounded to four decimals; a tie is no fault.
+    Role names carry no meaning for CLIP and are replaced by "someone". CLIP reads only the first 77
+    tokens. Cosines are rounded to four decimals; a tie is not a fault.
     """
     images = encoder.images([Image.open(io.BytesIO(panel)) for panel in panels])
     texts = encoder.texts([ROLE.sub("someone", part) for part in caption.parts])

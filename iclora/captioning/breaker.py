@@ -1,9 +1,9 @@
-"""A circuit breaker: a captioning server that is down is not asked for every set.
+"""Circuit breaker that stops requests to an unavailable captioning server.
 
-Until a server has answered this process, one request at a time probes it with all its retries, and
-the others wait for the outcome. Several failed probes in a row open the breaker: requests fail
-without being sent until a cooldown has passed, then the next one probes again. The state belongs to
-the server's address, so all sources that this process works on share it.
+Until a server has answered this process, one request at a time probes it with all its retries while
+the others wait. ``MAX_FAILURES`` consecutive failed probes open the breaker: requests fail without
+being sent until a cooldown has passed, then the next request probes again. The state is keyed by
+server address, so all sources in this process share it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from functools import lru_cache
 from typing import Final
 
 MAX_FAILURES: Final = 3
-"""Consecutive requests without an answer that open the breaker; one or two may be the fault of
-their pictures."""
+"""Number of consecutive unanswered requests that open the breaker. One or two failures may be
+caused by the images in the request."""
 
 COOLDOWN: Final = 30.0
-"""Seconds for which an open breaker sends nothing."""
+"""Seconds during which an open breaker sends nothing."""
 
 
 class CircuitBreaker:
-    """Lets requests pass while a server answers.
+    """Circuit breaker for one captioning server.
 
     Args:
-        clock: monotonic seconds.
+        clock: Returns monotonic time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -44,10 +44,10 @@ class CircuitBreaker:
 
     @contextmanager
     def request(self) -> Generator[None]:
-        """Holds back a request with its retries while another one probes the server."""
+        """Delays a request and its retries while another request probes the server."""
         if not self._is_up:
             self._probe.acquire()
-            if self._is_up:  # it answered meanwhile
+            if self._is_up:  # another request succeeded meanwhile
                 self._probe.release()
             else:
                 try:
@@ -58,11 +58,11 @@ class CircuitBreaker:
         yield
 
     def succeed(self) -> None:
-        """Records an answer."""
+        """Records a successful request."""
         self._is_up, self._failures = True, 0
 
     def fail(self) -> None:
-        """Records that a request and all its retries got no answer."""
+        """Records a request that got no answer after all its retries."""
         self._failures += 1
         if self._failures >= MAX_FAILURES:
             self._is_up, self._open_until = False, self._clock() + COOLDOWN
@@ -70,6 +70,6 @@ class CircuitBreaker:
 
 @lru_cache(maxsize=16)
 def breaker_of(url: str) -> CircuitBreaker:
-    """Returns the breaker that all captioners of this process share for a server."""
+    """Returns the breaker that all captioners in this process share for a server."""
     assert url, "captioners without an address are refused"
     return CircuitBreaker()

@@ -1,9 +1,9 @@
-"""Answers that are never asked for twice.
+"""On-disk cache of captioner answers.
 
-Each is one small file named by the sha256 of everything it depends on: the bytes of the pictures
-that were sent, the prompt, the model with its revision and the parameters. It is written the
-moment the answer is there and whole or not at all, so a kill loses only what was on its way, and
-processes that share a store share their answers. Failures are not kept: they are asked again.
+Each answer is one small file, named by the SHA-256 of everything it depends on: image bytes,
+prompt, model and revision, and parameters. Files are written atomically as soon as an answer
+arrives, so a killed process loses only requests in flight, and processes that share a store share
+answers. Failures are not cached.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FOLDER = "cache/captions"
 
 
 class CachedCaptioner:
-    """A captioner with a memory in the store."""
+    """Captioner that caches the answers of another captioner in the store."""
 
     def __init__(self, inner: Captioner, store: Store) -> None:
         self._inner = inner
@@ -33,21 +33,21 @@ class CachedCaptioner:
 
     @property
     def label(self) -> str:
-        """The inner captioner's."""
+        """Label of the inner captioner."""
         return self._inner.label
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """The inner captioner's."""
+        """Settings of the inner captioner."""
         return self._inner.settings
 
     @property
     def follows_prompts(self) -> bool:
-        """The inner captioner's."""
+        """True if the inner captioner follows prompts."""
         return self._inner.follows_prompts
 
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
-        """Replies from memory first, then what the inner captioner says to the rest."""
+        """Yields cached answers first, then the inner captioner's replies to the other requests."""
         rest: list[int] = []
         for place, request in enumerate(requests):
             if (answer := self._read(request)) is not None:
@@ -74,6 +74,6 @@ class CachedCaptioner:
             return None
         try:
             return Answer.from_text(self._store.read(place))
-        except ValidationError:  # somebody else's file, or one of another version: ask again
+        except ValidationError:  # a foreign file or another version: request again
             log.warning("%s is not an answer and is made anew", place)
             return None

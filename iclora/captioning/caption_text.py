@@ -1,8 +1,8 @@
-"""Between a caption's one line of text and its structure, for the markers of any layout.
+"""Conversion between a caption's single-line text and its structure, for any layout's markers.
 
-Decided: parsing never fails. A text with missing or shuffled markers becomes a caption with empty
-parts, and the linter says what is wrong with it; so a caption that came with its source survives
-word for word. Rejected: raising on the first fault, which loses what the rest of the text says.
+Parsing never fails. Text with missing or shuffled markers yields a caption with empty parts, and
+the linter reports the faults. Raising on the first fault would discard the rest of the text, and
+captions that ship with their source must survive verbatim.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from collections.abc import Sequence
 from schemas.caption import Caption
 
 ROLE = re.compile(r"<([^<>]{1,40})>")
-"""A role's name in brackets: ``<Ann>``."""
+"""Role name in angle brackets, such as ``<Ann>``."""
 
 
 def word_set(words: str) -> frozenset[str]:
-    """The words of a list written with spaces between them."""
+    """Splits a space-separated list into a set of words."""
     return frozenset(words.split())
 
 
 def flatten(text: str) -> str:
-    """A text as one line: NFC, without control and format characters, single spaces."""
+    """Normalizes text to one line: NFC, no control or format characters, single spaces."""
     normal = unicodedata.normalize("NFC", text)
     spaced = "".join(
         char if char.isspace() or unicodedata.category(char)[0] != "C" else "" for char in normal
@@ -32,25 +32,25 @@ def flatten(text: str) -> str:
 
 
 def roles_in(text: str) -> tuple[str, ...]:
-    """The names in ``<>``, in order of first appearance."""
+    """Returns the names in ``<>``, in order of first appearance."""
     return tuple(dict.fromkeys(match.strip() for match in ROLE.findall(text) if match.strip()))
 
 
 def parse_caption(
     text: str, markers: Sequence[str], prefix: str, *, captioner: str = ""
 ) -> Caption:
-    """Reads a caption's text.
+    """Parses a caption's text.
 
     Args:
-        text: any text; it is flattened to one line first.
-        markers: one per panel, in the layout's order.
-        prefix: the task's; a caption that does not start with it has an empty one.
-        captioner: who wrote it.
+        text: Arbitrary text; flattened to one line first.
+        markers: Panel markers in layout order, one per panel.
+        prefix: Task prefix; the caption's prefix is empty if the text does not start with it.
+        captioner: Label of the captioner that wrote the text.
 
     Returns:
-        The caption; its parts are empty where a marker is missing or stands before its
-        predecessor. ``parse(x).text(markers)`` is ``flatten(x)``, but for spaces around markers
-        and for markers with nothing behind them.
+        The caption. A part is empty if its marker is missing or precedes the previous marker.
+        ``parse_caption(x, ...).text(markers)`` equals ``flatten(x)``, except for spaces around
+        markers and markers without text.
     """
     line = flatten(text)
     found = prefix if prefix and line.startswith(prefix) else ""
@@ -61,8 +61,8 @@ def parse_caption(
 
 
 def _cut(line: str, markers: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """What stands before the first marker, and what stands behind each."""
-    starts: list[tuple[int, int]] = []  # (panel, where its marker starts)
+    """Splits a line into the text before the first marker and the text after each marker."""
+    starts: list[tuple[int, int]] = []  # (panel, start of its marker)
     seek = 0
     for panel, marker in enumerate(markers):
         place = line.find(marker, seek)

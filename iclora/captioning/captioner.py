@@ -1,4 +1,4 @@
-"""What every captioner does: it takes requests and replies to each, in whatever order."""
+"""Captioner interface: requests, replies and failures."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from PIL import Image
 from schemas.caption import Answer
 
 _QUALITY: Final = 95
-"""Of the JPEG that is sent; at 4:4:4, so that colours survive small panels."""
+"""JPEG quality of request images. Chroma is 4:4:4 so that colors survive in small panels."""
 
 
 class Request(NamedTuple):
-    """One question about pictures."""
+    """Prompt with the images it refers to."""
 
     pictures: tuple[bytes, ...]
-    """JPEG files, exactly as they are sent."""
+    """JPEG files as sent to the captioner."""
 
     prompt: str
     json_schema: Mapping[str, object] | None = None
-    """JSON schema of the answer, for captioners that can hold themselves to one."""
+    """JSON schema of the answer, for captioners with structured output."""
 
     def cache_key(self) -> dict[str, object]:
-        """Everything that is sent, pictures by their sha256: what a cached answer depends on."""
+        """Returns the request content as a cache key, with images replaced by their SHA-256."""
         return {
             "pictures": [hashlib.sha256(picture).hexdigest() for picture in self.pictures],
             "prompt": self.prompt,
@@ -35,10 +35,10 @@ class Request(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """No answer to a request."""
+    """Reason why a request has no answer."""
 
     reason: str
-    """One lower_snake word such as ``unreachable``."""
+    """Identifier in lower snake case, such as ``unreachable``."""
 
     sentence: str
 
@@ -47,7 +47,7 @@ Reply = Answer | Failure
 
 
 class Captioner(Protocol):
-    """Looks at pictures and answers."""
+    """Model that answers prompts about images."""
 
     @property
     def label(self) -> str:
@@ -56,27 +56,27 @@ class Captioner(Protocol):
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """What else an answer depends on, such as the number of new tokens."""
+        """Other settings that affect answers, such as the maximum number of new tokens."""
         ...
 
     @property
     def follows_prompts(self) -> bool:
-        """Whether it does what it is asked; otherwise it describes a picture, whatever is asked."""
+        """True if the model follows prompts; false if it only describes images."""
         ...
 
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
-        """Replies to each request, with its place in ``requests``, as soon as it is there."""
+        """Yields the index and reply of each request as soon as it completes."""
         ...
 
 
 def ask_all(captioner: Captioner, requests: Sequence[Request]) -> list[Reply]:
-    """The replies in the order of the requests."""
+    """Returns all replies in request order."""
     replies = dict(captioner.ask(requests))
     return [replies[place] for place in range(len(requests))]
 
 
 def shrunk_jpeg(picture: Image.Image, max_side: int) -> bytes:
-    """A picture as it is sent: JPEG, its longer side at most ``max_side`` pixels."""
+    """Encodes an image as JPEG, downscaled so that its longer side fits ``max_side`` pixels."""
     small = picture.convert("RGB")
     small.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The linter: every rule, and how a text is judged."""
+"""Caption linter: applies all rules to a caption's text."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from schemas.captioning import CaptionParams
 from schemas.layout import Layout
 
 RULES: Final[tuple[Rule, ...]] = (refusal, *FORMAT_RULES, *MEANING_RULES, *ROLE_RULES)
-"""In the order in which faults are named; the first is the reason of a rejection.
+"""Rules in the order in which faults are reported; the first fault is the reason for a
+rejection.
 
-A rule's faults carry the rule's own name.
+Each fault carries the name of its rule.
 """
 
 LONGEST: Final = 20_000
-"""Characters; a longer text is no caption and is not read further."""
+"""Maximum number of characters that the linter reads; longer texts are rejected immediately."""
 
 
 def lint_caption(text: str, layout: Layout, params: CaptionParams) -> list[CaptionFault]:
-    """Everything that is wrong with one caption's text; empty if nothing is.
+    """Returns all faults of a caption's text; empty if there are none.
 
     Raises:
-        BadConfig: the list of forbidden names cannot be read.
+        BadConfig: The list of forbidden names cannot be read.
     """
     if len(text) > LONGEST:
         sentence = f"It has {len(text)} characters; a caption has at most {LONGEST}."
@@ -37,5 +38,5 @@ def lint_caption(text: str, layout: Layout, params: CaptionParams) -> list[Capti
 
 
 def rule_names() -> tuple[str, ...]:
-    """The words a fault's ``rule`` can be, in order."""
+    """Returns the possible values of a fault's ``rule``, in order."""
     return tuple(rule.__name__ for rule in RULES)

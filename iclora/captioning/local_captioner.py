@@ -1,7 +1,7 @@
-"""A captioner on this machine.
+"""Local captioner based on a vision-language model.
 
-Sources are captioned beside each other, and a batch that one of them cannot fill is filled up by
-the others: everything that waits is asked together.
+Requests of all sources in a process share one queue, so that one source's partial batch is filled
+with requests of the others.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from schemas.caption import Answer
 from schemas.captioning import CaptionerParams
 
 _BATCHES_PER_ROUND = 8
-"""Batches whose pictures are in memory at a time."""
+"""Maximum number of batches with decoded images in memory."""
 
 
 class LocalCaptioner:
-    """A vision-language model through transformers, asked greedily and in batches."""
+    """Vision-language model run through transformers with greedy decoding and batching."""
 
     def __init__(self, params: CaptionerParams) -> None:
         self._params = params
@@ -38,16 +38,16 @@ class LocalCaptioner:
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """The batch counts: kernels sum differently for different sizes."""
+        """Settings that affect answers; kernels sum differently per batch size."""
         return {"max_new_tokens": self._params.max_new_tokens, "batch": self._params.batch}
 
     @property
     def follows_prompts(self) -> bool:
-        """As the model's chat template has it."""
+        """True if the model's chat template follows prompts."""
         return self._model.follows_prompts
 
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
-        """Replies batch by batch; shapes of answers are left to the prompt."""
+        """Yields replies batch by batch; the JSON schema of a request is ignored."""
         waiting = self._queue.submit(requests)
         places = {future: place for place, future in enumerate(waiting)}
         try:
@@ -59,7 +59,7 @@ class LocalCaptioner:
 
 
 class _BatchQueue:
-    """Where the requests to one model are queued, from whatever thread they come."""
+    """Thread-safe request queue of one model."""
 
     def __init__(self, model: VisionLanguageModel, max_new_tokens: int, batch: int) -> None:
         self._model = model
@@ -69,7 +69,7 @@ class _BatchQueue:
         self._worker = ThreadPoolExecutor(1, "iclora-local-captioner")
 
     def submit(self, requests: Sequence[Request]) -> list[Future[Answer]]:
-        """Hands requests in."""
+        """Enqueues requests and returns their futures."""
         futures: list[Future[Answer]] = [Future() for _ in requests]
         with self._lock:
             self._queued += zip(requests, futures, strict=True)
@@ -77,7 +77,7 @@ class _BatchQueue:
         return futures
 
     def _run_batch(self) -> None:
-        """Answers what is queued, as much as there is room for."""
+        """Answers queued requests, up to ``_BATCHES_PER_ROUND`` batches."""
         with self._lock:
             most = _BATCHES_PER_ROUND * self._batch
             queued, self._queued = self._queued[:most], self._queued[most:]
@@ -93,7 +93,7 @@ class _BatchQueue:
             answers = self._model.answers(questions, max_new_tokens=self._most, batch=self._batch)
             for place, answer in answers:
                 futures[place].set_result(answer)
-        except BaseException as error:  # noqa: BLE001 - it is raised where the answer is waited for
+        except BaseException as error:  # noqa: BLE001 - re-raised by Future.result()
             for future in futures:
                 if not future.done():
                     future.set_exception(error)
@@ -101,7 +101,7 @@ class _BatchQueue:
 
 @cached_model(4)
 def _batch_queue(model: VisionLanguageModel, max_new_tokens: int, batch: int) -> _BatchQueue:
-    """One counter a model in this process, however many sources are in work."""
+    """Returns the queue that all sources in this process share per model and settings."""
     return _BatchQueue(model, max_new_tokens, batch)
 
 

@@ -1,10 +1,9 @@
-"""A caption out of descriptions of single panels, by rule.
+"""Rule-based merging of panel descriptions into one caption.
 
-For captioners that only describe pictures (the miniature's, BLIP and the like). Persons who may be
-the same get the same name; what is said of a person's looks, and of the place and light where
-every panel says the same, is told once, in the summary, or left to the pictures; the panels keep
-what differs. So the text has the shape of the format: a summary that says something and one clause
-a panel.
+For captioners that only describe images, such as BLIP. Mentions that may refer to the same person
+get the same name. Appearance, and the place and light that all panels share, appear once in the
+summary or are left to the images; the panels keep what differs. The result follows the caption
+format: an informative summary and one clause per panel.
 """
 
 from __future__ import annotations
@@ -30,46 +29,46 @@ _PREPOSITIONS: Final = word_set(
     "with among between beneath along outside"
 )
 _FOLLOWERS: Final = "|".join((*sorted(_PREPOSITIONS), "and", "while", "as", "where", "who"))
-"""Words that can only stand behind a phrase that is over."""
+"""Words that can only follow a complete phrase."""
 
 _OPENERS: Final = word_set(
     "a an the this that these those two three some someone somebody in on at by under with he she "
     "his her it they their there behind near inside outside"
 )
-"""Words that begin sentences and are no names."""
+"""Words that begin sentences and are not names."""
 
 _TRIM: Final = " ,.;:!?"
 _MOST_COMMON: Final = 3
-"""Phrases that are told once: place, light and one more."""
+"""Maximum number of shared phrases moved to the summary: place, light and one more."""
 
 _LONGEST_THEME: Final = 12
-"""Words of the first panel that make the summary when the panels have nothing in common."""
+"""Maximum number of words of the first panel that form the summary if the panels share nothing."""
 
 
 class Role(NamedTuple):
-    """A person of the set."""
+    """Named person of a set."""
 
     name: str
     mentions: tuple[Person, ...]
 
     def looks_best(self) -> Person:
-        """The mention that agrees most with the others: one misread look is outvoted."""
+        """Returns the mention that agrees most with the others, to outvote a misread detail."""
         return max(self.mentions, key=lambda one: sum(likeness(one, two) for two in self.mentions))
 
 
 def merge_by_rules(
     parts: Sequence[str], names: Sequence[FirstName], params: CaptionParams, *, captioner: str
 ) -> Caption:
-    """Makes a caption of the panels' descriptions.
+    """Merges panel descriptions into a caption.
 
     Args:
-        parts: one description a panel, without markers and names.
-        names: the names for roles, in the order in which they are given out.
-        params: the task's prefix, and what the summary tells.
-        captioner: who described the panels.
+        parts: Panel descriptions without markers and names, one per panel.
+        names: Role names in the order in which they are assigned.
+        params: Provides the task prefix and the kind of summary.
+        captioner: Label of the captioner that described the panels.
 
     Returns:
-        A caption in the format; the linter judges what it says.
+        A caption in the expected format; its content is left to the linter.
     """
     cleaned = [clean(part) for part in parts]
     clauses, roles = name_people(cleaned, names)
@@ -87,7 +86,7 @@ def merge_by_rules(
 
 
 def clean(part: str) -> str:
-    """A description as one clause: one line, no "the image shows", no full stops."""
+    """Reduces a description to one clause without "the image shows" and full stops."""
     line = _LEAD.sub("", flatten(part).strip("\"' "))
     for end in reversed(sentence_ends(line)):
         line = f"{line[:end].rstrip(_TRIM)}, {_lowered(line[end:].lstrip())}"
@@ -95,9 +94,9 @@ def clean(part: str) -> str:
 
 
 def name_people(clauses: Sequence[str], names: Sequence[FirstName]) -> tuple[list[str], list[Role]]:
-    """Puts a role's name in the place of every person; the same person gets the same name."""
+    """Replaces every person with a role name; mentions of the same person share a name."""
     roles: list[Role] = []
-    cast: list[list[tuple[Person, int]]] = []  # per clause: who, and which role
+    cast: list[list[tuple[Person, int]]] = []  # per clause: persons and role indices
     for clause in clauses:
         present: list[tuple[Person, int]] = []
         for person in people_in(clause):
@@ -114,7 +113,7 @@ def name_people(clauses: Sequence[str], names: Sequence[FirstName]) -> tuple[lis
 def _role_of(
     person: Person, roles: list[Role], names: Sequence[FirstName], present: set[int]
 ) -> int:
-    """The most alike known role that is not in this panel yet, or a new one."""
+    """Returns the index of the most similar role not yet in this panel, or of a new role."""
     known = [
         place
         for place, role in enumerate(roles)
@@ -127,26 +126,30 @@ def _role_of(
     taken = {role.name for role in roles}
     fitting = [name for name in names if not opposite(name.kind, person.kind)]
     free = [name.name for name in (*fitting, *names) if name.name not in taken]
-    spare = f"Nobody{len(roles)}"  # more persons than names: no caption worth keeping
+    spare = f"Nobody{len(roles)}"  # more persons than names: not a usable caption
     roles.append(Role(free[0] if free else spare, (person,)))
     return len(roles) - 1
 
 
 def _with_names(clause: str, people: Sequence[tuple[Person, Role]]) -> str:
-    """The clause with names for persons; looks stay only where the summary does not tell them."""
+    """Replaces persons with names and keeps only appearance that the summary does not cover."""
     text = clause
     for person, role in reversed(people):
         is_new = not set(person.looks) <= set(role.looks_best().looks)
         dress = person.dress if is_new else ""
         behind = text[person.end :]
         if not dress and "," in person.dress and behind.startswith(","):
-            behind = behind[1:]  # the comma that closed "a boy, in a hat, waves"
+            behind = behind[1:]  # drops the closing comma of "a boy, in a hat, waves"
         text = f"{text[: person.start]}<{role.name}>{dress}{behind}"
     return text
 
 
 def take_common(clauses: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Takes out of the clauses the phrases of place and light that all of them say."""
+    """Extracts the phrases of place and light that all clauses share.
+
+    Returns:
+        The shortened clauses, and the shared phrases.
+    """
     rest, common = list(clauses), list[str]()
     while len(common) < _MOST_COMMON and (phrase := _common_phrase(rest)):
         common.append(phrase)
@@ -155,7 +158,7 @@ def take_common(clauses: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _common_phrase(clauses: Sequence[str]) -> str:
-    """The longest whole phrase that begins with a preposition and is in every clause."""
+    """Returns the longest complete prepositional phrase that every clause contains."""
     first = clauses[0].split()
     best = ""
     for start, word in enumerate(first):
@@ -170,7 +173,7 @@ def _common_phrase(clauses: Sequence[str]) -> str:
 
 
 def _place(phrase: str) -> re.Pattern[str]:
-    """Finds a phrase where it is whole: "in a red" is none before "room"."""
+    """Builds a pattern for a complete phrase: "in a red" does not match before "room"."""
     words = r"\W+".join(map(re.escape, re.findall(r"[\w'-]+", phrase)))
     return re.compile(rf"[\s,]*\b{words}(?=\s*$|\s*[,;:.!?]|\s+(?:{_FOLLOWERS}|\w+ing)\b)")
 
@@ -181,7 +184,7 @@ def _without(clause: str, phrase: str) -> str:
 
 
 def _summary(roles: Sequence[Role], common: Sequence[str], first: str) -> str:
-    """``a story of <Ann>, a girl with red hair, on a beach``."""
+    """Builds a summary such as ``a story of <Ann>, a girl with red hair, on a beach``."""
     who = " and ".join(_introduced(role) for role in roles)
     if who:
         return f"a story of {' '.join([who, *common])}".rstrip(_TRIM)
@@ -189,7 +192,7 @@ def _summary(roles: Sequence[Role], common: Sequence[str], first: str) -> str:
 
 
 def _story(roles: Sequence[Role], clauses: Sequence[str]) -> str:
-    """``a story of <Ann> waving and reading a book``: nothing of looks, place or light."""
+    """Builds a summary of actions only: ``a story of <Ann> waving and reading a book``."""
     told = [f"<{role.name}> {deeds}" for role in roles if (deeds := _deeds(role, clauses))]
     if told:
         return f"a story of {' and '.join(told)}"
@@ -201,7 +204,7 @@ def _story(roles: Sequence[Role], clauses: Sequence[str]) -> str:
 
 
 def _deeds(role: Role, clauses: Sequence[str]) -> str:
-    """What a role is told to be doing, each once: ``waving, running and reading a book``."""
+    """Lists a role's distinct actions, such as ``waving, running and reading a book``."""
     doing = re.compile(
         rf"<{re.escape(role.name)}> (\w+ing\b[^,;.<]*?)(?:\s+(?:and|while|as))?\s*(?=[,;.<]|$)"
     )
@@ -214,14 +217,17 @@ def _theme(clause: str) -> str:
 
 
 def _introduced(role: Role) -> str:
-    """``<Ann>, a girl with red hair,``; somebody whose kind is not known has only looks."""
+    """Introduces a role, such as ``<Ann>, a girl with red hair,``.
+
+    An unknown kind leaves only the appearance.
+    """
     words = _lowered(role.looks_best().words)
     bare = re.sub(r"^(?:someone|somebody)\b,?\s*", "", words)
     return f"<{role.name}>, {words}," if bare == words else f"<{role.name}> {bare}".strip()
 
 
 def _lowered(text: str) -> str:
-    """A first letter that was a sentence's is lower case now; names and ``I`` stay."""
+    """Lowercases the first letter of a former sentence; names and ``I`` stay capitalized."""
     word = text.partition(" ")[0]
     is_ordinary = word == "A" or (len(word) > 1 and word.lower() in _OPENERS)
     return text[:1].lower() + text[1:] if is_ordinary else text

@@ -1,8 +1,8 @@
-"""Persons in a caption's words: who is spoken of, and whether two descriptions are of one person.
+"""Detection of person mentions in captions, and matching of descriptions.
 
-Decided: a small grammar of noun phrases ("a boy with red hair and a blue shirt"), because a rule
-that decides who is who must be readable and always give the same answer. It knows English only, as
-captions must be. Rejected: asking a language model, which the plain merge exists to avoid.
+A small grammar of noun phrases ("a boy with red hair and a blue shirt") keeps the matching readable
+and deterministic. It covers English only, as captions must be English. A language model would
+defeat the purpose of merging without one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KINDS: Final[dict[str, Kind]] = {
     **dict.fromkeys(_FEMALE.split(), "female"),
     **dict.fromkeys((*_ANY.split(), "someone", "somebody"), "any"),
 }
-"""Singular nouns that mean a person, and what they say of its sex."""
+"""Singular nouns for persons and the sex they imply."""
 
 PRONOUNS: Final[dict[str, Kind]] = {
     **dict.fromkeys(("he", "him", "his", "himself"), "male"),
@@ -45,7 +45,7 @@ _WORD = (
     r"(?!(?:an?|the|of|like|in|on|at|by|to|with|and|or|for|from|as|is|that|who|wearing|"
     rf"{_NOUNS})\b)[\w'-]+"
 )
-"""A word that can stand between an article and its noun."""
+"""Word that may occur between an article and its noun."""
 
 _LOOK = rf"(?:(?:an?|the|his|her|their)\s+)?(?:{_WORD}\s+){{0,3}}?(?:{'|'.join(_LOOKS.split())})\b"
 _JOIN = r"(?:,\s*(?:and\s+)?|\s+and\s+|\s+)(?:(?:with|in|wearing)\s+)?"
@@ -63,26 +63,26 @@ _FILLERS = word_set("a an the his her their with in and wearing who has wears")
 
 
 class Person(NamedTuple):
-    """One mention of a person in a text."""
+    """Mention of a person in a text."""
 
     start: int
     end: int
-    """The phrase is ``text[start:end]``."""
+    """End of the phrase, which is ``text[start:end]``."""
 
     words: str
     definite: bool
-    """``the boy`` rather than ``a boy``."""
+    """True for ``the boy``, false for ``a boy``."""
 
     kind: Kind
     dress: str
-    """The end of the phrase, which tells of looks: `` with red hair``."""
+    """Trailing description of appearance, such as `` with red hair``."""
 
     looks: dict[str, str]
-    """What is seen (hair, shirt) to how it is described (``curly red``)."""
+    """Mapping of features (hair, shirt) to their descriptions (``curly red``)."""
 
 
 def people_in(text: str) -> Iterator[Person]:
-    """The mentions of single persons by a noun, from left to right."""
+    """Yields mentions of single persons by noun, from left to right."""
     for match in _PHRASE.finditer(text):
         yield Person(
             start=match.start(),
@@ -108,20 +108,20 @@ def _looks(before: str, after: str) -> dict[str, str]:
 
 
 def likeness(one: Person, other: Person) -> int:
-    """How many looks two descriptions share, less those in which they differ."""
+    """Computes the number of matching features minus the number of conflicting ones."""
     shared = [look for look in one.looks if look in other.looks]
     return sum(1 if one.looks[look] == other.looks[look] else -1 for look in shared)
 
 
 def opposite(one: Kind, other: Kind) -> bool:
-    """Whether two words cannot mean the same person."""
+    """Returns true if two kinds cannot refer to the same person."""
     return {one, other} == {"male", "female"}
 
 
 def may_be_same(one: Person, other: Person) -> bool:
-    """Whether two descriptions, of different panels of a set, can be of one person.
+    """Returns true if descriptions from different panels may refer to one person.
 
-    They can unless the nouns contradict each other or more looks differ than agree: a captioner
-    that misreads one of three looks must not split a person in two.
+    They may unless the nouns contradict each other or more features conflict than match: a
+    captioner that misreads one of three features must not split a person in two.
     """
     return not opposite(one.kind, other.kind) and likeness(one, other) >= 0

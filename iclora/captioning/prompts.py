@@ -1,9 +1,9 @@
-"""What a captioner is asked.
+"""Prompts for captioners.
 
-The format is the one of In-Context LoRA (arXiv 2410.23775, section 4.1: an overall description,
-then each panel's, merged into one prompt, with placeholder names in ``<>``) in our own words, for
-any layout and task. The faults found in the paper's published captions are forbidden by name:
-summaries that say nothing, persons left unnamed, markers inside a clause, names of real roles.
+The format follows In-Context LoRA (arXiv 2410.23775, section 4.1: an overall description, then each
+panel's, merged into one prompt, with placeholder names in ``<>``), reworded for any layout and
+task. The prompts explicitly forbid the faults in the paper's published captions: empty summaries,
+unnamed persons, markers inside a clause, and names of real roles.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ PANEL_PROMPT = (
     "and the shot size. Give no names, write no second sentence and add nothing that cannot be "
     "seen."
 )
-"""For one panel alone; the answer is a description without markers or names."""
+"""Prompt for a single panel; the answer is a description without markers or names."""
 
 NAMES_OFFERED = 6
 
 _KINDS: Final = 4
-"""Of ``both`` kinds of summaries, one in so many tells looks: a reminder that words count."""
+"""Inverse share of sets with a ``looks`` summary in mode ``both``; keeps text about appearance
+effective."""
 
 _SUMMARIES: Final = {
     "looks": "what the whole set shows: subject, place and style",
@@ -43,7 +44,7 @@ _SEEN: Final = {
 
 
 def one_summary(key: str, params: CaptionParams) -> CaptionParams:
-    """The parameters for one set: of ``both`` kinds of summary, the one that its key says."""
+    """Resolves ``summary="both"`` to one kind of summary, chosen by the set's key."""
     if params.summary != "both":
         return params
     tells_looks = hashlib.sha256(f"summary/{key}".encode()).digest()[0] % _KINDS == 0
@@ -51,12 +52,12 @@ def one_summary(key: str, params: CaptionParams) -> CaptionParams:
 
 
 def canvas_prompt(params: CaptionParams, layout: Layout, names: Sequence[str]) -> str:
-    """For one call that sees the whole canvas.
+    """Builds the prompt for captioning a whole canvas in one request.
 
     Args:
-        params: prefix and word budget.
-        layout: panels and markers.
-        names: role names to choose from, without brackets.
+        params: Provides the prefix and the word budget.
+        layout: Provides panels and markers.
+        names: Candidate role names, without brackets.
     """
     return "\n".join(
         [
@@ -69,9 +70,9 @@ def canvas_prompt(params: CaptionParams, layout: Layout, names: Sequence[str]) -
 def merge_prompt(
     params: CaptionParams, layout: Layout, names: Sequence[str], parts: Sequence[str]
 ) -> str:
-    """For one call that makes a caption of what was said of each panel.
+    """Builds the prompt for merging panel descriptions into one caption.
 
-    The canvas goes with it, because who is who across panels is a question of looks.
+    The request includes the canvas, because matching persons across panels depends on appearance.
     """
     said = [f"{marker} {part}" for marker, part in zip(layout.markers, parts, strict=True)]
     first = (
@@ -87,7 +88,7 @@ def merge_prompt(
 
 
 def retry_note(previous: str, faults: Sequence[CaptionFault]) -> str:
-    """What is added to a prompt when the answer before was refused."""
+    """Builds the text appended to a prompt after a rejected answer."""
     return "\n".join(
         [
             "",
@@ -101,13 +102,13 @@ def retry_note(previous: str, faults: Sequence[CaptionFault]) -> str:
 
 
 def panel_retry_note(faults: Sequence[CaptionFault]) -> str:
-    """The same for the description of one panel."""
+    """Builds the text appended to a panel prompt after a rejected description."""
     reasons = " ".join(fault.sentence for fault in faults)
     return f" Your answer before this one was refused: {reasons}"
 
 
 def answer_schema(layout: Layout) -> dict[str, object]:
-    """The JSON schema of a caption, for servers that can hold an answer to one."""
+    """Returns the JSON schema of a caption, for servers with structured output."""
     text = {"type": "string", "minLength": 1}
     return {
         "type": "object",

@@ -1,7 +1,6 @@
-"""Mends what can be mended without knowing what is in the pictures.
+"""Text repairs that need no knowledge of the images.
 
-Each repair works on the text and leaves a text alone that does not have its fault, so repairing
-twice is repairing once.
+Each repair leaves text without its fault unchanged, so repairing is idempotent.
 """
 
 from __future__ import annotations
@@ -19,16 +18,17 @@ from schemas.layout import Layout
 _FENCE = re.compile(r"^\s*```[a-z]*\s*|\s*```\s*$")
 _HEADING = re.compile(r"^\s*(?:here is|here's|sure[,!.]|certainly[,!.])[^\[\n]*:\s*", re.IGNORECASE)
 _ROUNDS = 8
-"""Far more than any text was seen to need (3); a bound, so that no text can hang a build."""
+"""Maximum number of repair passes. Texts need up to 3 in practice; the bound prevents endless
+loops."""
 
 _BOLD = re.compile(r"\*\*|__|^#+\s*", re.MULTILINE)
 
 
 def repair(text: str, layout: Layout, params: CaptionParams) -> str:
-    """The text with everything mechanical put right.
+    """Fixes all mechanical faults of a text.
 
-    One repair can bare what another one mends (a quotation mark gone, a full stop stands alone), so
-    they are repeated until none finds anything.
+    One repair can expose the fault of another (removing a quotation mark leaves a full stop), so
+    the repairs repeat until the text is stable.
     """
     for _ in range(_ROUNDS):
         before, text = text, _repair_once(text, layout, params)
@@ -47,7 +47,7 @@ def _repair_once(text: str, layout: Layout, params: CaptionParams) -> str:
 
 
 def from_json(text: str, layout: Layout) -> str | None:
-    """The caption's text in a JSON answer; None if the answer is not such JSON."""
+    """Extracts the caption's text from a JSON answer; returns None for any other text."""
     try:
         value = json.loads(_FENCE.sub("", text))
     except ValueError:
@@ -65,20 +65,20 @@ def from_json(text: str, layout: Layout) -> str | None:
 
 
 def _closed(piece: str) -> str:
-    """A piece of a caption with the comma that the next marker needs before it."""
+    """Closes a piece of a caption with the comma that the next marker requires."""
     bare = piece.strip().rstrip(",.")
     return bare if bare[-1:] in {";", ":", "!", "?"} else f"{bare},"
 
 
 def _plain(text: str, layout: Layout) -> str:
-    """Out of JSON, fences, bold type and an opening remark."""
+    """Strips JSON, code fences, bold type and an introductory remark."""
     if (found := from_json(text, layout)) is not None:
         return found
     return flatten(_BOLD.sub("", _HEADING.sub("", _FENCE.sub("", text)))).strip("\"' ")
 
 
 def _loose_markers(line: str, layout: Layout) -> str:
-    """``[Scene 1]:`` and ``SCENE-1:`` become ``[SCENE-1]``."""
+    """Rewrites variants such as ``[Scene 1]:`` and ``SCENE-1:`` to ``[SCENE-1]``."""
     for marker in layout.markers:
         words = r"[\s_-]*".join(map(re.escape, re.findall(r"[A-Za-z]+|\d+", marker)))
         line = re.sub(rf"\[\s*{words}\s*\]\s*:?", f"{marker} ", line, flags=re.IGNORECASE)
@@ -88,7 +88,7 @@ def _loose_markers(line: str, layout: Layout) -> str:
 
 
 def _tight(line: str) -> str:
-    """No space before a mark; taking something out of a line leaves such spaces."""
+    """Removes spaces before punctuation."""
     return flatten(re.sub(r"\s+([,.;:])", r"\1", line))
 
 
@@ -100,7 +100,7 @@ def _prefix(line: str, prefix: str) -> str:
 
 
 def _marker(line: str, marker: str, prefix: str) -> str:
-    """One space on each side, a separator before it, the same marker twice in a row once."""
+    """Normalizes a marker: single spaces, a separator before it, no consecutive repeats."""
     line = re.sub(rf"{re.escape(marker)}(?:[\s,;:.]*{re.escape(marker)})+", marker, line)
     before, found, after = line.partition(marker)
     if not found:
@@ -115,7 +115,7 @@ def _marker(line: str, marker: str, prefix: str) -> str:
 
 
 def _one_sentence(line: str) -> str:
-    """Full stops inside become semicolons; one closes the caption."""
+    """Replaces inner full stops with semicolons and ends the caption with one."""
     for end in reversed(sentence_ends(line)):
         head, tail = line[:end].rstrip(".!?\"' "), line[end:].lstrip()
         line = f"{head}; {_lowered(tail)}"
@@ -124,7 +124,7 @@ def _one_sentence(line: str) -> str:
 
 
 def _lowered(text: str) -> str:
-    """A former sentence's first word in lower case, unless it is a name, a marker or ``I``."""
+    """Lowercases a former sentence's first word, unless it is a name, a marker or ``I``."""
     word = text.split(" ", 1)[0]
     is_ordinary = word[:1].isupper() and word[1:].islower()
     return text[:1].lower() + text[1:] if is_ordinary or word == "A" else text

@@ -1,4 +1,4 @@
-"""Names for roles: random ones to give, famous ones to keep out."""
+"""Role names: first names to assign and well-known names to forbid."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _TITLES = word_set("mr mrs ms miss dr sir lady lord king queen prince princess t
 
 
 class FirstName(NamedTuple):
-    """A name and the sex it suggests."""
+    """First name and the sex it implies."""
 
     name: str
     kind: Kind
 
 
 def normalize(name: str) -> str:
-    """A name for comparing: lower case, without titles and dots; a title alone stays."""
+    """Normalizes a name for comparison: lowercase, without titles unless it is a title only."""
     words = name.lower().replace(".", " ").split()
     return " ".join([word for word in words if word not in _TITLES] or words)
 
 
 @lru_cache
 def first_names() -> tuple[FirstName, ...]:
-    """The names that roles are given."""
+    """Returns the first names available for roles."""
     lines = _lines(_FOLDER / "first_names.txt")
     pairs = [line.rsplit(maxsplit=1) for line in lines]
     return tuple(FirstName(name, _SEXES[sex]) for name, sex in pairs)
@@ -40,13 +40,13 @@ def first_names() -> tuple[FirstName, ...]:
 
 @lru_cache
 def forbidden_names(path: str = "") -> frozenset[str]:
-    """The names that must not be roles, in their plain form.
+    """Returns the normalized names that roles must not have.
 
     Args:
-        path: the user's own list, one name a line, added to the package's.
+        path: The user's own list, one name per line, in addition to the built-in list.
 
     Raises:
-        BadConfig: the user's list cannot be read.
+        BadConfig: The user's list cannot be read.
     """
     own: list[str] = []
     if path:
@@ -60,7 +60,7 @@ def forbidden_names(path: str = "") -> frozenset[str]:
 
 
 def names_for(key: str, params: CaptionParams) -> tuple[FirstName, ...]:
-    """The names for roles in an order that looks random and depends only on the set's key."""
+    """Returns role names in a pseudo-random order that depends only on the set's key."""
     forbidden = forbidden_names(params.forbidden_names)
     known = {name.name: name for name in first_names()}
     given = [known.get(name, FirstName(name, "any")) for name in params.names or known]
@@ -73,6 +73,6 @@ def _rank(key: str, name: str) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a list that are neither empty nor comments."""
+    """Reads the non-empty lines of a list, without comments."""
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
     return [line for line in lines if line and not line.startswith("#")]

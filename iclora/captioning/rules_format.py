@@ -1,4 +1,4 @@
-"""What a caption must look like: each rule returns a fault, or nothing."""
+"""Format rules of the caption linter; each rule returns a fault or None."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MARKUP = re.compile(r"```|\*\*|^\s*[#{*-]|\n\s*[-*#]|https?://|</?[a-z]+/?>|\\n
 
 
 def prefix_missing(lint_input: LintInput) -> CaptionFault | None:
-    """The task's prefix opens the caption."""
+    """Checks that the caption begins with the task's prefix."""
     prefix = lint_input.params.prefix
     if lint_input.line.startswith(prefix):
         return None
@@ -25,7 +25,7 @@ def prefix_missing(lint_input: LintInput) -> CaptionFault | None:
 
 
 def marker_missing(lint_input: LintInput) -> CaptionFault | None:
-    """Every panel's marker is there."""
+    """Checks that every panel's marker is present."""
     for panel, marker in enumerate(lint_input.layout.markers, 1):
         if marker not in lint_input.line:
             return CaptionFault(
@@ -35,7 +35,7 @@ def marker_missing(lint_input: LintInput) -> CaptionFault | None:
 
 
 def marker_twice(lint_input: LintInput) -> CaptionFault | None:
-    """No marker, and no prefix, is there twice."""
+    """Checks that no marker or prefix appears twice."""
     for panel, marker in enumerate(lint_input.layout.markers, 1):
         if (times := lint_input.line.count(marker)) > 1:
             sentence = f"{marker} appears {times} times."
@@ -47,7 +47,7 @@ def marker_twice(lint_input: LintInput) -> CaptionFault | None:
 
 
 def marker_order(lint_input: LintInput) -> CaptionFault | None:
-    """The markers stand in the layout's order."""
+    """Checks that the markers follow the layout's order."""
     places = [lint_input.line.find(marker) for marker in lint_input.layout.markers]
     present = [place for place in places if place >= 0]
     if present == sorted(present):
@@ -57,7 +57,7 @@ def marker_order(lint_input: LintInput) -> CaptionFault | None:
 
 
 def marker_mid_clause(lint_input: LintInput) -> CaptionFault | None:
-    """A marker opens its clause: punctuation stands before it and none behind it."""
+    """Checks that each marker opens a clause: punctuation precedes it and none follows it."""
     for panel, marker in enumerate(lint_input.layout.markers, 1):
         before, found, after = lint_input.line.partition(marker)
         words = before.removeprefix(lint_input.params.prefix).rstrip()
@@ -73,7 +73,7 @@ def _around(before: str, after: str) -> str:
 
 
 def part_empty(lint_input: LintInput) -> CaptionFault | None:
-    """Something is said behind every marker."""
+    """Checks that every marker precedes a description."""
     for panel, part in enumerate(lint_input.caption.parts, 1):
         marker = lint_input.layout.markers[panel - 1]
         if marker in lint_input.line and not re.search(r"\w", part):
@@ -83,7 +83,7 @@ def part_empty(lint_input: LintInput) -> CaptionFault | None:
 
 
 def too_many_words(lint_input: LintInput) -> CaptionFault | None:
-    """The word budget holds; markers and prefix count as words."""
+    """Checks the word budget; markers and the prefix count as words."""
     words, most = len(lint_input.line.split()), lint_input.params.max_words
     if words <= most:
         return None
@@ -93,7 +93,7 @@ def too_many_words(lint_input: LintInput) -> CaptionFault | None:
 
 
 def too_many_tokens(lint_input: LintInput) -> CaptionFault | None:
-    """The target base's text encoder reads the caption to its end."""
+    """Checks that the caption fits the token budget of the target base's text encoder."""
     tokens, most = lint_input.count_tokens(lint_input.line), lint_input.params.max_tokens
     if tokens <= most:
         return None
@@ -102,7 +102,7 @@ def too_many_tokens(lint_input: LintInput) -> CaptionFault | None:
 
 
 def sentence_ends(line: str) -> list[int]:
-    """Where a sentence ends inside a line (the index behind its last character)."""
+    """Returns the index after the last character of each sentence that ends inside a line."""
     return [
         match.end()
         for match in _SENTENCE_END.finditer(line)
@@ -111,7 +111,7 @@ def sentence_ends(line: str) -> list[int]:
 
 
 def many_sentences(lint_input: LintInput) -> CaptionFault | None:
-    """The caption is one flowing sentence."""
+    """Checks that the caption is a single sentence."""
     ends = sentence_ends(lint_input.line)
     if not ends:
         return None
@@ -122,7 +122,7 @@ def many_sentences(lint_input: LintInput) -> CaptionFault | None:
 
 
 def markup(lint_input: LintInput) -> CaptionFault | None:
-    """The caption is plain text on one line, without markup, JSON or links."""
+    """Checks that the caption is plain text without markup, JSON or links."""
     if not (found := _MARKUP.search(lint_input.text)):
         return None
     sentence = f"It contains markup ({found.group().strip()!r}); write plain text."

@@ -1,4 +1,4 @@
-"""What the linter's rules look at."""
+"""Input of the caption linter's rules."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ CountTokens = Callable[[str], int]
 
 @dataclass(frozen=True)
 class LintInput:
-    """A text that wants to be a caption, and what it is held against.
+    """Candidate caption text with the settings to check it against.
 
     Attributes:
-        text: as it was written.
-        layout: gives the markers.
-        params: gives the prefix and the budgets.
-        count_tokens: of the target base, or an upper bound.
+        text: Original text.
+        layout: Provides the markers.
+        params: Provides the prefix and the budgets.
+        count_tokens: Token counter of the target base, or an upper bound.
     """
 
     text: str
@@ -33,12 +33,12 @@ class LintInput:
 
     @cached_property
     def line(self) -> str:
-        """The text on one line."""
+        """Text on one line."""
         return flatten(self.text)
 
     @cached_property
     def caption(self) -> Caption:
-        """The text, parsed."""
+        """Parsed text."""
         return parse_caption(self.text, self.layout.markers, self.params.prefix)
 
     @cached_property
@@ -48,9 +48,9 @@ class LintInput:
 
     @cached_property
     def forbidden(self) -> frozenset[str]:
-        """Names that must not be roles, in plain form."""
+        """Normalized names that roles must not have."""
         return forbidden_names(self.params.forbidden_names)
 
 
 Rule = Callable[[LintInput], CaptionFault | None]
-"""Says what is wrong, or nothing."""
+"""Linter rule that returns a fault, or None."""

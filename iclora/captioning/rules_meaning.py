@@ -1,4 +1,4 @@
-"""What a caption must say: a summary with content, English, no loops, no refusals."""
+"""Content rules of the caption linter: informative summary, English, no loops, no refusals."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _STOP_WORDS = word_set(
     "one two three four five six seven eight nine several many few some all both"
 )
 _HOLLOW = word_set(
-    # what the thing is called, not what it shows
+    # names of the medium, not of its content
     "sequence sequences series set sets scene scenes shot shots frame frames panel panels moment "
     "moments image images picture pictures photo photos visual visuals narrative narratives story "
     "stories tale journey montage storyboard triptych collage grid layout film movie cinema "
     "cinematic animation animated clip clips part parts three-part two-part four-part multi-part "
     "piece collection group composition caption description display exploration experience "
-    # praise that fits anything
+    # generic praise
     "captivating delightful charming beautiful stunning striking vivid vibrant dynamic dramatic "
     "compelling engaging intriguing fascinating mesmerizing enchanting evocative memorable "
     "wonderful lovely amazing interesting unique remarkable heartwarming touching emotional "
     "powerful poignant adventurous whimsical immersive artistic creative thrilling exciting rich "
-    # how it is told
+    # narration
     "begins begin beginning opens open opening starts start unfolds unfold unfolding follows "
     "follow following shows show showing depicts depict presents present presenting features "
     "feature captures capture captured tells telling takes take transitions transition overall "
@@ -54,38 +54,39 @@ _FUNCTION_WORDS: Final[dict[str, frozenset[str]]] = {
     "Dutch": word_set("de het een en van in op met is aan te zijn dat voor bij"),
 }
 _LAST_LATIN: Final = "\u024f"
-"""End of the block Latin Extended-B."""
+"""Last character of the block Latin Extended-B."""
 
 _MOST_FOREIGN_LETTERS: Final = 0.1
-"""Share of letters outside the Latin script; a shop sign may be quoted, a sentence may not."""
+"""Maximum fraction of letters outside the Latin script. A caption may quote a shop sign, but not
+a sentence."""
 
 _MOST_BARE_WORDS: Final = 12
-"""More words than this without "a", "the", "of", "in"... are not a sentence."""
+"""Maximum number of words without any function word ("a", "the", "of", "in") in a sentence."""
 
 _GIBBERISH = re.compile(r"\S*\N{REPLACEMENT CHARACTER}\S*|\S*?([^\s.])\1{5,}\S*|[^\W\d_]{31,}")
-"""Bytes that are no text, a sign six times in a row, a word of more than 30 letters."""
+"""Undecodable bytes, a character repeated six times in a row, or a word of more than 30 letters."""
 
 _WORD_RUN: Final = 4
-"""The same word this often in a row is a loop ("very, very, very" is emphasis)."""
+"""Number of consecutive repeats of a word that count as a loop ("very, very, very" is emphasis)."""
 
 _PHRASE_RUN: Final = 3
 _LONGEST_PHRASE: Final = 12
 _GRAM: Final = 6
-"""Six equal words in a row that come back in more places than there are panels are a loop."""
+"""Length of word sequences that count as a loop if they occur more often than there are panels."""
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text in lower case, without roles' names."""
+    """Returns the lowercase words of a text, without role names."""
     return [word.lower() for word in _WORD.findall(ROLE.sub(" ", text))]
 
 
 def content_words(text: str) -> list[str]:
-    """The words that would not fit every set."""
+    """Returns the words that are specific to a set."""
     return [word for word in words_of(text) if word not in _STOP_WORDS and word not in _HOLLOW]
 
 
 def summary_empty(lint_input: LintInput) -> CaptionFault | None:
-    """The summary says something of this set."""
+    """Checks that the summary is specific to the set."""
     summary = lint_input.caption.summary
     if content_words(summary):
         return None
@@ -94,7 +95,7 @@ def summary_empty(lint_input: LintInput) -> CaptionFault | None:
 
 
 def refusal(lint_input: LintInput) -> CaptionFault | None:
-    """The captioner described the pictures instead of excusing itself."""
+    """Checks that the caption is not a refusal."""
     if not (
         found := _REFUSALS.search(lint_input.line.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
     ):
@@ -103,7 +104,7 @@ def refusal(lint_input: LintInput) -> CaptionFault | None:
 
 
 def gibberish(lint_input: LintInput) -> CaptionFault | None:
-    """The caption is made of words."""
+    """Checks that the caption consists of words."""
     if not (found := _GIBBERISH.search(lint_input.line)):
         return None
     sentence = f'"{found.group()[:20]}" is no word.'
@@ -111,7 +112,7 @@ def gibberish(lint_input: LintInput) -> CaptionFault | None:
 
 
 def language(lint_input: LintInput) -> CaptionFault | None:
-    """The caption is English: Latin letters, and its function words, more than any others."""
+    """Checks that the caption is English, by its script and its function words."""
     letters = [char for char in lint_input.line if char.isalpha()]
     foreign = sum(char > _LAST_LATIN for char in letters)
     if letters and round(foreign / len(letters), 4) > _MOST_FOREIGN_LETTERS:
@@ -128,7 +129,7 @@ def language(lint_input: LintInput) -> CaptionFault | None:
 
 
 def repetition(lint_input: LintInput) -> CaptionFault | None:
-    """Nothing is said over and over."""
+    """Checks that the caption does not repeat itself."""
     words = words_of(lint_input.body)
     loop = _run(words) or _gram(words, lint_input.layout.panels)
     parts = [" ".join(words_of(part)) for part in lint_input.caption.parts]
@@ -140,7 +141,7 @@ def repetition(lint_input: LintInput) -> CaptionFault | None:
 
 
 def _run(words: list[str]) -> str:
-    """A phrase that follows itself too often."""
+    """Returns a phrase that repeats consecutively too often, or an empty string."""
     for size in range(1, _LONGEST_PHRASE + 1):
         times = _WORD_RUN if size == 1 else _PHRASE_RUN
         for start in range(len(words) - size * times + 1):
@@ -151,7 +152,7 @@ def _run(words: list[str]) -> str:
 
 
 def _gram(words: list[str], panels: int) -> str:
-    """A phrase of six words that stands in more places than there are panels."""
+    """Returns a six-word phrase with more occurrences than panels, or an empty string."""
     grams = Counter(tuple(words[at : at + _GRAM]) for at in range(len(words) - _GRAM + 1))
     return next((" ".join(gram) for gram, count in grams.items() if count > panels), "")
 

@@ -1,4 +1,4 @@
-"""Who is who: everybody seen is named, one name per role, one role per name, no famous names."""
+"""Role rules of the caption linter: every person has one name, each name means one person."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _ALIAS = re.compile(
 )
 _WORD = re.compile(r"[\w'-]+")
 _MOST_LETTERS_APART: Final = 2
-"""<Tom> and <Tommy>, <Ann> and <Anna> are one person under two spellings."""
+"""Maximum number of extra letters in a second spelling of a name, such as <Tom> and <Tommy>."""
 
 
 def role_unnamed(lint_input: LintInput) -> CaptionFault | None:
-    """Everybody who can be seen in a panel has a name in that panel's part."""
+    """Checks that every person in a panel has a name in that panel's part."""
     for panel, part in enumerate(lint_input.caption.parts, 1):
         if who := _unnamed(part):
             sentence = f'"{who}" in panel {panel} has no name in <>; use the name in every panel.'
@@ -62,7 +62,7 @@ def _has_name(part: str, person: Person) -> bool:
 
 
 def name_generic(lint_input: LintInput) -> CaptionFault | None:
-    """A role's name is a name, not the word for a kind or a number."""
+    """Checks that role names are names, not generic nouns or numbers."""
     for role in lint_input.caption.roles:
         if normalize(role) in _GENERIC or _NUMBERED.search(role):
             sentence = f"<{role}> is the word for a kind, not a name; give a random first name."
@@ -71,7 +71,7 @@ def name_generic(lint_input: LintInput) -> CaptionFault | None:
 
 
 def name_forbidden(lint_input: LintInput) -> CaptionFault | None:
-    """No role has the name of a film role or of a known person."""
+    """Checks that no role has the name of a film role or a known person."""
     for role in lint_input.caption.roles:
         if normalize(role) in lint_input.forbidden:
             sentence = f"<{role}> is the name of a film role or a known person; use a random one."
@@ -85,7 +85,7 @@ def name_forbidden(lint_input: LintInput) -> CaptionFault | None:
 
 
 def name_bare(lint_input: LintInput) -> CaptionFault | None:
-    """A role's name always wears its brackets."""
+    """Checks that role names always appear in angle brackets."""
     for role in lint_input.caption.roles:
         rest = ROLE.sub(" ", lint_input.line)
         if role[:1].isupper() and re.search(rf"\b{re.escape(role)}\b", rest):
@@ -95,7 +95,7 @@ def name_bare(lint_input: LintInput) -> CaptionFault | None:
 
 
 def role_two_names(lint_input: LintInput) -> CaptionFault | None:
-    """Nobody has two names."""
+    """Checks that no person has two names."""
     if alias := _ALIAS.search(lint_input.line):
         return _two_names(alias[1], alias[2])
     together = [set(roles_in(part)) for part in lint_input.caption.parts]
@@ -117,7 +117,7 @@ def _spelled_alike(one: str, other: str) -> bool:
 
 
 def _described_alike(lint_input: LintInput, one: str, other: str) -> bool:
-    """Both are introduced by the same noun and the same looks, of which there are at least two."""
+    """Returns true if both roles share a compatible noun and at least two identical features."""
     mine, theirs = list(_introductions(lint_input, one)), list(_introductions(lint_input, other))
     return any(
         len(a.looks) > 1 and a.looks == b.looks and not opposite(a.kind, b.kind)
@@ -127,14 +127,14 @@ def _described_alike(lint_input: LintInput, one: str, other: str) -> bool:
 
 
 def _introductions(lint_input: LintInput, role: str) -> Iterator[Person]:
-    """What a role is called right behind its name: ``<Ann>, a girl with red hair``."""
+    """Yields the descriptions right after a role's name: ``<Ann>, a girl with red hair``."""
     for match in re.finditer(rf"<{re.escape(role)}>(?:,| is| as|, now)? ", lint_input.line):
         behind = lint_input.line[match.end() :]
         yield from (person for person in people_in(behind) if person.start == 0)
 
 
 def name_two_roles(lint_input: LintInput) -> CaptionFault | None:
-    """A name means one person from the first panel to the last."""
+    """Checks that each name refers to the same person in all panels."""
     for role in lint_input.caption.roles:
         people = list(_introductions(lint_input, role))
         if any(_differ(one, other) for one, other in combinations(people, 2)):
@@ -153,7 +153,7 @@ def _two_roles(role: str, what: str) -> CaptionFault:
 
 
 def _differ(one: Person, other: Person) -> bool:
-    """Clothes may change between shots; sex and hair do not."""
+    """Returns true if sex or hair differ; clothes may change between shots."""
     hair = one.looks.get("hair"), other.looks.get("hair")
     return opposite(one.kind, other.kind) or (all(hair) and hair[0] != hair[1])
 

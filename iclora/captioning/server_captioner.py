@@ -1,14 +1,14 @@
-"""A captioner behind an OpenAI-compatible server: vLLM, SGLang or a hosted one.
+"""Captioner for OpenAI-compatible servers such as vLLM, SGLang or hosted services.
 
-Decided: threads over one httpx client, because requests are few, long and independent. Waiting
-answers (429, 5xx, timeouts, cut connections, nonsense) are asked again with growing waits or as
-long as the server says; what more tries cannot mend is a reply at once; a refused key or an
-unknown model stops the build, because it would fail every set. A server that is down is asked by
-one request at a time, whatever the number of sources (``breaker``).
+Threads share one httpx client, because requests are few, long and independent. Transient failures
+(429, 5xx, timeouts, dropped connections, malformed responses) are retried with exponential backoff
+or the delay that the server requests. Permanent failures are returned immediately. A rejected key
+or an unknown model stops the build, because it would fail every set. An unavailable server receives
+one request at a time, regardless of the number of sources (``breaker``).
 
-Server messages end up in published verdicts, and an answer becomes a caption: both are limited in
-size and stripped of the key that a server may echo. Compressed answers are neither requested nor
-accepted: a few bytes of one become many.
+Server messages become part of published verdicts, and answers become captions. Both are limited in
+size, and keys that a server may echo are removed. Compressed responses are neither requested nor
+accepted, because a few bytes can expand to many.
 """
 
 from __future__ import annotations
@@ -41,35 +41,35 @@ from schemas.captioning import CaptionerParams
 log = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS: Final = 120.0
-"""Seconds between two tries, whatever the server or the doubling says."""
+"""Maximum delay between retries in seconds, regardless of the server's request and the backoff."""
 
 _DOWN: Final = frozenset({"unreachable", "server_error"})
 _LARGEST_BODY: Final = 4 << 20
 _LONGEST_TEXT: Final = 1 << 16
-"""Characters of an answer; a caption has a thousand."""
+"""Maximum length of an answer in characters; a typical caption has about a thousand."""
 
 _SHORTEST_KEY: Final = 8
-"""Characters; servers without keys are given any word."""
+"""Minimum length of keys that are redacted from captions; servers without keys accept any word."""
 
 _TOLD, _QUOTED = 200, 80
-"""Characters of an error's text, and of an answer that is none, in a sentence."""
+"""Maximum number of characters quoted from an error message and from an invalid response."""
 
 _BUSY: Final = frozenset({408, 409, 425, 429})
 _FINISHES: Final[Mapping[str, str]] = {"length": "length", "content_filter": "blocked"}
 
 
 class _RetryableError(Exception):
-    """What another try may mend."""
+    """Failure that a retry may fix."""
 
     def __init__(self, why: str, sentence: str, wait: float | None = None) -> None:
         super().__init__(sentence)
         self.failure = Failure(why, sentence)
         self.wait = wait
-        """Seconds the server asked for."""
+        """Delay in seconds that the server requested."""
 
 
 class _Response(NamedTuple):
-    """A whole HTTP response."""
+    """Complete HTTP response."""
 
     status: int
     headers: Mapping[str, str]
@@ -77,10 +77,10 @@ class _Response(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """The body's value.
+        """Parsed JSON body.
 
         Raises:
-            ValueError: it is not JSON, or too deep to be read.
+            ValueError: The body is not JSON, or is nested too deeply.
         """
         try:
             return json.loads(self.text)
@@ -89,7 +89,7 @@ class _Response(NamedTuple):
 
 
 class ServerCaptioner:
-    """Chat completions with pictures as JPEG data URLs."""
+    """Captioner that sends chat completion requests with images as JPEG data URLs."""
 
     def __init__(self, params: CaptionerParams) -> None:
         if not params.url:
@@ -109,12 +109,12 @@ class ServerCaptioner:
 
     @property
     def label(self) -> str:
-        """The model's name; a server does not tell its revision."""
+        """Name of the model; servers do not report its revision."""
         return self._params.model
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """What shapes an answer; where the server is and how it is waited for does not."""
+        """Settings that affect answers; connection settings do not."""
         return {
             "max_new_tokens": self._params.max_new_tokens,
             "temperature": 0,
@@ -123,11 +123,11 @@ class ServerCaptioner:
 
     @property
     def follows_prompts(self) -> bool:
-        """Chat models do."""
+        """True, because chat models follow prompts."""
         return True
 
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
-        """Replies as they come in, at most ``concurrency`` requests at a time."""
+        """Yields replies as they arrive, with up to ``concurrency`` parallel requests."""
         with (
             self._client() as client,
             ThreadPoolExecutor(self._params.concurrency) as pool,
@@ -176,7 +176,7 @@ class ServerCaptioner:
             return reply
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
-        """As long as the server says, else doubling with a little jitter."""
+        """Returns the delay that the server requested, or exponential backoff with jitter."""
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, _RetryableError) and error.wait is not None:
             return min(error.wait, MAX_WAIT_SECONDS)
@@ -207,7 +207,7 @@ class ServerCaptioner:
         return self._refused(response)
 
     def _post(self, client: httpx.Client, body: Mapping[str, object]) -> _Response:
-        """Sends a request and takes its response, up to a size and for as long as is allowed."""
+        """Sends a request and reads the response within the size and time limits."""
         data = bytearray()
         try:
             with client.stream("POST", "chat/completions", json=body) as response:
@@ -223,7 +223,7 @@ class ServerCaptioner:
                         raise _RetryableError(
                             "nonsense", "The captioning server's answer does not end."
                         )
-        except httpx.TransportError as error:  # refused, cut, timed out, not HTTP
+        except httpx.TransportError as error:  # refused, dropped, timed out, not HTTP
             raise _RetryableError(
                 "unreachable",
                 "The captioning server does not answer: "
@@ -236,11 +236,11 @@ class ServerCaptioner:
         return os.environ.get(self._params.api_key_env, "")
 
     def _clean(self, text: str) -> str:
-        """A server's text as it may be told: without the key and other secrets."""
+        """Removes the key and other secrets from a server's text."""
         return redact_text(_writable(text), (self._key, *url_secrets(self._params.url)))
 
     def _caption(self, text: str) -> str:
-        """A server's text as a caption: without the key, if that is not a word of a language."""
+        """Removes the key from a caption, unless the key may be an ordinary word."""
         is_word = self._key.isalpha() or len(self._key) < _SHORTEST_KEY
         return _writable(text if is_word else text.replace(self._key, HIDDEN))
 
@@ -266,7 +266,7 @@ class ServerCaptioner:
         return body
 
     def _refused(self, response: _Response) -> Reply:
-        """What a status other than 200 means."""
+        """Converts a status other than 200 to a reply or an error."""
         status, url = response.status, self._clean_url
         said = self._clean(" ".join(_message(response).split()))[:_TOLD]
         sentence = f"The captioning server answers {status}: {said}"
@@ -287,10 +287,10 @@ class ServerCaptioner:
         return _blocked(response) or Failure("bad_request", sentence)
 
     def _answer_in(self, response: _Response) -> Answer:
-        """The first choice of a completion.
+        """Returns the first choice of a completion.
 
         Raises:
-            _TryAgainError: the body is not a completion, or says nothing.
+            _RetryableError: The body is not a completion, is too long, or has no text.
         """
         try:
             completion = response.json
@@ -316,7 +316,7 @@ class ServerCaptioner:
 
 @lru_cache(maxsize=16)
 def _connection_slots(url: str, concurrency: int) -> threading.BoundedSemaphore:
-    """A server has one number of places in this process, however many sources are in work."""
+    """Returns the connection limit that all sources in this process share per server."""
     assert url, "captioners without an address are refused"
     return threading.BoundedSemaphore(concurrency)
 
@@ -326,12 +326,12 @@ def _data_url(picture: bytes) -> str:
 
 
 def _writable(text: str) -> str:
-    """JSON may hold halves of surrogate pairs, which no file can."""
+    """Replaces lone surrogates, which JSON permits but files cannot store."""
     return text.encode(errors="replace").decode()
 
 
 def _text_of(content: object) -> str:
-    """A message's content: a string, or a list of parts of which the texts count."""
+    """Extracts a message's text from a string or a list of content parts."""
     if isinstance(content, list):
         parts = cast("list[dict[str, Any]]", content)
         return "".join(str(part["text"]) for part in parts if part.get("type") == "text")
@@ -339,7 +339,7 @@ def _text_of(content: object) -> str:
 
 
 def _blocked(response: _Response) -> Answer | None:
-    """Hosted servers report their content filter as a 400 with a code."""
+    """Returns a blocked answer if a hosted server reports its content filter, or None."""
     code = json.dumps(_error(response)).lower()
     held_back = "content_filter" in code or "content_policy" in code
     return Answer(text="", finish="blocked") if held_back else None
@@ -360,7 +360,7 @@ def _message(response: _Response) -> str:
 
 
 def _retry_after(response: _Response) -> float | None:
-    """Seconds from ``Retry-After``; its date form is left to the doubling."""
+    """Returns the seconds in ``Retry-After``, or None for its date form."""
     try:
         seconds = float(response.headers["retry-after"])
     except (KeyError, ValueError):

@@ -1,8 +1,8 @@
-"""Where one source's captions are written, and what becomes of each canvas.
+"""Captioning of one source, with one outcome per canvas.
 
-A caption that came with its source is kept word for word, whatever the linter holds against it:
-its faults are counted in the scores and named in the log. The captioner is fetched when the first
-set needs it, so sources that bring their captions need no model.
+Captions that ship with their source are kept verbatim, regardless of linter faults; the faults are
+counted in the scores and logged. The captioner loads when the first set needs it, so sources with
+existing captions need no model.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ log = logging.getLogger(__name__)
 
 STAGE: Final = Stage("caption", 1)
 EXISTING: Final = "beside the source"
-"""The captioner of captions that came with their source."""
+"""Captioner label of captions that ship with their source."""
 
 _MAX_DETAIL: Final = 300
-"""Characters of a sentence in a verdict; nonsense can be quoted at length."""
+"""Maximum number of characters in a verdict's detail, because malformed text can be long."""
 
 _BATCH: Final = 64
-"""Sets whose pictures are in memory at a time."""
+"""Number of sets with images in memory."""
 
 
 class CaptionOutcome(NamedTuple):
-    """What became of one canvas."""
+    """Verdict of one canvas, with its caption if kept."""
 
     verdict: Verdict
     caption: CaptionedSet | None = None
 
 
 class CaptionStage:
-    """Where one source's captions are written; the captioner is fetched when first needed."""
+    """Captioner of one source's canvases; loads the model on first use."""
 
     def __init__(
         self, store: Store, stitched: StageRef, config: Config, report: Report = ignore_progress
@@ -65,7 +65,7 @@ class CaptionStage:
         self._writer: CaptionWriter | None = None
 
     def outcomes(self, canvases: Sequence[Canvas]) -> Iterator[CaptionOutcome]:
-        """One per canvas, in order."""
+        """Yields one outcome per canvas, in order."""
         for start in range(0, len(canvases), _BATCH):
             some = canvases[start : start + _BATCH]
             self._done, self._batch_share = start / len(canvases), len(some) / len(canvases)
@@ -131,10 +131,11 @@ class CaptionStage:
         )
 
     def _job(self, canvas: Canvas) -> CaptionJob:
-        """The canvas's pictures as they are sent.
+        """Builds the caption job of a canvas.
 
         Raises:
-            BadInput: the file is not the one whose sha256 the stitch stage recorded.
+            BadInput: The file does not match the SHA-256 from the stitch stage, or cannot be
+                decoded.
         """
         data = file_of(self._store, self._stitched, canvas.file).read_bytes()
         if hashlib.sha256(data).hexdigest() != canvas.image_sha256:

@@ -1,4 +1,4 @@
-"""How many tokens a caption costs the target base's text encoder."""
+"""Token counts of captions for the target base's text encoder."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ UPPER_BOUND = (
     "upper bound: a token for every 3 letters of an ordinary word, every other letter, digit and "
     "mark, and two for <"
 )
-"""What is counted without a tokenizer; the card says so.
+"""Description of the estimate without a tokenizer, for the dataset card.
 
-English prose costs sub-word tokenizers of 30,000 pieces and more about 1.3 tokens a word, this
-bound 1.9 and more; words in capitals and other scripts fall apart into letters, and T5 has no piece
-for ``<`` (a space and an unknown). Tests hold it against CLIP's byte pairs.
+English prose costs about 1.3 tokens per word with subword tokenizers of 30,000 or more pieces;
+this bound assumes at least 1.9. Words in capitals and other scripts split into letters, and T5
+has no piece for ``<`` (a space and an unknown). Tests compare the bound with CLIP's byte pairs.
 """
 
 
 def token_counter(tokenizer: str = "") -> CountTokens:
-    """Counts tokens, the closing one included; without the tokenizer it is the upper bound.
+    """Returns a token counter that includes the closing token, or the upper bound.
 
     Args:
-        tokenizer: folder or hub id; empty for the upper bound.
+        tokenizer: Folder or Hub ID of the tokenizer; empty for the upper bound.
     """
     if not is_counted(tokenizer):
         return token_bound
@@ -43,7 +43,7 @@ def token_counter(tokenizer: str = "") -> CountTokens:
 
 @lru_cache
 def is_counted(tokenizer: str) -> bool:
-    """Whether a tokenizer is named and on this machine, so that tokens can be counted."""
+    """Returns true if a tokenizer is configured and available locally."""
     if not tokenizer:
         return False
     try:
@@ -55,7 +55,7 @@ def is_counted(tokenizer: str) -> bool:
 
 
 def token_bound(text: str) -> int:
-    """An upper bound of the tokens of an English text."""
+    """Computes an upper bound for the number of tokens of an English text."""
     return 1 + sum(_most_tokens(piece) for piece in _PIECE.findall(text))
 
 
@@ -66,7 +66,7 @@ def _most_tokens(piece: str) -> int:
 
 
 def counted_by(tokenizer: str) -> str:
-    """How tokens are counted, for the card; without the paths of this machine."""
+    """Returns the token counting method for the dataset card, without local paths."""
     if not is_counted(tokenizer):
         return UPPER_BOUND
     return Path(tokenizer).name if Path(tokenizer).is_dir() else tokenizer

@@ -1,8 +1,8 @@
-"""Writes the captions of many sets at once: ask, lint, ask again, mend, give up.
+"""Batch caption writer: request, lint, retry, repair, reject.
 
-All sets of a round are asked together, so a captioner's batches and connections are full; a set
-leaves as soon as its caption is clean. After the last round the answer that repairs best is taken
-if it is clean then, else the set is refused with the first fault.
+Each round requests captions for all pending sets together to fill the captioner's batches and
+connections. A set leaves as soon as its caption is clean. After the last round, the first draft
+that repairs make clean is used; otherwise the set is rejected with the first fault.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class CaptionJob(NamedTuple):
-    """One set's pictures, as they are sent."""
+    """Images of one set, encoded for the captioner."""
 
     key: str
     canvas: bytes
@@ -43,65 +43,65 @@ class CaptionJob(NamedTuple):
 
 
 class CaptionResult(NamedTuple):
-    """What became of a job."""
+    """Result of a caption job."""
 
     caption: Caption | None
     faults: tuple[CaptionFault, ...]
-    """Empty if the caption is clean."""
+    """Faults of the last draft; empty if the caption is clean."""
 
     attempts: int
     failure: Failure | None = None
-    """Why there is no answer to judge."""
+    """Reason why the captioner gave no answer."""
 
 
 CheckCaption = Callable[[CaptionJob, str], list[CaptionFault]]
-"""What is wrong with a text as this set's caption."""
+"""Check that returns the faults of a text as the caption of a set."""
 
 
 @dataclass
 class _Pending:
-    """A job on its way."""
+    """Job in progress."""
 
     job: CaptionJob
     descriptions: list[str] = field(default_factory=list[str])
-    """Of each panel."""
+    """Description of each panel."""
 
     unfinished: dict[int, CaptionFault] = field(default_factory=dict[int, CaptionFault])
-    """Panels whose description was refused or cut off."""
+    """Faults of panels with refused or truncated descriptions, keyed by panel index."""
 
     drafts: list[str] = field(default_factory=list[str])
-    """The caption's text in every round so far."""
+    """Caption text of each round so far."""
 
     repairable: list[str] = field(default_factory=list[str])
-    """The drafts that are whole: what was refused or cut off cannot be repaired."""
+    """Complete drafts; refused or truncated drafts cannot be repaired."""
 
     faults: list[CaptionFault] = field(default_factory=list[CaptionFault])
-    """Of the last draft."""
+    """Faults of the last draft."""
 
     rounds: int = 0
     result: CaptionResult | None = None
 
     def add_description(self, panel: int, reply: Answer) -> None:
-        """Notes what is said of a panel."""
+        """Records the description of a panel."""
         self.descriptions[panel] = "" if reply.finish == "refused" else flatten(reply.text)
         self.unfinished.pop(panel, None)
         for fault in _unfinished(reply, panel + 1):
             self.unfinished[panel] = fault
 
     def fail(self, failure: Failure) -> None:
-        """No answer: the job is over."""
+        """Ends the job without an answer."""
         self.result = CaptionResult(None, (), self.rounds, failure)
 
 
 class CaptionWriter:
-    """Writes captions in one way, with one captioner, for one layout.
+    """Writer of captions with one captioner for one layout.
 
     Args:
-        captioner: is asked.
-        layout: of the canvases.
-        params: the way, the prefix, how often it is tried.
-        check: finds the faults of a text.
-        report: is told how many of the answers that the first round needs are there.
+        captioner: Answers the requests.
+        layout: Layout of the canvases.
+        params: Mode, prefix and number of attempts.
+        check: Returns the faults of a text.
+        report: Receives the completed fraction of the first round's answers.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class CaptionWriter:
         return 1 + (self._layout.panels if self._params.mode == "panels" else 0)
 
     def write(self, jobs: Sequence[CaptionJob]) -> list[CaptionResult]:
-        """The captions of these sets, in their order."""
+        """Writes the captions of the given sets, in order."""
         every = [_Pending(job) for job in jobs]
         self._expected, self._answered = len(jobs) * self._answers_per_set, 0
         if self._params.mode == "panels" and not self._merges_by_rule:
@@ -164,7 +164,7 @@ class CaptionWriter:
                 self._check_draft(pending, self._text_in(reply), _unfinished(reply))
 
     def _check_draft(self, pending: _Pending, text: str, known: list[CaptionFault]) -> None:
-        """Judges a draft; a clean one ends the job, the same one again spares further rounds."""
+        """Checks a draft; a clean or repeated draft ends the job."""
         faults = known + self._check(pending.job, text)
         is_stuck = text in pending.drafts
         pending.drafts.append(text)
@@ -177,7 +177,7 @@ class CaptionWriter:
             pending.result = self._repair_or_reject(pending)
 
     def _repair_or_reject(self, pending: _Pending) -> CaptionResult:
-        """The first whole draft that repairs make clean, or the last draft's faults."""
+        """Returns the first complete draft that repairs make clean, or the last draft's faults."""
         for draft in pending.repairable:
             mended = repair(draft, self._layout, self._params)
             if not self._check(pending.job, mended):
@@ -186,7 +186,7 @@ class CaptionWriter:
         return CaptionResult(None, tuple(pending.faults), pending.rounds)
 
     def _describe_panels(self, waiting: Sequence[_Pending]) -> None:
-        """Asks for every panel's description; in later rounds for those that had a fault."""
+        """Requests descriptions of all panels, or in later rounds of those with faults."""
         asked = [
             (pending, panel)
             for pending in waiting
@@ -240,7 +240,7 @@ class CaptionWriter:
         return caption.text(self._layout.markers)
 
     def _text_in(self, reply: Answer) -> str:
-        """An answer's caption; JSON answers have no place for the prefix."""
+        """Extracts the caption from an answer; adds the prefix, which JSON answers lack."""
         built = from_json(reply.text, self._layout)
         if built is None:
             return reply.text
@@ -254,14 +254,14 @@ class CaptionWriter:
 
 
 def _blocked_failure(reply: Answer) -> Failure | None:
-    """A content filter leaves nothing to judge, and more tries would not change its mind."""
+    """Returns a failure for a blocked answer, because retries would not change the result."""
     if reply.finish != "blocked":
         return None
     return Failure("blocked", "The captioner's content filter held the answer back.")
 
 
 def _unfinished(reply: Answer, panel: int = 0) -> list[CaptionFault]:
-    """What an answer's own ending says against it."""
+    """Returns the faults of a refused or truncated answer."""
     if reply.finish == "refused":
         sentence = f'It is a refusal: "{flatten(reply.text)[:80]}".'
         return [CaptionFault(rule="refusal", sentence=sentence, panel=panel)]

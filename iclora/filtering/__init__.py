@@ -1,4 +1,4 @@
-"""Sifting: which frames are good, which belong together, and which sets go on."""
+"""Filtering stages: frame quality, grouping of frames into sets, and selection of sets."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CHOOSE = Stage("choose", 2)
 def score_frames(
     store: Store, ingested: StageRef, config: Config, report: Report = ignore_progress
 ) -> StageRef:
-    """Measures one source's frames and keeps the good ones (``Scored``, stage ``quality``)."""
+    """Scores one source's frames and keeps the good ones (``Scored``, stage ``quality``)."""
     params = config.filter
     models = sorted(model_labels(params).items())
     prompts = [list(params.require), list(params.exclude)]
@@ -51,7 +51,7 @@ def score_frames(
 
 
 def calibrate(store: Store, scored: Sequence[StageRef], config: Config) -> SimilarityParams:
-    """The bounds of the whole build in absolute numbers; the order of sources does not matter."""
+    """Resolves the build's similarity bounds to absolute numbers, regardless of source order."""
     similarity = config.filter.sets.similarity
     if similarity.unit == "absolute":
         return similarity
@@ -86,14 +86,14 @@ def choose_sets(store: Store, formed: Sequence[StageRef], config: Config) -> Sta
 def likely_sets(
     store: Store, formed: StageRef, config: Config, sources: int
 ) -> tuple[ImageSet, ...]:
-    """The sets of one source that will most likely be chosen, before the others are known.
+    """Returns the sets of one source that will most likely be chosen, without the other sources.
 
     Args:
-        store: where stages are.
-        formed: the source's sets.
-        config: the build's.
-        sources: of the build; each has an equal share of ``filter.max_sets``, so that all together
-            never name more than that.
+        store: Holds the stages.
+        formed: The source's sets.
+        config: Configuration of the build.
+        sources: Number of sources in the build. Each gets an equal share of ``filter.max_sets``, so
+            that the total never exceeds it.
     """
     params, share = config.filter, config.filter.max_sets // sources
     if params.max_sets and not share:

@@ -1,8 +1,8 @@
-"""The calibration page: this dataset's measurements, its bounds, and the pictures beside them.
+"""Calibration page: measurements, bounds and example images of a dataset.
 
-One file with nothing to fetch (inline SVG, pictures as data), so it can be kept with a run and
-opened anywhere. For every bound the pictures just inside and just outside are shown: whether a
-threshold is right is seen, not computed.
+The page is a single self-contained file (inline SVG, images as data URLs) that can be archived with
+a run. For each bound, it shows the images just inside and just outside, because the right threshold
+is a visual decision.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from schemas.frame import Frame
 from schemas.stage import Ingested, Scored, StageRef
 
 _SHOWN = 4
-"""Pictures on each side of a bound."""
+"""Number of images on each side of a bound."""
 
 _THUMB = (160, 90)
 _BARS, _WIDTH, _HEIGHT = 48, 640, 120
@@ -41,37 +41,37 @@ figcaption{font-size:12px;color:#555}img{height:90px;background:#ddd;margin-righ
 
 
 class Threshold(NamedTuple):
-    """A threshold on one measurement."""
+    """Threshold on one measurement."""
 
     name: str
     value: float
     above: bool
-    """Whether values at or above it are inside; otherwise those at or below."""
+    """True if values at or above the threshold are inside; false if values at or below it are."""
 
 
 class CalibrationItem(NamedTuple):
-    """Something measured: a frame, or a pair of frames."""
+    """Measured value of a frame or a pair of frames."""
 
     value: float
     frames: tuple[tuple[StageRef, Frame], ...]
-    """Each with the ingest stage that holds its picture."""
+    """Frames, each with the ingest stage that holds its image."""
 
     @property
     def name(self) -> str:
-        """The frames' ids."""
+        """IDs of the frames."""
         return " ".join(frame.id for _, frame in self.frames)
 
 
 def calibration_page(
     store: Store, scored: Sequence[StageRef], bounds: SimilarityParams, config: Config
 ) -> str:
-    """A self-contained HTML page about this dataset's thresholds.
+    """Renders a self-contained HTML page about a dataset's thresholds.
 
     Args:
-        store: holds the quality stages and their pictures.
-        scored: the quality stage of every source; their order does not matter.
-        bounds: in absolute numbers, from ``calibrate``.
-        config: gives the thresholds on quality.
+        store: Holds the quality stages and their images.
+        scored: Quality stages of all sources, in any order.
+        bounds: Absolute similarity bounds from ``calibrate``.
+        config: Provides the quality thresholds.
     """
     ordered = sorted(scored, key=lambda ref: ref.digest)
     sections = [
@@ -153,7 +153,7 @@ def _section(
 
 
 def _beside(store: Store, ordered: Sequence[CalibrationItem], bound: Threshold) -> str:
-    """The pictures just inside and just outside a bound."""
+    """Renders the images just inside and just outside a bound."""
     inside, outside = (
         [item for item in ordered if _is_inside(item.value, bound) == wanted]
         for wanted in (True, False)
@@ -190,7 +190,7 @@ def _thumb(store: Store, ref: StageRef, frame: Frame) -> str:
 
 
 def histogram(values: Sequence[float], limits: Sequence[Threshold]) -> str:
-    """Bars of how often each value occurs (48 bins) with a line for every bound, as SVG."""
+    """Renders a histogram with 48 bins and a line per bound, as SVG."""
     ends = [*values, *(bound.value for bound in limits)]
     low, high = min(ends), max(ends)
     span = (high - low) or 1.0

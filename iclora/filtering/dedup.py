@@ -1,9 +1,9 @@
-"""Sets that show the same: found without comparing every panel of every two sets.
+"""Detection of duplicate sets without comparing all panels of all pairs.
 
-Two sets are the same only if each panel of either has a match in the other, so the first panel
-must have one too. Those first panels are compared with all panels in blocks, by one matrix product
-each; whole sets are compared only where that finds a match. Decision: a plain product over
-approximate neighbours (an index that may miss a twin would make the result a matter of luck).
+Two sets are duplicates only if each panel of either has a match in the other, so the first panel
+must have one too. First panels are compared with all panels in blocks, with one matrix product per
+block; whole sets are compared only for those matches. An approximate nearest-neighbor index could
+miss duplicates and would make the result nondeterministic.
 """
 
 from __future__ import annotations
@@ -17,27 +17,28 @@ from numpy.typing import NDArray
 from iclora.filtering.similarity import Rows, cosines
 
 _BLOCK, _TILE = 256, 4096
-"""First panels and panels of one product: its table stays in the processor's cache."""
+"""First panels and panels per matrix product; the result fits in the CPU cache."""
 
 _TOLERANCE = 1e-4
-"""Float32's error and the rounding to four decimals, generously: no twin is overlooked."""
+"""Tolerance that exceeds float32 error plus rounding to four decimals, so that no duplicate is
+missed."""
 
 
 class Duplicate(NamedTuple):
-    """A set that shows the same as an earlier one."""
+    """Set that duplicates an earlier one."""
 
     position: int
     similarity: float
     duplicate_of: int
-    """The most alike set among those kept; of equals the first."""
+    """Index of the most similar kept set; the first one on ties."""
 
 
 def find_duplicates(sets: Sequence[Rows], ceiling: float) -> list[Duplicate]:
-    """Finds the sets that show the same as an earlier one which is no twin itself.
+    """Finds the sets that duplicate an earlier kept set.
 
     Args:
-        sets: the unit vectors [panels, d] of each set, the one to prefer first.
-        ceiling: two sets are the same above this likeness.
+        sets: Unit vectors [panels, d] of each set, in order of preference.
+        ceiling: Similarity above which two sets are duplicates.
     """
     duplicates: list[Duplicate] = []
     kept = np.zeros(len(sets), np.bool_)
@@ -52,10 +53,11 @@ def find_duplicates(sets: Sequence[Rows], ceiling: float) -> list[Duplicate]:
 
 
 def set_similarity(one: Rows, other: Rows) -> float:
-    """How much two sets show the same pictures: the cosine of the least matched panel.
+    """Computes the similarity of two sets: the cosine of the worst-matched panel.
 
-    For each panel of either set its best match in the other is taken, and the worst of those (the
-    Hausdorff distance, in cosines): 1.0 means the same pictures in any order. Four decimals.
+    Each panel of either set is matched with its best counterpart in the other, and the worst match
+    counts (Hausdorff distance in cosines). 1.0 means the same images in any order. Rounded to four
+    decimals.
     """
     table = cosines(one, other)
     return float(min(table.max(axis=0).min(), table.max(axis=1).min()))
@@ -64,10 +66,10 @@ def set_similarity(one: Rows, other: Rows) -> float:
 def _near_candidates(
     sets: Sequence[Rows], bound: float, kept: NDArray[np.bool_]
 ) -> Generator[tuple[int, NDArray[np.intp]]]:
-    """Each set's number, and those of the earlier ones that may be the same, ascending.
+    """Yields each set's index and the ascending indices of earlier sets that may be duplicates.
 
-    ``kept`` is filled by the caller from set to set; what was dropped before a block began is not
-    looked at again, so a thousand copies of a set cost no more than a thousand sets.
+    The caller fills ``kept`` set by set. Sets dropped before a block begins are skipped, so a
+    thousand copies of a set cost no more than a thousand distinct sets.
     """
     owners = np.repeat(np.arange(len(sets)), [len(rows) for rows in sets])
     panels = np.concatenate([*sets, np.empty((0, sets[0].shape[1] if sets else 0), np.float32)])
@@ -84,7 +86,7 @@ def _near_candidates(
 def _matches(
     firsts: Rows, panels: Rows, owners: NDArray[np.intp], alive: NDArray[np.bool_], bound: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Which first panel lies nearer than the bound to a panel of which living set."""
+    """Returns index pairs of first panels and kept sets with a panel above the bound."""
     found = [(np.empty(0, np.intp), np.empty(0, np.intp))]
     for start in range(0, len(owners), _TILE):
         living = start + np.flatnonzero(alive[owners[start : start + _TILE]])

@@ -1,7 +1,7 @@
-"""Measures a source's frames, batch by batch; nothing is decided here.
+"""Measurement of a source's frames in batches, without decisions.
 
-Measurements are kept apart from thresholds and a batch is a stage of its own, so that a changed
-threshold costs no decoding and no CLIP, and a killed build keeps every finished batch.
+Measurements are separate from thresholds, and each batch is a stage of its own. A changed threshold
+needs no decoding or CLIP inference, and a killed build keeps all finished batches.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from schemas.stage import StageRef
 
 MEASURE = Stage("measure", 4)
 BATCH = 64
-"""Frames measured at once; bounds the memory and what a kill costs."""
+"""Number of frames per batch; bounds memory and the work lost when a build is killed."""
 
 _EMBEDDINGS = "embeddings.npy"
 
 
 class EmbedModels(NamedTuple):
-    """The models that look at frames."""
+    """Models that measure frames."""
 
     clip: ClipEncoder
     checks: SafetyModels
 
 
 class FrameMeasurements(NamedTuple):
-    """A source's measurements."""
+    """Measurements of a source, keyed by frame ID."""
 
     scores: dict[str, Scores]
     hashes: dict[str, str]
     unreadable: dict[str, str]
     rows: dict[str, Rows]
-    """Frame id to unit vector [d]."""
+    """Mapping of frame ID to unit vector [d]."""
 
 
 class _MeasuredFrame(NamedTuple):
@@ -61,7 +61,7 @@ class _MeasuredFrame(NamedTuple):
 
 
 def model_labels(params: FilterParams) -> dict[str, str]:
-    """The models that look at frames (``clip``, ``nsfw``, ``faces``) and their revisions."""
+    """Returns the names and revisions of the models ``clip``, ``nsfw`` and ``faces``."""
     return {"clip": clip_label(params.clip)} | safety_labels(params.safety)
 
 
@@ -72,7 +72,7 @@ def measure_frames(
     params: FilterParams,
     report: Report = ignore_progress,
 ) -> FrameMeasurements:
-    """The measurements of a source's frames; what was measured before is read again."""
+    """Measures a source's frames, reusing finished batches."""
     labels = sorted(model_labels(params).items())
     measurements = FrameMeasurements({}, {}, {}, {})
     for start in range(0, len(frames), BATCH):
@@ -90,7 +90,7 @@ def measure_frames(
 
 
 def _frame_digest(frame: Frame) -> str:
-    """Everything of a frame that its measurements depend on."""
+    """Computes the digest of everything that a frame's measurements depend on."""
     return digest_of([frame.id, frame.content, frame.crop, frame.masks, frame.width, frame.height])
 
 

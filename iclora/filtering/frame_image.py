@@ -1,7 +1,7 @@
-"""A frame's picture at the size at which it is looked at.
+"""Frame decoding at analysis resolution.
 
-JPEGs are decoded at a fraction of their size where that is enough (Pillow's ``draft``): three
-times faster than a full decode at 1080p.
+JPEGs are decoded at reduced size where sufficient (Pillow's ``draft``), which is three times faster
+than a full decode at 1080p.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ from schemas.base import Box
 from schemas.frame import Frame
 
 ANALYSIS_SIDE = 512
-"""Longer side, in pixels, at which quality is measured."""
+"""Longer side in pixels at which quality is measured."""
 
 Luma = NDArray[np.uint8]
 
 
 class UndecodableFrame(Exception):
-    """A frame's picture cannot be decoded; the text says why."""
+    """Raised when a frame's image cannot be decoded; the message contains the reason."""
 
 
 class FrameImage(NamedTuple):
-    """A frame's crop, made small."""
+    """Downscaled crop of a frame."""
 
     picture: Image.Image
-    """RGB, at least as large as asked for (or as the crop is)."""
+    """RGB image, at least as large as requested (or as the crop)."""
 
     luma: Luma
-    """[height, width], at most ``ANALYSIS_SIDE`` on the longer side, 8 bits."""
+    """8-bit luma [height, width], up to ``ANALYSIS_SIDE`` on the longer side."""
 
     masked: NDArray[np.bool_]
-    """[height, width]: where overlays lie that are not part of the picture."""
+    """Mask [height, width] of overlays that are not part of the image."""
 
 
 def load_frame_image(path: Path, frame: Frame, shorter: int) -> FrameImage:
-    """Decodes a frame and cuts out the region that is picture.
+    """Decodes a frame and crops it to the region with picture content.
 
     Args:
-        path: the frame's file.
-        frame: gives the crop and the masks.
-        shorter: the crop's shorter side is decoded with at least this many pixels, if it has
-            them: the size a model looks at.
+        path: File of the frame.
+        frame: Provides the crop and the masks.
+        shorter: Minimum shorter side of the decoded crop in pixels, if the source has that many;
+            the input size of the models.
 
     Raises:
-        UnreadableError: the file is not a whole picture, or not the one the frame describes.
+        UndecodableFrame: The file is not a complete image, or its size does not match the frame.
     """
     try:
         with Image.open(path) as image:
@@ -69,7 +69,7 @@ def load_frame_image(path: Path, frame: Frame, shorter: int) -> FrameImage:
 
 
 def _draft_size(frame: Frame, shorter: int) -> tuple[int, int]:
-    """The least size of the whole picture at which the crop is large enough."""
+    """Returns the minimum size of the whole image at which the crop is large enough."""
     x0, y0, x1, y1 = frame.crop
     low, high = sorted((x1 - x0, y1 - y0))
     share = min(1.0, max(ANALYSIS_SIDE / high, shorter / low))
@@ -82,7 +82,7 @@ def _scaled(box: Box, scale: float) -> Box:
 
 
 def _shrunk(luma: Image.Image) -> Luma:
-    """At most ``ANALYSIS_SIDE`` on the longer side; small pictures are not enlarged."""
+    """Downscales luma to ``ANALYSIS_SIDE`` on the longer side; never enlarges."""
     share = min(1.0, ANALYSIS_SIDE / max(luma.size))
     size = (max(1, round(luma.width * share)), max(1, round(luma.height * share)))
     small = luma if size == luma.size else luma.resize(size, Image.Resampling.BOX)

@@ -1,10 +1,10 @@
-"""Frames to sets: which pictures of a scene are shown together.
+"""Grouping of frames into sets.
 
-A set is a path through a scene: neighbours inside the band, few shots apart, first and last still
-alike, no picture twice. Of all paths the one that stays furthest from every bound is taken first
-(``margin``): it would still be a set if the bounds were a little off. Then the next one with
-other frames, up to the scene's quota. Paths are searched from every frame with a beam, which for
-three panels and the default gap is exhaustive.
+A set is a path through a scene: neighbors inside the similarity band and few shots apart, first and
+last frame still similar, no image twice. The path furthest from all bounds (``margin``) is taken
+first, because it remains a set under slightly different bounds. The next path with other frames
+follows, up to the scene's quota. A beam search from each frame finds the paths; for three panels
+and the default gap, it is exhaustive.
 """
 
 from __future__ import annotations
@@ -22,48 +22,50 @@ from schemas.frame import ImageSet
 from schemas.verdict import UNMEASURED, Verdict
 
 _BEAM_WIDTH = 36
-"""Paths kept a start frame and length; (max_gap + 1) ** 2 for triptychs: all of them."""
+"""Number of paths kept per start frame and length. For triptychs, (max_gap + 1) ** 2 keeps all
+of them."""
 
 Path = tuple[int, ...]
 
 
 class SetCandidate(NamedTuple):
-    """A possible set of a scene."""
+    """Candidate set of a scene."""
 
     margin: float
-    """Distance of the worst cosine from its nearest bound; never negative."""
+    """Non-negative distance of the worst cosine from its nearest bound."""
 
     path: Path
 
 
 class SceneSearch(NamedTuple):
-    """Everything found in a scene."""
+    """Search result of a scene."""
 
     candidates: tuple[SetCandidate, ...]
-    """Best first."""
+    """Candidates, best first."""
 
     longest: dict[int, int]
-    """Frame to the length of the longest path through it."""
+    """Mapping of frame index to the length of the longest path through it."""
 
     failed_ends: dict[int, float]
-    """Frame to the best first-last cosine among its whole paths that failed by it."""
+    """Mapping of frame index to the best first-last cosine among its complete paths that failed
+    on it."""
 
 
 class GroupingResult(NamedTuple):
-    """One source's frames after forming."""
+    """Sets and verdicts of one source."""
 
     sets: tuple[ImageSet, ...]
     verdicts: tuple[Verdict, ...]
-    """One a frame, in order."""
+    """Verdicts in frame order, one per frame."""
 
 
 def group_frames(frames: FrameSet, panels: int, params: SetParams) -> GroupingResult:
-    """Forms the sets of one source.
+    """Groups the frames of one source into sets.
 
     Args:
-        frames: the frames of good quality, in order.
-        panels: frames a set, 2 to 9.
-        params: the bounds, which are absolute here.
+        frames: Frames of good quality, in order.
+        panels: Number of frames per set, 2 to 9.
+        params: Set parameters with absolute bounds.
     """
     assert params.similarity.unit == "absolute", "percentiles are resolved before sets are formed"
     keep, verdicts = drop_near_duplicates(frames, params)
@@ -80,12 +82,13 @@ def group_frames(frames: FrameSet, panels: int, params: SetParams) -> GroupingRe
 def drop_near_duplicates(
     frames: FrameSet, params: SetParams
 ) -> tuple[list[int], dict[str, Verdict]]:
-    """Drops near-duplicates: each frame is compared with the last one that was *kept*.
+    """Drops near-duplicates of the last *kept* frame.
 
-    So a slow drift is caught: the frame that has drifted far enough is kept again.
+    The comparison with the last kept frame handles slow drift: a frame that has drifted far enough
+    is kept again.
 
     Returns:
-        The kept indices, and a verdict for each frame that was not.
+        The kept indices, and a verdict for each dropped frame.
     """
     keep: list[int] = []
     verdicts: dict[str, Verdict] = {}
@@ -105,13 +108,13 @@ def drop_near_duplicates(
 def search_scene(
     frames: FrameSet, scene: Sequence[int], panels: int, params: SetParams
 ) -> SceneSearch:
-    """Finds the possible sets of a scene.
+    """Finds the candidate sets of a scene.
 
     Args:
-        frames: the source's frames without near-duplicates.
-        scene: indices of the scene's frames, in order.
-        panels: frames a set.
-        params: bounds, gap and hash distance.
+        frames: Frames of the source without near-duplicates.
+        scene: Indices of the scene's frames, in order.
+        panels: Number of frames per set.
+        params: Bounds, gap and hash distance.
     """
     pairs = _PairCache(frames, params)
     found: list[SetCandidate] = []
@@ -139,7 +142,7 @@ def _best_first(candidate: SetCandidate) -> tuple[float, Path]:
 
 
 class _PairCache:
-    """What a search asks of two frames again and again, each pair looked at once."""
+    """Cache of pairwise comparisons during a search."""
 
     def __init__(self, frames: FrameSet, params: SetParams) -> None:
         self.frames = frames
@@ -148,13 +151,13 @@ class _PairCache:
         self._duplicates: dict[tuple[int, int], bool] = {}
 
     def margin(self, one: int, other: int) -> float:
-        """How far inside the band two neighbours' cosine lies; negative outside."""
+        """Returns the distance of two neighbors' cosine from the band's edge; negative outside."""
         if (one, other) not in self._margins:
             self._margins[one, other] = _margin(self.frames.cosine(one, other), self.params)
         return self._margins[one, other]
 
     def are_duplicates(self, one: int, other: int) -> bool:
-        """Whether two frames are the same picture twice."""
+        """Returns true if two frames show the same image."""
         if (one, other) not in self._duplicates:
             self._duplicates[one, other] = (
                 self.frames.duplicate(one, other, self.params) is not None
@@ -165,7 +168,7 @@ class _PairCache:
 def _extended(
     pairs: _PairCache, scene: Sequence[int], paths: list[SetCandidate]
 ) -> list[SetCandidate]:
-    """Every path by one more frame; the best of them."""
+    """Extends each path by one frame and keeps the best paths."""
     max_gap = pairs.params.max_gap
     longer: list[SetCandidate] = []
     for margin, path in paths:
@@ -180,14 +183,14 @@ def _extended(
 
 
 def _margin(value: float, params: SetParams) -> float:
-    """How far inside the band a cosine lies; negative outside."""
+    """Computes the distance of a cosine from the band's edge; negative outside."""
     return round(
         min(value - params.similarity.min_adjacent, params.similarity.near_duplicate - value), 4
     )
 
 
 def pick_sets(candidates: Sequence[SetCandidate], params: SetParams) -> list[SetCandidate]:
-    """The best possible sets that share no frames (or at most half, where reuse is allowed)."""
+    """Picks the best candidates without shared frames (up to half shared if reuse is enabled)."""
     chosen: list[SetCandidate] = []
     for candidate in candidates:
         if len(chosen) == params.max_sets_per_scene:
@@ -210,7 +213,7 @@ def _image_set(sight: FrameSet, candidate: SetCandidate, number: int) -> ImageSe
 
 
 def set_similarities(frames: FrameSet, path: Path) -> dict[str, float]:
-    """The similarities of a set: lowest and highest of neighbours, and of first and last."""
+    """Computes a set's similarities: lowest and highest of neighbors, and first to last."""
     steps = [frames.cosine(one, other) for one, other in pairwise(path)]
     return {
         "similarity_low": min(steps),
@@ -228,7 +231,7 @@ def _scene_verdicts(
     panels: int,
     params: SetParams,
 ) -> dict[str, Verdict]:
-    """One verdict for every frame of a scene."""
+    """Returns one verdict for each frame of a scene."""
     used = {index for candidate in chosen for index in candidate.path}
     spare = {index for candidate in search.candidates for index in candidate.path}
     verdicts: dict[str, Verdict] = {}
@@ -261,7 +264,7 @@ def _no_path_verdict(
     panels: int,
     params: SetParams,
 ) -> Verdict:
-    """Why no whole path goes through a frame."""
+    """Returns the verdict of a frame without a complete path."""
     if len(scene) < panels:
         return _rejected(
             frames, index, "scene_too_short", float(len(scene)), float(panels), "frames"

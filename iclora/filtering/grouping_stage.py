@@ -1,4 +1,4 @@
-"""The sets stage: one source's good frames become sets, given ones stay as they are."""
+"""Sets stage: groups one source's good frames; given sets are unchanged."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _WORST_OF_SCORE = {
     "nsfw": max,
     "face": max,
 }
-"""A set is as good as its worst frame."""
+"""Reductions that give a set the score of its worst frame."""
 
 
 def load_frame_set(store: Store, ref: StageRef, scored: Scored) -> FrameSet:
-    """One source's good frames with their vectors and hashes."""
+    """Loads one source's good frames with their vectors and hashes."""
     return make_frame_set(scored.frames, load_embeddings(store, ref, scored), scored.hashes)
 
 
 def load_embeddings(store: Store, ref: StageRef, scored: Scored) -> Rows:
-    """The unit vectors [n, d] of a source's good frames."""
+    """Loads the unit vectors [n, d] of a source's good frames."""
     return np.load(file_of(store, ref, scored.embeddings), allow_pickle=False)
 
 
 def ungrouped_indices(scored: Scored) -> list[int]:
-    """Which good frames are not part of a given set."""
+    """Returns the indices of good frames that are not part of a given set."""
     given = {frame.id for one in scored.given for frame in one.frames}
     return [index for index, frame in enumerate(scored.frames) if frame.id not in given]
 
@@ -50,10 +50,10 @@ def group_source(store: Store, ref: StageRef, panels: int, params: SetParams) ->
     """Groups one source's frames into sets.
 
     Args:
-        store: holds the source's quality stage.
-        ref: that stage.
-        panels: frames a set.
-        params: with absolute bounds.
+        store: Holds the source's quality stage.
+        ref: Reference to the quality stage.
+        panels: Number of frames per set.
+        params: Set parameters with absolute bounds.
     """
     scored = result_of(store, ref, Scored)
     frames = load_frame_set(store, ref, scored)
@@ -69,7 +69,7 @@ def group_source(store: Store, ref: StageRef, panels: int, params: SetParams) ->
 
 
 def _keep_given(scored: Scored, frames: FrameSet) -> tuple[list[ImageSet], list[Verdict]]:
-    """Given sets whose frames are all good; of the others, the good frames are rejected."""
+    """Keeps given sets with only good frames, and rejects the good frames of the others."""
     index = {frame.id: number for number, frame in enumerate(scored.frames)}
     kept: list[ImageSet] = []
     verdicts: list[Verdict] = []
@@ -98,12 +98,12 @@ def _given_verdict(frame: Frame, one: ImageSet, present: int) -> Verdict:
 
 
 def _with_scores(one: ImageSet, scored: Scored) -> ImageSet:
-    """The set with its frames' worst measurements beside its similarities."""
+    """Adds the worst measurements of a set's frames to its scores."""
     return one.model_copy(update={"scores": one.scores | worst_scores(one.frames, scored.scores)})
 
 
 def worst_scores(frames: Sequence[Frame], scores: dict[str, Scores]) -> Scores:
-    """Measurement to its worst value over frames; the same names for every set of a build."""
+    """Computes the worst value of each measurement over frames; names are the same for all sets."""
     names = scores[frames[0].id]
     return {
         name: _WORST_OF_SCORE[name](scores[frame.id][name] for frame in frames) for name in names

@@ -1,7 +1,7 @@
-"""Is one frame any good: measurements, and what its thresholds make of them.
+"""Frame quality: measurements and thresholds.
 
-Everything is measured on the crop (bars and seams left out) at 512 px on the longer side, so one
-set of thresholds serves every resolution; only the size itself is taken in source pixels.
+All measurements use the crop (without bars and seams) at 512 px on the longer side, so one set of
+thresholds fits all resolutions. Only the size itself is measured in source pixels.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from schemas.filtering import QualityParams
 from schemas.frame import Frame
 
 Scores = dict[str, float]
-"""Measurement to value, four decimals."""
+"""Mapping of measurement name to value, rounded to four decimals."""
 
 _HALF_SHARP = 100.0
-"""Variance of the Laplacian at which a picture counts as half sharp (a usual blur threshold)."""
+"""Variance of the Laplacian at which sharpness scores one half (a common blur threshold)."""
 
 _RIM = 9
-"""Side of the brush that widens masks, in pixels: compression smears an overlay's edge."""
+"""Kernel size in pixels for dilating masks, because compression blurs an overlay's edges."""
 
 _MOST_ENTROPY = 8.0
-"""Bits; of 256 equally frequent grey levels."""
+"""Maximum entropy in bits, for 256 equally frequent gray levels."""
 
 
 class Rejection(NamedTuple):
-    """Why a frame is not good enough."""
+    """Reason for rejecting a frame."""
 
     reason: str
     value: float
@@ -42,11 +42,11 @@ class Rejection(NamedTuple):
 
 
 def measure_quality(image: FrameImage, frame: Frame) -> Scores:
-    """The measurements of a frame.
+    """Measures the quality of a frame.
 
     Returns:
-        ``side`` (pixels, shorter side of the crop), ``luma`` (0-1), ``sharpness`` (variance of
-        the Laplacian), ``entropy`` (0-8 bits), ``text`` and ``title`` (0-1) and ``merit`` (0-1).
+        ``side`` (pixels, shorter side of the crop), ``luma`` (0-1), ``sharpness`` (variance of the
+        Laplacian), ``entropy`` (0-8 bits), ``text`` and ``title`` (0-1) and ``merit`` (0-1).
     """
     reading = detect_text(image.luma)
     x0, y0, x1, y1 = frame.crop
@@ -62,9 +62,9 @@ def measure_quality(image: FrameImage, frame: Frame) -> Scores:
 
 
 def sharpness(luma: Luma, masked: NDArray[np.bool_] | None = None) -> float:
-    """Variance of the Laplacian of 8-bit luma (Pech-Pacheco et al., ICPR 2000).
+    """Computes the variance of the Laplacian of 8-bit luma (Pech-Pacheco et al., ICPR 2000).
 
-    A logo is sharp in a blurred picture too, so masked overlays and their rims are left out.
+    Masked overlays and their edges are excluded, because a logo is sharp even in a blurred image.
     """
     second = cv2.Laplacian(luma, cv2.CV_64F)
     if masked is not None and masked.any():
@@ -74,14 +74,14 @@ def sharpness(luma: Luma, masked: NDArray[np.bool_] | None = None) -> float:
 
 
 def entropy(luma: Luma) -> float:
-    """Shannon entropy of the luma histogram (256 bins), in bits."""
+    """Computes the Shannon entropy of the luma histogram (256 bins), in bits."""
     counts = np.bincount(luma.ravel(), minlength=256)
     shares = counts[counts > 0] / luma.size
     return round(float(-(shares * np.log2(shares)).sum()) + 0.0, 4)
 
 
 def quality_score(scores: Scores) -> float:
-    """How good a frame is among good ones (0-1): sharp, rich in tones, well exposed, no text."""
+    """Computes a quality score (0-1) that favors sharp, rich, well-exposed frames without text."""
     sharp = scores["sharpness"] / (scores["sharpness"] + _HALF_SHARP)
     rich = scores["entropy"] / _MOST_ENTROPY
     exposed = 1 - abs(2 * scores["luma"] - 1) ** 2
@@ -89,9 +89,9 @@ def quality_score(scores: Scores) -> float:
 
 
 def quality_rejection(scores: Scores, params: QualityParams) -> Rejection | None:
-    """The first threshold that a frame fails, or None.
+    """Returns the first threshold that a frame fails, or None.
 
-    The order goes from what says most to what follows from it: a black frame is also empty.
+    Causes precede their consequences: a black frame also has low entropy.
     """
     for reason, name, least, most in (
         ("too_small", "side", params.min_side, math.inf),

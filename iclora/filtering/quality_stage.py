@@ -1,4 +1,4 @@
-"""The quality stage: every frame of a source is kept, rejected with a reason, or unreadable."""
+"""Quality stage: keeps each frame of a source, rejects it with a reason, or marks it unreadable."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def score_source(
     params: FilterParams,
     report: Report = ignore_progress,
 ) -> Scored:
-    """Measures a source's frames and decides about each.
+    """Measures a source's frames and assigns a verdict to each.
 
-    Frames of sets that the source already holds are judged like the others.
+    Frames of given sets are treated like all others.
 
     Args:
-        folder: where the kept frames' vectors are written.
-        store: holds the frames.
-        ref: the source's ingest stage.
-        params: quality, prompts and policy.
-        report: takes the fraction of the frames that is measured.
+        folder: Output folder for the kept frames' vectors.
+        store: Holds the frames.
+        ref: Reference to the source's ingest stage.
+        params: Quality thresholds, prompts and safety policy.
+        report: Receives the fraction of measured frames.
     """
     ingested = result_of(store, ref, Ingested)
     frames = all_frames(ingested)
@@ -63,7 +63,7 @@ def score_source(
 
 
 def all_frames(ingested: Ingested) -> tuple[Frame, ...]:
-    """A source's frames, those of its given sets included, each once."""
+    """Returns a source's distinct frames, including those of given sets."""
     given = [frame for one in ingested.given for frame in one.frames]
     return tuple({frame.id: frame for frame in [*ingested.frames, *given]}.values())
 
@@ -71,7 +71,7 @@ def all_frames(ingested: Ingested) -> tuple[Frame, ...]:
 def find_rejections(
     frames: Sequence[Frame], measurements: FrameMeasurements, params: FilterParams
 ) -> dict[str, Rejection]:
-    """Frame id to why it is not good enough: thresholds, then policy, then prompts."""
+    """Maps frame IDs to rejections, by thresholds, then safety policy, then prompts."""
     rejections: dict[str, Rejection] = {}
     for frame in frames:
         if scores := measurements.scores.get(frame.id):

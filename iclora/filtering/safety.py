@@ -1,8 +1,8 @@
-"""Optional checks for unsafe pictures and for faces, each by a model the user names.
+"""Optional checks for unsafe content and faces, with user-provided models.
 
-A check whose weights are not there is not done, the build goes on, and the manifest and the card
-say ``not checked``: a silent pass would be a lie. Rejecting happens here, on frames; blurring on
-the canvas (``iclora.stitching``).
+A check without available weights is skipped and the build continues; the manifest and the dataset
+card then record ``not checked`` instead of a silent pass. Frames are rejected here; blurring
+happens on the canvas (``iclora.stitching``).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Model = TypeVar("Model")
 
 
 class SafetyModels(NamedTuple):
-    """The models that are there."""
+    """Available safety models."""
 
     nsfw: SafetyClassifier | None = None
     faces: FaceDetector | None = None
 
 
 def load_safety_models(params: SafetyParams) -> SafetyModels:
-    """Loads the models that are wanted, named and there."""
+    """Loads the models that are enabled, configured and available."""
     return SafetyModels(
         _load_if_available("nsfw", params.nsfw, load_classifier),
         _load_if_available("faces", params.faces, load_faces),
@@ -42,7 +42,7 @@ def load_safety_models(params: SafetyParams) -> SafetyModels:
 
 
 def safety_labels(params: SafetyParams) -> dict[str, str]:
-    """What checks ``nsfw`` and ``faces``: ``name@revision``, or ``not checked``."""
+    """Returns the model of each check as ``name@revision``, or ``not checked``."""
     return {
         "nsfw": _load_if_available("nsfw", params.nsfw, classifier_label) or NOT_CHECKED,
         "faces": _load_if_available("faces", params.faces, face_label) or NOT_CHECKED,
@@ -52,7 +52,7 @@ def safety_labels(params: SafetyParams) -> dict[str, str]:
 def _load_if_available(
     name: str, params: SafetyCheckParams, load: Callable[[str], Model]
 ) -> Model | None:
-    """A check's model, or None when none is wanted, none is named or it is not there."""
+    """Loads a check's model; returns None if it is disabled, not configured or not available."""
     if params.action == "keep":
         return None
     if not params.model:
@@ -66,7 +66,7 @@ def _load_if_available(
 
 
 def safety_scores(checks: SafetyModels, image: FrameImage) -> Scores:
-    """The confidences (0-1) that a frame is unsafe and that it shows a face, where checked."""
+    """Computes the confidences (0-1) of unsafe content and faces in a frame, where checked."""
     scores: Scores = {}
     if checks.nsfw:
         scores["nsfw"] = checks.nsfw([image.picture])[0]
@@ -77,7 +77,7 @@ def safety_scores(checks: SafetyModels, image: FrameImage) -> Scores:
 
 
 def safety_rejection(scores: Scores, params: SafetyParams) -> Rejection | None:
-    """Why the policy rejects a frame, or None."""
+    """Returns the safety policy's rejection of a frame, or None."""
     for name, reason, one in (("nsfw", "nsfw", params.nsfw), ("face", "face", params.faces)):
         if one.action == "reject" and scores.get(name, -1.0) >= one.threshold:
             return Rejection(reason, scores[name], one.threshold)

@@ -1,10 +1,10 @@
-"""Scenes: runs of neighbouring shots that belong together.
+"""Scene detection: groups neighboring shots that belong together.
 
-Two shots are linked when they are alike and few shots lie between them; a scene is a run that no
-cut can divide without cutting a link (the scene transition graph of Yeung and Yeo, "Segmentation
-of video by clustering and graph analysis", 1998). So a dialogue that alternates between two
-views is one scene, although its neighbours look unlike. Where the source names its scenes (a
-folder, a pattern, a group column), it is believed.
+Two shots are linked if they are similar and few shots lie between them. A scene is a run that no
+cut can divide without breaking a link (scene transition graph of Yeung and Yeo, "Segmentation of
+video by clustering and graph analysis", 1998). A dialogue that alternates between two views is
+therefore one scene, although adjacent shots differ. Scene names from the source (a folder, a
+pattern, a group column) take precedence.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def find_scenes(frames: FrameSet, params: SetParams) -> tuple[tuple[int, ...], .
     """Groups a source's frames by scene, in order of their first frames.
 
     Returns:
-        The indices of each scene's frames; every frame is in exactly one scene.
+        Frame indices of each scene; each frame belongs to exactly one scene.
     """
     named: dict[str, list[int]] = {}
     scenes: list[list[int]] = []
@@ -33,7 +33,7 @@ def find_scenes(frames: FrameSet, params: SetParams) -> tuple[tuple[int, ...], .
 
 
 def _runs(frames: FrameSet, order: list[int], params: SetParams) -> list[list[int]]:
-    """Divides the frames wherever no link reaches across."""
+    """Splits the frames at all positions that no link spans."""
     runs: list[list[int]] = []
     reach = -1
     for position, index in enumerate(order):
@@ -45,7 +45,7 @@ def _runs(frames: FrameSet, order: list[int], params: SetParams) -> list[list[in
 
 
 def _furthest_link(frames: FrameSet, order: list[int], position: int, params: SetParams) -> int:
-    """The last position that the frame at ``position`` is linked to; its own if none."""
+    """Returns the last position linked to ``position``, or ``position`` itself."""
     here, furthest = order[position], position
     for later in range(position + 1, len(order)):
         if not frames.within(here, order[later], params.max_gap):

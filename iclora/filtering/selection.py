@@ -1,7 +1,7 @@
-"""Across the whole dataset: the same set once, and the N best that are most unlike each other.
+"""Selection across the dataset: removes duplicate sets and picks the N best diverse ones.
 
-The result depends on the sets alone, not on the order in which their sources came: everything
-starts from the sets sorted by merit and key.
+The result does not depend on source order, because selection starts from the sets sorted by merit
+and key.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from schemas.verdict import Verdict
 
 
 class ScoredSet(NamedTuple):
-    """A set that may be chosen."""
+    """Candidate set with its vectors and quality."""
 
     set: ImageSet
     rows: Rows
-    """Unit vectors of its frames [panels, d]."""
+    """Unit vectors [panels, d] of the set's frames."""
 
     quality: float
-    """0-1."""
+    """Quality of the set, 0 to 1."""
 
 
 class Selection(NamedTuple):
-    """What was decided about the sets of a dataset."""
+    """Chosen sets and the verdicts on all sets of a dataset."""
 
     kept: tuple[ImageSet, ...]
     verdicts: tuple[Verdict, ...]
 
 
 def choose(entries: Sequence[ScoredSet], params: FilterParams) -> Selection:
-    """Chooses the sets that go on.
+    """Chooses the sets to keep.
 
     Args:
-        entries: every formed set of the build; equal keys are one set.
-        params: ``max_set_similarity`` and ``max_sets``.
+        entries: All formed sets of the build; entries with equal keys are one set.
+        params: Provides ``max_set_similarity`` and ``max_sets``.
     """
     unique = {entry.set.key: entry for entry in sorted(entries, key=_best_first, reverse=True)}
     ordered = sorted(unique.values(), key=_best_first)
@@ -68,7 +68,7 @@ def _source_order(one: ImageSet) -> tuple[str, int, int, float, str]:
 def drop_duplicates(
     ordered: Sequence[ScoredSet], ceiling: float
 ) -> tuple[list[ScoredSet], dict[str, Verdict]]:
-    """Keeps the first of sets that show the same, in the order given."""
+    """Keeps the first set of each group of duplicates, in the given order."""
     duplicates = find_duplicates([entry.rows for entry in ordered], ceiling)
     verdicts = {
         ordered[duplicate.position].set.key: _verdict(
@@ -86,16 +86,16 @@ def drop_duplicates(
 def select_diverse(
     distinct: Sequence[ScoredSet], target: int
 ) -> tuple[list[ScoredSet], dict[str, Verdict]]:
-    """The best sets that are most unlike each other.
+    """Selects the best sets that are most dissimilar.
 
     Greedy farthest-point selection (Gonzalez, "Clustering to minimize the maximum intercluster
-    distance", 1985) weighted by merit: after the best set, always the one with the largest
-    merit x (1 - its highest likeness to those chosen), where likeness is the cosine of the mean
-    vectors.
+    distance", 1985), weighted by merit. After the best set, each step takes the set with the
+    largest merit x (1 - highest similarity to the chosen sets), where similarity is the cosine of
+    the mean vectors.
 
     Args:
-        distinct: best first.
-        target: how many to keep.
+        distinct: Sets without duplicates, best first.
+        target: Number of sets to keep.
     """
     if len(distinct) <= target:
         return list(distinct), {}

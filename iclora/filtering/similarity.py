@@ -1,4 +1,4 @@
-"""Cosines between frames: rounded before anything is compared with them."""
+"""Cosine similarity of frames, rounded before any comparison."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Rows = NDArray[np.float32]
 """Unit vectors [n, d]."""
 
 Cosines = NDArray[np.float64]
-"""Similarities, rounded to four decimals."""
+"""Cosine similarities, rounded to four decimals."""
 
 DECIMALS = 4
 
 
 class DuplicateMatch(NamedTuple):
-    """By which measure two frames are the same picture."""
+    """Measure by which two frames show the same image."""
 
     value: float
     threshold: float
@@ -30,25 +30,25 @@ class DuplicateMatch(NamedTuple):
 
 
 class FrameSet(NamedTuple):
-    """One source's frames in order, with what is needed to compare them."""
+    """Frames of one source in order, with the data to compare them."""
 
     frames: tuple[Frame, ...]
     positions: tuple[int, ...]
-    """The shot of each frame; for pictures their number. Gaps are counted in these."""
+    """Shot number of each frame, or its index for still images; gaps are counted in these units."""
 
     rows: Rows
     hashes: tuple[str, ...]
 
     def cosine(self, one: int, other: int) -> float:
-        """Similarity of two frames, four decimals."""
+        """Computes the similarity of two frames, rounded to four decimals."""
         return cosine(self.rows[one], self.rows[other])
 
     def within(self, one: int, other: int, max_gap: int) -> bool:
-        """Whether at most ``max_gap`` shots lie between two frames."""
+        """Returns true if no more than ``max_gap`` shots lie between two frames."""
         return abs(self.positions[other] - self.positions[one]) - 1 <= max_gap
 
     def duplicate(self, one: int, other: int, params: SetParams) -> DuplicateMatch | None:
-        """Why two frames are the same picture twice, or None."""
+        """Returns the measure by which two frames show the same image, or None."""
         distance = hash_distance(self.hashes[one], self.hashes[other])
         if distance <= params.max_hash_distance:
             return DuplicateMatch(
@@ -60,7 +60,7 @@ class FrameSet(NamedTuple):
         return None
 
     def subset(self, keep: Sequence[int]) -> FrameSet:
-        """Only these frames."""
+        """Returns the frames at the given indices."""
         return FrameSet(
             tuple(self.frames[index] for index in keep),
             tuple(self.positions[index] for index in keep),
@@ -70,28 +70,28 @@ class FrameSet(NamedTuple):
 
 
 def make_frame_set(frames: Sequence[Frame], rows: Rows, hashes: dict[str, str]) -> FrameSet:
-    """Puts a source's frames side by side.
+    """Combines a source's frames with their vectors and hashes.
 
     Args:
-        frames: in the source's order.
-        rows: one unit vector a frame, float32 [n, d].
-        hashes: frame id to perceptual hash.
+        frames: Frames in source order.
+        rows: Unit vectors, float32 [n, d], one per frame.
+        hashes: Mapping of frame ID to perceptual hash.
     """
     places = tuple(frame.shot if frame.shot >= 0 else index for index, frame in enumerate(frames))
     return FrameSet(tuple(frames), places, rows, tuple(hashes[frame.id] for frame in frames))
 
 
 def cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Similarity of two unit vectors, four decimals."""
+    """Computes the similarity of two unit vectors, rounded to four decimals."""
     return round(float(np.dot(one.astype(np.float64), other.astype(np.float64))), DECIMALS)
 
 
 def cosines(rows: Rows, others: Rows) -> Cosines:
-    """All similarities [n, m] of two groups of unit vectors, four decimals."""
+    """Computes all similarities [n, m] of two groups of unit vectors, rounded to four decimals."""
     return np.round(rows.astype(np.float64) @ others.astype(np.float64).T, DECIMALS)
 
 
 def neighbour_cosines(rows: Rows, step: int = 1) -> Cosines:
-    """Similarities of each frame and the one ``step`` further, four decimals [n - step]."""
+    """Computes similarities [n - step] of frames ``step`` apart, rounded to four decimals."""
     ahead, behind = rows[step:].astype(np.float64), rows[:-step].astype(np.float64)
     return np.round(np.einsum("nd,nd->n", ahead, behind), DECIMALS)

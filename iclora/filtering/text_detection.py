@@ -1,10 +1,9 @@
-"""How much of what is drawn in a picture is lettering: title cards, credits, captions on black.
+"""Text detection: the share of a picture's edges that belong to lettering.
 
-Decision: the share of the picture's *edges* that lie in lines of text, not the share of its area.
-A card with two words covers little of the picture but owns all its edges, while a shot with a
-street sign does not; one number serves cards and rolling credits alike. Lines are found without a
-model: small even-toned parts brighter or darker than their surroundings, of like height, side by
-side on one baseline.
+The measure is a share of *edges*, not of area. A title card with two words covers little area but
+owns all edges, while a shot with a street sign does not; one number handles cards and rolling
+credits alike. Lines are found without a model: small, uniform components that are brighter or
+darker than their surroundings, similar in height, and side by side on one baseline.
 """
 
 from __future__ import annotations
@@ -19,73 +18,75 @@ from numpy.typing import NDArray
 from schemas.base import Box
 
 _SIDE, _ZOOM = 512, 2
-"""Pixels on the longer side at which edges are looked for, and how much larger letters are:
-credits of 12 px have strokes of one."""
+"""Longer side in pixels for edge detection, and the extra zoom for letters, because credits of
+12 px have strokes of one pixel."""
 
 _HAT = 41
-"""Side of the neighbourhood that letters stand out from, enlarged pixels; strokes are thinner."""
+"""Kernel size for top-hat filtering in zoomed pixels; wider than any stroke."""
 
 _NEAR = 9
-"""Side of the neighbourhood in which a letter must be among the strongest."""
+"""Size of the neighborhood in which a letter must be among the strongest, in zoomed pixels."""
 
 _CONTRAST = 40
-"""Steps of 8-bit luma by which letters stand out."""
+"""Minimum contrast of a letter in 8-bit luma."""
 
 _MIN_HEIGHT, _MAX_HEIGHT = 8, 192
-"""Of a letter, in enlarged pixels."""
+"""Range of a letter's height, in zoomed pixels."""
 
 _MAX_ASPECT = 8.0
-"""Width to height of a part; letters that touch make a long one."""
+"""Maximum ratio of width to height; touching letters form one long component."""
 
 _FILL = (0.18, 0.92)
-"""Share of its box that a letter covers."""
+"""Range of the fraction of its box that a letter covers."""
 
 _EVEN = 0.35
-"""Spread of the luma within a letter, as a share of its contrast."""
+"""Maximum standard deviation of luma within a letter, as a fraction of its contrast."""
 
 _LETTERS, _SHORT = 4, 2
-"""Parts that make a line; parts that make one where another line stands above or below."""
+"""Minimum number of components in a line, and in a line above or below another one."""
 
 _LINE_GAP = 2.5
-"""Widest gap between such lines, in letter heights."""
+"""Maximum gap between such lines, in letter heights."""
 
 _UNLIKE, _OVERLAP, _BAND = 2.2, 0.6, 1.5
-"""Of neighbouring letters: ratio of heights, shared height, height of their line in letters."""
+"""Limits for neighboring letters: maximum ratio of heights, minimum shared height, and maximum
+height of their line in letter heights."""
 
 _SPACE = 1.2
-"""Widest gap in a line, in letter heights; between words."""
+"""Maximum gap in a line, including gaps between words, in letter heights."""
 
 _REACH = _SPACE * _UNLIKE
-"""Past this, in heights of its last letter, nothing can continue a line."""
+"""Maximum distance at which a line can continue, in heights of its last letter."""
 
 _SAME_TONE = 30.0
-"""Steps of 8-bit luma between a letter and the ones before it."""
+"""Maximum difference in 8-bit luma between a letter and the preceding ones."""
 
 _LEVEL = 0.6
-"""Share of a line's parts that stand on its baseline; others hang below it or float."""
+"""Minimum fraction of a line's components on its baseline; others hang below it or float."""
 
 _SPECK = 0.5
-"""What is lower than this share of a letter is a dot or dirt."""
+"""Minimum height of a component relative to the letters; smaller ones are dots or noise."""
 
 _ALONE = 0.65
-"""Share of what stands out within a line that are its letters; the rest are dots and accents."""
+"""Minimum fraction of a line's high-contrast components that are letters; the rest are dots and
+accents."""
 
 _EDGE = 60.0
-"""Gradient magnitude (Sobel, 8-bit luma) of an edge."""
+"""Gradient magnitude of an edge (Sobel, 8-bit luma)."""
 
 Luma = NDArray[np.uint8]
 Points = NDArray[np.float64]
 
 
 class _Component(NamedTuple):
-    """A small even-toned part that may be a letter."""
+    """Small uniform component that may be a letter."""
 
     x0: int
     y0: int
     x1: int
     y1: int
     tone: float
-    """Mean luma, 8 bits."""
+    """Mean 8-bit luma."""
 
     @property
     def height(self) -> int:
@@ -93,36 +94,36 @@ class _Component(NamedTuple):
 
 
 class TextLine(NamedTuple):
-    """Lettering on one baseline."""
+    """Line of text on one baseline."""
 
     box: Box
-    """In pixels of the picture that was looked at."""
+    """Box in pixels of the analyzed picture."""
 
     letters: int
     uneven: float
-    """Spread of the letters' extreme tones (thin strokes are mixed with what is behind them, but
-    not all of a letter is thin), steps of 8-bit luma."""
+    """Standard deviation of the letters' extreme tones, in 8-bit luma. Thin strokes blend with
+    the background, but each letter has some thicker part."""
 
 
 class TextDetection(NamedTuple):
-    """What lettering a picture holds; the picture has 512 pixels on its longer side."""
+    """Text lines of a picture that is 512 pixels on its longer side."""
 
     picture: Luma
     lines: tuple[TextLine, ...]
 
 
 def detect_text(luma: Luma) -> TextDetection:
-    """Finds the lines of text in a picture's luma [height, width] of any size."""
+    """Detects lines of text in luma [height, width] of any size."""
     picture = resized(luma, _SIDE)
     return TextDetection(picture, tuple(text_lines(picture)))
 
 
 def text_share(reading: TextDetection, masked: NDArray[np.bool_] | None = None) -> float:
-    """Share (0-1) of a picture's edges that lie in lines of text.
+    """Computes the share (0-1) of a picture's edges that lie in lines of text.
 
     Args:
-        reading: of the picture.
-        masked: where to look away, at any size: overlays that are dealt with elsewhere.
+        reading: Detected text of the picture.
+        masked: Mask of any size for overlays to ignore, because they are handled elsewhere.
     """
     picture = reading.picture
     if not reading.lines:
@@ -140,7 +141,7 @@ def text_share(reading: TextDetection, masked: NDArray[np.bool_] | None = None) 
 
 
 def mask_like(picture: Luma, masked: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
-    """A mask at the size of a picture; empty for None."""
+    """Resizes a mask to the size of a picture; empty for None."""
     if masked is None or not masked.any():
         return np.zeros(picture.shape, np.bool_)
     size = (picture.shape[1], picture.shape[0])
@@ -148,7 +149,7 @@ def mask_like(picture: Luma, masked: NDArray[np.bool_] | None) -> NDArray[np.boo
 
 
 def text_lines(luma: Luma) -> list[TextLine]:
-    """The lines of text in a picture's luma [height, width], boxes in its pixels."""
+    """Detects lines of text in luma [height, width], with boxes in its pixels."""
     zoom = _ZOOM * _SIDE / max(luma.shape)
     large = resized(luma, _ZOOM * _SIDE)
     kernel = np.ones((_HAT, _HAT), np.uint8)
@@ -162,7 +163,7 @@ def text_lines(luma: Luma) -> list[TextLine]:
 
 
 def resized(luma: Luma, side: int) -> Luma:
-    """The picture with this many pixels on its longer side."""
+    """Resizes luma to the given length of its longer side."""
     scale = side / max(luma.shape)
     size = (max(1, round(luma.shape[1] * scale)), max(1, round(luma.shape[0] * scale)))
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
@@ -170,14 +171,14 @@ def resized(luma: Luma, side: int) -> Luma:
 
 
 def _letters(luma: Luma, stands_out: Luma) -> tuple[list[_Component], Points]:
-    """Connected parts that stand out like letters do.
+    """Finds connected components with the contrast and shape of letters.
 
-    Letters that almost touch are told apart by asking for half of what their neighbourhood
-    stands out. What meets in a corner is one letter: strokes of coarse ones do.
+    A threshold of half the neighborhood's contrast separates letters that almost touch. Components
+    use 8-connectivity, because strokes of coarse letters may meet only at corners.
 
     Returns:
-        The parts that may be letters, and of all that stand out the middle and the height
-        (x, y, height) [n, 3].
+        Components that may be letters, and the center and height (x, y, height) [n, 3] of all
+        high-contrast components.
     """
     around = cv2.dilate(stands_out, np.ones((_NEAR, _NEAR), np.uint8))
     marked = stands_out > np.maximum(_CONTRAST, around // 2)
@@ -210,9 +211,9 @@ def _letters(luma: Luma, stands_out: Luma) -> tuple[list[_Component], Points]:
 def _components(
     marked: NDArray[np.bool_],
 ) -> tuple[int, cv2.typing.MatLike, cv2.typing.MatLike, cv2.typing.MatLike]:
-    """OpenCV's connected components, in short labels (half the time) where these suffice.
+    """Computes connected components with 16-bit labels where sufficient, in half the time.
 
-    There are no more labels, passing ones included, than places where a row enters what is marked.
+    The number of labels, including provisional ones, cannot exceed the number of runs in all rows.
     """
     entered = int(np.count_nonzero(marked[:, 1:] > marked[:, :-1])) + len(marked)
     kind = cv2.CV_16U if entered < np.iinfo(np.uint16).max else cv2.CV_32S
@@ -220,7 +221,7 @@ def _components(
 
 
 def _lines_of(parts: list[_Component], spots: Points) -> list[list[_Component]]:
-    """Chains parts from left to right while the next one continues the line."""
+    """Chains components from left to right into lines."""
     done: list[list[_Component]] = []
     open_lines: list[list[_Component]] = []
     for part in sorted(parts):
@@ -239,7 +240,7 @@ def _lines_of(parts: list[_Component], spots: Points) -> list[list[_Component]]:
 
 
 def _continues(line: list[_Component], part: _Component) -> bool:
-    """Whether a part has the height, the place and the tone of the line's last letters."""
+    """Returns true if a component matches the line's last letters in height, position and tone."""
     last = line[-1]
     if part.y0 >= last.y1 or part.y1 <= last.y0:
         return False
@@ -258,14 +259,14 @@ def _continues(line: list[_Component], part: _Component) -> bool:
 
 
 def _is_level(line: list[_Component]) -> bool:
-    """Whether most letters stand on one baseline."""
+    """Returns true if most letters stand on one baseline."""
     height = _height(line)
     feet = np.array([part.y1 for part in line], np.float64)
     return bool((np.abs(feet - np.median(feet)) <= 0.12 * height + 1).mean() >= _LEVEL)
 
 
 def _is_alone(line: list[_Component], spots: Points) -> bool:
-    """Whether little else lies between the letters; a texture's chance lines are full of it."""
+    """Returns true if few other components lie between the letters, unlike in random texture."""
     x0, y0, x1, y1 = _box(line)
     x, y, height = spots.T
     inside = (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1) & (height >= _SPECK * _height(line))
@@ -273,7 +274,7 @@ def _is_alone(line: list[_Component], spots: Points) -> bool:
 
 
 def _is_companion(short: list[_Component], sure: list[list[_Component]]) -> bool:
-    """Whether a short word stands above or below a line of its tone and size."""
+    """Returns true if a short word lies above or below a line of similar tone and size."""
     x0, y0, x1, y1 = _box(short)
     for line in sure:
         left, top, right, bottom = _box(line)

@@ -1,8 +1,8 @@
-"""Bounds for this dataset: percentiles of its own cosines, resolved to numbers.
+"""Similarity bounds of a dataset: percentiles of its own cosines, resolved to absolute values.
 
-CLIP models differ in how similar they find anything (SigLIP's cosines are higher than CLIP's), so
-a bound found with one model means nothing for another; a percentile does. The population is the
-cosines of neighbouring frames of each source, which is also where the floor and ceiling apply.
+Absolute cosines differ between encoders (SigLIP's are higher than CLIP's), so a bound for one model
+does not transfer to another; a percentile does. The population is the cosines of neighboring frames
+within each source, to which the floor and ceiling also apply.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from iclora.filtering.similarity import DECIMALS, Cosines
 from schemas.filtering import SimilarityParams
 
 MIN_PAIRS = 8
-"""Fewer neighbours say nothing about a dataset."""
+"""Minimum number of neighboring pairs for percentiles."""
 
 
 def resolve_similarity(
     cosines: Sequence[Cosines], similarity: SimilarityParams
 ) -> SimilarityParams:
-    """The band in absolute numbers.
+    """Resolves similarity bounds to absolute values.
 
     Args:
-        cosines: of each source, those of its neighbouring frames; the order does not matter.
-        similarity: returned as it is when its unit is absolute.
+        cosines: Cosines of neighboring frames of each source, in any order.
+        similarity: Bounds to resolve; returned unchanged if the unit is absolute.
 
     Raises:
-        BadInput: the dataset is too small or too uniform for percentiles.
+        BadInput: The dataset is too small or too uniform for percentiles.
     """
     if similarity.unit == "absolute":
         return similarity
     values = np.sort(np.concatenate([*cosines, np.empty(0)]))
-    if len(values) == 0:  # nothing will be formed: every set was given
+    if len(values) == 0:  # all sets are given, so none will be formed
         return SimilarityParams()
     if len(values) < MIN_PAIRS:
         raise BadInput(

@@ -1,10 +1,9 @@
-"""Titles and credits that were put over a picture: there the picture owns most edges.
+"""Detection of titles and credits overlaid on a picture, where most edges belong to the picture.
 
-What was put on afterwards is more regular than anything that was filmed. Small lettering: many
-letters of exactly one tone on one baseline. Large lettering, whose letters may touch: white parts
-that are even inside and sharp all around, side by side, with as many strokes as a word has.
-Lettering that belongs to the scene (a sign, a book) is seen through a lens, in some light, and is
-neither.
+Overlaid lettering is more regular than filmed lettering. Small letters form long lines of exactly
+one tone on one baseline. Large letters, which may touch, are white components with uniform
+interiors and sharp edges, side by side, with as many strokes as a word. Lettering in the scene (a
+sign, a book) shows lens and lighting effects and meets neither criterion.
 """
 
 from __future__ import annotations
@@ -19,39 +18,40 @@ from iclora.filtering.text_detection import Luma, TextDetection, mask_like
 from schemas.base import Box
 
 _LETTERS = 8
-"""Letters of a line of small lettering."""
+"""Minimum number of letters in a line of small lettering."""
 
 _ONE_TONE = 6.0
-"""Spread of their extreme tones, steps of 8-bit luma; chance lines of a texture have 8 and more."""
+"""Maximum spread of the letters' extreme tones in 8-bit luma; random texture has 8 or more."""
 
 _WHITE = 235
 _LEAST_AREA = 150
-"""Pixels of a part, at 512 on the picture's longer side."""
+"""Minimum area of a component in pixels, at 512 on the picture's longer side."""
 
 _SHARP, _SHARP_SHARE = 250.0, 0.92
-"""Gradient (Sobel, 8-bit luma) of a sharp edge, and the share of a part's rim that has one; bright
-sky between branches has up to 0.83."""
+"""Minimum gradient of a sharp edge (Sobel, 8-bit luma), and the minimum fraction of a
+component's rim with such edges. Bright sky between branches has up to 0.83."""
 
 _EVEN = 2.0
-"""Spread of the luma inside a part."""
+"""Maximum standard deviation of luma inside a component."""
 
 _SIDES = 12
-"""Sides of strokes met across a row of such parts: two a stroke, so a word of six strokes."""
+"""Minimum number of stroke sides across a row of components: two per stroke, a word of six
+strokes."""
 
 
 class _Block(NamedTuple):
-    """A white part that may be one or several large letters."""
+    """White component that may contain one or more large letters."""
 
     box: Box
     sides: int
 
 
 def title_share(reading: TextDetection, masked: NDArray[np.bool_] | None = None) -> float:
-    """Share (0-1) of a picture's area that lettering put over it takes.
+    """Computes the share (0-1) of a picture's area that overlaid lettering covers.
 
     Args:
-        reading: of the picture.
-        masked: where to look away, at any size: overlays that are dealt with elsewhere.
+        reading: Detected text of the picture.
+        masked: Mask of any size for overlays to ignore, because they are handled elsewhere.
     """
     picture = reading.picture
     covered = np.zeros(picture.shape, np.bool_)
@@ -67,7 +67,7 @@ def _is_overlaid(letters: int, uneven: float) -> bool:
 
 
 def large_lettering(picture: Luma) -> list[Box]:
-    """Rows of large white letters, the box of each letter (or of those that touch)."""
+    """Returns the boxes of large white letters (or groups of touching letters) in rows."""
     blocks = _blocks(picture)
     return [
         block.box
@@ -77,13 +77,13 @@ def large_lettering(picture: Luma) -> list[Box]:
 
 
 def _beside(one: Box, other: Box) -> bool:
-    """Whether two boxes share half of the height of the lower one."""
+    """Returns true if two boxes share half of the lesser height."""
     shared = min(one[3], other[3]) - max(one[1], other[1])
     return 2 * shared >= min(one[3] - one[1], other[3] - other[1])
 
 
 def _blocks(picture: Luma) -> list[_Block]:
-    """White parts within the picture that are even inside and sharp all around."""
+    """Finds white components inside the picture with uniform interiors and sharp edges."""
     height, width = picture.shape
     _, labels, stats, _ = cv2.connectedComponentsWithStats(
         (picture >= _WHITE).view(np.uint8), connectivity=4

@@ -1,8 +1,8 @@
-"""Text prompts that a frame must or must not look like, by CLIP zero-shot.
+"""Zero-shot CLIP filtering by text prompts that a frame must or must not match.
 
-Every frame is compared with the prompts and with a few neutral ones; the most similar text wins
-(Radford et al., arXiv 2103.00020, section 3.1). Without the neutral ones an excluded prompt that
-stands alone would always win.
+Each frame is compared with the prompts and a few neutral ones; the most similar text wins (Radford
+et al., arXiv 2103.00020, section 3.1). Without neutral prompts, a single excluded prompt would
+always win.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ NEUTRAL = ("a photo", "a picture", "a still from a film", "a picture of a person
 
 
 class PromptEmbeddings(NamedTuple):
-    """Prompts with their vectors."""
+    """Prompts with their embeddings."""
 
     require: tuple[str, ...]
     exclude: tuple[str, ...]
     rows: Rows
-    """Of ``require``, then ``exclude``, then the neutral ones."""
+    """Embeddings of ``require``, then ``exclude``, then the neutral prompts."""
 
 
 def embed_prompts(
@@ -33,18 +33,18 @@ def embed_prompts(
     """Embeds the prompts.
 
     Args:
-        require: prompts of which one must win.
-        exclude: prompts of which none may win.
-        texts: turns texts into unit vectors [n, d].
+        require: Prompts of which one must win.
+        exclude: Prompts of which none may win.
+        texts: Encodes texts to unit vectors [n, d].
     """
     return PromptEmbeddings(tuple(require), tuple(exclude), texts([*require, *exclude, *NEUTRAL]))
 
 
 def prompt_rejections(prompts: PromptEmbeddings, rows: Rows) -> list[Rejection | None]:
-    """What the prompts say of each frame (unit vectors [n, d]).
+    """Returns the prompt rejection of each frame (unit vectors [n, d]), or None.
 
-    A fault's value is by how much the winning text beats the best acceptable one; a tie is
-    acceptable.
+    The value of a rejection is the margin by which the winning text beats the best acceptable one;
+    a tie is acceptable.
     """
     table = cosines(rows, prompts.rows)
     first, last = len(prompts.require), len(prompts.require) + len(prompts.exclude)

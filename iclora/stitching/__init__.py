@@ -1,4 +1,4 @@
-"""Panels: the chosen sets of one source become canvases; every box is recorded, never guessed."""
+"""Stitching stage: turns the chosen sets of one source into canvases with recorded boxes."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ STITCH = Stage(STAGE, 1)
 
 
 def stitch_source(store: Store, ingested: StageRef, chosen: StageRef, config: Config) -> StageRef:
-    """Makes the canvases of one source (``Stitched``, stage ``stitch``).
+    """Builds the canvases of one source (``Stitched``, stage ``stitch``).
 
-    Only this source's sets of ``chosen`` count, also for the digest: another source's sets change
-    nothing here.
+    The digest covers only this source's sets in ``chosen``, so changes to other sources do not
+    invalidate the stage.
 
     Raises:
-        MissingModel: ``stitch.face_model`` names a file that is not there.
+        MissingModel: ``stitch.face_model`` names a file that does not exist.
     """
     name = result_of(store, ingested, Ingested).source.name
     sets = [one for one in result_of(store, chosen, Chosen).sets if one.source == name]
@@ -46,10 +46,10 @@ def stitch_source(store: Store, ingested: StageRef, chosen: StageRef, config: Co
 def stitch_sets(
     store: Store, ingested: StageRef, sets: Sequence[ImageSet], config: Config
 ) -> StageRef:
-    """Makes the canvases of these sets of one source (``Stitched``, stage ``stitch``).
+    """Builds the canvases of the given sets of one source (``Stitched``, stage ``stitch``).
 
     Raises:
-        MissingModel: ``stitch.face_model`` names a file that is not there.
+        MissingModel: ``stitch.face_model`` names a file that does not exist.
     """
     source = result_of(store, ingested, Ingested).source
     models = [_head_label(config), sorted(safety_labels(config.filter.safety).items())]
@@ -89,14 +89,14 @@ def _fitting(config: Config) -> FitSettings:
 
 
 def _verdict(one: ImageSet, verdict: Verdict) -> Verdict:
-    """A frame's verdict becomes its set's."""
+    """Reassigns a frame's verdict to its set."""
     return verdict.model_copy(update={"id": one.key, "source": one.source})
 
 
 def _stitch_set(
     folder: Path, store: Store, ingested: StageRef, one: ImageSet, settings: FitSettings
 ) -> Canvas | Verdict:
-    """Writes one set's canvas, or says why there is none."""
+    """Writes the canvas of one set, or returns the verdict that rejects it."""
     if len(one.frames) != settings.layout.panels:
         return _wrong_count(one, settings.layout)
     try:
@@ -152,7 +152,7 @@ def _records(
 
 
 def _masks(one: ImageSet, panels: Sequence[FittedPanel], layout: Layout) -> tuple[Box, ...]:
-    """The frames' overlays on the canvas, each once, in reading order."""
+    """Returns the deduplicated overlay boxes on the canvas, in reading order."""
     carried = (
         carry_box(mask, panel.source_box, box)
         for frame, panel, box in zip(one.frames, panels, layout.boxes, strict=True)

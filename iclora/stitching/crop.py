@@ -1,9 +1,9 @@
-"""Which part of a frame a panel shows.
+"""Crop placement for panels.
 
-The largest region of the panel's aspect is taken, so it slides along one axis only; it goes where
-most of what is salient is, with a pull to the centre for pictures in which nothing is. Where a
-face detector is given, no head may be cut: a place that shows a head shows all of it, and a frame
-without such a place is refused.
+The crop is the largest region with the panel's aspect ratio, so it slides along one axis only. It
+covers as much saliency as possible, with a bias toward the center for images without a salient
+region. With a face detector, a crop must contain each head entirely or not at all; a frame without
+such a crop is rejected.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from iclora.stitching.saliency import saliency
 from schemas.base import Box
 
 _PULL = 0.15
-"""Share of its salience that a place at the edge loses against the centre."""
+"""Fraction of its saliency that a crop at the edge loses relative to the center."""
 
 _HEAD_UP, _HEAD_SIDE, _HEAD_DOWN = 0.5, 0.2, 0.15
-"""A head is a face box grown by these shares of its height (hair, chin) and width (ears)."""
+"""Fractions of a face box's height (up, down) and width (side) added for hair, chin and ears."""
 
 _STEPS = 64
-"""Places that are tried along the axis, besides those that just hold or just leave a head."""
+"""Number of evenly spaced candidate offsets, besides those that just include or exclude a head."""
 
 
 class CropWindow(NamedTuple):
-    """What a panel shows of a frame."""
+    """Crop of a frame that fills a panel."""
 
     box: Box
-    """In source pixels."""
+    """Crop box in source pixels."""
 
     heads_cut: int
 
 
 class _CropAxis(NamedTuple):
-    """The one axis along which the window moves."""
+    """Axis along which the crop window moves."""
 
     axis: int
-    """0 across, 1 down."""
+    """0 for horizontal, 1 for vertical."""
 
     start: int
-    """Where the region begins on this axis, in source pixels."""
+    """Start of the region on this axis, in source pixels."""
 
     length: int
-    """Of the window."""
+    """Length of the window, in source pixels."""
 
     room: int
-    """Pixels the window can move."""
+    """Number of pixels by which the window can move."""
 
 
 def place_crop(
@@ -62,17 +62,17 @@ def place_crop(
     heads: Sequence[Box] = (),
     salient: bool = True,
 ) -> CropWindow:
-    """Chooses what a panel shows of a frame.
+    """Chooses the crop of a frame for a panel.
 
     Args:
-        pixels: the whole frame [height, width, 3].
-        region: the part that is picture.
-        panel: width and height of the panel.
-        heads: boxes that must be shown whole or not at all.
-        salient: look for what is salient; otherwise take the centre.
+        pixels: Frame pixels [height, width, 3].
+        region: Region of the frame that contains picture content, in source pixels.
+        panel: Width and height of the panel, in pixels.
+        heads: Head boxes, each of which the crop must contain entirely or not at all.
+        salient: Maximizes saliency if true; otherwise centers the crop.
 
     Returns:
-        The best place; if every place cuts a head, one that cuts the fewest.
+        The best crop. If every crop cuts a head, one that cuts the fewest heads.
     """
     size = widest_box(region, *panel)
     rooms = (region[2] - region[0] - size[0], region[3] - region[1] - size[1])
@@ -98,14 +98,14 @@ def place_crop(
 
 
 def head_box(face: Box) -> Box:
-    """The head around a face: hair above it, ears beside it, the chin below."""
+    """Expands a face box to the whole head: hair, ears and chin."""
     width, height = face[2] - face[0], face[3] - face[1]
     side, up, down = round(width * _HEAD_SIDE), round(height * _HEAD_UP), round(height * _HEAD_DOWN)
     return face[0] - side, face[1] - up, face[2] + side, face[3] + down
 
 
 def _span(head: Box, region: Box, axis: int) -> tuple[int, int] | None:
-    """The head's extent on the axis inside the region; None if it lies outside."""
+    """Returns the head's extent on the axis inside the region, or None if it lies outside."""
     x0, y0 = max(head[0], region[0]), max(head[1], region[1])
     x1, y1 = min(head[2], region[2]), min(head[3], region[3])
     if x0 >= x1 or y0 >= y1:
@@ -114,13 +114,13 @@ def _span(head: Box, region: Box, axis: int) -> tuple[int, int] | None:
 
 
 def _cuts(span: tuple[int, int], low: int, high: int) -> bool:
-    """Whether a window shows some of a head but not all of it."""
+    """Returns true if the window contains part of a head but not all of it."""
     shown = min(span[1], high) - max(span[0], low)
     return 0 < shown < span[1] - span[0]
 
 
 def _offsets(slide: _CropAxis, spans: Sequence[tuple[int, int]]) -> list[int]:
-    """Places to try: evenly spread, the centre, and those that just hold or leave a head."""
+    """Returns evenly spaced offsets, the center, and those that just include or exclude a head."""
     places = {slide.room * step // _STEPS for step in range(_STEPS + 1)} | {slide.room // 2}
     for low, high in spans:
         for edge in (low, high):
@@ -129,7 +129,7 @@ def _offsets(slide: _CropAxis, spans: Sequence[tuple[int, int]]) -> list[int]:
 
 
 def _profile(pixels: Pixels, region: Box, axis: int) -> NDArray[np.float64]:
-    """Salience along the axis, summed across it; sums to one, or all zero."""
+    """Computes saliency along the axis, summed across it; sums to one, or is zero everywhere."""
     x0, y0, x1, y1 = region
     luma = cv2.cvtColor(np.ascontiguousarray(pixels[y0:y1, x0:x1]), cv2.COLOR_RGB2GRAY)
     return saliency(luma.astype(np.uint8)).astype(np.float64).sum(axis=axis)
@@ -138,7 +138,7 @@ def _profile(pixels: Pixels, region: Box, axis: int) -> NDArray[np.float64]:
 def _saliences(
     profile: NDArray[np.float64], slide: _CropAxis, offsets: Sequence[int]
 ) -> dict[int, float]:
-    """Share of the salience that a window shows at each offset, less the pull to the centre."""
+    """Computes the fraction of saliency covered at each offset, minus the center bias."""
     if slide.room == 0:
         return dict.fromkeys(offsets, 0.0)
     heap = np.concatenate([[0.0], np.cumsum(profile)])

@@ -1,4 +1,4 @@
-"""Canvas to bytes: the same pixels give the same bytes, with nothing but the picture in them."""
+"""Deterministic canvas encoding without metadata."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from schemas.stitch import StitchParams
 def encode(canvas: Pixels, params: StitchParams) -> bytes:
     """Encodes a canvas [height, width, 3].
 
-    JPEG is 4:4:4, so that no chroma block reaches over a panel's border; PNG and WebP are
+    JPEG uses 4:4:4 chroma so that no chroma block crosses a panel border. PNG and WebP are
     lossless.
     """
     options: dict[str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""One frame becomes one panel: checked, decoded, cropped, resampled."""
+"""Conversion of a frame to a panel: verification, decoding, cropping, blurring and resampling."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from schemas.verdict import Verdict
 STAGE = "stitch"
 
 _BLUR = 0.12
-"""Sigma of the blur as a share of the blurred region's longer side: no features remain."""
+"""Blur sigma as a fraction of the region's longer side; large enough to remove all features."""
 
 
 class FrameRejected(Exception):
-    """A frame that cannot become a panel."""
+    """Raised when a frame cannot become a panel."""
 
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(verdict.detail)
@@ -39,35 +39,35 @@ class FrameRejected(Exception):
 
 
 class FitSettings(NamedTuple):
-    """How frames become panels."""
+    """Settings and models for converting frames to panels."""
 
     layout: Layout
     params: StitchParams
     safety: SafetyParams
     heads: FaceDetector | None
-    """Finds the heads that no crop may cut."""
+    """Detector for heads that no crop may cut."""
 
     safety_models: SafetyModels
-    """Find what is to be blurred."""
+    """Detectors for content to blur."""
 
 
 class FittedPanel(NamedTuple):
-    """A frame in its panel."""
+    """Frame cropped and resampled to panel size."""
 
     pixels: Pixels
-    """[panel height, panel width, 3]."""
+    """Array of shape [panel height, panel width, 3]."""
 
     source_box: Box
     sha256: str
-    """Of the whole frame's decoded RGB."""
+    """SHA-256 of the whole frame's decoded RGB."""
 
 
 def fit_frame(path: Path, frame: Frame, settings: FitSettings) -> FittedPanel:
-    """Makes the panel of a frame.
+    """Converts a frame to a panel.
 
     Raises:
-        Refusal: the file is not the one that was sifted, cannot be decoded, is too small, or
-            cannot be cropped without cutting a head.
+        FrameRejected: The file is not the one that was ingested, cannot be decoded, is too small,
+            or cannot be cropped without cutting a head.
     """
     image = _decode(path, frame)
     pixels = np.asarray(image, np.uint8)
@@ -138,7 +138,7 @@ def _require_size(frame: Frame, box: Box, panel: tuple[int, int], params: Stitch
 
 
 def _blur(image: Image.Image, pixels: Pixels, settings: FitSettings) -> Image.Image:
-    """The frame with what the policy wants blurred."""
+    """Blurs the regions that the safety policy selects."""
     regions = blur_boxes(image, pixels, settings.safety_models, settings.safety)
     if not regions:
         return image
@@ -152,7 +152,7 @@ def _blur(image: Image.Image, pixels: Pixels, settings: FitSettings) -> Image.Im
 def blur_boxes(
     image: Image.Image, pixels: Pixels, safety_models: SafetyModels, safety: SafetyParams
 ) -> Sequence[Box]:
-    """What is to be blurred in a frame: all of it if unsafe, otherwise its faces."""
+    """Returns the regions of a frame to blur: the whole frame if unsafe, otherwise its faces."""
     nsfw, faces = safety.nsfw, safety.faces
     if (
         safety_models.nsfw

@@ -1,4 +1,4 @@
-"""Where panels lie: stitching, its exact inverse, and boxes carried between pictures."""
+"""Panel geometry: stitching, its exact inverse, and mapping boxes between images."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from schemas.base import Box
 from schemas.layout import Layout
 
 Pixels = NDArray[np.uint8]
-"""[height, width, 3], RGB."""
+"""RGB array of shape [height, width, 3]."""
 
 
 def stitch(panels: Sequence[Pixels], layout: Layout) -> Pixels:
-    """Puts panels into their boxes; ``split`` gives the same bytes back.
+    """Assembles panels into a canvas; ``split`` is the exact inverse.
 
     Args:
-        panels: in reading order, each of the layout's panel size.
-        layout: rows, columns and panel size.
+        panels: Panels in reading order, each of the layout's panel size.
+        layout: Rows, columns and panel size.
 
     Raises:
-        ValueError: a panel too many or too few, or of another size.
+        ValueError: The number of panels or the size of a panel does not match the layout.
     """
     expected = (layout.panel_height, layout.panel_width, 3)
     if [panel.shape for panel in panels] != [expected] * layout.panels:
@@ -38,14 +38,14 @@ def stitch(panels: Sequence[Pixels], layout: Layout) -> Pixels:
 
 
 def split(canvas: Pixels, boxes: Sequence[Box]) -> list[Pixels]:
-    """Cuts a canvas into its panels.
+    """Splits a canvas into its panels.
 
     Args:
-        canvas: [height, width, 3].
-        boxes: where the panels lie (``Layout.boxes``, or those a sample records).
+        canvas: Canvas pixels [height, width, 3].
+        boxes: Panel boxes (``Layout.boxes``, or those recorded in a sample).
 
     Raises:
-        ValueError: a box reaches over the canvas's edge.
+        ValueError: A box extends beyond the canvas.
     """
     height, width = canvas.shape[:2]
     for x0, y0, x1, y1 in boxes:
@@ -55,16 +55,16 @@ def split(canvas: Pixels, boxes: Sequence[Box]) -> list[Pixels]:
 
 
 def carry_box(box: Box, source: Box, target: Box) -> Box | None:
-    """Where a region of a source picture lies on the canvas.
+    """Maps a box from source image coordinates to the canvas.
 
     Args:
-        box: the region, in source pixels.
-        source: the part of the source picture that the panel shows.
-        target: the panel's box on the canvas.
+        box: Box to map, in source pixels.
+        source: Region of the source image that fills the panel.
+        target: Box of the panel on the canvas.
 
     Returns:
-        The smallest box of whole pixels that covers the region, cut at the panel's border; None
-        if the panel does not show it.
+        The smallest box of whole pixels that covers the mapped box, clipped to the panel; None if
+        the box lies outside the panel.
     """
     sx0, sy0, sx1, sy1 = source
     tx0, ty0, tx1, ty1 = target
@@ -82,9 +82,9 @@ def carry_box(box: Box, source: Box, target: Box) -> Box | None:
 
 
 def widest_box(region: Box, width: int, height: int) -> tuple[int, int]:
-    """The largest size inside a region that has the aspect of ``width`` x ``height``.
+    """Computes the largest size inside a region with the aspect ratio ``width`` x ``height``.
 
-    Whole pixels, at least one each way; the aspect is met to half a pixel.
+    Both sides are whole pixels and at least one; the aspect ratio is accurate to half a pixel.
     """
     across, down = region[2] - region[0], region[3] - region[1]
     if across * height >= down * width:

@@ -1,7 +1,7 @@
-"""What draws the eye: the spectral residual of Hou and Zhang (CVPR 2007).
+"""Spectral residual saliency (Hou and Zhang, CVPR 2007).
 
-OpenCV 5's headless wheel has no saliency module; the method is a dozen lines: of the picture's
-log spectrum the locally expected part is subtracted, and what is left is transformed back.
+OpenCV 5's headless wheel has no saliency module, so this module implements the method: subtract
+the local average from the image's log spectrum and transform the residual back.
 """
 
 from __future__ import annotations
@@ -11,31 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SIDE = 64
-"""Scale of the picture, as in the paper (section 3.2)."""
+"""Side of the downscaled image in pixels, as in the paper (section 3.2)."""
 
 _AVERAGE = 3
 """Side of the spectrum's local average (section 3.1)."""
 
 _SIGMA = 2.5
-"""Of the final smoothing at this scale (the paper's 8 for a 64-pixel-wide original is blunter)."""
+"""Sigma of the final smoothing in pixels (less blur than the paper's 8 at a width of 64)."""
 
 _FLAT = 1.0
-"""Steps of 8-bit luma: a picture that varies less has nothing salient."""
+"""Minimum standard deviation of 8-bit luma; flatter images have no salient region."""
 
 
 _NOISE = _SIDE / 12**0.5
-"""Amplitude that rounding luma to whole steps gives every frequency; drawn pictures have spectra
-with gaps, whose logarithms would drown everything else."""
+"""Amplitude that rounding luma to integers adds to each frequency. Drawn images have gaps in their
+spectra, whose logarithms would otherwise dominate."""
 
 
 def saliency(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """How salient each region is.
+    """Computes a saliency map.
 
     Args:
-        luma: [height, width], 8 bits, any size.
+        luma: 8-bit luma [height, width] of any size.
 
     Returns:
-        [64, 64], not negative, sums to one; zero everywhere for a flat picture.
+        Non-negative map [64, 64] that sums to one; zero everywhere for a flat image.
     """
     small = cv2.resize(luma, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     if float(small.std()) < _FLAT:
