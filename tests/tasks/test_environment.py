@@ -142,6 +142,9 @@ def test_a_run_on_a_worker_without_a_store_fails_at_once_and_says_what_to_do(tmp
     """Also in the run of a flow that this run starts, which is known as ours."""
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("ICLORA_HOME", raising=False)
+    with get_client(sync_client=True) as client:
+        for known in client.read_deployments():  # what other tests changed on this server is kept
+            client.delete_deployment(known.id)
     deploy()
     nowhere = {
         name: value for name, value in os.environ.items() if name != run_environment.STORE_ENV
