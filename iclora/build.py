@@ -33,6 +33,7 @@ from schemas.filtering import SimilarityParams
 from schemas.job import BuildJob, BuildResult, BuildSetup
 from schemas.source import Source
 from schemas.stage import SourceStages, StageRef, Stitched
+from schemas.store_paths import dataset_path
 
 MAX_WORKERS: Final = 8
 """Maximum number of sources processed concurrently in this process, also capped by its CPUs."""
@@ -149,7 +150,7 @@ STEPS: Final = {
 """Steps by name, for workers in other processes."""
 
 
-def build_dataset(  # noqa: PLR0913 - a build has this many parts, and callers name them
+def build_dataset(
     store: Store,
     locations: Sequence[str],
     config: Config,
@@ -197,7 +198,7 @@ def plan_build(
     """
     check_name(name, "a dataset")
     sources, verdicts = resolve_sources(locations, config.ingest, store.work_folder)
-    latest = f"datasets/{name}/{LATEST}"
+    latest = dataset_path(name, LATEST)
     return BuildJob(
         store=store.url,
         name=name,

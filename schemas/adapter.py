@@ -6,6 +6,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from schemas.base import Key, Schema
 from schemas.config import Config
+from schemas.store_paths import adapter_path
 
 ADAPTER_SCHEMA = 1
 """Version of the adapter folder's format; incremented when an old reader would misread it."""
@@ -120,3 +121,8 @@ class AdapterRef(Schema):
     steps: NonNegativeInt
     loss: float
     resumed_from: NonNegativeInt = 0
+
+    @property
+    def path(self) -> str:
+        """Folder relative to the store's root."""
+        return adapter_path(self.name, version=self.version)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Annotated, Any, Self
+from collections.abc import Sequence
+from typing import Annotated, Any, Self, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -87,6 +88,12 @@ Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Cosine = Annotated[float, Field(ge=-1.0, le=1.0)]
 """A similarity of two unit vectors."""
 
+Operational = Field(json_schema_extra={"identity": False})
+"""Marks a field that does not affect results and is left out of digests (``Schema.identity_json``).
+
+Usage: ``retries: Annotated[int, Operational] = 3``.
+"""
+
 DIGEST_LENGTH = 16
 
 
@@ -126,6 +133,12 @@ class Schema(BaseModel):
         """This value as plain JSON types."""
         return self.model_dump(mode="json")
 
+    def identity_json(self) -> dict[str, Any]:
+        """Returns ``to_json`` without the fields that are marked ``Operational``, at any depth."""
+        dumped = self.to_json()
+        _drop_operational(self, dumped)
+        return dumped
+
     def to_text(self) -> str:
         """This value as indented JSON with a final newline; the same bytes for equal values."""
         return json.dumps(self.to_json(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
@@ -139,3 +152,22 @@ class Schema(BaseModel):
     def from_json(cls, value: object) -> Self:
         """Validates plain JSON types (lists become tuples, as in a JSON file)."""
         return cls.model_validate_json(json.dumps(value))
+
+
+def _drop_operational(value: object, dumped: Any) -> None:
+    """Removes the fields that are marked ``Operational`` from what a value was dumped to."""
+    if isinstance(value, Schema):
+        for name, field in type(value).model_fields.items():
+            key, extra = field.serialization_alias or name, field.json_schema_extra
+            if isinstance(extra, dict) and extra.get("identity") is False:
+                dumped.pop(key, None)
+            elif key in dumped:
+                _drop_operational(getattr(value, name), dumped[key])
+    elif isinstance(value, tuple | list):
+        for item, dumped_item in zip(cast("Sequence[object]", value), dumped, strict=True):
+            _drop_operational(item, dumped_item)
+    elif isinstance(value, dict):
+        for item, dumped_item in zip(
+            cast("dict[str, object]", value).values(), dumped.values(), strict=True
+        ):
+            _drop_operational(item, dumped_item)

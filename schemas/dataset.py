@@ -17,6 +17,7 @@ from schemas.sharding import ShardParams, SplitParams
 from schemas.source import Licence
 from schemas.stage import SourceStages, StageRef
 from schemas.stitch import StitchParams
+from schemas.store_paths import dataset_path
 from schemas.verdict import Ledger
 
 SCHEMA_VERSION = 1
@@ -112,6 +113,11 @@ class DatasetRef(Schema):
     samples: NonNegativeInt
     url: str
     """URL or path of its folder."""
+
+    @property
+    def path(self) -> str:
+        """Folder relative to the store's root."""
+        return dataset_path(self.name, version=self.version)
 
 
 class Published(Schema):

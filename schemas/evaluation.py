@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from schemas.base import Cosine, Key, Schema, Unit
 from schemas.sampling import SampleParams
+from schemas.store_paths import report_path
 
 DecisionOutcome = Literal["promoted", "refused"]
 
@@ -289,3 +290,8 @@ class ReportRef(Schema):
     outcome: DecisionOutcome
     champion: str = ""
     """Version that CHAMPION names after the evaluation; empty if none."""
+
+    @property
+    def path(self) -> str:
+        """Folder relative to the store's root."""
+        return report_path(self.name, version=self.version)

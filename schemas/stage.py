@@ -9,6 +9,7 @@ from schemas.caption import Caption
 from schemas.frame import Frame, ImageSet
 from schemas.sample import PanelRecord
 from schemas.source import Source
+from schemas.store_paths import stage_path
 from schemas.verdict import Verdict
 
 
@@ -17,6 +18,11 @@ class StageRef(Schema):
 
     stage: str
     digest: str
+
+    @property
+    def path(self) -> str:
+        """Folder relative to the store's root."""
+        return stage_path(self.stage, digest=self.digest)
 
 
 class Ingested(Schema):

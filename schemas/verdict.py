@@ -48,7 +48,7 @@ class Verdict(Schema):
         return cls(stage=stage, id=item, outcome="kept", source=source)
 
     @classmethod
-    def rejected(  # noqa: PLR0913 - everything a report says of an item
+    def rejected(
         cls,
         stage: str,
         item: str,
@@ -72,7 +72,7 @@ class Verdict(Schema):
         )
 
     @classmethod
-    def failed(  # noqa: PLR0913 - likewise
+    def failed(
         cls,
         stage: str,
         item: str,

@@ -56,14 +56,14 @@ def ask_and_promote(adapter: str, report: ReportRef, store: str) -> ReportRef:
 
 def _note(report: ReportRef, store: str, said: str) -> None:
     """Last of all: what ends before it is asked again."""
-    place = f"reports/{report.name}/{report.version}/{ANSWER}"
+    place = f"{report.path}/{ANSWER}"
     Store(resolve_store(store)).write(place, f"{said}\n".encode())
 
 
 def question_of(adapter: str, report: ReportRef, store: str) -> str:
     """The decision's reasons, the report's link and the sheets: Markdown with pictures inside."""
     place, found = Store(resolve_store(store)), read_report(report, resolve_store(store))
-    folder = f"reports/{report.name}/{report.version}"
+    folder = report.path
     sheets = [
         f"![sheet {number}]({data_uri(place.read(f'{folder}/{sheet}'))})"
         for number, sheet in enumerate(found.sheets[:_SHEETS], 1)

@@ -68,7 +68,7 @@ def promote(adapter: str, store: str) -> None:
 
 def read_report(report: ReportRef, store: str) -> EvaluationReport:
     """The report behind a reference."""
-    folder = f"reports/{report.name}/{report.version}"
+    folder = report.path
     return EvaluationReport.from_text(Store(store).read(f"{folder}/report.json"))
 
 

@@ -15,6 +15,7 @@ from iclora.dataset.reader import LATEST, open_dataset
 from iclora.store import Store
 from schemas.adapter import RunRecord
 from schemas.evaluation import ReportRef
+from schemas.store_paths import adapter_path
 from tasks.artifacts import artifact_key
 from tasks.environment import link, read_line, resolve_store
 from tasks.evaluation import read_report
@@ -38,10 +39,10 @@ def is_settled(dataset: str, name: str, store: str, *, approve: bool) -> bool:
     from iclora.evaluation.promotion import champion_of
 
     place = Store(resolve_store(store))
-    version = read_line(place, f"adapters/{name}/{LATEST}")
+    version = read_line(place, adapter_path(name, LATEST))
     if not version:
         return False
-    run = RunRecord.from_text(place.read(f"adapters/{name}/{version}/run.json"))
+    run = RunRecord.from_text(place.read(adapter_path(name, "run.json", version=version)))
     reports = list(reports_on(place, f"{name}@{version}"))
     champion = champion_of(place, name)
     rival = f"{name}@{champion}" if champion else "base"
@@ -58,7 +59,7 @@ def is_settled(dataset: str, name: str, store: str, *, approve: bool) -> bool:
 def say_nothing_new(dataset: str, name: str, store: str) -> str:
     """The outcome of a retraining without new footage."""
     place = Store(resolve_store(store))
-    version = read_line(place, f"adapters/{name}/{LATEST}")
+    version = read_line(place, adapter_path(name, LATEST))
     sentence = f"Nothing new: {dataset} is unchanged and {name}@{version} has its report."
     show_chain(sentence, store, dataset=dataset, adapter=f"{name}@{version}")
     log.info("%s", sentence)
@@ -139,7 +140,7 @@ def _adapter(store: Store, folder: str, run: RunRecord) -> Iterator[str]:
 
 
 def _report(store: Store, report: ReportRef) -> Iterator[str]:
-    folder = f"reports/{report.name}/{report.version}"
+    folder = report.path
     found = read_report(report, store.url)
     yield f"## 3. Report: {report.outcome}"
     yield f"against {found.against}: {found.decision.reasons[0]}"

@@ -30,7 +30,7 @@ def show_dataset(result: BuildResult, job: BuildJob) -> None:
     """Shows the ledger, the preview, the calibration, and the outcome in one sentence."""
     dataset = result.dataset
     store, label = Store(job.store), f"{dataset.name}@{dataset.version}"
-    folder = f"datasets/{dataset.name}/{dataset.version}"
+    folder = dataset.path
     manifest = DatasetManifest.from_text(store.read(f"{folder}/manifest.json"))
     files = link(store, folder, "the files")
     page = f"pages/{dataset.name}/{dataset.version}/calibration.html"
@@ -70,7 +70,7 @@ def show_adapter(adapter: AdapterRef, job: TrainJob) -> None:
 def show_report(report: ReportRef, job: EvaluateJob) -> None:
     """The decision, the scores, a sheet and the report's link."""
     store, found = Store(job.store), read_report(report, job.store)
-    folder = f"reports/{report.name}/{report.version}"
+    folder = report.path
     decision, reason = found.decision.outcome, found.decision.reasons[0]
     headline = f"{found.adapter}: {decision}"
     page = link(store, f"{folder}/report.html", "The report")

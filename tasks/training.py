@@ -19,6 +19,7 @@ from iclora.presets import load_config
 from iclora.store import Store, atomic_write
 from schemas.adapter import AdapterRef
 from schemas.job import TrainJob
+from schemas.store_paths import adapter_path
 from tasks import environment, gpu_locks
 from tasks.prefect_defaults import run_name, stage_task, time_limit
 from tasks.secrets import load_secrets
@@ -58,7 +59,7 @@ def train(job: TrainJob) -> AdapterRef:
             ChildCommand(command, config.with_suffix(".log"), locks, time_limit())
         )
         adapter = json.loads(answer)
-        place = f"adapters/{job.name}/{adapter['version']}"
+        place = adapter_path(job.name, version=adapter["version"])
         watch.end(place)
     return AdapterRef(
         name=job.name,

@@ -61,13 +61,6 @@ def test_unmapped_appears_only_in_map():
                 assert id(node) in allowed, f"{path.name}:{node.lineno}"
 
 
-def test_flows_are_paragraphs():
-    for path in (ROOT / "flows").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef):
-                assert node.end_lineno - node.lineno < 45, f"{path.name}: {node.name}"
-
-
 def test_nothing_committed_names_a_machine_or_an_index():
     """Constraints hold versions only; no file carries an address of a package index."""
     for line in (ROOT / "constraints.txt").read_text().splitlines():

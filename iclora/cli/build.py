@@ -29,7 +29,7 @@ ReviewFile = Annotated[
 ]
 
 
-def build(  # noqa: PLR0913 - an option is a parameter
+def build(
     sources: Sources,
     preset: Preset = DEFAULT_PRESET,
     name: Name = "",

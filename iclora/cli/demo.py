@@ -15,6 +15,7 @@ from pathlib import Path
 from iclora.cli.console import MINIATURE_NOTE, answer, print_note
 from iclora.cli.options import DEFAULT_STORE, AsJson, StoreUrl
 from iclora.errors import BadInput
+from schemas.store_paths import adapter_path
 
 NAME = "demo"
 """Name of the demo's dataset and adapter."""
@@ -55,7 +56,7 @@ def _what_to_look_at(place: str) -> list[str]:
     from iclora.store import Store
 
     store = Store(place)
-    version = store.read(f"adapters/{NAME}/{LATEST}").decode().strip()
+    version = store.read(adapter_path(NAME, LATEST)).decode().strip()
     folders = [folder for folder, _ in reports_on(store, f"{NAME}@{version}")]
     sheets = [f"{folder}/sheets" for folder in folders]
     return [

@@ -37,7 +37,7 @@ NOT_BY_THE_RULE = (
 )
 
 
-def evaluate(  # noqa: PLR0913 - an option is a parameter
+def evaluate(
     adapter: AdapterName,
     *,
     against: Against = "",

@@ -11,6 +11,7 @@ from iclora.cli.console import answer, printable
 from iclora.cli.options import DEFAULT_STORE, AsJson, StoreUrl
 from iclora.cli.settings import open_store
 from iclora.errors import BadInput
+from schemas.store_paths import dataset_path, report_path
 
 if TYPE_CHECKING:
     from iclora.store import Store
@@ -50,7 +51,7 @@ def _dataset(store: Store, path: str) -> _Inspected | None:
     name = path.partition("@")[0]
     is_folder = any((Path(path) / file).is_file() for file in ("manifest.json", "LATEST"))
     is_run = (Path(path) / "run.json").is_file() or (Path(path) / "report.json").is_file()
-    if is_run or not (is_folder or "://" in path or store.exists(f"datasets/{name}")):
+    if is_run or not (is_folder or "://" in path or store.exists(dataset_path(name))):
         return None
     known = open_dataset(store, path).manifest
     return _Inspected("dataset", known.to_json(), _dataset_lines(known))
@@ -102,7 +103,7 @@ def _report(store: Store, path: str) -> _Inspected | None:
     from schemas.evaluation import EvaluationReport
 
     file = Path(path) / "report.json"
-    place = f"reports/{path.replace('@', '/')}/report.json"
+    place = report_path(path.replace("@", "/"), "report.json")
     if file.is_file():
         text = file.read_bytes()
     elif store.exists(place):

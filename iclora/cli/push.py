@@ -10,6 +10,7 @@ from iclora.cli.console import answer
 from iclora.cli.options import DEFAULT_STORE, AsJson, StoreUrl
 from iclora.cli.settings import open_store
 from iclora.errors import BadInput
+from schemas.store_paths import adapter_path, dataset_path
 
 if TYPE_CHECKING:
     from iclora.dataset.push import Kind
@@ -52,8 +53,8 @@ def _folder(store: Store, thing: str, kind: str) -> tuple[str, Kind]:
     from iclora.sampling.adapters import find_stored
 
     name = thing.partition("@")[0]
-    is_dataset = store.exists(f"datasets/{name}") and kind != "adapter"
-    is_adapter = store.exists(f"adapters/{name}") and kind != "dataset"
+    is_dataset = store.exists(dataset_path(name)) and kind != "adapter"
+    is_adapter = store.exists(adapter_path(name)) and kind != "dataset"
     if is_dataset and is_adapter:
         raise BadInput(f"{name} is a dataset and an adapter: say which with --kind")
     if is_dataset:

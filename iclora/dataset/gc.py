@@ -19,6 +19,7 @@ from iclora.store import MANIFEST, Store
 from schemas.dataset import Published
 from schemas.measured import MeasuredBatch
 from schemas.stage import Ingested, StageRef
+from schemas.store_paths import dataset_path, stage_path
 
 REBUILT = ("cache/latents", "cache/text")
 """Caches that training rebuilds on demand."""
@@ -67,7 +68,7 @@ def _unused_stages(store: Store) -> Iterator[str]:
             given = (frame for one in ingested.given for frame in one.frames)
             frames |= {frame.id for frame in (*ingested.frames, *given)}
     for stage in store.listdir("stages"):
-        for digest in store.listdir(f"stages/{stage}"):
+        for digest in store.listdir(stage_path(stage)):
             ref = StageRef(stage=stage, digest=digest)
             if folder_of(ref) not in live and not _measures(store, ref, frames):
                 yield folder_of(ref)
@@ -75,11 +76,11 @@ def _unused_stages(store: Store) -> Iterator[str]:
 
 def _published(store: Store) -> Iterator[tuple[StageRef, Published]]:
     """Yields the publish stages whose dataset version still exists."""
-    for digest in store.listdir(f"stages/{_PUBLISH}"):
+    for digest in store.listdir(stage_path(_PUBLISH)):
         ref = StageRef(stage=_PUBLISH, digest=digest)
         if store.exists(f"{folder_of(ref)}/{MANIFEST}"):
             made = result_of(store, ref, Published)
-            if store.exists(f"datasets/{made.name}/{made.version}/{MANIFEST}"):
+            if store.exists(dataset_path(made.name, MANIFEST, version=made.version)):
                 yield ref, made
 
 

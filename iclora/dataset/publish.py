@@ -25,6 +25,7 @@ from schemas.config import Config
 from schemas.dataset import BuildConfig, DatasetRef, Published, ReviewLine
 from schemas.source import Source
 from schemas.stage import SourceStages, StageRef
+from schemas.store_paths import dataset_path
 from schemas.verdict import Verdict
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 STAGE = Stage("publish", 1)
 
 
-def publish_dataset(  # noqa: PLR0913 - one argument a stage; the flow names each
+def publish_dataset(
     store: Store,
     name: str,
     config: Config,
@@ -85,7 +86,7 @@ def publish_dataset(  # noqa: PLR0913 - one argument a stage; the flow names eac
     published = result_of(store, run_stage(store, STAGE, [data], inputs, work), Published)
     if not store.exists(f"{folder_of_version(name, published.version)}/{MANIFEST}"):
         work(store.work_folder)  # a person removed the version but not the record of it
-    store.write(f"datasets/{name}/{LATEST}", f"{published.version}\n".encode())
+    store.write(dataset_path(name, LATEST), f"{published.version}\n".encode())
     return DatasetRef(
         name=name,
         version=published.version,
@@ -96,7 +97,7 @@ def publish_dataset(  # noqa: PLR0913 - one argument a stage; the flow names eac
 
 def folder_of_version(name: str, version: str) -> str:
     """Returns a dataset version's folder relative to the store's root."""
-    return f"datasets/{name}/{version}"
+    return dataset_path(name, version=version)
 
 
 def _write_version(store: Store, plan: DatasetPlan) -> tuple[str, int]:

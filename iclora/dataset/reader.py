@@ -16,6 +16,7 @@ from iclora.store import MANIFEST, Store, refuse_special
 from schemas.base import PATH_FAULT, is_version, shortened
 from schemas.dataset import SCHEMA_VERSION, DatasetManifest, DatasetRef, ShardEntry
 from schemas.sample import Split
+from schemas.store_paths import dataset_path
 
 LATEST = "LATEST"
 """File with one line: the version that the dataset's bare name refers to."""
@@ -185,13 +186,13 @@ def open_dataset(store: Store, dataset: str) -> Dataset:
         BadInput: the dataset does not exist; the message lists the existing ones.
     """
     named = _NAME.fullmatch(dataset)
-    if named and store.exists(f"datasets/{named[1]}"):
-        version = named[2] or _latest(store, f"datasets/{named[1]}")
-        folder = f"datasets/{named[1]}/{version}"
+    if named and store.exists(dataset_path(named[1])):
+        version = named[2] or _latest(store, dataset_path(named[1]))
+        folder = dataset_path(named[1], version=version)
         if not store.exists(f"{folder}/{MANIFEST}"):
             raise BadInput(
-                f"{store.address(f'datasets/{named[1]}')} has no version {version}; "
-                f"it has {_listed(_versions(store, f'datasets/{named[1]}'))}"
+                f"{store.address(dataset_path(named[1]))} has no version {version}; "
+                f"it has {_listed(_versions(store, dataset_path(named[1])))}"
             )
         return Dataset(store, folder)
     if named and "://" not in dataset and not Path(dataset).is_dir():

@@ -47,7 +47,7 @@ ProgressCallback = Callable[[str, int, int], None]
 """Progress callback: current step, items done, total items."""
 
 
-def evaluate_adapter(  # noqa: PLR0913 - what an evaluation is asked, on the command line too
+def evaluate_adapter(
     store: Store,
     adapter: str,
     config: Config | None = None,

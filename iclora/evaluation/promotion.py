@@ -29,6 +29,7 @@ from iclora.locks import file_lock
 from iclora.store import Store
 from schemas.adapter import RunRecord
 from schemas.evaluation import HistoryEntry, Rule
+from schemas.store_paths import adapter_path
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ HISTORY = "HISTORY.jsonl"
 
 def champion_of(store: Store, name: str) -> str:
     """Returns the champion's version, or an empty string."""
-    place = f"adapters/{name}/CHAMPION"
+    place = adapter_path(name, "CHAMPION")
     return store.read(place).decode().strip() if store.exists(place) else ""
 
 
@@ -61,10 +62,10 @@ def promote(store: Store, name: str, version: str, *, report: str = "", force: b
         BadInput: the store has no such version, or no report promotes it over the current champion;
             the message says what to do.
     """
-    record = f"adapters/{name}/{version}/run.json"
+    record = adapter_path(name, "run.json", version=version)
     if not store.exists(record):
         raise BadInput(
-            f"{store.address(f'adapters/{name}/{version}')} is not a finished adapter; "
+            f"{store.address(adapter_path(name, version=version))} is not a finished adapter; "
             f"`iclora inspect` lists the versions of {name}"
         )
     with _alone(store, name):
@@ -78,8 +79,8 @@ def promote(store: Store, name: str, version: str, *, report: str = "", force: b
             raise BadInput(found.objection)
         if champion_of(store, name) != before:  # reading the reports took a while
             raise BadInput(f"the champion of {name} changed just now: promote {version} again")
-        if not store.exists(f"adapters/{name}/{RULE}"):
-            store.write(f"adapters/{name}/{RULE}", rule.to_text().encode())
+        if not store.exists(adapter_path(name, RULE)):
+            store.write(adapter_path(name, RULE), rule.to_text().encode())
         _write_succession(store, name, [*_succession(store, name), version])
         _note(
             store,
@@ -93,7 +94,7 @@ def promote(store: Store, name: str, version: str, *, report: str = "", force: b
                 rule=rule_digest(rule),
             ),
         )
-        store.write(f"adapters/{name}/CHAMPION", f"{version}\n".encode())
+        store.write(adapter_path(name, "CHAMPION"), f"{version}\n".encode())
         if found.objection:
             log.warning("promoted by force: %s", found.objection)
         log.info("champion of %s: %s", name, version)
@@ -117,7 +118,7 @@ def undo(store: Store, name: str) -> str:
         if not line:
             raise nothing
         before = line[-2] if line[:-1] else ""
-        place = f"adapters/{name}/CHAMPION"
+        place = adapter_path(name, "CHAMPION")
         entry = HistoryEntry(when=_now(), change="undone", before=line[-1], champion=before)
         _note(store, name, entry)
         if before:
@@ -144,7 +145,7 @@ def pin_rule(store: Store, name: str, rule: Rule) -> None:
             when=_now(), change="rule", before=champion, champion=champion, rule=rule_digest(rule)
         )
         _note(store, name, entry)
-        store.write(f"adapters/{name}/{RULE}", rule.to_text().encode())
+        store.write(adapter_path(name, RULE), rule.to_text().encode())
         changed = ", ".join(differing(old, rule)) or "nothing that decides" if old else ""
         log.warning("the rule of %s %s", name, f"changed: {changed}" if old else "is pinned now")
 
@@ -153,7 +154,7 @@ def pin_rule(store: Store, name: str, rule: Rule) -> None:
 def _alone(store: Store, name: str) -> Generator[None]:
     """Locks this CHAMPION against concurrent moves; see the module docstring."""
     beside = (
-        Path(store.path(f"adapters/{name}"))
+        Path(store.path(adapter_path(name)))
         if store.is_local
         else store.work_folder / "locks" / name
     )
@@ -166,14 +167,14 @@ def _now() -> str:
 
 
 def _note(store: Store, name: str, entry: HistoryEntry) -> None:
-    place = f"adapters/{name}/{HISTORY}"
+    place = adapter_path(name, HISTORY)
     lines = store.read(place) if store.exists(place) else b""
     store.write(place, lines + json.dumps(entry.to_json(), sort_keys=True).encode() + b"\n")
 
 
 def _succession(store: Store, name: str) -> list[str]:
     """Returns all champions so far, ending with the current one."""
-    place = f"adapters/{name}/CHAMPIONS"
+    place = adapter_path(name, "CHAMPIONS")
     line = store.read(place).decode().split() if store.exists(place) else []
     current = champion_of(store, name)
     if not current:
@@ -185,4 +186,4 @@ def _succession(store: Store, name: str) -> list[str]:
 
 def _write_succession(store: Store, name: str, line: list[str]) -> None:
     text = "".join(f"{version}\n" for version in line)
-    store.write(f"adapters/{name}/CHAMPIONS", text.encode())
+    store.write(adapter_path(name, "CHAMPIONS"), text.encode())

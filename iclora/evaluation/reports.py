@@ -10,11 +10,12 @@ from iclora.evaluation.controls import BASE
 from iclora.evaluation.rule import rule_digest
 from iclora.store import MANIFEST, Store
 from schemas.evaluation import Rule
+from schemas.store_paths import report_path
 
 
 def report_folder(name: str, version: str) -> str:
     """Returns a report's folder relative to the store's root."""
-    return f"reports/{name}/{version}"
+    return report_path(name, version=version)
 
 
 def reports_on(store: Store, adapter: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -27,7 +28,7 @@ def reports_on(store: Store, adapter: str) -> Iterator[tuple[str, dict[str, Any]
         adapter: name@version.
     """
     name = adapter.partition("@")[0]
-    for folder in (report_folder(name, version) for version in store.listdir(f"reports/{name}")):
+    for folder in (report_folder(name, version) for version in store.listdir(report_path(name))):
         if store.exists(f"{folder}/{MANIFEST}"):  # on an object store, else it is not whole yet
             found = json.loads(store.read(f"{folder}/report.json"))
             if found["adapter"] == adapter:

@@ -19,6 +19,7 @@ from schemas.adapter import RunRecord
 from schemas.base import digest_of
 from schemas.config import Config
 from schemas.evaluation import Rule
+from schemas.store_paths import adapter_path
 
 RULE = "RULE.json"
 
@@ -64,7 +65,7 @@ def rule_of(store: Store, name: str, champion: str, run: RunRecord) -> Rule:
     if pinned := pinned_rule(store, name):
         return pinned
     if champion:
-        run = RunRecord.from_text(store.read(f"adapters/{name}/{champion}/run.json"))
+        run = RunRecord.from_text(store.read(adapter_path(name, "run.json", version=champion)))
     return rule_in(run.config)
 
 
@@ -74,7 +75,7 @@ def pinned_rule(store: Store, name: str) -> Rule | None:
     Raises:
         BadInput: the rule cannot be read.
     """
-    place = f"adapters/{name}/{RULE}"
+    place = adapter_path(name, RULE)
     if not store.exists(place):
         return None
     try:

@@ -32,7 +32,7 @@ class Stage(NamedTuple):
 def run_stage(
     store: Store,
     stage: Stage,
-    params: Sequence[Schema],
+    params: Schema | Sequence[Schema],
     inputs: Sequence[str],
     work: Callable[[Path], Schema],
 ) -> StageRef:
@@ -41,16 +41,17 @@ def run_stage(
     Args:
         store: where stages live.
         stage: name and version.
-        params: every setting that can change the result.
+        params: every setting that can change the result; fields marked ``Operational`` do not.
         inputs: digests of everything else that can.
         work: fills a folder and returns the manifest's content.
 
     Returns:
         The reference to the finished stage.
     """
-    digest = digest_of(
-        [stage.name, stage.version, [param.to_json() for param in params], list(inputs)]
-    )
+    identities = [
+        param.identity_json() for param in ([params] if isinstance(params, Schema) else params)
+    ]
+    digest = digest_of([stage.name, stage.version, identities, list(inputs)])
     ref = StageRef(stage=stage.name, digest=digest)
     if store.exists(f"{folder_of(ref)}/{MANIFEST}"):
         log.debug("%s %s is done already", stage.name, digest)
@@ -64,7 +65,7 @@ def run_stage(
 
 def folder_of(ref: StageRef) -> str:
     """Returns a stage's folder, relative to the store's root."""
-    return f"stages/{ref.stage}/{ref.digest}"
+    return ref.path
 
 
 def result_of(store: Store, ref: StageRef, kind: type[Result]) -> Result:

@@ -21,6 +21,7 @@ from iclora.store import Store, file_sha256
 from schemas.adapter import RunRecord
 from schemas.base import DIGEST_LENGTH
 from schemas.sampling import AdapterUse
+from schemas.store_paths import adapter_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +44,7 @@ class StoredAdapter(NamedTuple):
     @property
     def folder(self) -> str:
         """Folder relative to the store's root."""
-        return f"adapters/{self.name}/{self.version}"
+        return adapter_path(self.name, version=self.version)
 
 
 def find_stored(store: Store, text: str) -> StoredAdapter | None:
@@ -53,20 +54,20 @@ def find_stored(store: Store, text: str) -> StoredAdapter | None:
         BadInput: the store has adapters of that name, but not this version.
     """
     match = _NAME.fullmatch(text)
-    if not match or not store.exists(f"adapters/{match['name']}"):
+    if not match or not store.exists(adapter_path(match["name"])):
         return None
     name, version = match["name"], match["version"] or "LATEST"
     if version in ("LATEST", "champion"):
         version = _pointed(store, name, version.upper())
     stored = StoredAdapter(name, version)
     if not store.exists(f"{stored.folder}/run.json"):
-        known = [v for v in store.listdir(f"adapters/{name}") if not v.partition(".")[0].isupper()]
+        known = [v for v in store.listdir(adapter_path(name)) if not v.partition(".")[0].isupper()]
         raise BadInput(f"{store.url} has no {name}@{version}; it has {', '.join(known) or 'none'}")
     return stored
 
 
 def _pointed(store: Store, name: str, pointer: str) -> str:
-    place = f"adapters/{name}/{pointer}"
+    place = adapter_path(name, pointer)
     if not store.exists(place):
         what = "champion yet" if pointer == "CHAMPION" else "finished version"
         raise BadInput(f"{name} in {store.url} has no {what}")

@@ -28,7 +28,7 @@ _SLUG_WORDS = 5
 _SLUG_LENGTH = 40
 
 
-def make_record(  # noqa: PLR0913 - a render is a function of these
+def make_record(
     caption: str,
     seed: int,
     *,

@@ -15,6 +15,7 @@ from iclora.training.metrics import TENSORBOARD
 from iclora.training.run_inputs import RunInputs
 from iclora.training.trainer import TrainerParts
 from schemas.adapter import AdapterManifest, RunRecord
+from schemas.store_paths import adapter_path
 
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "iclora")
 
@@ -65,7 +66,7 @@ def publish_folder(inputs: RunInputs, record: RunRecord, fill: Callable[[Path], 
         }
         manifest = AdapterManifest(name=name, version=version, digests=digests)
         (folder / "manifest.json").write_text(manifest.to_text(), encoding="utf-8")
-    inputs.store.write(f"adapters/{name}/LATEST", f"{version}\n".encode())
+    inputs.store.write(adapter_path(name, "LATEST"), f"{version}\n".encode())
     shutil.rmtree(inputs.work_folder)
 
 

@@ -41,6 +41,7 @@ from iclora.training.trainer import OnStep, Trainer, TrainerParts
 from iclora.training.validation import Validator
 from schemas.adapter import AdapterRef, RunRecord
 from schemas.config import Config
+from schemas.store_paths import adapter_path
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ def _refuse_different(inputs: RunInputs, dist: DistEnv) -> None:
 def _require_checkpoint_of(inputs: RunInputs, version: str) -> None:
     name = inputs.identity.name
     work = inputs.work_folder.with_name(f"{name}-{version}")
-    RemoteCheckpoints(inputs.store, f"adapters/{name}/{version}", work).pull()
+    RemoteCheckpoints(inputs.store, adapter_path(name, version=version), work).pull()
     found = checkpoints(work / "checkpoints")
     if not found:
         raise BadInput(f"there is no checkpoint of {name}@{version} in {work}")

@@ -22,6 +22,7 @@ from iclora.training.samples import SampleView, TrainingItem, picture_at, read_i
 from schemas.adapter import RunIdentity
 from schemas.base import digest_of
 from schemas.config import Config
+from schemas.store_paths import adapter_path
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class RunInputs(NamedTuple):
     @property
     def path(self) -> str:
         """Path of the finished adapter, relative to the store root."""
-        return f"adapters/{self.identity.name}/{self.identity.version}"
+        return adapter_path(self.identity.name, version=self.identity.version)
 
     @property
     def dtype(self) -> torch.dtype:

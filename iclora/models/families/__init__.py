@@ -176,7 +176,7 @@ class Family(Protocol):
         """Returns C, the number of values per image token (without condition channels)."""
         ...
 
-    def predict(  # noqa: PLR0913 - the mathematics has these arguments
+    def predict(
         self,
         transformer: Any,
         tokens: Tensor,

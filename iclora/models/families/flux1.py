@@ -220,7 +220,7 @@ class Flux1:
             return tokens
         return torch.where(given.mask[..., None], given.tokens.to(tokens.dtype), tokens)
 
-    def predict(  # noqa: PLR0913 - the mathematics has these arguments
+    def predict(
         self,
         transformer: Any,
         tokens: Tensor,

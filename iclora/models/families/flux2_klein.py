@@ -173,7 +173,7 @@ class Flux2Klein:
         """Implements ``Family``."""
         return int(transformer.config.out_channels or transformer.config.in_channels)
 
-    def predict(  # noqa: PLR0913 - the mathematics has these arguments
+    def predict(
         self,
         transformer: Any,
         tokens: Tensor,
