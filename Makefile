@@ -14,23 +14,34 @@ help:  ## list the targets
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+	  --index-url $(TORCH_INDEX) torch torchvision)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[s3,dev]'
 	@touch $(READY)
 
+# TORCH_INDEX=<address of PyTorch's CPU index> saves gigabytes of CUDA where there is no GPU: the
+# standard index has no CPU build, and a clone names no index.
 setup: $(READY)  ## make the virtual environment
 
 format: $(READY)  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-check: $(READY)  ## lint, types and import contracts
+check: $(READY)  ## lint, types, import contracts, spelling and dead code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+	$(BIN)/typos
+	$(BIN)/vulture
 
 test: check  ## what CI runs: checks and tests
 	$(BIN)/python -m pytest -m 'not slow' -n logical --maxprocesses 4 --dist worksteal
+
+coverage: $(READY)  ## the fast tests with coverage; prints what no test runs
+	$(BIN)/coverage run -m pytest -m 'not slow' -n logical --maxprocesses 4 --dist worksteal
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 # ONLY names files or folders of tests; the log is of what was run last.
 ONLY ?= tests

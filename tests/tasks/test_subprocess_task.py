@@ -94,7 +94,7 @@ def test_much_output_does_not_block(run):
     assert run(python(code)).endswith("19999\n")
 
 
-def test_a_failure_holds_the_childs_last_lines(run):
+def test_a_failure_holds_the_last_lines(run):
     with pytest.raises(IcloraError, match=r"code 3: .*no such dataset"):
         run(python("import sys; print('no such dataset', file=sys.stderr); sys.exit(3)"))
 
