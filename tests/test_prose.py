@@ -6,7 +6,9 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FILES = [path for room in ("schemas", "iclora", "tasks", "flows") for path in (ROOT / room).rglob("*.py")]
+FILES = [
+    path for room in ("schemas", "iclora", "tasks", "flows") for path in (ROOT / room).rglob("*.py")
+]
 ODD_OPENING = re.compile(
     r"(Of|What|Whether|Who|Whom|Whose|Those|Likewise|How|Where|Which|When|Nobody|Nothing|Tells|As) "
 )
@@ -15,10 +17,11 @@ ODD_OPENING = re.compile(
 def docstrings(tree):
     """Yields the docstrings of a module: also the strings below fields and constants."""
     for node in ast.walk(tree):
-        for child in getattr(node, "body", None) or []:
-            if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
-                if isinstance(child.value.value, str):
-                    yield child.lineno, child.value.value
+        body = getattr(node, "body", None)
+        for child in body if isinstance(body, list) else []:  # a lambda's body is an expression
+            match child:
+                case ast.Expr(ast.Constant(str(text))):
+                    yield child.lineno, text
 
 
 def test_no_docstring_opens_oddly():
