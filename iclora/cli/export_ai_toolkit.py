@@ -14,7 +14,7 @@ from iclora.cli.settings import config_from, open_store
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="New or empty.")]
 
 _PRESET = "movie-shots-flux1-dev"
-"""AI-Toolkit trains real bases; the miniature is none of its."""
+"""Default preset; AI-Toolkit cannot train the miniature."""
 
 
 def export_ai_toolkit(

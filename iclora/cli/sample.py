@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from iclora.cli.console import answer, note_miniature, print_note
+from iclora.cli.console import answer, note_miniature, note_progress
 from iclora.cli.options import (
     DEFAULT_PRESET,
     DEFAULT_STORE,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from schemas.config import Config
 
 BASE = "base"
-"""Stands for the bare base model where an adapter is named."""
+"""Name of the base model without an adapter, in place of an adapter's."""
 
 Captions = Annotated[list[str] | None, typer.Argument(metavar="CAPTION", help="One line each.")]
 CaptionFile = Annotated[
@@ -65,29 +65,34 @@ def sample(  # noqa: PLR0913 - an option is a parameter
 ) -> None:
     """Draws sets with an adapter (or with `base` alone); given panels are kept."""
     opened = open_store(store)
-    drawn = {"sample.seed": seed, "sample.count": count}
-    chosen = [f"{key}={value}" for key, value in drawn.items() if value is not None]
-    config = _config(opened, adapter, preset, task, [*(overrides or ()), *chosen])
+    options = {"sample.seed": seed, "sample.count": count}
+    chosen = [f"{key}={value}" for key, value in options.items() if value is not None]
+    # The preset named by the user, else the settings the adapter was trained with.
+    trained = None if preset or adapter == BASE else _training_config(opened, adapter)
+    config = with_task(trained or config_from(preset or DEFAULT_PRESET, ()), task)
+    config = config_over(config, [*(overrides or ()), *chosen])
     note_miniature(config, base=True)
     from iclora.sampling import sample_sets
     from iclora.sampling.adapters import locate_adapter
     from iclora.sampling.caption_input import read_captions
     from iclora.sampling.given_panels import open_panels
 
-    lines = [*(captions or ()), *(read_captions(file) if file else ())] or _examples(task)
+    lines = [*(captions or ()), *(read_captions(file) if file else ())]
+    if not lines and task:
+        lines = list(config_from(task, ()).sample.prompts)
     if not lines:
         raise BadInput(
             "give a CAPTION, a file of them with --captions, or a --task to draw its own"
         )
-    worn = [text for text in (adapter, *(adapters or ())) if text != BASE]
-    given = open_panels(_given(panels or []), config.layout, config.ingest.max_pixels)
     records = sample_sets(
         lines,
         config,
         out,
-        adapters=[locate_adapter(opened, text) for text in worn],
-        given=given,
-        progress=lambda what, done, of: print_note(f"{what} {done}/{of}"),
+        given=open_panels(_panel_files(panels or []), config.layout, config.ingest.max_pixels),
+        adapters=[
+            locate_adapter(opened, text) for text in (adapter, *(adapters or ())) if text != BASE
+        ],
+        progress=note_progress,
     )
     sets = [
         {
@@ -101,40 +106,26 @@ def sample(  # noqa: PLR0913 - an option is a parameter
     answer({"sets": sets}, f"{len(sets)} sets in {out}", as_json=as_json)
 
 
-def _config(store: Store, adapter: str, preset: str, task: str, overrides: list[str]) -> Config:
-    """The preset that was asked for, else what the adapter was trained with."""
-    if preset or adapter == BASE:
-        base = config_from(preset or DEFAULT_PRESET, ())
-    else:
-        base = _of_adapter(store, adapter) or config_from(DEFAULT_PRESET, ())
-    return config_over(with_task(base, task), overrides)
-
-
-def _examples(task: str) -> list[str]:
-    """The example captions of a task's preset."""
-    return list(config_from(task, ()).sample.prompts) if task else []
-
-
-def _of_adapter(store: Store, adapter: str) -> Config | None:
+def _training_config(store: Store, adapter: str) -> Config | None:
     from iclora.sampling.adapters import find_stored
     from schemas.adapter import RunRecord
 
-    beside = Path(adapter) / "run.json" if Path(adapter).is_dir() else None
-    if beside and beside.is_file():
-        return RunRecord.from_text(beside.read_bytes()).config
+    record = Path(adapter) / "run.json"
+    if record.is_file():
+        return RunRecord.from_text(record.read_bytes()).config
     stored = None if Path(adapter).exists() else find_stored(store, adapter)
     if stored is None:
         return None
     return RunRecord.from_text(store.read(f"{stored.folder}/run.json")).config
 
 
-def _given(panels: list[str]) -> dict[str, Path]:
-    given: dict[str, Path] = {}
+def _panel_files(panels: list[str]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
     for text in panels:
         name, equals, file = text.partition("=")
         if not equals or not file:
             raise BadInput(f"--panel takes I=IMAGE, not {text!r}")
-        if name in given:
+        if name in files:
             raise BadInput(f"panel {name} is given twice")
-        given[name] = Path(file)
-    return given
+        files[name] = Path(file)
+    return files
