@@ -14,8 +14,8 @@ from schemas.evaluation import ReportRef
 from tasks.artifacts import data_uri
 from tasks.environment import link, resolve_store
 from tasks.evaluation import promote
-from tasks.events import announce
 from tasks.lineage import ANSWER
+from tasks.report import announce
 
 log = logging.getLogger("iclora.approval")
 

@@ -1,10 +1,11 @@
-"""Artifacts of a finished run: tables, pictures and links."""
+"""Artifacts and events of a finished run."""
 
 from __future__ import annotations
 
 import logging
 
 from prefect.artifacts import create_image_artifact, create_table_artifact
+from prefect.events import emit_event
 
 from iclora.evaluate import read_report
 from iclora.pipeline.ledger import in_order
@@ -15,7 +16,6 @@ from schemas.evaluation import ReportRef
 from schemas.job import BuildJob, BuildResult, EvaluateJob, TrainJob
 from tasks.artifacts import artifact_key, data_uri
 from tasks.environment import link
-from tasks.events import announce
 from tasks.lineage import show_chain
 from tasks.prefect_defaults import stage_task
 
@@ -89,3 +89,22 @@ def show_report(report: ReportRef, job: EvaluateJob) -> None:
         announce("adapter.promoted", report.name, adapter=content.adapter, store=job.store)
     elif decision == "refused":
         announce("adapter.refused", report.name, adapter=content.adapter, reason=reason)
+
+
+def announce(event: str, name: str, **payload: str) -> None:
+    """Emits an event that automations can chain on.
+
+    Args:
+        event: ``dataset.published``, ``adapter.trained``, ``adapter.promoted`` or
+            ``adapter.refused``.
+        name: of the dataset or adapter; the resource is ``dataset.<name>`` or ``adapter.<name>``.
+        payload: ``dataset`` or ``adapter`` as ``name@version``, and more.
+    """
+    kind = event.partition(".")[0]
+    emitted = emit_event(
+        event=event,
+        resource={"prefect.resource.id": f"{kind}.{name}", "prefect.resource.name": name},
+        payload={"name": name, **payload},
+    )
+    if emitted is None:
+        log.warning("the event %s of %s was not sent", event, name)
