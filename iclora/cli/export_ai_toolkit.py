@@ -14,7 +14,7 @@ from iclora.cli.settings import config_from, open_store
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="New or empty.")]
 
 _PRESET = "movie-shots-flux1-dev"
-"""Default preset; AI-Toolkit cannot train the miniature."""
+"""AI-Toolkit trains real bases; the miniature is none of its."""
 
 
 def export_ai_toolkit(

@@ -65,21 +65,16 @@ def sample(  # noqa: PLR0913 - an option is a parameter
 ) -> None:
     """Draws sets with an adapter (or with `base` alone); given panels are kept."""
     opened = open_store(store)
-    options = {"sample.seed": seed, "sample.count": count}
-    chosen = [f"{key}={value}" for key, value in options.items() if value is not None]
-    # The preset named by the user, else the settings the adapter was trained with.
-    trained = None if preset or adapter == BASE else _training_config(opened, adapter)
-    config = with_task(trained or config_from(preset or DEFAULT_PRESET, ()), task)
-    config = config_over(config, [*(overrides or ()), *chosen])
+    drawn = {"sample.seed": seed, "sample.count": count}
+    chosen = [f"{key}={value}" for key, value in drawn.items() if value is not None]
+    config = _config(opened, adapter, preset, task, [*(overrides or ()), *chosen])
     note_miniature(config, base=True)
     from iclora.sampling import sample_sets
     from iclora.sampling.adapters import locate_adapter
     from iclora.sampling.caption_input import read_captions
     from iclora.sampling.given_panels import open_panels
 
-    lines = [*(captions or ()), *(read_captions(file) if file else ())]
-    if not lines and task:
-        lines = list(config_from(task, ()).sample.prompts)
+    lines = [*(captions or ()), *(read_captions(file) if file else ())] or _examples(task)
     if not lines:
         raise BadInput(
             "give a CAPTION, a file of them with --captions, or a --task to draw its own"
@@ -106,7 +101,21 @@ def sample(  # noqa: PLR0913 - an option is a parameter
     answer({"sets": sets}, f"{len(sets)} sets in {out}", as_json=as_json)
 
 
-def _training_config(store: Store, adapter: str) -> Config | None:
+def _config(store: Store, adapter: str, preset: str, task: str, overrides: list[str]) -> Config:
+    """The preset that was asked for, else what the adapter was trained with."""
+    if preset or adapter == BASE:
+        base = config_from(preset or DEFAULT_PRESET, ())
+    else:
+        base = _of_adapter(store, adapter) or config_from(DEFAULT_PRESET, ())
+    return config_over(with_task(base, task), overrides)
+
+
+def _examples(task: str) -> list[str]:
+    """The example captions of a task's preset."""
+    return list(config_from(task, ()).sample.prompts) if task else []
+
+
+def _of_adapter(store: Store, adapter: str) -> Config | None:
     from iclora.sampling.adapters import find_stored
     from schemas.adapter import RunRecord
 

@@ -54,12 +54,8 @@ def train(  # noqa: PLR0913 - an option is a parameter
     as_json: AsJson = False,
 ) -> None:
     """Trains an adapter, or goes on where it was stopped."""
-    if "ICLORA_LOG" not in os.environ:
-        # Training logs its plan and checkpoints; other commands show warnings only.
-        logging.getLogger("iclora.training").setLevel(logging.INFO)
-        for handler in logging.getLogger("iclora").handlers:
-            handler.setLevel(logging.INFO)
-    resolved, job_name = _resolve(preset, config, ai_toolkit, overrides)
+    _say_what_happens()
+    resolved, called = _resolve(preset, config, ai_toolkit, overrides)
     note_miniature(resolved, base=True)
     from iclora.cli.train_progress import train_progress
     from iclora.dataset import open_dataset
@@ -67,17 +63,16 @@ def train(  # noqa: PLR0913 - an option is a parameter
     from iclora.train import train_adapter
     from iclora.training import plan_training
 
-    name = name or job_name
-    if name:
-        check_name(name, "an adapter")
+    if called := name or called:
+        check_name(called, "an adapter")
     opened = open_store(store)
     if dry_run:
         plan = plan_training(opened, dataset, resolved)
         answer(plan.to_json(), _plan_text(plan), as_json=as_json)
         return
-    name = name or open_dataset(opened, dataset).manifest.name
+    called = called or open_dataset(opened, dataset).manifest.name
     with train_progress() as on_step:
-        ref = train_adapter(opened, dataset, resolved, name, progress=on_step, resume=resume)
+        ref = train_adapter(opened, dataset, resolved, called, progress=on_step, resume=resume)
     facts = ref.to_json()
     answer(
         {"adapter": facts.pop("name"), **facts},
@@ -86,10 +81,18 @@ def train(  # noqa: PLR0913 - an option is a parameter
     )
 
 
+def _say_what_happens() -> None:
+    """Shows what training logs (its plan, checkpoints); other commands show warnings only."""
+    if "ICLORA_LOG" not in os.environ:
+        logging.getLogger("iclora.training").setLevel(logging.INFO)
+        for handler in logging.getLogger("iclora").handlers:
+            handler.setLevel(logging.INFO)
+
+
 def _resolve(
     preset: str, config: Path | None, ai_toolkit: Path | None, overrides: list[str] | None
 ) -> tuple[Config, str]:
-    """Returns the configuration, and the adapter's name where the file gives one."""
+    """The configuration, and the adapter's name where the file gives one."""
     if config and ai_toolkit:
         raise BadConfig("--config and --ai-toolkit both say what to train: give one")
     if config:
