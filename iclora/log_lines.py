@@ -27,7 +27,7 @@ class StepProgress(NamedTuple):
 
 
 def logs_json() -> bool:
-    """Tells if this process logs JSON lines."""
+    """Checks if this process must log JSON lines."""
     return os.environ.get(LOG_FORMAT) == "json"
 
 

@@ -59,5 +59,5 @@ def train_adapter(
 
 
 def runs_in_one_process(config: Config) -> bool:
-    """Tells if AI-Toolkit trains, which is one process; iclora's trainer runs one per GPU."""
+    """Checks if AI-Toolkit trains, as one process; iclora's trainer runs one per GPU."""
     return config.train.trainer == "ai-toolkit"

@@ -115,7 +115,7 @@ def test_much_output_does_not_block(run):
     assert run(python(code)).endswith("19999\n")
 
 
-def test_a_failure_holds_the_childs_last_lines(run):
+def test_a_failure_holds_the_last_lines(run):
     """The texts of records, and other programs' lines."""
     body = "log.error('no such dataset'); print('trace', file=sys.stderr); sys.exit(3)"
     with pytest.raises(IcloraError, match=r"code 3: no such dataset \| trace$"):
