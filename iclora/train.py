@@ -12,7 +12,7 @@ from iclora.names import check_name
 from iclora.store import Store
 from schemas.adapter import AdapterRef
 from schemas.config import Config
-from schemas.training import StepReport
+from schemas.training import StepReport, TrainParams
 
 
 def train_adapter(
@@ -49,7 +49,7 @@ def train_adapter(
     check_name(name, "an adapter")
     from iclora.training.run import run_training, train_with_iclora
 
-    if runs_in_one_process(config):
+    if runs_in_one_process(config.train):
         from iclora.training.ai_toolkit.launch import train_with_ai_toolkit
 
         trainer = train_with_ai_toolkit
@@ -58,6 +58,6 @@ def train_adapter(
     return run_training(store, dataset, config, name, trainer=trainer, resume=resume)
 
 
-def runs_in_one_process(config: Config) -> bool:
+def runs_in_one_process(params: TrainParams) -> bool:
     """Checks if AI-Toolkit trains, as one process; iclora's trainer runs one per GPU."""
-    return config.train.trainer == "ai-toolkit"
+    return params.trainer == "ai-toolkit"

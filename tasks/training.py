@@ -19,8 +19,8 @@ from iclora.presets import load_config
 from iclora.store import Store, atomic_write
 from iclora.train import runs_in_one_process
 from schemas.adapter import AdapterRef
-from schemas.config import Config
 from schemas.job import TrainJob
+from schemas.training import TrainParams
 from tasks import environment
 from tasks.artifacts import updating
 from tasks.gpu_locks import acquire_devices, gpus
@@ -53,8 +53,8 @@ def train(job: TrainJob) -> AdapterRef:
     folder = Store(job.store).work_folder / "jobs"
     config_file = folder / f"train-{job.name}-{job.fingerprint}.json"
     atomic_write(config_file, job.config.to_text().encode())
-    command = [*launcher(job.config), "iclora", "train", job.dataset, "--config", str(config_file)]
-    command += ["--name", job.name, "--store", job.store, "--json"]
+    command = [*launcher(job.config.train), "iclora", "train", job.dataset]
+    command += ["--config", str(config_file), "--name", job.name, "--store", job.store, "--json"]
     log.info("by hand: %s", shlex.join(command))
     artifacts = TrainingArtifacts(job)
     with (
@@ -70,9 +70,9 @@ def train(job: TrainJob) -> AdapterRef:
     return adapter
 
 
-def launcher(config: Config) -> list[str]:
+def launcher(params: TrainParams) -> list[str]:
     """Returns the start of the command: ``python -m``, or ``accelerate launch`` for many GPUs."""
-    if runs_in_one_process(config):
+    if runs_in_one_process(params):
         return [sys.executable, "-m"]
     command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet"]
     if options := os.environ.get(LAUNCH):

@@ -94,14 +94,14 @@ def test_gpu_hours_count_every_gpu(monkeypatch):
 
 
 def test_a_process_for_every_gpu_or_what_the_environment_says(monkeypatch):
-    ours = load_config("miniature")
+    ours = load_config("miniature").train
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     assert "--num_processes 2" in " ".join(launcher(ours))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert "--cpu" in launcher(ours)
     monkeypatch.setenv(LAUNCH, "--config_file 'my fsdp.yaml'")
     assert launcher(ours)[-3:] == ["--config_file", "my fsdp.yaml", "-m"]
-    theirs = load_config("miniature", {"train.trainer": "ai-toolkit"})
+    theirs = load_config("miniature", {"train.trainer": "ai-toolkit"}).train
     assert launcher(theirs) == [sys.executable, "-m"], "AI-Toolkit refuses several processes"
 
 
