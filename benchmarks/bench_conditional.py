@@ -23,7 +23,7 @@ from iclora.miniature.film import render_film
 from iclora.models.families import GivenTokens
 from iclora.presets import load_config
 from iclora.store import Store
-from iclora.training import train_adapter
+from iclora.train import train_adapter
 from iclora.training.dataloader import latents_path
 from iclora.training.latent_cache import stack_text
 from iclora.training.lora import add_lora, load_start

@@ -1,4 +1,4 @@
-"""A person's word before an adapter goes into production."""
+"""Approval by a person before an adapter becomes the champion."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
 from pydantic import Field
 
+from iclora.evaluate import read_report
 from iclora.store import Store
 from schemas.evaluation import ReportRef
+from tasks.artifacts import data_uri
 from tasks.environment import link, resolve_store
-from tasks.evaluation import promote, read_report
-from tasks.events import announce
+from tasks.evaluation import promote
 from tasks.lineage import ANSWER
-from tasks.pictures import data_uri
+from tasks.report import announce
 
 log = logging.getLogger("iclora.approval")
 
@@ -34,40 +35,36 @@ def ask_and_promote(adapter: str, report: ReportRef, store: str) -> ReportRef:
     """Pauses the run with the sheets in the form; promotes when the answer is yes.
 
     Returns:
-        The report, with the champion that there is now.
+        The report, with the current champion.
 
     Raises:
-        UserError: the answer is yes, and another adapter became champion while it was waited for.
+        UserError: the answer is yes, but another adapter became champion while the run waited.
     """
     if report.outcome != "promoted":
         return report
-    question = Approval.with_initial_data(description=question_of(adapter, report, store))
+    url = resolve_store(store)
+    opened = Store(url)
+    question = Approval.with_initial_data(description=describe_question(adapter, report, opened))
     answer = pause_flow_run(wait_for_input=question, timeout=WAIT_SECONDS)
+    # The answer is written last: a run that ends before it is asked again.
     if not answer.promote:
-        _note(report, store, "refuse")
+        opened.write(f"{report.path}/{ANSWER}", b"refuse\n")
         log.info("a person refused %s", adapter)
         announce("adapter.refused", report.name, adapter=adapter, reason="refused by a person")
         return report
-    promote(adapter, resolve_store(store))
-    _note(report, store, "promote")
-    announce("adapter.promoted", report.name, adapter=adapter, store=resolve_store(store))
+    promote(adapter, url)
+    opened.write(f"{report.path}/{ANSWER}", b"promote\n")
+    announce("adapter.promoted", report.name, adapter=adapter, store=url)
     return report.model_copy(update={"champion": adapter.partition("@")[2]})
 
 
-def _note(report: ReportRef, store: str, said: str) -> None:
-    """Last of all: what ends before it is asked again."""
-    place = f"{report.path}/{ANSWER}"
-    Store(resolve_store(store)).write(place, f"{said}\n".encode())
-
-
-def question_of(adapter: str, report: ReportRef, store: str) -> str:
-    """The decision's reasons, the report's link and the sheets: Markdown with pictures inside."""
-    place, found = Store(resolve_store(store)), read_report(report, resolve_store(store))
-    folder = report.path
+def describe_question(adapter: str, ref: ReportRef, store: Store) -> str:
+    """Writes the decision's reasons, the report's link and the sheets as Markdown."""
+    report = read_report(store, ref)
     sheets = [
-        f"![sheet {number}]({data_uri(place.read(f'{folder}/{sheet}'))})"
-        for number, sheet in enumerate(found.sheets[:_SHEETS], 1)
+        f"![sheet {number}]({data_uri(store.read(f'{ref.path}/{sheet}'))})"
+        for number, sheet in enumerate(report.sheets[:_SHEETS], 1)
     ]
-    reasons = "\n".join(f"* {reason}" for reason in found.decision.reasons)
-    page = link(place, f"{folder}/report.html", "the report")
+    reasons = "\n".join(f"* {reason}" for reason in report.decision.reasons)
+    page = link(store, f"{ref.path}/report.html", "the report")
     return "\n\n".join([f"### Promote {adapter}?", reasons, page, *sheets])

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
-from pathlib import Path
 
+from iclora.evaluate import promote_adapter
+from iclora.log_lines import StepProgress
 from iclora.models.loaded import unload_models
 from iclora.store import Store
-from schemas.evaluation import EvaluationReport, ReportRef
+from schemas.evaluation import ReportRef
 from schemas.job import EvaluateJob
-from tasks import environment, gpu_locks
+from tasks import environment
 from tasks.artifacts import LiveArtifact, updating
-from tasks.gpu_locks import gpu_hours
+from tasks.gpu_locks import acquire_devices, gpu_hours
 from tasks.prefect_defaults import run_name, stage_task, time_limit
 from tasks.secrets import load_secrets
-from tasks.subprocess_task import ChildCommand, run_subprocess
-
-_PROGRESS_LINE = re.compile(r"(draw .+|measure): (\d+) of (\d+)")
-"""Progress lines of ``iclora evaluate``."""
+from tasks.subprocess_task import run_subprocess
 
 
 @stage_task(name="plan evaluation", task_run_name="plan evaluation of {adapter}")
@@ -37,65 +34,57 @@ def plan_evaluation(
 
 @stage_task(name="evaluate", task_run_name="evaluate {job.adapter}", tags=["gpu"])
 def evaluate(job: EvaluateJob) -> ReportRef:
-    """Renders, scores and decides; a retry goes on with the renders that are there."""
+    """Renders, scores and decides in a child process; a retry reuses the renders that are there."""
     unload_models()  # of a build before it in this process: the child needs the memory
-    command = [*_iclora("evaluate"), job.adapter, "--store", job.store]
+    command = [sys.executable, "-m", "iclora", "evaluate", job.adapter, "--store", job.store]
     command += ["--against", job.against] if job.against else []
     command += ["--dataset", job.dataset] if job.dataset else []
     command += ["--promote"] if job.promote else []
-    watch = _EvaluationArtifact(job.adapter)
+    artifact = EvaluationArtifact(job.adapter)
     with (
-        gpu_locks.acquire_devices(f"the evaluation of {job.adapter}", run_name()) as locks,
-        updating(watch.show),
+        acquire_devices(f"the evaluation of {job.adapter}", run_name()) as locks,
+        updating(artifact.show),
     ):
-        log = _log(job.store, f"evaluate-{job.fingerprint}")
-        work = ChildCommand([*command, "--json"], log, locks, time_limit(), watch.on_line)
-        answer = json.loads(run_subprocess(work))
-        watch.end()
-    return ReportRef.from_json(answer["ref"])
+        answer = run_subprocess(
+            [*command, "--json"],
+            Store(job.store).work_folder / "jobs" / f"evaluate-{job.fingerprint}.log",
+            locks=locks,
+            seconds=time_limit(),
+            on_progress=artifact.advance,
+        )
+        artifact.end()
+    return ReportRef.from_json(json.loads(answer)["ref"])
 
 
 @stage_task(name="promote", task_run_name="promote {adapter}")
 def promote(adapter: str, store: str) -> None:
-    """Makes an adapter the champion, if its report compared it with the one in force.
+    """Makes an adapter the champion, if its report compared it with the current one.
 
     Raises:
-        UserError: it did not, or the rule is another one now; the text says what to evaluate.
+        UserError: it did not, or the rule has changed; the text says what to evaluate.
     """
-    command = [*_iclora("promote"), adapter, "--store", store, "--json"]
-    run_subprocess(ChildCommand(command, _log(store, f"promote-{adapter}")))
+    promote_adapter(Store(store), adapter)
 
 
-def read_report(report: ReportRef, store: str) -> EvaluationReport:
-    """The report behind a reference."""
-    folder = report.path
-    return EvaluationReport.from_text(Store(store).read(f"{folder}/report.json"))
-
-
-class _EvaluationArtifact:
-    """Shows what is being drawn and how much of it is done."""
+class EvaluationArtifact:
+    """Artifact that shows the current step of an evaluation and its progress."""
 
     def __init__(self, adapter: str) -> None:
-        self._began = time.monotonic()
-        self._line, self._share = "loading", 0.0
-        self._progress = LiveArtifact("progress", f"evaluate-{adapter}")
+        self._start = time.monotonic()
+        self._step, self._fraction = "loading", 0.0
+        self._artifact = LiveArtifact("progress", f"evaluate-{adapter}")
 
-    def on_line(self, line: str) -> None:
-        if found := _PROGRESS_LINE.fullmatch(line):
-            self._line, self._share = line, int(found[2]) / max(1, int(found[3]))
+    def advance(self, progress: StepProgress) -> None:
+        """Takes the progress that the child reports."""
+        self._step, self._fraction = str(progress), progress.done / max(1, progress.total)
 
     def end(self) -> None:
-        """It is done, and what was found done was never heard of."""
-        self._line, self._share = "measured and decided", 1.0
+        """Marks the evaluation as complete: what was there already reported no progress."""
+        self._step, self._fraction = "measured and decided", 1.0
 
     def show(self) -> None:
-        said = f"Evaluation so far: {self._line}; {gpu_hours(time.monotonic() - self._began)}"
-        self._progress.show(round(100 * self._share, 1), said)
-
-
-def _iclora(command: str) -> list[str]:
-    return [sys.executable, "-m", "iclora", command]
-
-
-def _log(store: str, name: str) -> Path:
-    return Store(store).work_folder / "jobs" / f"{name}.log"
+        """Brings the artifact up to date."""
+        hours = gpu_hours(time.monotonic() - self._start)
+        self._artifact.show(
+            round(100 * self._fraction, 1), f"Evaluation so far: {self._step}; {hours}"
+        )

@@ -11,14 +11,13 @@ from pathlib import Path
 from iclora.locks import file_lock
 
 LOCKS = "ICLORA_LOCKS"
-"""Environment variable: the folder of the GPUs' locks. Unset is one folder for everything that this
-user runs on this machine."""
+"""Environment variable: folder of the GPUs' locks. Unset is one folder per user of this machine."""
 
 _DRIVER = Path("/proc/driver/nvidia/gpus")
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, by the names that ``CUDA_VISIBLE_DEVICES`` gives them."""
+    """Lists the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name.strip() for name in visible.split(",") if name.strip() not in {"", "-1"}]
@@ -26,7 +25,7 @@ def gpus() -> list[str]:
 
 
 def gpu_hours(seconds: float) -> str:
-    """The GPU hours of a run that has taken so long: its time on every GPU that it may use."""
+    """Formats the GPU hours of a run: its time on every GPU that it may use."""
     return f"{seconds / 3600 * len(gpus()):.2f} GPU hours"
 
 
@@ -34,13 +33,12 @@ def gpu_hours(seconds: float) -> str:
 def acquire_devices(work: str, holder: str) -> Generator[list[int]]:
     """Waits for every GPU that is visible here, and holds them while the block runs.
 
-    One lock a GPU, on a file of this machine: given to a child it is held until the child ends,
-    even if the worker is killed or the server restarted in between. Without a GPU there is nothing
-    to wait for: a CPU is shared by whatever runs on it.
+    A child that inherits the locks holds them until it ends, even if the worker is killed before.
+    Without a GPU there is nothing to wait for: runs share a CPU.
 
     Args:
-        work: what waits, for the log.
-        holder: who holds the GPUs, for the log of those who wait.
+        work: work that waits, for the log.
+        holder: holder of the GPUs, for the log of those who wait.
 
     Yields:
         The locks' descriptors, for the child to inherit.

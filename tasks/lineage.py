@@ -1,31 +1,28 @@
-"""Which report came from which adapter came from which dataset; the self-hosted UI has no assets.
+"""Lineage: one page of links and thumbnails from dataset over adapter to report.
 
-Every run leaves the chain as one page of links and thumbnails, as far as it reaches: a build shows
-its dataset, a training also the adapter, an evaluation all three.
+The self-hosted UI has no assets, so every run leaves the page, as far as its chain reaches.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 from prefect.artifacts import create_markdown_artifact
 
 from iclora.dataset.reader import LATEST, open_dataset
+from iclora.evaluate import read_report
 from iclora.store import Store
 from schemas.adapter import RunRecord
 from schemas.evaluation import ReportRef
 from schemas.store_paths import adapter_path
-from tasks.artifacts import artifact_key
+from tasks.artifacts import artifact_key, data_uri
 from tasks.environment import link, read_line, resolve_store
-from tasks.evaluation import read_report
-from tasks.pictures import data_uri
 from tasks.prefect_defaults import stage_task
 
 log = logging.getLogger("iclora.lineage")
 
 ANSWER = "ANSWER"
-"""Beside a report: what a person said of it. A run that ended while it waited has no answer, and
+"""File beside a report with a person's answer. A run that ended while it waited leaves none, and
 the next one asks again."""
 
 
@@ -33,53 +30,53 @@ the next one asks again."""
 def is_settled(dataset: str, name: str, store: str, *, approve: bool) -> bool:
     """Checks that the latest adapter was trained on this dataset version and has a report.
 
-    With ``approve`` also whether a person has said what a better one waits for.
+    With ``approve``, a better adapter must also have a person's answer.
     """
     from iclora.evaluation import reports_on  # late: a flow is imported sooner
     from iclora.evaluation.promotion import champion_of
 
-    place = Store(resolve_store(store))
-    version = read_line(place, adapter_path(name, LATEST))
+    opened = Store(resolve_store(store))
+    version = read_line(opened, adapter_path(name, LATEST))
     if not version:
         return False
-    run = RunRecord.from_text(place.read(adapter_path(name, "run.json", version=version)))
-    reports = list(reports_on(place, f"{name}@{version}"))
-    champion = champion_of(place, name)
-    rival = f"{name}@{champion}" if champion else "base"
-    awaited = champion != version and any(
-        found["decision"]["outcome"] == "promoted"
-        and found["against"] == rival
-        and not place.exists(f"{folder}/{ANSWER}")
-        for folder, found in reports
+    run = RunRecord.from_text(opened.read(adapter_path(name, "run.json", version=version)))
+    reports = list(reports_on(opened, f"{name}@{version}"))
+    champion = champion_of(opened, name)
+    baseline = f"{name}@{champion}" if champion else "base"
+    awaits_answer = champion != version and any(
+        report["decision"]["outcome"] == "promoted"
+        and report["against"] == baseline
+        and not opened.exists(f"{folder}/{ANSWER}")
+        for folder, report in reports
     )
-    return run.dataset == dataset and bool(reports) and not (approve and awaited)
+    return run.dataset == dataset and bool(reports) and not (approve and awaits_answer)
 
 
 @stage_task(name="say that nothing is new", task_run_name="say that nothing is new")
 def say_nothing_new(dataset: str, name: str, store: str) -> str:
-    """The outcome of a retraining without new footage."""
-    place = Store(resolve_store(store))
-    version = read_line(place, adapter_path(name, LATEST))
-    sentence = f"Nothing new: {dataset} is unchanged and {name}@{version} has its report."
-    show_chain(sentence, store, dataset=dataset, adapter=f"{name}@{version}")
+    """Shows the outcome of a retraining without new footage."""
+    opened = Store(resolve_store(store))
+    adapter = f"{name}@{read_line(opened, adapter_path(name, LATEST))}"
+    sentence = f"Nothing new: {dataset} is unchanged and {adapter} has its report."
+    show_chain(sentence, opened, dataset=dataset, adapter=adapter)
     log.info("%s", sentence)
     return sentence
 
 
 @stage_task(name="show lineage", task_run_name="show lineage of {adapter}")
 def show_outcome(adapter: str, report: ReportRef, store: str) -> str:
-    """The whole chain, and what a retraining came to."""
-    became = adapter.partition("@")[2] == report.champion
-    said = "found better" if report.outcome == "promoted" else "refused"
-    sentence = f"{adapter} was {said}; it is {'' if became else 'not '}the champion"
-    show_chain(sentence, store, adapter=adapter, report=report)
+    """Shows the whole chain and the outcome of a retraining."""
+    outcome = "found better" if report.outcome == "promoted" else "refused"
+    negation = "" if adapter.partition("@")[2] == report.champion else "not "
+    sentence = f"{adapter} was {outcome}; it is {negation}the champion"
+    show_chain(sentence, Store(resolve_store(store)), adapter=adapter, report=report)
     log.info("%s", sentence)
     return sentence
 
 
 def show_chain(
     headline: str,
-    store: str,
+    store: Store,
     *,
     dataset: str = "",
     adapter: str = "",
@@ -88,64 +85,62 @@ def show_chain(
     """Makes the page of a chain.
 
     Args:
-        headline: what the run came to.
-        store: where everything is.
+        headline: outcome of the run.
+        store: store of the chain.
         dataset: name@version; empty is the one that the adapter was trained on.
-        adapter: name@version, or empty: the chain ends with the dataset.
+        adapter: name@version; empty ends the chain with the dataset.
         report: on the adapter, if there is one.
     """
     from iclora.sampling.adapters import find_stored  # late: a flow is imported sooner
 
-    place = Store(resolve_store(store))
-    lines: list[str] = []
-    if adapter and (stored := find_stored(place, adapter)):
-        run = RunRecord.from_text(place.read(f"{stored.folder}/run.json"))
-        dataset = dataset or run.dataset
-        lines += _adapter(place, stored.folder, run)
-    if report is not None:
-        lines += _report(place, report)
-    about = [*_dataset(place, dataset), *lines]
+    stored = find_stored(store, adapter) if adapter else None
+    run = RunRecord.from_text(store.read(f"{stored.folder}/run.json")) if stored else None
+    lines = [f"# {headline}", *_dataset_lines(store, dataset or (run.dataset if run else ""))]
+    if stored and run:
+        lines += _adapter_lines(store, stored.folder, run)
+    if report:
+        lines += _report_lines(store, report)
     create_markdown_artifact(
         key=artifact_key(f"lineage-{(adapter or dataset).partition('@')[0]}"),
-        markdown="\n\n".join([f"# {headline}", *about]) + "\n",
+        markdown="\n\n".join(lines) + "\n",
         description=f"Dataset, adapter, report: {headline}",
     )
 
 
-def _dataset(store: Store, dataset: str) -> Iterator[str]:
+def _dataset_lines(store: Store, name: str) -> list[str]:
     try:
-        known = open_dataset(store, dataset)
+        dataset = open_dataset(store, name)
     except Exception:  # noqa: BLE001 - moved or elsewhere: the rest of the chain is still true
-        yield f"## 1. Dataset {dataset}"
-        return
-    name, version = known.manifest.name, known.manifest.version
-    yield f"## 1. Dataset {name}@{version}{' (a preview)' if known.manifest.preview else ''}"
-    yield f"{known.manifest.samples} samples; {link(store, known.folder, 'its files')}"
-    page = f"pages/{name}/{version}/calibration.html"
-    if store.exists(page):
-        yield link(store, page, "how its thresholds were calibrated")
-    yield link(store, f"{known.folder}/preview.jpg", "the preview in full")
-    yield f"![samples]({data_uri(known.store.read(known.path('preview.jpg')))})"
+        return [f"## 1. Dataset {name}"]
+    manifest = dataset.manifest
+    preview = " (a preview)" if manifest.preview else ""
+    page = f"pages/{manifest.name}/{manifest.version}/calibration.html"
+    calibration = [link(store, page, "how its thresholds were calibrated")]
+    return [
+        f"## 1. Dataset {manifest.name}@{manifest.version}{preview}",
+        f"{manifest.samples} samples; {link(store, dataset.folder, 'its files')}",
+        *(calibration if store.exists(page) else []),
+        link(store, f"{dataset.folder}/preview.jpg", "the preview in full"),
+        f"![samples]({data_uri(dataset.store.read(dataset.path('preview.jpg')))})",
+    ]
 
 
-def _adapter(store: Store, folder: str, run: RunRecord) -> Iterator[str]:
-    yield f"## 2. Adapter {run.name}@{run.version}"
-    yield (
-        f"trained on {run.dataset}: {run.steps} steps, loss {run.loss:.4f}, of {run.base}; "
-        f"{link(store, folder, 'its files')}"
-    )
-    sheets = store.listdir(f"{folder}/renders")
-    if sheets:
-        yield f"![base and adapter]({data_uri(store.read(f'{folder}/renders/{sheets[-1]}'))})"
+def _adapter_lines(store: Store, folder: str, run: RunRecord) -> list[str]:
+    files, sheets = link(store, folder, "its files"), store.listdir(f"{folder}/renders")[-1:]
+    return [
+        f"## 2. Adapter {run.name}@{run.version}",
+        f"trained on {run.dataset}: {run.steps} steps, loss {run.loss:.4f}, of {run.base}; {files}",
+        *(f"![base and adapter]({data_uri(store.read(f'{folder}/renders/{s}'))})" for s in sheets),
+    ]
 
 
-def _report(store: Store, report: ReportRef) -> Iterator[str]:
-    folder = report.path
-    found = read_report(report, store.url)
-    yield f"## 3. Report: {report.outcome}"
-    yield f"against {found.against}: {found.decision.reasons[0]}"
-    yield link(store, f"{folder}/report.html", "the report")
-    champion = f"{report.name}@{report.champion}" if report.champion else "none"
-    yield f"the champion after it: {champion}"
-    if found.sheets:
-        yield f"![renders]({data_uri(store.read(f'{folder}/{found.sheets[0]}'))})"
+def _report_lines(store: Store, ref: ReportRef) -> list[str]:
+    report = read_report(store, ref)
+    champion = f"{ref.name}@{ref.champion}" if ref.champion else "none"
+    return [
+        f"## 3. Report: {ref.outcome}",
+        f"against {report.against}: {report.decision.reasons[0]}",
+        link(store, f"{ref.path}/report.html", "the report"),
+        f"the champion after it: {champion}",
+        *(f"![renders]({data_uri(store.read(f'{ref.path}/{s}'))})" for s in report.sheets[:1]),
+    ]

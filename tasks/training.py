@@ -1,7 +1,7 @@
-"""Training as Prefect runs it: a child process, so GPU memory is surely freed.
+"""Training as Prefect runs it: a child process, so that its GPU memory is surely freed.
 
-The task writes the resolved configuration and starts the same command a person would type; the
-child's log streams into the run, and cancelling the run lets the child save before it ends.
+The task writes the resolved configuration and starts the command that a person would type.
+Cancelling the run lets the child save before it ends.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ from iclora.models.loaded import unload_models
 from iclora.names import check_name
 from iclora.presets import load_config
 from iclora.store import Store, atomic_write
+from iclora.train import runs_in_one_process
 from schemas.adapter import AdapterRef
 from schemas.job import TrainJob
-from schemas.store_paths import adapter_path
-from tasks import environment, gpu_locks
+from schemas.training import TrainParams
+from tasks import environment
+from tasks.artifacts import updating
+from tasks.gpu_locks import acquire_devices, gpus
 from tasks.prefect_defaults import run_name, stage_task, time_limit
 from tasks.secrets import load_secrets
-from tasks.subprocess_task import ChildCommand, log, run_subprocess
-from tasks.training_progress import show_training
+from tasks.subprocess_task import log, run_subprocess
+from tasks.training_progress import TrainingArtifacts
 
 LAUNCH = "ICLORA_LAUNCH"
-"""Environment variable: options of ``accelerate launch`` in place of one process a GPU, such as
+"""Environment variable: options of ``accelerate launch`` in place of one process per GPU, such as
 ``--config_file fsdp.yaml``."""
 
 
@@ -47,39 +50,38 @@ def plan_training(
 def train(job: TrainJob) -> AdapterRef:
     """Trains in a child process; a retry resumes from the last checkpoint."""
     unload_models()  # of a build before it in this process: the child measures what is free
-    store = Store(job.store)
-    config = store.work_folder / "jobs" / f"train-{job.name}-{job.fingerprint}.json"
-    atomic_write(config, job.config.to_text().encode())
-    command = [*launcher(), "iclora", "train", job.dataset, "--config", str(config)]
-    command += ["--name", job.name, "--store", job.store, "--json"]
+    folder = Store(job.store).work_folder / "jobs"
+    config_file = folder / f"train-{job.name}-{job.fingerprint}.json"
+    atomic_write(config_file, job.config.to_text().encode())
+    command = [*launcher(job.config.train), "iclora", "train", job.dataset]
+    command += ["--config", str(config_file), "--name", job.name, "--store", job.store, "--json"]
     log.info("by hand: %s", shlex.join(command))
-    work = f"the training of {job.name}"
-    with gpu_locks.acquire_devices(work, run_name()) as locks, show_training(job) as watch:
+    artifacts = TrainingArtifacts(job)
+    with (
+        acquire_devices(f"the training of {job.name}", run_name()) as locks,
+        updating(artifacts.show),
+    ):
         answer = run_subprocess(
-            ChildCommand(command, config.with_suffix(".log"), locks, time_limit())
+            command, config_file.with_suffix(".log"), locks=locks, seconds=time_limit()
         )
-        adapter = json.loads(answer)
-        place = adapter_path(job.name, version=adapter["version"])
-        watch.end(place)
-    return AdapterRef(
-        name=job.name,
-        version=adapter["version"],
-        url=store.address(place),
-        steps=adapter["steps"],
-        loss=adapter["loss"],
-        resumed_from=adapter["resumed_from"],
-    )
+        facts = json.loads(answer)
+        adapter = AdapterRef.from_json({"name": facts.pop("adapter"), **facts})
+        artifacts.end(adapter)
+    return adapter
 
 
-def launcher() -> list[str]:
-    """``accelerate launch`` with a process for every GPU, or as the environment says."""
-    start = [sys.executable, "-m", "accelerate.commands.launch", "--quiet"]
-    if given := os.environ.get(LAUNCH):
-        return [*start, *shlex.split(given), "-m"]
-    gpus = len(gpu_locks.gpus())
-    threads = os.environ.get("OMP_NUM_THREADS") or max(1, available_cpus() // (gpus or 1))
-    start += ["--num_processes", str(gpus or 1), "--num_machines", "1"]
-    start += ["--num_cpu_threads_per_process", str(threads)]
-    start += ["--mixed_precision", "no", "--dynamo_backend", "no"]  # the configuration's to say
-    start += [] if gpus else ["--cpu"]
-    return [*start, *(["--multi_gpu"] if gpus > 1 else []), "-m"]
+def launcher(params: TrainParams) -> list[str]:
+    """Returns the start of the command: ``python -m``, or ``accelerate launch`` for many GPUs."""
+    if runs_in_one_process(params):
+        return [sys.executable, "-m"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet"]
+    if options := os.environ.get(LAUNCH):
+        return [*command, *shlex.split(options), "-m"]
+    devices = gpus()
+    processes = len(devices) or 1
+    threads = os.environ.get("OMP_NUM_THREADS") or max(1, available_cpus() // processes)
+    command += ["--num_processes", str(processes), "--num_machines", "1"]
+    command += ["--num_cpu_threads_per_process", str(threads)]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no"]  # the configuration's to say
+    command += [] if devices else ["--cpu"]
+    return [*command, *(["--multi_gpu"] if processes > 1 else []), "-m"]

@@ -7,7 +7,7 @@ import pytest
 from iclora.errors import BadConfig
 from iclora.names import check_name
 from iclora.presets import load_config
-from iclora.training import train_adapter
+from iclora.train import train_adapter
 
 
 @pytest.mark.parametrize("name", ["film", "a", "0", "a-b_c", "x" * 80])

@@ -13,9 +13,11 @@ import os
 import sys
 import unicodedata
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TextIO
 
+from iclora.log_lines import StepProgress, logs_json, progress_line, record_line
 from iclora.redact import redact_text, redact_users
 
 if TYPE_CHECKING:
@@ -26,42 +28,36 @@ MINIATURE_NOTE = (
     "name others with --preset or --set"
 )
 
+_results: ContextVar[TextIO | None] = ContextVar("results", default=None)
+"""Stream of the result while everything that libraries print goes to stderr."""
 
-class _Results:
-    """Stream of results while everything that libraries print goes to stderr."""
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories: controls, directions, halves of surrogate pairs, line ends."""
 
-    stream: TextIO | None = None
+_JOINERS = "\u200c\u200d"
+"""Invisible characters inside words of some languages and inside some emoji."""
 
 
 @contextmanager
 def separate_results() -> Generator[None]:
-    """Keeps stdout for the result: whatever else is printed in the block goes to stderr."""
-    before, _Results.stream = sys.stdout, sys.stdout
-    sys.stdout = sys.stderr
+    """Keeps stdout for the result: everything else printed in the block goes to stderr."""
+    token = _results.set(sys.stdout)
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
-        sys.stdout, _Results.stream = before, None
+        _results.reset(token)
 
 
 def printable(text: str) -> str:
-    """One line of somebody else's text in which every character stands for itself."""
-    if text.isprintable():
-        return text
-    return "".join(map(_escaped, text))
+    """Escapes the characters of a line that do not stand for themselves."""
+    return text if text.isprintable() else "".join(map(_escape, text))
 
 
-def _escaped(character: str) -> str:
-    if unicodedata.category(character) not in _ORDERS or character in _JOINERS:
+def _escape(character: str) -> str:
+    if unicodedata.category(character) not in _INVISIBLE or character in _JOINERS:
         return character
     return character.encode("unicode_escape").decode()
-
-
-_ORDERS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode's categories of what is not shown: controls, directions, halves of pairs, line ends."""
-
-_JOINERS = "\u200c\u200d"
-"""Between the letters of some languages, and the parts of some emoji."""
 
 
 def answer(value: Mapping[str, Any], text: str, *, as_json: bool) -> None:
@@ -72,33 +68,40 @@ def answer(value: Mapping[str, Any], text: str, *, as_json: bool) -> None:
     """
     if "LOCAL_RANK" in os.environ and os.environ.get("RANK", os.environ["LOCAL_RANK"]) != "0":
         return
-    stream = _Results.stream or sys.stdout
     if as_json:
-        said = redact_users(json.dumps(value, ensure_ascii=False))
-        said = said if said.isprintable() else "".join(map(_json_escaped, said))
+        result = redact_users(json.dumps(value, ensure_ascii=False))
+        if not result.isprintable():  # in JSON, invisible characters occur in strings only
+            result = "".join(c if _escape(c) == c else json.dumps(c)[1:-1] for c in result)
     else:
-        said = "\n".join(printable(line) for line in redact_text(text).split("\n"))
-    stream.write(said + "\n")
+        result = "\n".join(printable(line) for line in redact_text(text).split("\n"))
+    stream = _results.get() or sys.stdout
+    stream.write(result + "\n")
     stream.flush()
 
 
-def _json_escaped(character: str) -> str:
-    """Escapes control characters; in JSON they occur in strings only."""
-    return character if _escaped(character) == character else json.dumps(character)[1:-1]
-
-
 def print_note(text: str) -> None:
-    """Says something that is not the result, in one line."""
-    sys.stderr.write(f"{printable(redact_text(text))}\n")
+    """Prints a line that is not the result."""
+    note = printable(redact_text(text))
+    sys.stderr.write(f"{record_line('INFO', 'iclora', note) if logs_json() else note}\n")
     sys.stderr.flush()
 
 
+def note_progress(step: str, done: int, total: int) -> None:
+    """Prints how much of a step is done."""
+    progress = StepProgress(step, done, total)
+    if logs_json():
+        sys.stderr.write(f"{progress_line(progress)}\n")
+        sys.stderr.flush()
+    else:
+        print_note(str(progress))
+
+
 def note_miniature(config: Config, *, base: bool = False) -> None:
-    """Says in the command's first line that it falls back on the miniature, if it does.
+    """Prints, as the command's first line, that it falls back on the miniature, if it does.
 
     Args:
         config: the resolved configuration.
-        base: whether the command uses the base model (else it uses CLIP and the captioner).
+        base: the command uses the base model (else it uses CLIP and the captioner).
     """
     from iclora.dataset.provenance import uses_miniature
     from iclora.models.locate import MINIATURE
@@ -107,19 +110,21 @@ def note_miniature(config: Config, *, base: bool = False) -> None:
         print_note(MINIATURE_NOTE)
 
 
-class _Lines(logging.Formatter):
-    """One line a message."""
+class _LineFormatter(logging.Formatter):
+    """Formats a record as one line, JSON or text; in text, a traceback follows as it is."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line; an exception's traceback follows as it is."""
-        said = printable(redact_text(record.getMessage()))
-        return super().format(logging.makeLogRecord({**vars(record), "msg": said, "args": None}))
+        message = printable(redact_text(record.getMessage()))
+        text = super().format(logging.makeLogRecord({**vars(record), "msg": message, "args": None}))
+        if logs_json():
+            return record_line(record.levelname, record.name, text)
+        return f"{record.levelname}: {text}"
 
 
 def log_to_stderr() -> None:
     """Shows warnings; ``ICLORA_LOG=info`` shows what happens."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines("%(levelname)s: %(message)s"))
+    handler.setFormatter(_LineFormatter())
     ours = logging.getLogger("iclora")
     ours.setLevel(os.environ.get("ICLORA_LOG", "warning").upper())
     handler.setLevel(ours.level)

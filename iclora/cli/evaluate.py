@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from iclora.cli.console import answer, note_miniature, print_note
+from iclora.cli.console import answer, note_miniature, note_progress, print_note
 from iclora.cli.options import DEFAULT_STORE, AdapterName, AsJson, Overrides, StoreUrl
 from iclora.cli.settings import config_over, open_store
-from iclora.errors import BadInput
 
 Against = Annotated[
     str,
@@ -32,11 +31,6 @@ Repin = Annotated[
 ]
 
 
-NOT_BY_THE_RULE = (
-    "note: measured with settings that the rule does not have, so this report promotes nobody"
-)
-
-
 def evaluate(
     adapter: AdapterName,
     *,
@@ -49,17 +43,11 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Renders sets, scores them, and decides whether the adapter is better."""
-    from iclora.evaluation import evaluate_adapter, read_report
-    from iclora.evaluation.plan import measured_by
-    from iclora.sampling.adapters import find_stored
-    from schemas.adapter import RunRecord
+    from iclora.evaluate import evaluation_config, read_report
+    from iclora.evaluation import evaluate_adapter
 
     opened = open_store(store)
-    stored = find_stored(opened, adapter)
-    if stored is None:
-        raise BadInput(f"no adapter {adapter!r} in {opened.url}; `iclora train` makes one")
-    run = RunRecord.from_text(opened.read(f"{stored.folder}/run.json"))
-    config = config_over(run.config if repin else measured_by(opened, stored), overrides)
+    config = config_over(evaluation_config(opened, adapter, repin=repin), overrides)
     note_miniature(config, base=True)
     ref = evaluate_adapter(
         opened,
@@ -69,11 +57,14 @@ def evaluate(
         dataset=dataset,
         promote=promote,
         repin=repin,
-        progress=_tell,
+        progress=note_progress,
     )
     report = read_report(opened, ref)
     if report.overrides:
-        print_note(f"{NOT_BY_THE_RULE}: {', '.join(report.overrides)}")
+        print_note(
+            "note: measured with settings that the rule does not have, so this report promotes "
+            f"nobody: {', '.join(report.overrides)}"
+        )
     answer(
         {
             "report": f"{ref.url}/report.html",
@@ -89,7 +80,3 @@ def evaluate(
         f"{report.adapter} was {ref.outcome}: {report.decision.reasons[0]}\n{ref.url}/report.html",
         as_json=as_json,
     )
-
-
-def _tell(what: str, done: int, of: int) -> None:
-    print_note(f"{what}: {done} of {of}")

@@ -1,4 +1,4 @@
-"""A build as a person watches it: a line a stage, then the ledger."""
+"""Progress of a build in a terminal: one bar per stage, then the ledger."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from iclora.pipeline.progress import SourceReports
 from schemas.verdict import Ledger, Tally
 
 MAX_NAMED = 2
-"""Sources in work that a stage's line names."""
+"""Maximum number of active sources that a stage's bar names."""
 
 
 class _SourcesColumn(ProgressColumn):
@@ -35,8 +35,8 @@ class _SourcesColumn(ProgressColumn):
         self._reports = reports
 
     def render(self, task: Task) -> Text:
-        active = [one for one in self._reports.active() if one.stage == task.description]
-        names = [f"{one.fraction:.0%} {printable(one.source)}" for one in active[:MAX_NAMED]]
+        active = [item for item in self._reports.active() if item.stage == task.description]
+        names = [f"{item.fraction:.0%} {printable(item.source)}" for item in active[:MAX_NAMED]]
         if len(active) > MAX_NAMED:
             names.append(f"{len(active) - MAX_NAMED} more")
         return Text(", ".join(names), overflow="ellipsis", no_wrap=True)
@@ -73,26 +73,26 @@ class BuildDisplay:
         self._bars.stop()
 
     def refresh(self) -> None:
-        """Draws now; by itself this happens ten times a second."""
+        """Draws now; otherwise it happens ten times per second."""
         self._bars.refresh()
 
     def started(self, stage: str, parts: int) -> None:
-        """A bar for the stage."""
+        """Adds a bar for the stage."""
         self._kept[stage] = 0
         self._tasks[stage] = self._bars.add_task(stage, total=parts, kept="")
 
     def advanced(self, stage: str, part: Tally) -> None:
-        """One source further."""
+        """Advances the stage's bar by one source."""
         self._kept[stage] += part.kept
         self._bars.update(self._tasks[stage], advance=1, kept=f"{self._kept[stage]} kept")
 
     def finished(self, stage: str, total: Tally) -> None:
-        """The stage's sum."""
+        """Shows the stage's totals."""
         lost = f", {total.rejected} rejected, {total.failed} failed"
         self._bars.update(self._tasks[stage], kept=f"{total.kept} kept{lost}")
 
     def show_ledger(self, ledger: Ledger) -> None:
-        """Prints what went in and what became of it, stage by stage."""
+        """Prints the counts of every stage as a table."""
         table = Table("stage", title="ledger")
         for column in ("in", "kept", "rejected", "failed"):
             table.add_column(column, justify="right")

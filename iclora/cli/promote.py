@@ -9,7 +9,6 @@ import typer
 from iclora.cli.console import answer
 from iclora.cli.options import DEFAULT_STORE, AdapterName, AsJson, StoreUrl
 from iclora.cli.settings import open_store
-from iclora.errors import BadInput
 
 Undo = Annotated[bool, typer.Option("--undo", help="Back to the champion before this one.")]
 Force = Annotated[
@@ -26,19 +25,15 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Moves CHAMPION to the adapter that its report promotes, or back."""
-    from iclora.evaluation.promotion import promote as crown
-    from iclora.evaluation.promotion import undo as uncrown
-    from iclora.sampling.adapters import find_stored
-
-    opened = open_store(store)
+    opened, name = open_store(store), adapter.partition("@")[0]
     if undo:
-        name = adapter.partition("@")[0]
-        champion = uncrown(opened, name)
+        from iclora.evaluation.promotion import undo as undo_promotion
+
+        champion = undo_promotion(opened, name)
     else:
-        stored = find_stored(opened, adapter)
-        if stored is None:
-            raise BadInput(f"no adapter {adapter!r} in {opened.url}")
-        name, champion = stored.name, crown(opened, stored.name, stored.version, force=force)
+        from iclora.evaluate import promote_adapter
+
+        champion = promote_adapter(opened, adapter, force=force)
     answer(
         {"adapter": name, "champion": champion},
         f"the champion of {name} is {champion}" if champion else f"{name} has no champion now",

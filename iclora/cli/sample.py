@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from iclora.cli.console import answer, note_miniature, print_note
+from iclora.cli.console import answer, note_miniature, note_progress
 from iclora.cli.options import (
     DEFAULT_PRESET,
     DEFAULT_STORE,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from schemas.config import Config
 
 BASE = "base"
-"""Stands for the bare base model where an adapter is named."""
+"""Name of the base model without an adapter, in place of an adapter's."""
 
 Captions = Annotated[list[str] | None, typer.Argument(metavar="CAPTION", help="One line each.")]
 CaptionFile = Annotated[
@@ -79,15 +79,15 @@ def sample(  # noqa: PLR0913 - an option is a parameter
         raise BadInput(
             "give a CAPTION, a file of them with --captions, or a --task to draw its own"
         )
-    worn = [text for text in (adapter, *(adapters or ())) if text != BASE]
-    given = open_panels(_given(panels or []), config.layout, config.ingest.max_pixels)
     records = sample_sets(
         lines,
         config,
         out,
-        adapters=[locate_adapter(opened, text) for text in worn],
-        given=given,
-        progress=lambda what, done, of: print_note(f"{what} {done}/{of}"),
+        given=open_panels(_panel_files(panels or []), config.layout, config.ingest.max_pixels),
+        adapters=[
+            locate_adapter(opened, text) for text in (adapter, *(adapters or ())) if text != BASE
+        ],
+        progress=note_progress,
     )
     sets = [
         {
@@ -119,22 +119,22 @@ def _of_adapter(store: Store, adapter: str) -> Config | None:
     from iclora.sampling.adapters import find_stored
     from schemas.adapter import RunRecord
 
-    beside = Path(adapter) / "run.json" if Path(adapter).is_dir() else None
-    if beside and beside.is_file():
-        return RunRecord.from_text(beside.read_bytes()).config
+    record = Path(adapter) / "run.json"
+    if record.is_file():
+        return RunRecord.from_text(record.read_bytes()).config
     stored = None if Path(adapter).exists() else find_stored(store, adapter)
     if stored is None:
         return None
     return RunRecord.from_text(store.read(f"{stored.folder}/run.json")).config
 
 
-def _given(panels: list[str]) -> dict[str, Path]:
-    given: dict[str, Path] = {}
+def _panel_files(panels: list[str]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
     for text in panels:
         name, equals, file = text.partition("=")
         if not equals or not file:
             raise BadInput(f"--panel takes I=IMAGE, not {text!r}")
-        if name in given:
+        if name in files:
             raise BadInput(f"panel {name} is given twice")
-        given[name] = Path(file)
-    return given
+        files[name] = Path(file)
+    return files

@@ -24,7 +24,6 @@ from iclora.cli.settings import config_from, config_over, open_store, read_confi
 from iclora.errors import BadConfig
 
 if TYPE_CHECKING:
-    from schemas.adapter import AdapterRef
     from schemas.config import Config
     from schemas.training import TrainPlan
 
@@ -61,7 +60,8 @@ def train(  # noqa: PLR0913 - an option is a parameter
     from iclora.cli.train_progress import train_progress
     from iclora.dataset import open_dataset
     from iclora.names import check_name
-    from iclora.training import plan_training, train_adapter
+    from iclora.train import train_adapter
+    from iclora.training import plan_training
 
     if called := name or called:
         check_name(called, "an adapter")
@@ -71,24 +71,18 @@ def train(  # noqa: PLR0913 - an option is a parameter
         answer(plan.to_json(), _plan_text(plan), as_json=as_json)
         return
     called = called or open_dataset(opened, dataset).manifest.name
-    with train_progress() as watch:
-        made = train_adapter(opened, dataset, resolved, called, progress=watch, resume=resume)
+    with train_progress() as on_step:
+        ref = train_adapter(opened, dataset, resolved, called, progress=on_step, resume=resume)
+    facts = ref.to_json()
     answer(
-        {
-            "adapter": made.name,
-            "version": made.version,
-            "steps": made.steps,
-            "loss": made.loss,
-            "resumed_from": made.resumed_from,
-            "url": made.url,
-        },
-        _made_text(made),
+        {"adapter": facts.pop("name"), **facts},
+        f"{ref.name}@{ref.version}: {ref.steps} steps, loss {ref.loss:.4f}, in {ref.url}",
         as_json=as_json,
     )
 
 
 def _say_what_happens() -> None:
-    """Shows what training logs (the plan, checkpoints), which other commands keep to themselves."""
+    """Shows what training logs (its plan, checkpoints); other commands show warnings only."""
     if "ICLORA_LOG" not in os.environ:
         logging.getLogger("iclora.training").setLevel(logging.INFO)
         for handler in logging.getLogger("iclora").handlers:
@@ -104,15 +98,11 @@ def _resolve(
     if config:
         return config_over(read_config(config), overrides), ""
     if ai_toolkit:
-        from iclora.training import read_ai_toolkit
+        from iclora.training.ai_toolkit import read_ai_toolkit
 
         job = read_ai_toolkit(ai_toolkit, overrides or ())
         return job.config, job.name
     return config_from(preset, overrides), ""
-
-
-def _made_text(made: AdapterRef) -> str:
-    return f"{made.name}@{made.version}: {made.steps} steps, loss {made.loss:.4f}, in {made.url}"
 
 
 def _plan_text(plan: TrainPlan) -> str:

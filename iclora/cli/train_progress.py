@@ -1,4 +1,4 @@
-"""A training as a person watches it: one line that moves in a terminal, lines elsewhere."""
+"""Progress of a training: a bar in a terminal, some lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from schemas.training import StepReport
 
-NOTE_EVERY = 20
-"""Lines in a run that nobody watches in a terminal."""
+NOTES = 20
+"""Approximate number of lines per run outside a terminal."""
 
 
 def facts(report: StepReport) -> str:
-    """Loss, tokens a second, HFU, peak memory and the time left; a dash where unknown."""
+    """Formats loss, tokens/s, HFU, peak memory and the time left; a dash where unknown."""
     hfu = f"{report.utilisation:.0%}" if report.utilisation >= 0 else "-"
     memory = f"{report.memory:.1f} GiB" if report.memory >= 0 else "-"
     left = timedelta(seconds=round(report.seconds_left))
@@ -34,7 +34,7 @@ def facts(report: StepReport) -> str:
 
 @contextmanager
 def train_progress() -> Generator[Callable[[StepReport], None]]:
-    """Gives a function to call after every step; draws on stderr."""
+    """Yields a function to call after every step; draws on stderr."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _print_some
@@ -55,7 +55,7 @@ def train_progress() -> Generator[Callable[[StepReport], None]]:
 
 
 def _print_some(report: StepReport) -> None:
-    """A line now and then; the first step's shows that it runs."""
-    every = max(1, report.steps // NOTE_EVERY)
-    if report.step == 1 or report.step % every == 0 or report.step == report.steps:
+    """Prints a line now and then; that of the first step shows that it runs."""
+    interval = max(1, report.steps // NOTES)
+    if report.step == 1 or report.step % interval == 0 or report.step == report.steps:
         print_note(f"step {report.step}/{report.steps}  {facts(report)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from iclora.errors import BadConfig, BadInput
 from iclora.locks import file_lock
 from iclora.store import Store
 from iclora.training.activation_checkpointing import ActivationCheckpointing, repeated_blocks
-from iclora.training.ai_toolkit.launch import train_with_ai_toolkit
 from iclora.training.base_model import load_base, prepare_speed
 from iclora.training.checkpoint import checkpoints, differences, read_state, require_same_run
 from iclora.training.dataloader import BatchLoader
@@ -46,10 +45,16 @@ from schemas.store_paths import adapter_path
 log = logging.getLogger(__name__)
 
 
-def train(
-    store: Store, dataset: str, config: Config, name: str, *, on_step: OnStep, resume: str
+def run_training(
+    store: Store,
+    dataset: str,
+    config: Config,
+    name: str,
+    *,
+    trainer: Callable[[RunInputs, DistEnv, StopRequest], None],
+    resume: str,
 ) -> AdapterRef:
-    """Implements ``iclora.training.train_adapter``."""
+    """Runs a trainer unless its adapter is there already; see ``iclora.train.train_adapter``."""
     dist = DistEnv()
     with dist.together():
         inputs = open_job(store, dataset, config, name)
@@ -58,18 +63,16 @@ def train(
         dist.first(lambda: _require_checkpoint_of(inputs, resume))
     with _run_lock(inputs, dist), stop_requests() as request:
         if not dist.first(lambda: store.exists(f"{inputs.path}/manifest.json")):
-            if config.train.trainer == "ai-toolkit":
-                train_with_ai_toolkit(inputs, dist, request)
-            else:
-                _train_with_iclora(inputs, dist, request, on_step)
+            trainer(inputs, dist, request)
         elif dist.is_main:
             log.info("%s is trained already", inputs.path)
     return adapter_ref(store, inputs.path)
 
 
-def _train_with_iclora(
+def train_with_iclora(
     inputs: RunInputs, dist: DistEnv, request: StopRequest, on_step: OnStep
 ) -> None:
+    """Trains with iclora's own trainer and publishes the adapter."""
     data = _prepare(inputs, dist)
     trainer, parts = build_trainer(inputs, data, dist)
     seconds = trainer.train(request, on_step)

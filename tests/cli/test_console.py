@@ -8,7 +8,8 @@ import logging
 import pytest
 
 from iclora.cli.app import run
-from iclora.cli.console import answer, log_to_stderr, print_note, printable
+from iclora.cli.console import answer, log_to_stderr, note_progress, print_note, printable
+from iclora.log_lines import LOG_FORMAT
 
 EVIL = "\x1b[2J\x9b31m\x07\r\x7f\u202e\u2066\u2028\ud800"
 
@@ -55,6 +56,23 @@ def test_a_traceback_in_the_log_keeps_its_lines(capsys):
     except ValueError:
         logging.getLogger("iclora.test").exception("gone")
     assert len(capsys.readouterr().err.split("\n")) > 3
+
+
+def test_a_json_line_is_one_record_with_its_traceback_or_progress(capsys, monkeypatch):
+    monkeypatch.setenv(LOG_FORMAT, "json")
+    monkeypatch.setenv("SOMEBODYS_TOKEN", "Zx9-s3cr3t")
+    log_to_stderr()
+    try:
+        json.loads("")
+    except ValueError:
+        logging.getLogger("iclora.test").exception("%s\x1b", "Zx9-s3cr3t")
+    print_note("a note of Zx9-s3cr3t\n")
+    note_progress("draw base", 3, 8)
+    first, second, third = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (first["level"], first["logger"]) == ("ERROR", "iclora.test")
+    assert first["message"].startswith("***\\x1b\nTraceback")
+    assert second == {"level": "INFO", "logger": "iclora", "message": "a note of ***\\n"}
+    assert third == {"progress": {"step": "draw base", "done": 3, "total": 8}}
 
 
 def test_secrets_are_in_nothing_that_is_printed(capsys, monkeypatch):

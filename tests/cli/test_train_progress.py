@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from iclora.cli.train_progress import NOTE_EVERY, facts, train_progress
+from iclora.cli.train_progress import NOTES, facts, train_progress
 from schemas.training import StepReport
 
 
@@ -22,7 +22,7 @@ def test_without_a_terminal_some_lines_are_enough(capsys):
         for step in range(1, 101):
             watch(report(step))
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == NOTE_EVERY + 1
+    assert len(lines) == NOTES + 1
     assert lines[0].startswith("step 1/100  loss 0.5000")
     assert lines[-1].startswith("step 100/100  ")
 

@@ -127,7 +127,7 @@ def trained(tmp_path_factory, _server, films, overrides, steps):
         place, [str(film) for film in films], load_config("miniature", overrides), "films"
     )
     _server.stop()
-    from iclora.training import train_adapter
+    from iclora.train import train_adapter
 
     ref = train_adapter(place, "films", load_config("miniature", steps), "mine")
     return place, adapter_files(Path(ref.url))

@@ -11,7 +11,7 @@ import pytest
 from iclora.evaluation import evaluate_adapter, read_report
 from iclora.presets import load_config
 from iclora.store import Store
-from iclora.training import train_adapter
+from iclora.train import train_adapter
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -93,12 +94,15 @@ def test_gpu_hours_count_every_gpu(monkeypatch):
 
 
 def test_a_process_for_every_gpu_or_what_the_environment_says(monkeypatch):
+    ours = load_config("miniature").train
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert "--num_processes 2" in " ".join(launcher())
+    assert "--num_processes 2" in " ".join(launcher(ours))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert "--cpu" in launcher()
+    assert "--cpu" in launcher(ours)
     monkeypatch.setenv(LAUNCH, "--config_file 'my fsdp.yaml'")
-    assert launcher()[-3:] == ["--config_file", "my fsdp.yaml", "-m"]
+    assert launcher(ours)[-3:] == ["--config_file", "my fsdp.yaml", "-m"]
+    theirs = load_config("miniature", {"train.trainer": "ai-toolkit"}).train
+    assert launcher(theirs) == [sys.executable, "-m"], "AI-Toolkit refuses several processes"
 
 
 def test_rays_nodes_are_told_where_the_store_is_and_no_secret(monkeypatch):

@@ -8,11 +8,12 @@ import shutil
 import pytest
 from prefect import flow
 
+from iclora.log_lines import StepProgress
 from iclora.pipeline.ledger import RESULTS
 from iclora.pipeline.progress import SharedReports, SourceShare
 from iclora.presets import load_config
 from iclora.store import Store
-from schemas.adapter import CheckpointState, RunIdentity, TrainingProgress
+from schemas.adapter import AdapterRef, CheckpointState, RunIdentity, TrainingProgress
 from schemas.job import BuildJob, TrainJob
 from schemas.source import Source
 from schemas.verdict import Tally
@@ -20,12 +21,12 @@ from tasks.artifacts import (
     MAX_INTERVAL,
     MIN_INTERVAL,
     LiveArtifact,
-    artifact_key,
     update_interval,
     updating,
 )
 from tasks.build_progress import ROWS, TITLES, BuildArtifacts, rows
-from tasks.training_progress import TrainingArtifacts, find_running, loss_table, show_training
+from tasks.evaluation import EvaluationArtifact
+from tasks.training_progress import TrainingArtifacts, find_running, loss_table
 
 
 def tally(seen, kept, rejected=0):
@@ -37,10 +38,6 @@ def test_updates_are_rare_in_a_long_run():
     assert update_interval(0) == MIN_INTERVAL
     assert update_interval(500) == 10
     assert update_interval(100_000) == MAX_INTERVAL
-
-
-def test_a_datasets_name_becomes_a_key_that_prefect_takes():
-    assert artifact_key("caption-My_films") == "caption-my-films"
 
 
 def test_a_stages_table_begins_with_the_sum_and_the_sources_that_lost_most():
@@ -90,9 +87,10 @@ def test_the_running_work_of_a_job_is_found_by_what_it_is(store: Store):
         start(store, "films", version, known)
     found = find_running(store, job)
     assert found == store.work_folder / "training" / "films-bb"
-    watch = TrainingArtifacts(job)
     journal = [{"step": 1, "loss": 0.25}, {"step": 1, "validation": {"all": 0.5}}]
-    assert "step 1 of 900, loss 0.2500, validation 0.5000" in watch.sentence(journal)
+    assert "step 1 of 900, loss 0.2500, validation 0.5000" in TrainingArtifacts(job).describe(
+        journal
+    )
     assert find_running(store, job.model_copy(update={"name": "others"})) is None
 
 
@@ -136,21 +134,37 @@ def test_a_training_shows_100_when_it_ended_well_and_not_before(store: Store):
     job = TrainJob(store=store.url, name="ends", config=config, dataset="films")
     running = start(store, "ends", "aa", config)
     (running / "metrics.jsonl").write_text('{"step": 899, "loss": 0.5}\n')
-    with show_training(job) as watch:
-        watch.show()
-        assert artifact("train-ends")["data"] == 99.9
+    shown = TrainingArtifacts(job)
+    shown.show()
+    assert artifact("train-ends")["data"] == 99.9
+    with updating(shown.show):
         shutil.rmtree(running)
         store.write("adapters/ends/aa/metrics.jsonl", b'{"step": 900, "loss": 0.25}\n')
-        watch.end("adapters/ends/aa")
-    shown = artifact("train-ends")
-    assert shown["data"] == 100
-    assert shown["description"].startswith("Training so far: step 900 of 900")
+        shown.end(AdapterRef(name="ends", version="aa", url="", steps=900, loss=0.25))
+    ended = artifact("train-ends")
+    assert ended["data"] == 100
+    assert ended["description"].startswith("Training so far: step 900 of 900")
     assert json.loads(artifact("losses-ends")["data"])[-1]["step"] == 900
 
 
 @pytest.mark.usefixtures("prefect")
-def test_an_artifact_is_made_once_and_then_updated():
-    table = LiveArtifact("table", "stage_of-films")
+def test_an_evaluation_shows_the_step_that_its_child_reports_and_100_at_the_end():
+    evaluation = EvaluationArtifact("film@aa")
+    for change, percent, text in (
+        (lambda: None, 0, "loading; "),
+        (lambda: evaluation.advance(StepProgress("any step", 3, 8)), 37.5, "any step: 3 of 8; "),
+        (evaluation.end, 100, "measured and decided; "),
+    ):
+        change()
+        evaluation.show()
+        shown = artifact("evaluate-film-aa")
+        assert shown["data"] == percent
+        assert shown["description"].startswith(f"Evaluation so far: {text}")
+
+
+@pytest.mark.usefixtures("prefect")
+def test_an_artifact_is_made_once_under_a_key_that_prefect_takes_and_then_updated():
+    table = LiveArtifact("table", "Stage_of-films")
 
     @flow
     def shows():

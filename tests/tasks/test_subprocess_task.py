@@ -16,7 +16,8 @@ import pytest
 
 from iclora.errors import IcloraError, UserError
 from iclora.locks import file_lock, is_locked
-from tasks.subprocess_task import ChildCommand, ChildTimeout, run_subprocess
+from iclora.log_lines import StepProgress
+from tasks.subprocess_task import ChildTimeout, run_subprocess
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,7 +49,7 @@ def until(condition):
 @pytest.fixture
 def run(tmp_path):
     def run(command, **options):
-        return run_subprocess(ChildCommand(command, tmp_path / "jobs" / "child.log", **options))
+        return run_subprocess(command, tmp_path / "jobs" / "child.log", **options)
 
     return run
 
@@ -60,33 +61,53 @@ def test_the_answer_is_stdout_and_the_log_is_stderr(run, caplog):
     assert [record.getMessage() for record in caplog.records] == ["step 1"]
 
 
-def test_lines_keep_their_level_and_a_bar_leaves_its_last_state(run, caplog):
+def test_other_programs_lines_are_relayed_as_they_are(run, caplog):
     caplog.set_level(logging.INFO, "iclora.subprocess_task")
-    code = "import sys; sys.stderr.write('WARNING: odd\\nERROR: bad\\n10%\\r50%\\r100%\\nend')"
-    run(python(code))
+    lines = [
+        "WARNING: odd",
+        '{"level": "NONE", "message": "m"}',
+        '{"progress": 3}',
+        '"progress"',
+        "7",
+    ]
+    text = "\n".join([*lines, "10%\r50%\r100%", "end"])
+    run(python(f"import sys; sys.stderr.write({text!r})"))
+    assert {record.levelname for record in caplog.records} == {"INFO"}
+    assert [record.getMessage() for record in caplog.records] == [*lines, "100%", "end"]
+
+
+COMMAND = """
+import logging, sys
+from iclora.cli import app, main
+from iclora.cli.console import note_progress, print_note
+def command():
+    log = logging.getLogger("iclora.x")
+    {body}
+app.COMMANDS = (command, command)
+logging.basicConfig()  # libraries give the root logger a handler of their own
+sys.argv = ["iclora", "command"]
+main()
+"""
+
+
+def test_a_commands_records_arrive_once_and_keep_their_level(run, caplog):
+    caplog.set_level(logging.INFO, "iclora.subprocess_task")
+    run(python(COMMAND.format(body="log.warning('low on %s', 'light'); log.info('a\\nb')")))
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("WARNING", "odd"),
-        ("ERROR", "bad"),
-        ("INFO", "100%"),
-        ("INFO", "end"),
+        ("WARNING", "low on light"),
+        ("INFO", r"a\nb"),
     ]
 
 
-def test_what_the_library_warns_of_arrives_once(run, caplog, tmp_path):
-    """Although libraries give the root logger a handler of their own."""
+@pytest.mark.parametrize("step", ["draw base", "paint the bare model, 3 of 4"])
+@pytest.mark.parametrize("words", ["draw base: 7 of 8", "measure: 1 of 1", "WARNING: measure"])
+def test_progress_is_what_is_reported_whatever_the_words_of_the_log(run, caplog, step, words):
     caplog.set_level(logging.INFO, "iclora.subprocess_task")
-    code = (
-        "import logging, sys\n"
-        "from iclora.cli import app, main\n"
-        "def command():\n"
-        "    logging.getLogger('iclora.x').warning('low on light')\n"
-        "app.COMMANDS = (command, command)\n"
-        "logging.basicConfig()\n"
-        "sys.argv = ['iclora', 'command']\n"
-        "main()\n"
-    )
-    run(python(code))
-    assert [record.getMessage() for record in caplog.records] == ["low on light"]
+    body = f"log.info({words!r}); print_note({words!r}); note_progress({step!r}, 3, 8)"
+    reported = []
+    run(python(COMMAND.format(body=body)), on_progress=reported.append)
+    assert reported == [StepProgress(step, 3, 8)]
+    assert [record.getMessage() for record in caplog.records] == [words, words, f"{step}: 3 of 8"]
 
 
 def test_much_output_does_not_block(run):
@@ -95,8 +116,10 @@ def test_much_output_does_not_block(run):
 
 
 def test_a_failure_holds_the_last_lines(run):
-    with pytest.raises(IcloraError, match=r"code 3: .*no such dataset"):
-        run(python("import sys; print('no such dataset', file=sys.stderr); sys.exit(3)"))
+    """The texts of records, and other programs' lines."""
+    body = "log.error('no such dataset'); print('trace', file=sys.stderr); sys.exit(3)"
+    with pytest.raises(IcloraError, match=r"code 3: no such dataset \| trace$"):
+        run(python(COMMAND.format(body=body)))
 
 
 @pytest.mark.parametrize("launcher", [[], python(BEHIND_A_LAUNCHER)])
@@ -148,11 +171,11 @@ def test_a_child_whose_parent_is_killed_goes_on_and_keeps_the_lock(tmp_path):
     lock, code = tmp_path / "device.lock", (
         "import sys; from pathlib import Path\n"
         "from iclora.locks import file_lock\n"
-        "from tasks.subprocess_task import ChildCommand, run_subprocess\n"
+        "from tasks.subprocess_task import run_subprocess\n"
         "folder = Path(sys.argv[1])\n"
         "command, log = [sys.executable, *sys.argv[2:]], folder / 'child.log'\n"
         "with file_lock(folder / 'device.lock', 'a test') as lock:\n"
-        "    run_subprocess(ChildCommand(command, log, [lock]))\n"
+        "    run_subprocess(command, log, locks=[lock])\n"
     )  # fmt: skip
     parent = subprocess.Popen(
         [*python(code, tmp_path), *python(SAVES_FIRST, tmp_path)[1:]], cwd=ROOT
@@ -171,9 +194,9 @@ def test_the_same_work_waits_for_a_child_that_outlived_its_parent(run, tmp_path,
     caplog.set_level(logging.INFO, "iclora.subprocess_task")
     code = (
         "import sys; from pathlib import Path\n"
-        "from tasks.subprocess_task import ChildCommand, run_subprocess\n"
+        "from tasks.subprocess_task import run_subprocess\n"
         "log = Path(sys.argv[1], 'jobs/child.log')\n"
-        "run_subprocess(ChildCommand([sys.executable, *sys.argv[2:]], log))\n"
+        "run_subprocess([sys.executable, *sys.argv[2:]], log)\n"
     )
     parent = subprocess.Popen(
         [*python(code, tmp_path), *python(SAVES_FIRST, tmp_path)[1:]], cwd=ROOT

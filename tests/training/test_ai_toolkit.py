@@ -11,7 +11,7 @@ import yaml
 from iclora.dataset.reader import open_dataset
 from iclora.errors import BadConfig, BadInput
 from iclora.presets import load_config
-from iclora.training import train_adapter
+from iclora.train import train_adapter
 from iclora.training.ai_toolkit import explain, export_ai_toolkit, read_ai_toolkit
 from iclora.training.ai_toolkit.keys import SECTIONS, upstream_keys
 from iclora.training.metrics import read_metrics

@@ -14,7 +14,7 @@ import torch
 
 from iclora.errors import BadConfig, IcloraError
 from iclora.models.families.flux1 import FAMILY
-from iclora.training import train_adapter
+from iclora.train import train_adapter
 from iclora.training.ai_toolkit import launch
 from iclora.training.lora import add_lora
 from iclora.training.metrics import TENSORBOARD, read_metrics

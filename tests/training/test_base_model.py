@@ -12,7 +12,7 @@ import torch
 from iclora.errors import BadConfig, BadInput
 from iclora.models.families import Grid
 from iclora.models.families.flux1 import FAMILY
-from iclora.training import train_adapter
+from iclora.train import train_adapter
 from iclora.training.base_model import load_base, prepare_speed
 from iclora.training.distributed import DistEnv
 from iclora.training.lora import add_lora, lora_header, save_lora

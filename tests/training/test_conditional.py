@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from iclora.models.families import GivenTokens
-from iclora.training import train_adapter
+from iclora.train import train_adapter
 from iclora.training.dataloader import latents_path
 from iclora.training.latent_cache import stack_text
 from iclora.training.lora import add_lora, load_start

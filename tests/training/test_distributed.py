@@ -16,7 +16,7 @@ import torch
 
 from iclora.errors import BadConfig
 from iclora.store import Store
-from iclora.training import train_adapter
+from iclora.train import train_adapter
 from iclora.training.distributed import DistEnv, on_cpu
 from iclora.training.metrics import read_metrics
 from iclora.training.sharding import require_shardable

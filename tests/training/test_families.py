@@ -22,7 +22,7 @@ from iclora.sampling.adapters import applied, locate_adapter
 from iclora.sampling.render import render_requests
 from iclora.sampling.sampler import RenderRequest, RenderSettings, load_sampler, noise_seed
 from iclora.store import Store
-from iclora.training import train_adapter
+from iclora.train import train_adapter
 from schemas.config import Config
 from schemas.sampling import AdapterUse
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from iclora.training import train_adapter
+from iclora.train import train_adapter
 from iclora.training.metrics import TENSORBOARD, MetricsLog, read_metrics
 
 

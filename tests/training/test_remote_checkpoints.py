@@ -12,7 +12,7 @@ import pytest
 
 from iclora.errors import IcloraError
 from iclora.store import Store
-from iclora.training import train_adapter
+from iclora.train import train_adapter
 from iclora.training.metrics import read_metrics
 from iclora.training.remote_checkpoints import RemoteCheckpoints
 from schemas.adapter import AdapterManifest, RunRecord

@@ -13,7 +13,7 @@ import pytest
 
 from iclora.errors import BadConfig, BadInput
 from iclora.store import Store, file_sha256
-from iclora.training import train_adapter
+from iclora.train import train_adapter
 from iclora.training.checkpoint import checkpoints, step_of
 from iclora.training.metrics import read_metrics
 from iclora.training.signals import TrainingInterrupted

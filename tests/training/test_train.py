@@ -14,7 +14,7 @@ import torch
 
 from iclora.errors import BadConfig
 from iclora.models.families.flux1 import Flux1
-from iclora.training import train_adapter
+from iclora.train import train_adapter
 from schemas.adapter import AdapterManifest, RunRecord
 
 

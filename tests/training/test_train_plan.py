@@ -8,8 +8,9 @@ import torch
 from iclora.errors import BadConfig
 from iclora.models.families import Grid
 from iclora.presets import load_config
-from iclora.training import plan_training, read_ai_toolkit
+from iclora.training import plan_training
 from iclora.training.activation_checkpointing import ActivationCheckpointing, repeated_blocks
+from iclora.training.ai_toolkit import read_ai_toolkit
 from iclora.training.memory import (
     BASE_BYTES,
     KEPT_BYTES,

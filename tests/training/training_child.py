@@ -20,7 +20,7 @@ import iclora.training.run  # the server that forks children has it loaded
 import iclora.training.run_inputs
 from iclora.models.families.flux1 import Flux1
 from iclora.store import Store
-from iclora.training import train_adapter
+from iclora.train import train_adapter
 from iclora.training.signals import TrainingInterrupted
 from schemas.config import Config
 
