@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +26,7 @@ from iclora.disk import raise_on_full_disk
 from iclora.errors import BadInput, IcloraError
 from iclora.ingest import file_types
 from iclora.ingest.inside import Listing, check_file, printable
+from iclora.ingest.readers import separate_kind
 from iclora.ingest.result import UnreadableInput
 from iclora.redact import HIDDEN, redact_text, redact_url, url_secrets
 from iclora.store import atomic_path, file_sha256
@@ -254,7 +255,7 @@ def _copy_file(fs: fsspec.AbstractFileSystem, path: str, work: Path) -> Path:
 
 
 def _copy_folder(fs: fsspec.AbstractFileSystem, path: str, work: Path) -> Path:
-    files = sorted(str(file) for file in fs.find(path) if not _is_source_itself(str(file)))
+    files = sorted(str(file) for file in fs.find(path) if separate_kind(str(file)) is None)
     tag = _version_tag(f"{file} {fs.ukey(file)}" for file in files)
     place = work / "fetched" / tag / (public_name(path) or "folder")
     with _copy_lock(place), raise_on_full_disk(work):
@@ -275,13 +276,6 @@ def _copy_folder(fs: fsspec.AbstractFileSystem, path: str, work: Path) -> Path:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return place
-
-
-def _is_source_itself(name: str) -> bool:
-    """Returns True for films and archives in a folder, which are separate sources."""
-    return file_types.is_film(name) or (
-        file_types.is_archive(name) and not file_types.is_shard(name)
-    )
 
 
 def _version_tag(parts: Iterable[str]) -> str:
@@ -330,18 +324,23 @@ def digest_if_readable(file: Path) -> str:
         return "unreadable"
 
 
-def digest_files(
-    folder: Path, names: Iterable[str], digest: Callable[[Path], str] = digest_file
+def digest_source(
+    location: str, files: Sequence[str], work: Path, digest: Callable[[Path], str] = digest_file
 ) -> str:
-    """Computes one digest over the sorted relative names and content digests of files.
+    """Computes the content digest of a file, or of selected files of a folder.
 
     Args:
-        folder: Folder that contains the files.
-        names: File names relative to the folder.
-        digest: Function that digests one file.
+        location: Location of the file or folder.
+        files: File names relative to the folder; empty for a file.
+        work: Folder for the copy of a remote source.
+        digest: Function that digests one file of a folder.
 
     Raises:
-        UnreadableInput: A file cannot be read and ``digest`` raises.
+        BadInput: The location does not exist.
+        UnreadableInput: The source cannot be read.
     """
-    lines = sorted(f"{name}\0{digest(folder / name)}" for name in names)
+    path = local_copy(location, work)
+    if not files:
+        return digest_file(path)
+    lines = sorted(f"{name}\0{digest(path / name)}" for name in files)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:DIGEST_LENGTH]

@@ -17,9 +17,6 @@ _PICTURES = ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .png .ppm .tif .tiff .we
 FILM_SUFFIXES = frozenset(_FILMS.split())
 PICTURE_SUFFIXES = frozenset(_PICTURES.split())
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-TABLE_SUFFIXES = frozenset((".parquet", ".arrow"))
-SAVED_DATASET = frozenset(("dataset_info.json", "dataset_dict.json", "state.json"))
-"""Marker files written by ``datasets.save_to_disk``."""
 
 _SHARD = re.compile(r"[-_.]\d{4,}\.tar$")
 _JUNK = frozenset(("__macosx", "thumbs.db", "desktop.ini", "@eadir"))
@@ -69,17 +66,6 @@ def is_shard(name: str) -> bool:
     return bool(_SHARD.search(name.lower()))
 
 
-def is_table(name: str) -> bool:
-    """Returns True if the suffix is that of a Hugging Face dataset table."""
-    return suffix_of(name) in TABLE_SUFFIXES
-
-
-def is_dataset(files: Iterable[str]) -> bool:
-    """Returns True if the files include a table or marker file of a Hugging Face dataset."""
-    every = set(files)
-    return any(is_table(name) for name in every) or bool(every & SAVED_DATASET)
-
-
 def files_below(folder: Path) -> list[str]:
     """Lists the permitted files in a folder and its subfolders, in natural order.
 
@@ -114,19 +100,10 @@ def select_pictures(names: Iterable[str], *, captioned: bool) -> list[str]:
     every = list(names)
     texts = {name for name in every if suffix_of(name) == ".txt"}
     pictures = [name for name in every if is_picture(name)]
-    folders = {dirname(name) for name in pictures if _caption_of(name) in texts}
+    folders = {dirname(name) for name in pictures if caption_of(name) in texts}
     return [name for name in pictures if (dirname(name) in folders) == captioned]
 
 
-def _caption_of(picture: str) -> str:
+def caption_of(picture: str) -> str:
+    """Returns the name of the caption file of a picture."""
     return splitext(picture)[0] + ".txt"
-
-
-def with_captions(pictures: Iterable[str], files: Iterable[str]) -> list[str]:
-    """Lists pictures, each followed by its caption file if one exists."""
-    every = set(files)
-    both: list[str] = []
-    for name in pictures:
-        text = _caption_of(name)
-        both += [name, text] if text in every else [name]
-    return both

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from iclora.ingest.film import Pixels
+from iclora.ingest.film_decoder import Pixels
 from iclora.ingest.frame_buffer import BUFFER_BYTES, FrameBuffer, OnKept
 from iclora.ingest.frames import UNMEASURED, sharpness_of
 from iclora.ingest.letterbox import LetterboxDetector

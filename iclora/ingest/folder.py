@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from iclora.cpus import available_cpus
-from iclora.ingest.film import Pixels
+from iclora.ingest.film_decoder import Pixels
 from iclora.ingest.letterbox import LetterboxDetector
 from iclora.ingest.overlays import apply_overlay_policy
 from iclora.ingest.pictures import read_pictures

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from iclora.ingest.film import FilmReader, Pixels, open_film
+from iclora.ingest.film_decoder import FilmReader, Pixels, open_film
 from iclora.ingest.shots import Timeline
 
 SHARPNESS_SIDE = 512

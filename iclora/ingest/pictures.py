@@ -222,7 +222,7 @@ def read_pictures(context: IngestContext, files: Iterable[tuple[str, str, Path]]
                 else:
                     verdicts.append(read)
             if isinstance(files, Sequence):
-                context.say(len(verdicts) / len(files))
+                context.report(len(verdicts) / len(files))
     return IngestResult(tuple(frames), (), tuple(verdicts))
 
 

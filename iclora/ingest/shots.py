@@ -26,7 +26,7 @@ from scenedetect.detector import SceneDetector
 from scenedetect.scene_manager import compute_downscale_factor
 
 from iclora.errors import BadConfig, MissingModel
-from iclora.ingest.film import FilmReader, Pixels, open_film
+from iclora.ingest.film_decoder import FilmReader, Pixels, open_film
 from iclora.ingest.result import UnreadableInput
 from iclora.pipeline.progress import Report, ignore_progress
 from schemas.ingest import Cuts, IngestParams, ShotParams

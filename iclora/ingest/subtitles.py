@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from iclora.ingest.film import Pixels
+from iclora.ingest.film_decoder import Pixels
 from schemas.base import Box
 
 Mask = NDArray[np.bool_]

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from iclora.ingest.film import Pixels
+from iclora.ingest.film_decoder import Pixels
 from iclora.ingest.gradient_agreement import (
     SHIFTS,
     GradientMap,

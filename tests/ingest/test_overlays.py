@@ -304,8 +304,8 @@ def subtitled(pictures, seed):
 
 def surveyed(pictures, path):
     """Encodes pictures and decodes them for what they show."""
-    from iclora.ingest.film import open_film
     from iclora.ingest.film_analysis import FilmAnalyzer
+    from iclora.ingest.film_decoder import open_film
     from iclora.ingest.shots import analyze_film
     from schemas.ingest import IngestParams
 

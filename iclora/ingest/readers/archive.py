@@ -9,14 +9,21 @@ from pathlib import Path
 
 from iclora.ingest import file_types
 from iclora.ingest.archives import RefusedMember, unpack
-from iclora.ingest.captioned import read_canvases
+from iclora.ingest.download import local_copy
 from iclora.ingest.folder import read_folder
 from iclora.ingest.pictures import scene_of
-from iclora.ingest.read_film import read_film
+from iclora.ingest.readers import Reader
+from iclora.ingest.readers.captioned import read_canvases
+from iclora.ingest.readers.film import read_film
 from iclora.ingest.result import IngestContext, IngestResult, UnreadableInput
 
 Scenes = Callable[[Path, Sequence[str]], Callable[[str], str]]
 """Function from a folder and its picture names to a function that names the scene of a picture."""
+
+
+def read_archive_source(context: IngestContext, location: str) -> IngestResult:
+    """Reads an archive that is a source by itself."""
+    return read_archive(context, local_copy(location, context.work))
 
 
 def read_archive(
@@ -84,3 +91,9 @@ def _refusals(context: IngestContext, prefix: str, refused: list[RefusedMember])
             for number, one in enumerate(refused)
         )
     )
+
+
+READER = Reader(
+    read=read_archive_source,
+    matches=lambda name: file_types.is_archive(name) and not file_types.is_shard(name),
+)

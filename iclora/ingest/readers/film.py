@@ -10,7 +10,10 @@ from typing import NamedTuple
 import av
 import cv2
 
-from iclora.ingest.film import (
+from iclora.ingest.download import local_copy
+from iclora.ingest.file_types import is_film
+from iclora.ingest.film_analysis import FilmAnalyzer
+from iclora.ingest.film_decoder import (
     FrameOrientation,
     open_film,
     orientation_of,
@@ -18,9 +21,9 @@ from iclora.ingest.film import (
     upright,
     upright_box,
 )
-from iclora.ingest.film_analysis import FilmAnalyzer
 from iclora.ingest.frames import Pick, decode_frames, pick_frames
 from iclora.ingest.overlays import apply_overlay_policy
+from iclora.ingest.readers import Reader
 from iclora.ingest.result import FRAMES, IngestContext, IngestResult, UnreadableInput
 from iclora.ingest.shots import Timeline, analyze_film
 from iclora.ingest.subtitles import SubtitleLine
@@ -66,6 +69,11 @@ class _WrittenFrame(NamedTuple):
     """Transform from the decoded frame to the written picture."""
 
 
+def read_film_source(context: IngestContext, location: str) -> IngestResult:
+    """Reads a film that is a source by itself."""
+    return read_film(context, local_copy(location, context.work), context.source.content)
+
+
 def read_film(context: IngestContext, path: Path, prefix: str, scene: str = "") -> IngestResult:
     """Splits a film into shots and keeps the sharpest frames of each shot.
 
@@ -89,7 +97,7 @@ def read_film(context: IngestContext, path: Path, prefix: str, scene: str = "") 
             held[number] = _write_picture(context, number, decoded, orientation_of(film, decoded))
 
         analyzer = FilmAnalyzer(float(film.rate), params, keep)
-        timeline = analyze_film(film, params.shots, analyzer, context.say)
+        timeline = analyze_film(film, params.shots, analyzer, context.report)
     surveyed = _AnalyzedFilm(
         path=path,
         prefix=prefix,
@@ -242,3 +250,6 @@ def _tail_verdict(context: IngestContext, film: _AnalyzedFilm) -> list[Verdict]:
         timeline.declared_seconds,
     )
     return [context.failed(f"{film.prefix}-tail", why)]
+
+
+READER = Reader(read=read_film_source, matches=is_film)

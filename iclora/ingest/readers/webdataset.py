@@ -17,10 +17,12 @@ from braceexpand import braceexpand
 
 from iclora.errors import BadInput
 from iclora.ingest import file_types
-from iclora.ingest.archive_index import Scenes, read_archive
-from iclora.ingest.download import local_copy
+from iclora.ingest.download import digest_file, digest_source, local_copy
+from iclora.ingest.readers import Reader
+from iclora.ingest.readers.archive import Scenes, read_archive
 from iclora.ingest.result import IngestContext, IngestResult, UnreadableInput
 from iclora.redact import redact_url
+from schemas.base import digest_of
 
 
 def is_pattern(location: str) -> bool:
@@ -47,14 +49,26 @@ def list_shards(url: str, work: Path) -> list[Path]:
     place = local_copy(url, work)
     if not place.is_dir():
         return [place]
-    return [place / name for name in file_types.files_below(place) if file_types.is_shard(name)]
+    return [place / name for name in select_shards(file_types.files_below(place))]
 
 
-def read_shards(context: IngestContext, shards: list[Path]) -> IngestResult:
+def select_shards(files: Sequence[str]) -> list[str]:
+    """Selects the files that are shards."""
+    return [name for name in files if file_types.is_shard(name)]
+
+
+def digest_shards(location: str, files: Sequence[str], work: Path) -> str:
+    """Computes the digest of the shards of a pattern, of the files of a folder or of one shard."""
+    if is_pattern(location):
+        return digest_of([digest_file(shard) for shard in list_shards(location, work)])
+    return digest_source(location, files, work)
+
+
+def read_shards(context: IngestContext, location: str) -> IngestResult:
     """Reads shards in order; a broken shard yields a failed verdict and reading continues."""
     found = IngestResult()
     scenes = _scenes_of_samples(context.params.group_column)
-    for number, shard in enumerate(shards):
+    for number, shard in enumerate(list_shards(location, context.work)):
         prefix = f"{context.source.content}-{number:06d}"
         try:
             found += read_archive(context, shard, prefix=prefix, scenes=scenes)
@@ -93,3 +107,12 @@ def _group_in(beside: Path, column: str) -> str:
         return ""  # unreadable metadata defines no scene
     value = cast("dict[str, object]", tree).get(column) if isinstance(tree, dict) else None
     return "" if value is None else str(value)
+
+
+READER = Reader(
+    read=read_shards,
+    matches=file_types.is_shard,
+    matches_address=is_pattern,
+    select=select_shards,
+    digest=digest_shards,
+)

@@ -18,14 +18,19 @@ from typing import Any
 from iclora.disk import is_disk_full
 from iclora.errors import BadInput, IcloraError
 from iclora.ingest import file_types
-from iclora.ingest.download import UNREADABLE, local_copy
+from iclora.ingest.download import UNREADABLE, digest_source, is_url, local_copy
 from iclora.ingest.folder import read_folder
 from iclora.ingest.inside import check_file, check_name, printable
+from iclora.ingest.readers import Reader
 from iclora.ingest.result import IngestContext, IngestResult, UnreadableInput
 from iclora.redact import redact_text
 from schemas.base import digest_of
 from schemas.ingest import IngestParams
 from schemas.verdict import Verdict
+
+_TABLES = frozenset((".parquet", ".arrow"))
+_SAVED = frozenset(("dataset_info.json", "dataset_dict.json", "state.json"))
+"""Marker files written by ``datasets.save_to_disk``."""
 
 _HUB_ID = re.compile(r"^(hf://datasets/)?([\w.-]+/[\w.-]+)(@[\w./-]+)?$")
 
@@ -40,6 +45,21 @@ def split_hub_id(location: str) -> tuple[str, str | None]:
     found = _HUB_ID.match(location)
     assert found, f"{location} is not a hub id"
     return found.group(2), (found.group(3) or "")[1:] or None
+
+
+def is_table(name: str) -> bool:
+    """Returns True if the suffix is that of a Hugging Face dataset table."""
+    return file_types.suffix_of(name) in _TABLES
+
+
+def select_dataset(files: Sequence[str]) -> Sequence[str]:
+    """Selects all files of a folder that contains a table or a marker of a saved dataset."""
+    return files if any(is_table(name) or name in _SAVED for name in files) else ()
+
+
+def digest_dataset(location: str, files: Sequence[str], work: Path) -> str:
+    """Computes the digest of a dataset from its commit on the hub, or from its files."""
+    return hub_revision(location) if is_hub_id(location) else digest_source(location, files, work)
 
 
 def hub_revision(location: str) -> str:
@@ -61,18 +81,17 @@ def hub_revision(location: str) -> str:
     return digest_of([name, commit])
 
 
-def read_dataset(context: IngestContext, url: str, work: Path) -> IngestResult:
+def read_dataset(context: IngestContext, url: str) -> IngestResult:
     """Reads the pictures in the rows of a dataset.
 
     Args:
         context: Parameters, including the image and group columns, and output folder.
         url: Hub id, folder or table file.
-        work: Folder for the copy of a remote folder.
 
     Raises:
         UnreadableInput: The source is not a dataset or lacks the requested columns.
     """
-    place = None if is_hub_id(url) else local_copy(url, work)
+    place = None if is_hub_id(url) else local_copy(url, context.work)
     missing: list[Verdict] = []
     with tempfile.TemporaryDirectory(dir=context.folder.parent, prefix="rows.") as scratch:
         with _describing_failures(context.source.name, remote=place is None):
@@ -119,10 +138,10 @@ def _local_tables(place: Path) -> Any:
         tables = [str(place)]
     else:
         files = file_types.files_below(place)
-        if any(name in files for name in file_types.SAVED_DATASET):
+        if any(name in files for name in _SAVED):
             _check_saved(place, files)
             return datasets.load_from_disk(str(place))
-        tables = [str(place / name) for name in files if file_types.is_table(name)]
+        tables = [str(place / name) for name in files if is_table(name)]
     kind = "arrow" if tables and tables[0].endswith(".arrow") else "parquet"
     return datasets.load_dataset(kind, data_files=tables, split="train", streaming=True)
 
@@ -264,3 +283,13 @@ def _named_file(path: str, folder: Path | None) -> Path | UnreadableInput | None
         return why
     except OSError:  # name too long or folder not accessible
         return None
+
+
+READER = Reader(
+    read=read_dataset,
+    matches=is_table,
+    # A dataset that is named by its hf:// URL is listed as a folder first.
+    matches_address=lambda location: is_hub_id(location) and not is_url(location),
+    select=select_dataset,
+    digest=digest_dataset,
+)

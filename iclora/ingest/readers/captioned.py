@@ -14,10 +14,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from iclora.ingest import file_types
+from iclora.ingest.download import local_copy
 from iclora.ingest.folder import find_watermarks_in
 from iclora.ingest.inside import check_file
 from iclora.ingest.overlays import apply_overlay_policy, intersection
 from iclora.ingest.pictures import read_pictures
+from iclora.ingest.readers import Reader
+from iclora.ingest.readers.pictures import digest_pictures
 from iclora.ingest.result import IngestContext, IngestResult, UnreadableInput, set_key
 from iclora.ingest.seams import panel_boxes
 from iclora.ingest.watermarks import Watermark
@@ -27,6 +31,23 @@ from schemas.verdict import Verdict
 
 _MAX_CAPTION = 100_000
 """Maximum size of a caption file in bytes."""
+
+
+def read_captioned_folder(context: IngestContext, location: str) -> IngestResult:
+    """Reads the canvases in the caption folders below a folder."""
+    path = local_copy(location, context.work)
+    names = file_types.select_pictures(file_types.files_below(path), captioned=True)
+    return read_canvases(context, path, names)
+
+
+def select_canvases(files: Sequence[str]) -> list[str]:
+    """Selects the pictures in caption folders, each followed by its caption file if one exists."""
+    texts = set(files)
+    selected: list[str] = []
+    for name in file_types.select_pictures(files, captioned=True):
+        caption = file_types.caption_of(name)
+        selected += [name, caption] if caption in texts else [name]
+    return selected
 
 
 def read_canvases(context: IngestContext, folder: Path, names: Sequence[str]) -> IngestResult:
@@ -116,7 +137,7 @@ def _make_set(
 def _stated_or_found(
     context: IngestContext, frame: Frame, stated: tuple[Box, ...]
 ) -> tuple[Box, ...]:
-    layout = context.layout
+    layout = context.params.layout
     inside = all(intersection(box, frame.crop) == box for box in stated)
     if len(stated) == layout.panels and inside:
         return stated
@@ -140,3 +161,6 @@ def _without_watermarks(
 
 def _panel(canvas: Frame, number: int, box: Box) -> Frame:
     return canvas.model_copy(update={"id": f"{canvas.id}-p{number}", "crop": box, "scene": ""})
+
+
+READER = Reader(read=read_captioned_folder, select=select_canvases, digest=digest_pictures)
