@@ -25,7 +25,7 @@ from fsspec.implementations.local import LocalFileSystem
 from iclora.disk import raise_on_full_disk
 from iclora.errors import BadInput, IcloraError
 from iclora.ingest import file_types
-from iclora.ingest.inside import Listing, check_file, printable
+from iclora.ingest.inside import Listing, check_file, list_files, printable
 from iclora.ingest.readers import separate_kind
 from iclora.ingest.result import UnreadableInput
 from iclora.redact import HIDDEN, redact_text, redact_url, url_secrets
@@ -186,7 +186,7 @@ def list_at(folder: str) -> Listing:
         UnreadableInput: The folder cannot be listed.
     """
     if not is_url(folder):
-        return file_types.look_below(Path(folder))
+        return list_files(Path(folder))
     with _reaching(folder):
         fs, path = _open_file_system(folder)
         found = [str(file).removeprefix(str(path)).lstrip("/") for file in fs.find(path)]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import PurePosixPath
 from posixpath import dirname, splitext
-
-from iclora.ingest.inside import Listing, list_files
 
 _FILMS = (
     ".3g2 .3gp .asf .avi .f4v .flv .h264 .h265 .hevc .ivf .m2ts .m2v .m4v .mkv .mov .mp4 .mpe "
@@ -27,12 +25,15 @@ def natural_key(name: str) -> tuple[object, ...]:
     """Returns a sort key that orders ``shot`` before ``shot2`` and ``shot2`` before ``shot10``."""
     path = PurePosixPath(name)
     parts = [*path.parent.parts, path.stem]
-    split = tuple(tuple(_rank(run) for run in _DIGITS.split(part) if run) for part in parts)
-    return (split, path.suffix.casefold(), name)
-
-
-def _rank(run: str) -> tuple[int, int, str]:
-    return (0, int(run), "") if run.isascii() and run.isdecimal() else (1, 0, run.casefold())
+    runs = tuple(
+        tuple(
+            (0, int(run), "") if run.isascii() and run.isdecimal() else (1, 0, run.casefold())
+            for run in _DIGITS.split(part)
+            if run
+        )
+        for part in parts
+    )
+    return (runs, path.suffix.casefold(), name)
 
 
 def is_junk(name: str) -> bool:
@@ -66,40 +67,13 @@ def is_shard(name: str) -> bool:
     return bool(_SHARD.search(name.lower()))
 
 
-def files_below(folder: Path) -> list[str]:
-    """Lists the permitted files in a folder and its subfolders, in natural order.
-
-    Raises:
-        UnreadableInput: The folder or a subfolder cannot be listed.
-    """
-    return look_below(folder).files
-
-
-def look_below(folder: Path) -> Listing:
-    """Lists permitted and refused files in a folder and its subfolders, excluding junk.
-
-    Both lists are in natural order.
-
-    Raises:
-        UnreadableInput: The folder or a subfolder cannot be listed.
-    """
-    files, refused = list_files(folder)
-    return Listing(
-        sorted((name for name in files if not is_junk(name)), key=natural_key),
-        sorted(
-            (one for one in refused if not is_junk(one[0])), key=lambda one: natural_key(one[0])
-        ),
-    )
-
-
-def select_pictures(names: Iterable[str], *, captioned: bool) -> list[str]:
+def select_pictures(names: Sequence[str], *, captioned: bool) -> list[str]:
     """Selects the pictures in caption folders, or the pictures in all other folders.
 
     A folder is a caption folder if any of its pictures has a ``.txt`` file with the same stem.
     """
-    every = list(names)
-    texts = {name for name in every if suffix_of(name) == ".txt"}
-    pictures = [name for name in every if is_picture(name)]
+    texts = {name for name in names if suffix_of(name) == ".txt"}
+    pictures = [name for name in names if is_picture(name)]
     folders = {dirname(name) for name in pictures if caption_of(name) in texts}
     return [name for name in pictures if (dirname(name) in folders) == captioned]
 

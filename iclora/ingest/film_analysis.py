@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iclora.ingest.film_decoder import Pixels
-from iclora.ingest.frame_buffer import BUFFER_BYTES, FrameBuffer, OnKept
-from iclora.ingest.frames import UNMEASURED, sharpness_of
+from iclora.ingest.frames import BUFFER_BYTES, UNMEASURED, FrameBuffer, OnKept, sharpness_of
 from iclora.ingest.letterbox import LetterboxDetector
 from iclora.ingest.subtitles import SubtitleDetector, SubtitleLine
 from iclora.ingest.watermarks import find_watermarks

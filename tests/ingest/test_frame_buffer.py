@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from iclora.ingest import frames, ingest_source, resolve_sources
-from iclora.ingest.frame_buffer import FrameBuffer
+from iclora.ingest.frames import FrameBuffer
 from iclora.presets import load_config
 from iclora.store import Store
 from schemas.ingest import IngestParams

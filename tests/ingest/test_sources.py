@@ -15,6 +15,7 @@ from PIL import Image
 
 from iclora.errors import BadInput
 from iclora.ingest import file_types, resolve_sources
+from iclora.ingest.inside import list_files
 from iclora.ingest.result import UnreadableInput
 from iclora.ingest.sidecar import parse_sidecar
 from iclora.ingest.sources import MAX_CONCURRENT
@@ -263,7 +264,7 @@ def test_junk_is_no_source(tmp_path, picture):
         path = tmp_path / "set" / junk
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"junk")
-    assert file_types.files_below(tmp_path / "set") == ["a.png"]
+    assert list_files(tmp_path / "set").files == ["a.png"]
 
 
 def test_natural_order():

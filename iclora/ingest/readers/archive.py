@@ -11,6 +11,7 @@ from iclora.ingest import file_types
 from iclora.ingest.archives import RefusedMember, unpack
 from iclora.ingest.download import local_copy
 from iclora.ingest.folder import read_folder
+from iclora.ingest.inside import list_files
 from iclora.ingest.pictures import scene_of
 from iclora.ingest.readers import Reader
 from iclora.ingest.readers.captioned import read_canvases
@@ -55,7 +56,7 @@ def read_tree(
     context: IngestContext, place: Path, prefix: str, scenes: Scenes | None = None
 ) -> IngestResult:
     """Reads the films, pictures and captioned canvases below a folder."""
-    files = file_types.files_below(place)
+    files = list_files(place).files
     found = IngestResult()
     films = [name for name in files if file_types.is_film(name)]
     for number, name in enumerate(films):

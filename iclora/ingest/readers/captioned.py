@@ -17,7 +17,7 @@ from PIL import Image
 from iclora.ingest import file_types
 from iclora.ingest.download import local_copy
 from iclora.ingest.folder import find_watermarks_in
-from iclora.ingest.inside import check_file
+from iclora.ingest.inside import check_file, list_files
 from iclora.ingest.overlays import apply_overlay_policy, intersection
 from iclora.ingest.pictures import read_pictures
 from iclora.ingest.readers import Reader
@@ -36,7 +36,7 @@ _MAX_CAPTION = 100_000
 def read_captioned_folder(context: IngestContext, location: str) -> IngestResult:
     """Reads the canvases in the caption folders below a folder."""
     path = local_copy(location, context.work)
-    names = file_types.select_pictures(file_types.files_below(path), captioned=True)
+    names = file_types.select_pictures(list_files(path).files, captioned=True)
     return read_canvases(context, path, names)
 
 

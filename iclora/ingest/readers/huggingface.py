@@ -20,7 +20,7 @@ from iclora.errors import BadInput, IcloraError
 from iclora.ingest import file_types
 from iclora.ingest.download import UNREADABLE, digest_source, is_url, local_copy
 from iclora.ingest.folder import read_folder
-from iclora.ingest.inside import check_file, check_name, printable
+from iclora.ingest.inside import check_file, check_name, list_files, printable
 from iclora.ingest.readers import Reader
 from iclora.ingest.result import IngestContext, IngestResult, UnreadableInput
 from iclora.redact import redact_text
@@ -137,7 +137,7 @@ def _local_tables(place: Path) -> Any:
     if place.is_file():
         tables = [str(place)]
     else:
-        files = file_types.files_below(place)
+        files = list_files(place).files
         if any(name in files for name in _SAVED):
             _check_saved(place, files)
             return datasets.load_from_disk(str(place))

@@ -8,6 +8,7 @@ from pathlib import Path
 from iclora.ingest import file_types
 from iclora.ingest.download import digest_if_readable, digest_source, local_copy
 from iclora.ingest.folder import read_folder
+from iclora.ingest.inside import list_files
 from iclora.ingest.pictures import scene_of
 from iclora.ingest.readers import Reader
 from iclora.ingest.result import IngestContext, IngestResult
@@ -16,7 +17,7 @@ from iclora.ingest.result import IngestContext, IngestResult
 def read_picture_folder(context: IngestContext, location: str) -> IngestResult:
     """Reads the pictures of a folder that have no captions, or a single picture."""
     path = local_copy(location, context.work)
-    names = select_plain(file_types.files_below(path)) if path.is_dir() else [""]
+    names = select_plain(list_files(path).files) if path.is_dir() else [""]
     return read_folder(
         context, [(name, scene_of(name, context.params), path / name) for name in names]
     )

@@ -18,6 +18,7 @@ from braceexpand import braceexpand
 from iclora.errors import BadInput
 from iclora.ingest import file_types
 from iclora.ingest.download import digest_file, digest_source, local_copy
+from iclora.ingest.inside import list_files
 from iclora.ingest.readers import Reader
 from iclora.ingest.readers.archive import Scenes, read_archive
 from iclora.ingest.result import IngestContext, IngestResult, UnreadableInput
@@ -49,7 +50,7 @@ def list_shards(url: str, work: Path) -> list[Path]:
     place = local_copy(url, work)
     if not place.is_dir():
         return [place]
-    return [place / name for name in select_shards(file_types.files_below(place))]
+    return [place / name for name in select_shards(list_files(place).files)]
 
 
 def select_shards(files: Sequence[str]) -> list[str]:
