@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from iclora.ingest import file_types
-from iclora.ingest.archives import RefusedMember, unpack
+from iclora.ingest.archives import unpack
 from iclora.ingest.download import local_copy
 from iclora.ingest.folder import read_folder
 from iclora.ingest.inside import list_files
@@ -18,80 +17,68 @@ from iclora.ingest.readers.captioned import read_canvases
 from iclora.ingest.readers.film import read_film
 from iclora.ingest.result import IngestContext, IngestResult, UnreadableInput
 
-Scenes = Callable[[Path, Sequence[str]], Callable[[str], str]]
-"""Function from a folder and its picture names to a function that names the scene of a picture."""
+NameScenes = Callable[[Path, Sequence[str]], list[str]]
+"""Function that names the scene of each picture, given the folder and the pictures' names."""
 
 
 def read_archive_source(context: IngestContext, location: str) -> IngestResult:
     """Reads an archive that is a source by itself."""
-    return read_archive(context, local_copy(location, context.work))
+    return read_archive(context, local_copy(location, context.work), context.source.content)
 
 
 def read_archive(
-    context: IngestContext, archive: Path, *, prefix: str = "", scenes: Scenes | None = None
+    context: IngestContext, archive: Path, prefix: str, name_scenes: NameScenes | None = None
 ) -> IngestResult:
-    """Unpacks an archive and reads its content.
+    """Unpacks an archive and reads its films, pictures and captioned canvases.
 
     Args:
         context: Parameters and output folder.
         archive: Zip or tar archive.
-        prefix: Prefix of ids for films and refused members; defaults to the source digest.
-        scenes: Scene naming for pictures; defaults to the scene pattern or the folder.
+        prefix: Prefix of ids for films and refused members.
+        name_scenes: Names the scenes of pictures; defaults to the scene pattern or the folder.
 
     Raises:
         UnreadableInput: The file is not an archive or contains no film and no picture.
     """
-    prefix = prefix or context.source.content
     with tempfile.TemporaryDirectory(dir=context.folder.parent, prefix="unpack.") as scratch:
-        place = Path(scratch)
-        refused = unpack(archive, place, context.params)
-        found = read_tree(context, place, prefix, scenes)
-    found += _refusals(context, prefix, refused)
-    if not found.verdicts:
+        folder = Path(scratch)
+        refused = unpack(archive, folder, context.params)
+        result = _read_tree(context, folder, prefix, name_scenes)
+    failed = [
+        context.failed(f"{prefix}-x{number:04d}", why) for number, (_, why) in enumerate(refused)
+    ]
+    result += IngestResult(verdicts=tuple(failed))
+    if not result.verdicts:
         raise UnreadableInput("nothing_inside", f"{archive.name} holds no film and no picture")
-    return found
+    return result
 
 
-def read_tree(
-    context: IngestContext, place: Path, prefix: str, scenes: Scenes | None = None
+def _read_tree(
+    context: IngestContext, folder: Path, prefix: str, name_scenes: NameScenes | None
 ) -> IngestResult:
-    """Reads the films, pictures and captioned canvases below a folder."""
-    files = list_files(place).files
-    found = IngestResult()
+    files = list_files(folder).files
+    result = IngestResult()
     films = [name for name in files if file_types.is_film(name)]
     for number, name in enumerate(films):
-        part = context.part(number, len(films))
-        found += _film_inside(part, place / name, f"{prefix}-{number:04d}", name)
-    plain = file_types.select_pictures(files, captioned=False)
-    canvases = file_types.select_pictures(files, captioned=True)
-    if plain:
-        of = scenes(place, plain) if scenes else partial(scene_of, params=context.params)
-        found += read_folder(context, [(name, of(name), place / name) for name in plain])
-    if canvases:
-        found += read_canvases(context, place, canvases)
-    nested = [name for name in files if file_types.is_archive(name)]
-    return found + IngestResult(
-        verdicts=tuple(
-            context.rejected(f"{prefix}-n{number:04d}", "nested_archive", name)
-            for number, name in enumerate(nested)
-        )
-    )
-
-
-def _film_inside(context: IngestContext, film: Path, prefix: str, name: str) -> IngestResult:
-    try:
-        return read_film(context, film, prefix, scene=name)
-    except UnreadableInput as why:
-        return IngestResult(verdicts=(context.failed(prefix, why),))
-
-
-def _refusals(context: IngestContext, prefix: str, refused: list[RefusedMember]) -> IngestResult:
-    return IngestResult(
-        verdicts=tuple(
-            context.failed(f"{prefix}-x{number:04d}", one.reason)
-            for number, one in enumerate(refused)
-        )
-    )
+        film = f"{prefix}-{number:04d}"
+        try:
+            result += read_film(context.part(number, len(films)), folder / name, film, scene=name)
+        except UnreadableInput as why:
+            result += IngestResult(verdicts=(context.failed(film, why),))
+    if pictures := file_types.select_pictures(files, captioned=False):
+        if name_scenes:
+            scenes = name_scenes(folder, pictures)
+        else:
+            scenes = [scene_of(name, context.params) for name in pictures]
+        paths = [folder / name for name in pictures]
+        result += read_folder(context, list(zip(pictures, scenes, paths, strict=True)))
+    if canvases := file_types.select_pictures(files, captioned=True):
+        result += read_canvases(context, folder, canvases)
+    nested = [
+        context.rejected(f"{prefix}-n{number:04d}", "nested_archive", name)
+        for number, name in enumerate(filter(file_types.is_archive, files))
+    ]
+    return result + IngestResult(verdicts=tuple(nested))
 
 
 READER = Reader(

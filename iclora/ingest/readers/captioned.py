@@ -62,40 +62,76 @@ def read_canvases(context: IngestContext, folder: Path, names: Sequence[str]) ->
         Sets as ``given``, and one verdict per canvas. ``frames`` stays empty, so that sifting
         forms no further sets.
     """
-    captions: dict[str, str | UnreadableInput | None] = {}
-    boxes: dict[str, tuple[Box, ...]] = {}
     stored = read_pictures(context, [(name, name, folder / name) for name in names])
-    for name in names:
-        captions[name] = _read_caption(folder / name, folder)
-        boxes[name] = _read_boxes(folder / name, folder)
     marks = find_watermarks_in(context, stored.frames)
-    judged = {verdict.id: verdict for verdict in stored.verdicts}
+    verdicts = {verdict.id: verdict for verdict in stored.verdicts}
     given: list[ImageSet] = []
-    for frame in stored.frames:
-        made = _make_set(context, frame, captions[frame.scene], boxes[frame.scene])
-        made = _without_watermarks(context, made, marks) if isinstance(made, ImageSet) else made
-        if isinstance(made, ImageSet):
-            given.append(made)
+    for canvas in stored.frames:
+        try:
+            result = _make_set(context, canvas, folder / canvas.scene, folder, marks)
+        except UnreadableInput as why:
+            result = context.failed(canvas.id, why)
+        if isinstance(result, ImageSet):
+            given.append(result)
         else:
-            judged[frame.id] = made.model_copy(update={"id": frame.id})
-            (context.folder / frame.file).unlink()
-    return IngestResult((), tuple(given), tuple(judged.values()))
+            verdicts[canvas.id] = result
+            (context.folder / canvas.file).unlink()
+    return IngestResult((), tuple(given), tuple(verdicts.values()))
 
 
-def _read_caption(picture: Path, folder: Path) -> str | UnreadableInput | None:
-    """Reads the caption of a picture as one line; returns None if it has no caption."""
+def _make_set(
+    context: IngestContext,
+    canvas: Frame,
+    picture: Path,
+    folder: Path,
+    marks: tuple[Watermark, ...],
+) -> ImageSet | Verdict:
+    """Divides a canvas into the panels of a set, or returns the verdict that excludes it.
+
+    Raises:
+        UnreadableInput: The caption cannot be read, or the panels cannot be told apart.
+    """
+    caption = _read_caption(picture, folder)
+    if caption is None:
+        return context.rejected(canvas.id, "no_caption", f"{canvas.scene} has no .txt beside it")
+    if not caption:
+        return context.rejected(canvas.id, "empty_caption", f"the .txt of {canvas.scene} is empty")
+    layout = context.params.layout
+    boxes = _read_boxes(picture, folder)
+    inside = all(intersection(box, canvas.crop) == box for box in boxes)
+    if len(boxes) != layout.panels or not inside:
+        with Image.open(context.folder / canvas.file) as image:
+            grey = np.asarray(image.convert("L"))
+        boxes = panel_boxes(grey, layout.rows, layout.columns)
+    overlays = [mark.box_on(canvas.width, canvas.height) for mark in marks]
+    panels: list[Frame] = []
+    for number, box in enumerate(boxes, start=1):
+        panel = canvas.model_copy(update={"id": f"{canvas.id}-p{number}", "crop": box, "scene": ""})
+        treated = apply_overlay_policy(panel, overlays, context.params.watermark)
+        if treated is None:
+            return context.rejected(canvas.id, "watermark", "a panel bears a watermark")
+        panels.append(treated)
+    frames = tuple(panels)
+    return ImageSet(key=set_key(frames), source=canvas.source, frames=frames, caption=caption)
+
+
+def _read_caption(picture: Path, folder: Path) -> str | None:
+    """Reads the caption of a picture as one line; returns None if it has no caption.
+
+    Raises:
+        UnreadableInput: The caption is outside the folder, too long or not UTF-8.
+    """
     file = picture.with_suffix(".txt")
+    check_file(file, folder)
     try:
-        check_file(file, folder)
         if not file.exists():
             return None
         if file.stat().st_size > _MAX_CAPTION:
-            return UnreadableInput("bad_caption", f"{file.name} is too long for a caption")
+            raise UnreadableInput("bad_caption", f"{file.name} is too long for a caption")
         return " ".join(file.read_text(encoding="utf-8-sig").split())
-    except UnreadableInput as why:
-        return why
     except (OSError, ValueError) as error:
-        return UnreadableInput("bad_caption", f"{file.name} cannot be read as UTF-8: {error}")
+        detail = f"{file.name} cannot be read as UTF-8: {error}"
+        raise UnreadableInput("bad_caption", detail) from error
 
 
 def _read_boxes(picture: Path, folder: Path) -> tuple[Box, ...]:
@@ -104,63 +140,11 @@ def _read_boxes(picture: Path, folder: Path) -> tuple[Box, ...]:
     try:
         check_file(file, folder)
         tree: Any = json.loads(file.read_bytes())
-        return tuple((int(a), int(b), int(c), int(d)) for a, b, c, d in _stated_boxes(tree))
+        panels = tree.get("panels", []) if isinstance(tree, dict) else []
+        boxes = [panel["box"] for panel in panels if isinstance(panel, dict) and "box" in panel]
+        return tuple((int(a), int(b), int(c), int(d)) for a, b, c, d in boxes)
     except (UnreadableInput, OSError, ValueError, TypeError):
         return ()  # not an iclora shard: seams are detected instead
-
-
-def _stated_boxes(tree: Any) -> list[Any]:
-    panels = tree.get("panels", []) if isinstance(tree, dict) else []
-    return [panel["box"] for panel in panels if isinstance(panel, dict) and "box" in panel]
-
-
-def _make_set(
-    context: IngestContext,
-    frame: Frame,
-    caption: str | UnreadableInput | None,
-    stated: tuple[Box, ...],
-) -> ImageSet | Verdict:
-    if isinstance(caption, UnreadableInput):
-        return context.failed(frame.id, caption)
-    if caption is None:
-        return context.rejected(frame.id, "no_caption", f"{frame.scene} has no .txt beside it")
-    if not caption:
-        return context.rejected(frame.id, "empty_caption", f"the .txt of {frame.scene} is empty")
-    try:
-        boxes = _stated_or_found(context, frame, stated)
-    except UnreadableInput as why:
-        return context.failed(frame.id, why)
-    frames = tuple(_panel(frame, number, box) for number, box in enumerate(boxes, start=1))
-    return ImageSet(key=set_key(frames), source=frame.source, frames=frames, caption=caption)
-
-
-def _stated_or_found(
-    context: IngestContext, frame: Frame, stated: tuple[Box, ...]
-) -> tuple[Box, ...]:
-    layout = context.params.layout
-    inside = all(intersection(box, frame.crop) == box for box in stated)
-    if len(stated) == layout.panels and inside:
-        return stated
-    with Image.open(context.folder / frame.file) as image:
-        grey = np.asarray(image.convert("L"))
-    return panel_boxes(grey, layout.rows, layout.columns)
-
-
-def _without_watermarks(
-    context: IngestContext, given: ImageSet, marks: tuple[Watermark, ...]
-) -> ImageSet | Verdict:
-    treated: list[Frame] = []
-    for frame in given.frames:
-        boxes = [mark.box_on(frame.width, frame.height) for mark in marks]
-        kept = apply_overlay_policy(frame, boxes, context.params.watermark)
-        if kept is None:
-            return context.rejected(given.key, "watermark", "a panel bears a watermark")
-        treated.append(kept)
-    return given.model_copy(update={"frames": tuple(treated)})
-
-
-def _panel(canvas: Frame, number: int, box: Box) -> Frame:
-    return canvas.model_copy(update={"id": f"{canvas.id}-p{number}", "crop": box, "scene": ""})
 
 
 READER = Reader(read=read_captioned_folder, select=select_canvases, digest=digest_pictures)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import cast
 
@@ -20,7 +21,7 @@ from iclora.ingest import file_types
 from iclora.ingest.download import digest_file, digest_source, local_copy
 from iclora.ingest.inside import list_files
 from iclora.ingest.readers import Reader
-from iclora.ingest.readers.archive import Scenes, read_archive
+from iclora.ingest.readers.archive import read_archive
 from iclora.ingest.result import IngestContext, IngestResult, UnreadableInput
 from iclora.redact import redact_url
 from schemas.base import digest_of
@@ -43,14 +44,14 @@ def expand_shards(pattern: str) -> tuple[str, ...]:
         raise BadInput(f"{redact_url(pattern)} has braces that do not match") from error
 
 
-def list_shards(url: str, work: Path) -> list[Path]:
+def list_shards(location: str, work: Path) -> list[Path]:
     """Lists the local shard files of a pattern, a folder or a single file."""
-    if is_pattern(url):
-        return [local_copy(shard, work) for shard in expand_shards(url)]
-    place = local_copy(url, work)
-    if not place.is_dir():
-        return [place]
-    return [place / name for name in select_shards(list_files(place).files)]
+    if is_pattern(location):
+        return [local_copy(shard, work) for shard in expand_shards(location)]
+    path = local_copy(location, work)
+    if not path.is_dir():
+        return [path]
+    return [path / name for name in select_shards(list_files(path).files)]
 
 
 def select_shards(files: Sequence[str]) -> list[str]:
@@ -67,15 +68,15 @@ def digest_shards(location: str, files: Sequence[str], work: Path) -> str:
 
 def read_shards(context: IngestContext, location: str) -> IngestResult:
     """Reads shards in order; a broken shard yields a failed verdict and reading continues."""
-    found = IngestResult()
-    scenes = _scenes_of_samples(context.params.group_column)
+    result = IngestResult()
+    name_scenes = partial(_name_scenes, column=context.params.group_column)
     for number, shard in enumerate(list_shards(location, context.work)):
         prefix = f"{context.source.content}-{number:06d}"
         try:
-            found += read_archive(context, shard, prefix=prefix, scenes=scenes)
+            result += read_archive(context, shard, prefix, name_scenes)
         except UnreadableInput as why:
-            found += IngestResult(verdicts=(context.failed(prefix, why),))
-    return found
+            result += IngestResult(verdicts=(context.failed(prefix, why),))
+    return result
 
 
 def sample_key(name: str) -> str:
@@ -84,26 +85,18 @@ def sample_key(name: str) -> str:
     return (path.parent / path.name.split(".", 1)[0]).as_posix()
 
 
-def _scenes_of_samples(column: str) -> Scenes:
-    """Returns a function that groups pictures by sample or by a column of their JSON files."""
-
-    def scenes(folder: Path, pictures: Sequence[str]) -> Callable[[str], str]:
-        together = Counter(sample_key(name) for name in pictures)
-
-        def scene(name: str) -> str:
-            key = sample_key(name)
-            return key if together[key] > 1 else _group_in(folder / f"{key}.json", column)
-
-        return scene
-
-    return scenes
+def _name_scenes(folder: Path, pictures: Sequence[str], column: str) -> list[str]:
+    """Names scenes by sample, or by a column of the JSON file of a sample with one picture."""
+    keys = [sample_key(name) for name in pictures]
+    counts = Counter(keys)
+    return [key if counts[key] > 1 else _group_in(folder / f"{key}.json", column) for key in keys]
 
 
-def _group_in(beside: Path, column: str) -> str:
-    if not column or not beside.is_file():
+def _group_in(file: Path, column: str) -> str:
+    if not column or not file.is_file():
         return ""
     try:
-        tree: object = json.loads(beside.read_bytes())
+        tree: object = json.loads(file.read_bytes())
     except ValueError:
         return ""  # unreadable metadata defines no scene
     value = cast("dict[str, object]", tree).get(column) if isinstance(tree, dict) else None
