@@ -189,8 +189,9 @@ def analyze_film(
 
     def add_cuts(detected: list[FrameTimecode]) -> None:
         cuts.extend(detected)
-        for cut in detected if observer else ():
-            observer.on_cut(_nearest(clock.ticks, float(cut.seconds) / float(clock.base)))
+        if observer:
+            for cut in detected:
+                observer.on_cut(_nearest(clock.ticks, float(cut.seconds) / float(clock.base)))
 
     for number, (frame, pixels) in enumerate(prefetch_frames(film)):
         clock.add(frame)
