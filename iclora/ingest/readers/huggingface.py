@@ -81,28 +81,27 @@ def hub_revision(location: str) -> str:
     return digest_of([name, commit])
 
 
-def read_dataset(context: IngestContext, url: str) -> IngestResult:
+def read_dataset(context: IngestContext, location: str) -> IngestResult:
     """Reads the pictures in the rows of a dataset.
 
     Args:
         context: Parameters, including the image and group columns, and output folder.
-        url: Hub id, folder or table file.
+        location: Hub id, folder or table file.
 
     Raises:
         UnreadableInput: The source is not a dataset or lacks the requested columns.
     """
-    place = None if is_hub_id(url) else local_copy(url, context.work)
-    missing: list[Verdict] = []
+    path = None if is_hub_id(location) else local_copy(location, context.work)
+    refused: list[Verdict] = []
     with tempfile.TemporaryDirectory(dir=context.folder.parent, prefix="rows.") as scratch:
-        with _describing_failures(context.source.name, remote=place is None):
-            loaded = _local_tables(place) if place else _hub_tables(url)
-            in_order = sorted(loaded) if isinstance(loaded, dict) else []
-            splits = [loaded[split] for split in in_order] or [loaded]
-            tables = [_prepared(table, context.params) for table in splits]
-        rows = _numbered(tables, context.source.name, remote=place is None)
-        folder = place if place and place.is_dir() else None
-        found = read_folder(context, _files(context, rows, folder, Path(scratch), missing))
-    return found + IngestResult(verdicts=tuple(missing))
+        with _describing_failures(context.source.name, remote=path is None):
+            loaded = _load_tables(location, path)
+            tables = [loaded[split] for split in sorted(loaded)] if isinstance(loaded, dict) else []
+            prepared = [_prepare(table, context.params) for table in tables or [loaded]]
+        rows = _numbered_rows(prepared, context.source.name, remote=path is None)
+        folder = path if path and path.is_dir() else None
+        result = read_folder(context, _files(context, rows, folder, Path(scratch), refused))
+    return result + IngestResult(verdicts=tuple(refused))
 
 
 @contextmanager
@@ -124,29 +123,26 @@ def _describing_failures(name: str, *, remote: bool) -> Generator[None]:
         raise UnreadableInput(reason, f"{name} cannot be read: {printable(detail)}") from error
 
 
-def _hub_tables(url: str) -> Any:
+def _load_tables(location: str, path: Path | None) -> Any:
+    """Opens the tables of a local copy, or of the hub if there is none."""
     import datasets
 
-    name, revision = split_hub_id(url)
-    return datasets.load_dataset(name, revision=revision, streaming=True)
-
-
-def _local_tables(place: Path) -> Any:
-    import datasets
-
-    if place.is_file():
-        tables = [str(place)]
+    if path is None:
+        name, revision = split_hub_id(location)
+        return datasets.load_dataset(name, revision=revision, streaming=True)
+    if path.is_file():
+        tables = [str(path)]
     else:
-        files = list_files(place).files
+        files = list_files(path).files
         if any(name in files for name in _SAVED):
-            _check_saved(place, files)
-            return datasets.load_from_disk(str(place))
-        tables = [str(place / name) for name in files if is_table(name)]
-    kind = "arrow" if tables and tables[0].endswith(".arrow") else "parquet"
-    return datasets.load_dataset(kind, data_files=tables, split="train", streaming=True)
+            _check_saved(path, files)
+            return datasets.load_from_disk(str(path))
+        tables = [str(path / name) for name in files if is_table(name)]
+    builder = "arrow" if tables and tables[0].endswith(".arrow") else "parquet"
+    return datasets.load_dataset(builder, data_files=tables, split="train", streaming=True)
 
 
-def _check_saved(place: Path, files: Sequence[str]) -> None:
+def _check_saved(root: Path, files: Sequence[str]) -> None:
     """Checks that a saved dataset references only its own files.
 
     Raises:
@@ -154,54 +150,54 @@ def _check_saved(place: Path, files: Sequence[str]) -> None:
     """
     for name in files:
         folder, own = posixpath.split(name)
-        named: list[str] = []
+        references: list[str] = []
         if own == "state.json":
-            tree = json.loads((place / name).read_bytes())
-            named = [posixpath.join(folder, one["filename"]) for one in tree["_data_files"]]
+            tree = json.loads((root / name).read_bytes())
+            references = [
+                posixpath.join(folder, entry["filename"]) for entry in tree["_data_files"]
+            ]
         elif name == "dataset_dict.json":
-            tree = json.loads((place / name).read_bytes())
-            named = [posixpath.join(split, "state.json") for split in tree["splits"]]
-        if not {posixpath.normpath(one) for one in named} <= set(files):
+            tree = json.loads((root / name).read_bytes())
+            references = [posixpath.join(split, "state.json") for split in tree["splits"]]
+        if not {posixpath.normpath(file) for file in references} <= set(files):
             raise UnreadableInput(
                 "unsafe_path", f"{name} names a file that the dataset does not hold"
             )
 
 
-def _prepared(table: Any, params: IngestParams) -> tuple[Any, str]:
-    """Disables picture decoding for a table; returns the table and the image column name."""
+def _prepare(table: Any, params: IngestParams) -> tuple[Any, str]:
+    """Disables picture decoding for a table; returns the table and the image column name.
+
+    The image column is the requested one if it exists, else the first column of pictures.
+    """
     import datasets
 
     if isinstance(table, datasets.Dataset):
         table = table.with_format(None).to_iterable_dataset()
     table = table if table.features else table.resolve_features()
     features: dict[str, Any] = dict(table.features or {})
-    column = _image_column(features, params.image_column)
+    pictures = [
+        name
+        for name, feature in features.items()
+        if isinstance(feature, datasets.Image)
+        or isinstance(getattr(feature, "feature", None), datasets.Image)
+    ]
+    if params.image_column in features:
+        pictures = [params.image_column]
+    if not pictures:
+        raise UnreadableInput(
+            "no_image_column", f"no column holds pictures; there are {list(features)}"
+        )
     if params.group_column and params.group_column not in features:
         raise UnreadableInput(
             "no_group_column", f"there is no column {params.group_column}, only {list(features)}"
         )
-    wanted = [name for name in (column, params.group_column) if name]
+    columns = [name for name in (pictures[0], params.group_column) if name]
     # Decoding would open any file that a row references.
-    return table.select_columns(wanted).decode(enable=False), column
+    return table.select_columns(columns).decode(enable=False), pictures[0]
 
 
-def _image_column(features: dict[str, Any], wanted: str) -> str:
-    """Returns the requested column if it exists, else the first column of pictures."""
-    import datasets
-
-    if wanted in features:
-        return wanted
-    for name, feature in features.items():
-        if isinstance(feature, datasets.Image):
-            return name
-        if isinstance(getattr(feature, "feature", None), datasets.Image):
-            return name
-    raise UnreadableInput(
-        "no_image_column", f"no column holds pictures; there are {list(features)}"
-    )
-
-
-def _numbered(
+def _numbered_rows(
     tables: Iterable[tuple[Any, str]], source: str, *, remote: bool
 ) -> Iterator[tuple[int, str, dict[str, Any]]]:
     numbers = count()
@@ -221,66 +217,59 @@ def _files(
     rows: Iterable[tuple[int, str, dict[str, Any]]],
     folder: Path | None,
     scratch: Path,
-    missing: list[Verdict],
+    refused: list[Verdict],
 ) -> Iterator[tuple[str, str, Path]]:
-    """Yields the pictures of each row as files; deletes files in ``scratch`` on the next step.
+    """Yields the pictures of rows as files; deletes each when the next one is requested.
 
     Args:
         context: Parameters, including the group column.
         rows: Tuples of (row number, image column, values).
         folder: Source folder whose files rows may reference, or None.
         scratch: Folder for the bytes of the current picture.
-        missing: List that receives the verdicts of unusable pictures.
+        refused: List that receives the verdicts of unusable pictures.
     """
     group = context.params.group_column
     for number, column, row in rows:
-        value: Any = row[column]
-        several = isinstance(value, list)
+        cell: Any = row[column]
+        several = isinstance(cell, list)
         scene = str(row[group]) if group else f"row-{number}" if several else ""
-        for place, one in enumerate(value if several else [value]):
-            name = f"row-{number}-{place}"
-            data, path = _stored(one)
-            if data:
+        for position, value in enumerate(cell if several else [cell]):
+            name = f"row-{number}-{position}"
+            item = f"{context.source.content}-{name}"
+            stored: dict[str, Any] = value if isinstance(value, dict) else {"bytes": value}
+            data, path = stored.get("bytes"), stored.get("path")
+            if data and isinstance(data, bytes):
                 file = scratch / name
                 file.write_bytes(data)
                 yield name, scene, file
                 file.unlink()
                 continue
-            item = f"{context.source.content}-{name}"
-            named = _named_file(path, folder) if path else None
-            if isinstance(named, Path):
+            try:
+                named = _named_file(path, folder) if path and isinstance(path, str) else None
+            except UnreadableInput as why:
+                detail = f"row {number} has no bytes and names a file: {why}"
+                refused.append(context.rejected(item, why.reason, detail))
+                continue
+            if named:
                 yield name, scene, named
-            elif named:
-                detail = f"row {number} has no bytes and names a file: {named}"
-                missing.append(context.rejected(item, named.reason, detail))
             else:
                 why = UnreadableInput("no_picture", f"row {number} holds no picture")
-                missing.append(context.failed(item, why))
+                refused.append(context.failed(item, why))
 
 
-def _stored(value: Any) -> tuple[bytes, str]:
-    """Returns the stored bytes and the stored path of a picture value."""
-    if isinstance(value, bytes):
-        return value, ""
-    data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (b"", "")
-    return data if isinstance(data, bytes) else b"", path if isinstance(path, str) else ""
+def _named_file(path: str, folder: Path | None) -> Path | None:
+    """Returns a file that a row references instead of storing its bytes; None if there is none.
 
-
-def _named_file(path: str, folder: Path | None) -> Path | UnreadableInput | None:
-    """Resolves a file that a row references instead of storing its bytes.
-
-    Returns:
-        The file, None if the file does not exist, or the reason the file must not be opened.
+    Raises:
+        UnreadableInput: The file must not be opened.
     """
     if folder is None:
-        return UnreadableInput("unsafe_path", "it is outside the source")
+        raise UnreadableInput("unsafe_path", "it is outside the source")
+    check_name(path)
     try:
-        check_name(path)
         file = folder / path
         check_file(file, folder)
         return file if file.is_file() else None
-    except UnreadableInput as why:
-        return why
     except OSError:  # name too long or folder not accessible
         return None
 
