@@ -152,17 +152,17 @@ def _extract(
         target.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise UnreadableInput("unsafe_path", f"{name} lies below a file") from error
-    whole = False
+    complete = False
     try:
         with open_member() as packed, target.open("wb") as file:
             while chunk := packed.read(_CHUNK):
                 budget.add(name, len(chunk))
                 file.write(chunk)
-        whole = True
+        complete = True
     except (*_BROKEN, NotImplementedError) as error:  # zipfile: unknown compression method
         raise UnreadableInput("broken_member", f"{name} cannot be unpacked: {error}") from error
     finally:
-        if not whole:
+        if not complete:
             target.unlink(missing_ok=True)
 
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from iclora.errors import BadInput
 from iclora.pipeline.progress import Report, ignore_progress
-from schemas.base import digest_of
 from schemas.frame import Frame, ImageSet
 from schemas.ingest import IngestStageParams
 from schemas.source import Source
@@ -110,8 +109,3 @@ class IngestResult(NamedTuple):
         return IngestResult(
             self.frames + other.frames, self.given + other.given, self.verdicts + other.verdicts
         )
-
-
-def set_key(frames: tuple[Frame, ...]) -> str:
-    """Computes the key of a set of frames: the digest of the frame ids."""
-    return digest_of([frame.id for frame in frames])

@@ -32,7 +32,7 @@ from iclora.ingest.download import (
 from iclora.ingest.inside import check_name, printable
 from iclora.ingest.readers import kind_of_file, load_reader, load_readers, separate_kind
 from iclora.ingest.result import UnreadableInput
-from iclora.ingest.sidecar import is_reserved, parse_sidecar
+from iclora.ingest.sidecar import parse_sidecar
 from iclora.redact import redact_url
 from schemas.ingest import IngestParams
 from schemas.source import Licence, Source
@@ -111,7 +111,8 @@ def _inspect(
     url, name, kind, files, *_ = candidate
     try:
         rights = _rights_of(candidate)
-        if is_reserved(rights, params):  # checked before copying or reading any content
+        # Checked before any content is copied or read.
+        if rights.opt_out and not params.allow_opt_out:
             detail = f"reserved by {', '.join(rights.opt_out)}; ingest.allow_opt_out overrides"
             return Verdict.rejected("sources", name, "opt_out", detail, source=name)
         content = (load_reader(kind).digest or digest_source)(url, files, work)

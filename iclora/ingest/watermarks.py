@@ -87,44 +87,33 @@ _MIN_PRESENT = 0.5
 
 
 class WatermarkDetector:
-    """A running comparison of pictures of one size, or of equal corners of pictures.
-
-    Attributes:
-        compared: Number of pictures distinct enough to be compared.
-    """
+    """A running comparison of pictures of one size, or of equal corners of pictures."""
 
     def __init__(self, width: int, height: int, picture_width: int = 0) -> None:
-        self.compared = 0
         self._picture_width = picture_width or width
         self._size = (width, height)
         self._sum: GradientMap = np.zeros((2, height, width), np.float32)
         self._own = {shift: np.zeros((height, width), np.float32) for shift in _SHIFTS}
         self._small: list[GradientMap] = []
-        self._kept: list[Pixels] = []
+        self._compared: list[Pixels] = []
 
-    def add_picture(self, grey: Pixels) -> bool:
-        """Adds one picture unless it is similar to an earlier one.
-
-        Returns:
-            True if the picture was added.
-        """
-        small = _small_gradients(grey) if self.compared < _MAX_PICTURES else None
+    def add_picture(self, grey: Pixels) -> None:
+        """Adds one picture unless it is similar to an earlier one."""
+        small = _small_gradients(grey) if len(self._compared) < _MAX_PICTURES else None
         if small is None or any(
             float(np.dot(small, other)) >= _SAME_SCENE_COSINE for other in self._small
         ):
-            return False
+            return
         self._small.append(small)
         field = _unit_gradients(grey)
-        self.compared += 1
         self._sum += field
         for shift in _SHIFTS:
             _add_products(self._own[shift], field, shift)
-        self._kept.append(grey)
-        return True
+        self._compared.append(grey)
 
     def boxes(self) -> tuple[Box, ...]:
         """Returns the boxes of detected marks, in pixels of the pictures."""
-        if self.compared < MIN_PICTURES:
+        if len(self._compared) < MIN_PICTURES:
             return ()
         agreement = self._agreement()
         return tuple(
@@ -133,7 +122,7 @@ class WatermarkDetector:
 
     def _regions(self, agreement: dict[tuple[int, int], GradientMap]) -> list[Box]:
         """Finds boxes around regions where pictures agree in place but not when shifted."""
-        threshold = _PEAK + _CHANCE / math.sqrt(self.compared * (self.compared - 1) / 2)
+        threshold = _PEAK + _CHANCE / math.sqrt(math.comb(len(self._compared), 2))
         regions = np.zeros(self._sum.shape[1:], np.uint8)
         for part in _WINDOWS:
             high = max(7, self._picture_width // part) | 1
@@ -151,7 +140,7 @@ class WatermarkDetector:
 
     def _agreement(self) -> dict[tuple[int, int], GradientMap]:
         """Computes the mean gradient product over all pairs of pictures, per shift."""
-        pairs = self.compared * (self.compared - 1)
+        pairs = math.perm(len(self._compared), 2)
         maps: dict[tuple[int, int], GradientMap] = {}
         for shift, own in self._own.items():
             both = np.zeros_like(own)
@@ -166,12 +155,12 @@ class WatermarkDetector:
         x0, y0, x1, y1 = box
         total = self._sum[:, y0:y1, x0:x1]
         bearing = 0
-        for kept in self._kept:
-            own = _gradients_in(kept, box)
-            others = (total - own) / (self.compared - 1)
+        for picture in self._compared:
+            own = _gradients_in(picture, box)
+            others = (total - own) / (len(self._compared) - 1)
             scale = float(np.sqrt((own**2).sum() * (others**2).sum()))
             bearing += scale > 0 and float((own * others).sum()) / scale >= _SAME_SCENE_COSINE / 2
-        return bearing / self.compared
+        return bearing / len(self._compared)
 
 
 def _tight_box(in_place: GradientMap, region: NDArray[np.bool_]) -> Box | None:

@@ -319,7 +319,7 @@ def surveyed(pictures, path):
         container.mux(stream.encode())
     params = IngestParams()
     with open_film(path, params.max_pixels) as film:
-        survey = FilmAnalyzer(float(film.rate), params)
+        survey = FilmAnalyzer(float(film.rate), params, lambda *_: None)
         analyze_film(film, params.shots, survey)
     path.unlink()
     return survey

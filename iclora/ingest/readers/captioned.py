@@ -22,10 +22,10 @@ from iclora.ingest.overlays import apply_overlay_policy, intersection
 from iclora.ingest.pictures import read_pictures
 from iclora.ingest.readers import Reader
 from iclora.ingest.readers.pictures import digest_pictures
-from iclora.ingest.result import IngestContext, IngestResult, UnreadableInput, set_key
+from iclora.ingest.result import IngestContext, IngestResult, UnreadableInput
 from iclora.ingest.seams import panel_boxes
 from iclora.ingest.watermarks import Watermark
-from schemas.base import Box
+from schemas.base import Box, digest_of
 from schemas.frame import Frame, ImageSet
 from schemas.verdict import Verdict
 
@@ -111,8 +111,8 @@ def _make_set(
         if treated is None:
             return context.rejected(canvas.id, "watermark", "a panel bears a watermark")
         panels.append(treated)
-    frames = tuple(panels)
-    return ImageSet(key=set_key(frames), source=canvas.source, frames=frames, caption=caption)
+    key = digest_of([panel.id for panel in panels])
+    return ImageSet(key=key, source=canvas.source, frames=tuple(panels), caption=caption)
 
 
 def _read_caption(picture: Path, folder: Path) -> str | None:

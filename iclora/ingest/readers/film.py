@@ -149,10 +149,11 @@ def _store_picks(
     rejected: dict[int, str] = {}
     for number, picture in _pictures(context, film, sorted(shots), held):
         frame = _frame_of(context, film, Pick(shots[number], number), picture)
-        for reason, policy, boxes in (
+        policies: tuple[tuple[str, OverlayPolicy, Sequence[Box]], ...] = (
             ("subtitles", params.subtitles, _subtitle_boxes(film, number, params.subtitles)),
             ("watermark", params.watermark, film.watermarks),
-        ):
+        )
+        for reason, policy, boxes in policies:
             overlays = [upright_box(box, film.size, picture.shape) for box in boxes]
             treated = apply_overlay_policy(frame, overlays, policy)
             if treated is None:

@@ -42,9 +42,9 @@ def is_hub_id(location: str) -> bool:
 
 def split_hub_id(location: str) -> tuple[str, str | None]:
     """Splits a hub id into dataset name and revision; None stands for the latest revision."""
-    found = _HUB_ID.match(location)
-    assert found, f"{location} is not a hub id"
-    return found.group(2), (found.group(3) or "")[1:] or None
+    match = _HUB_ID.match(location)
+    assert match, f"{location} is not a hub id"
+    return match.group(2), (match.group(3) or "")[1:] or None
 
 
 def is_table(name: str) -> bool:
