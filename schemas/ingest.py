@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from schemas.base import Operational, Schema, Unit
-from schemas.layout import Layout
 
 OverlayPolicy = Literal["crop", "mask", "reject", "ignore"]
 
@@ -94,5 +93,7 @@ class IngestParams(Schema):
 class IngestStageParams(IngestParams):
     """Parameters of the ingest stage of one source."""
 
-    layout: Layout
-    """Panels of pre-stitched canvases."""
+    rows: PositiveInt
+    """Panel rows of pre-stitched canvases."""
+
+    columns: PositiveInt

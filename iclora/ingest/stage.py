@@ -32,7 +32,7 @@ def ingest_source(
     Args:
         store: Store that receives the stage.
         source: Source returned by ``resolve_sources``.
-        config: Configuration; uses ``ingest``, and ``layout`` for pre-stitched canvases.
+        config: Configuration; uses ``ingest``, and the grid of ``layout`` for pre-stitched canvases.
         report: Callback that receives the fraction of the source read so far.
 
     Returns:
@@ -40,7 +40,9 @@ def ingest_source(
         single ``failed`` verdict and no frames.
     """
     public = source.model_copy(update={"url": ""})  # the location stays private
-    params = IngestStageParams(**dict(config.ingest), layout=config.layout)
+    params = IngestStageParams(
+        **dict(config.ingest), rows=config.layout.rows, columns=config.layout.columns
+    )
     inputs = [public.fingerprint]
 
     def work(folder: Path) -> Ingested:

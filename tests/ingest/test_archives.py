@@ -11,23 +11,12 @@ from itertools import product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from iclora.ingest.archives import safe_name, unpack
 from iclora.ingest.result import UnreadableInput
 from schemas.ingest import IngestParams
 
 USUAL = IngestParams()
-
-
-@pytest.fixture
-def png(texture):
-    def make(seed):
-        buffer = io.BytesIO()
-        Image.fromarray(texture(seed)).save(buffer, "PNG")
-        return buffer.getvalue()
-
-    return make
 
 
 @pytest.fixture
@@ -148,7 +137,7 @@ def test_the_ratio_is_exact(tmp_path, place):
     for file in place.iterdir():
         file.unlink()
     refused = unpack(archive, place, IngestParams(max_archive_ratio=ratio - 0.01))
-    assert [one.name for one in refused] == ["x.bmp"]
+    assert [name for name, _ in refused] == ["x.bmp"]
     assert round(refused[0][1].value, 2) == round(ratio, 2)
 
 

@@ -16,16 +16,6 @@ from iclora.ingest.readers.webdataset import expand_shards, sample_key
 
 
 @pytest.fixture
-def png(texture):
-    def make(seed, width=160, height=96):
-        buffer = io.BytesIO()
-        Image.fromarray(texture(seed, width, height)).save(buffer, "PNG")
-        return buffer.getvalue()
-
-    return make
-
-
-@pytest.fixture
 def rows(png):
     """Six pictures in two groups, under a column name of its own; one row is empty."""
     features = datasets.Features(

@@ -24,16 +24,6 @@ from schemas.stage import Ingested
 
 
 @pytest.fixture
-def picture(texture):
-    def save(path, seed=1):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(texture(seed)).save(path)
-        return path
-
-    return save
-
-
-@pytest.fixture
 def read(tmp_path):
     """Resolves and ingests; the verdicts on sources, and what was found in each."""
 
@@ -229,14 +219,11 @@ def test_a_build_counts_what_it_refuses(tmp_path, write_film, shots, film):
 
 
 @pytest.fixture
-def rows(texture):
+def rows(png):
     """A dataset of pictures that are stored, or only named."""
-    import io
 
     def make(*paths, columns=("image",)):
-        buffer = io.BytesIO()
-        Image.fromarray(texture(1)).save(buffer, "PNG")
-        pictures = [{"bytes": buffer.getvalue(), "path": "stored.png"}]
+        pictures = [{"bytes": png(1), "path": "stored.png"}]
         pictures += [{"bytes": None, "path": str(path)} for path in paths]
         features = datasets.Features(dict.fromkeys(columns, datasets.Image()))
         return datasets.Dataset.from_dict(dict.fromkeys(columns, pictures), features=features)

@@ -96,13 +96,13 @@ def _make_set(
         return context.rejected(canvas.id, "no_caption", f"{canvas.scene} has no .txt beside it")
     if not caption:
         return context.rejected(canvas.id, "empty_caption", f"the .txt of {canvas.scene} is empty")
-    layout = context.params.layout
+    rows, columns = context.params.rows, context.params.columns
     boxes = _read_boxes(picture, folder)
     inside = all(intersection(box, canvas.crop) == box for box in boxes)
-    if len(boxes) != layout.panels or not inside:
+    if len(boxes) != rows * columns or not inside:
         with Image.open(context.folder / canvas.file) as image:
             grey = np.asarray(image.convert("L"))
-        boxes = panel_boxes(grey, layout.rows, layout.columns)
+        boxes = panel_boxes(grey, rows, columns)
     overlays = [mark.box_on(canvas.width, canvas.height) for mark in marks]
     panels: list[Frame] = []
     for number, box in enumerate(boxes, start=1):
