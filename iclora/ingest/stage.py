@@ -32,7 +32,7 @@ def ingest_source(
     Args:
         store: Store that receives the stage.
         source: Source returned by ``resolve_sources``.
-        config: Configuration; uses ``ingest``, and the grid of ``layout`` for pre-stitched canvases.
+        config: Configuration; uses ``ingest``, and the grid of ``layout``.
         report: Callback that receives the fraction of the source read so far.
 
     Returns:
