@@ -115,7 +115,7 @@ def read_film(context: IngestContext, path: Path, prefix: str, scene: str = "") 
     filled = {frame.shot for frame in frames}
     verdicts: list[Verdict] = []
     for shot in range(len(timeline.shots)):
-        item = shot_id(prefix, shot)
+        item = f"{prefix}-{shot:05d}"
         if shot in filled:
             verdicts.append(context.kept(item))
         elif shot in rejected:
@@ -129,11 +129,6 @@ def read_film(context: IngestContext, path: Path, prefix: str, scene: str = "") 
         why = UnreadableInput("truncated", detail, decoded, declared)
         verdicts.append(context.failed(f"{prefix}-tail", why))
     return IngestResult(tuple(frames), (), tuple(verdicts))
-
-
-def shot_id(prefix: str, shot: int) -> str:
-    """Returns the id of a shot."""
-    return f"{prefix}-{shot:05d}"
 
 
 def _store_picks(
@@ -199,7 +194,7 @@ def _frame_of(
 ) -> Frame:
     """Creates a frame and renames its picture, since the final name depends on the shot."""
     time = round(float(film.timeline.seconds[pick.number]), 4)
-    name = f"{shot_id(film.prefix, pick.shot)}-{round(time * 1000):08d}"
+    name = f"{film.prefix}-{pick.shot:05d}-{round(time * 1000):08d}"
     file = picture.file.rename(picture.file.with_name(f"{name}.png"))
     return Frame(
         id=name,
