@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from schemas.base import Schema, Unit
+from schemas.base import Operational, Schema, Unit
 
 OverlayPolicy = Literal["crop", "mask", "reject", "ignore"]
 
@@ -73,7 +73,7 @@ class IngestParams(Schema):
     group_column: str = ""
     """Column of Hugging Face datasets whose equal values form one scene; empty is none."""
 
-    allow_opt_out: bool = False
+    allow_opt_out: Annotated[bool, Operational] = False
     """Ingest sources whose sidecar reserves them from training."""
 
     max_pixels: Annotated[int, Field(gt=0, le=178_956_970)] = 100_000_000
@@ -86,5 +86,14 @@ class IngestParams(Schema):
     max_archive_bytes: PositiveInt = 200_000_000_000
     """An archive stops being unpacked when this much has come out of it."""
 
-    max_failed_share: Unit = 0.5
+    max_failed_share: Annotated[Unit, Operational] = 0.5
     """A stage in which a larger share of the items failed stops the build."""
+
+
+class IngestStageParams(IngestParams):
+    """Parameters of the ingest stage of one source."""
+
+    rows: PositiveInt
+    """Panel rows of pre-stitched canvases."""
+
+    columns: PositiveInt

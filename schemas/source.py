@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from schemas.base import Schema
-
-SourceKind = Literal["film", "pictures", "archive", "huggingface", "webdataset", "captioned"]
-"""``captioned``: already-stitched canvases with ``.txt`` beside them (an AI-Toolkit folder)."""
+from schemas.base import Key, Schema
 
 OPT_OUTS = ("noai", "noimageai", "tdm-reserved")
 """Sidecar values of ``opt_out`` that refuse a source."""
@@ -31,7 +26,9 @@ class Source(Schema):
     name: str
     """The name relative to what was given, plus ``@`` and the content digest."""
 
-    kind: SourceKind
+    kind: Key
+    """Module in ``iclora/ingest/readers`` that reads the source, such as ``film``."""
+
     content: str
     """Digest of the content (the bytes of the files, not their dates)."""
 

@@ -12,9 +12,10 @@ import zipfile
 import zlib
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO, cast
 
 from iclora.ingest.file_types import is_junk
 from iclora.ingest.inside import check_name, printable
@@ -31,11 +32,8 @@ _LONGEST_PART = 200
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError)
 
 
-class RefusedMember(NamedTuple):
-    """An archive member excluded from unpacking, with the reason."""
-
-    name: str
-    reason: UnreadableInput
+RefusedMember = tuple[str, UnreadableInput]
+"""Name of an archive member that is not unpacked, and the reason."""
 
 
 class _UnpackLimits:
@@ -111,7 +109,7 @@ def _unpack_zip(archive: Path, folder: Path, params: IngestParams) -> list[Refus
                 if info.flag_bits & 1:
                     raise UnreadableInput("encrypted", f"{name} is encrypted")
                 budget.check(name, info.file_size, info.compress_size)
-                _extract(name, folder, budget, lambda info=info: opened.open(info))
+                _extract(name, folder, budget, partial(opened.open, info))
     return refused
 
 
@@ -126,31 +124,22 @@ def _unpack_tar(archive: Path, folder: Path, params: IngestParams) -> list[Refus
                 member = next(members, None)
             except (*_BROKEN, OSError) as error:
                 why = UnreadableInput("broken_archive", f"{archive.name} breaks off: {error}")
-                return [*refused, RefusedMember(archive.name, why)]
+                return [*refused, (archive.name, why)]
             if member is None:
                 return refused
             if member.isdir() or is_junk(member.name):
                 continue
             with _collect_refusals(member.name, refused):
                 check_name(member.name)
-                _check_kind(member)
+                if member.issym() or member.islnk():
+                    target = printable(member.linkname)
+                    raise UnreadableInput("link", f"{member.name} is a link to {target}")
+                if not member.isreg():
+                    raise UnreadableInput("special_file", f"{member.name} is not a regular file")
                 budget.check(member.name, member.size, packed)
-                _extract(
-                    member.name, folder, budget, lambda one=member: _opened_member(opened, one)
-                )
-
-
-def _check_kind(member: tarfile.TarInfo) -> None:
-    if member.issym() or member.islnk():
-        raise UnreadableInput("link", f"{member.name} is a link to {printable(member.linkname)}")
-    if not member.isreg():
-        raise UnreadableInput("special_file", f"{member.name} is not a regular file")
-
-
-def _opened_member(opened: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    file = opened.extractfile(member)
-    assert file is not None, "regular files can be extracted"
-    return file
+                # extractfile returns None only for members that are no regular files.
+                extract = partial(opened.extractfile, member)
+                _extract(member.name, folder, budget, cast("Callable[[], IO[bytes]]", extract))
 
 
 def _extract(
@@ -163,17 +152,17 @@ def _extract(
         target.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise UnreadableInput("unsafe_path", f"{name} lies below a file") from error
-    whole = False
+    complete = False
     try:
         with open_member() as packed, target.open("wb") as file:
             while chunk := packed.read(_CHUNK):
                 budget.add(name, len(chunk))
                 file.write(chunk)
-        whole = True
+        complete = True
     except (*_BROKEN, NotImplementedError) as error:  # zipfile: unknown compression method
         raise UnreadableInput("broken_member", f"{name} cannot be unpacked: {error}") from error
     finally:
-        if not whole:
+        if not complete:
             target.unlink(missing_ok=True)
 
 
@@ -199,7 +188,7 @@ def _collect_refusals(name: str, refused: list[RefusedMember]) -> Generator[None
     try:
         yield
     except UnreadableInput as why:
-        refused.append(RefusedMember(name, why))
+        refused.append((name, why))
 
 
 @contextmanager

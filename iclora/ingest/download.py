@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +25,8 @@ from fsspec.implementations.local import LocalFileSystem
 from iclora.disk import raise_on_full_disk
 from iclora.errors import BadInput, IcloraError
 from iclora.ingest import file_types
-from iclora.ingest.inside import Listing, check_file, printable
+from iclora.ingest.inside import Listing, check_file, list_files, printable
+from iclora.ingest.readers import separate_kind
 from iclora.ingest.result import UnreadableInput
 from iclora.redact import HIDDEN, redact_text, redact_url, url_secrets
 from iclora.store import atomic_path, file_sha256
@@ -45,7 +46,7 @@ _LONGEST_REASON = 300
 """Maximum number of characters of a third-party error message in a verdict."""
 
 _COPY_LOCKS: dict[Path, Lock] = {}
-"""One lock per copy, keyed by destination."""
+"""One lock per copy, keyed by destination, so that two sources in one folder share a copy."""
 
 
 def default_work_folder() -> Path:
@@ -115,8 +116,8 @@ def _open_file_system(location: str) -> tuple[fsspec.AbstractFileSystem, str]:
         try:
             fsspec.get_filesystem_class(protocol or "file")
         except (ValueError, ImportError) as error:  # unknown protocol or missing package
-            place = redact_url(location)
-            raise BadInput(f"{place} cannot be read: {_reason(error, location)}") from error
+            shown = redact_url(location)
+            raise BadInput(f"{shown} cannot be read: {_reason(error, location)}") from error
     return fsspec.core.url_to_fs(location, **web_options(location))
 
 
@@ -130,26 +131,20 @@ def _reaching(location: str) -> Generator[None]:
     """
     try:
         yield
-    except ForbiddenAddress as error:
-        raise _forbidden(location, error) from error
-    except IcloraError:
-        raise
     except Exception as error:  # each protocol client raises its own exceptions
+        shown = redact_url(location)
         cause: BaseException | None = error
         while cause is not None:  # fsspec reports any failure as a missing file
             if isinstance(cause, ForbiddenAddress):
-                raise _forbidden(location, cause) from error
+                raise UnreadableInput(FORBIDDEN, f"{shown} is not read: {cause}") from error
             cause = cause.__cause__
-        place = redact_url(location)
+        if isinstance(error, IcloraError):
+            raise
         if is_missing(error):
-            raise BadInput(f"{place} does not exist") from error
+            raise BadInput(f"{shown} does not exist") from error
         raise UnreadableInput(
-            UNREADABLE, f"{place} cannot be read: {_reason(error, location)}"
+            UNREADABLE, f"{shown} cannot be read: {_reason(error, location)}"
         ) from error
-
-
-def _forbidden(location: str, why: ForbiddenAddress) -> UnreadableInput:
-    return UnreadableInput(FORBIDDEN, f"{redact_url(location)} is not read: {why}")
 
 
 def _reason(error: Exception, location: str) -> str:
@@ -167,13 +162,13 @@ def size_of(location: str, work: Path) -> int | None:
         work: Folder that holds copies of remote sources.
     """
     try:
-        place = local_copy(location, work)
+        path = local_copy(location, work)
     except BadInput:  # a pattern of shards, or gone since
         return None
     try:
-        if place.is_dir():
-            return sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
-        return place.stat().st_size
+        if path.is_dir():
+            return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        return path.stat().st_size
     except OSError:  # a hub id, or gone since
         return None
 
@@ -185,13 +180,13 @@ def list_at(folder: str) -> Listing:
         UnreadableInput: The folder cannot be listed.
     """
     if not is_url(folder):
-        return file_types.look_below(Path(folder))
+        return list_files(Path(folder))
     with _reaching(folder):
         fs, path = _open_file_system(folder)
-        found = [str(file).removeprefix(str(path)).lstrip("/") for file in fs.find(path)]
+        files = [str(file).removeprefix(str(path)).lstrip("/") for file in fs.find(path)]
     return Listing(
         sorted(
-            (name for name in found if not file_types.is_junk(name)), key=file_types.natural_key
+            (name for name in files if not file_types.is_junk(name)), key=file_types.natural_key
         ),
         [],
     )
@@ -208,7 +203,18 @@ def read_small_file(location: str, folder: str = "") -> bytes | None:
         UnreadableInput: The file exists, but cannot or must not be read.
     """
     if is_url(location):
-        return _read_remote(location)
+        try:
+            with _reaching(location):
+                fs, path = _open_file_system(location)
+                if not fs.isfile(path):
+                    return None
+                with fs.open(path, "rb") as opened:
+                    data: bytes = cast("Any", opened).read(_MAX_SMALL_BYTES)
+                    return data
+        except UnreadableInput:
+            raise
+        except BadInput as error:  # deleted since the check
+            raise UnreadableInput(UNREADABLE, str(error)) from error
     file = Path(location)
     check_file(file, Path(folder) if folder else None)
     try:
@@ -222,30 +228,10 @@ def read_small_file(location: str, folder: str = "") -> bytes | None:
         ) from error
 
 
-def _read_remote(location: str) -> bytes | None:
-    try:
-        with _reaching(location):
-            fs, path = _open_file_system(location)
-            if not fs.isfile(path):
-                return None
-            with fs.open(path, "rb") as opened:
-                data: bytes = cast("Any", opened).read(_MAX_SMALL_BYTES)
-                return data
-    except UnreadableInput:
-        raise
-    except BadInput as error:  # deleted since the check
-        raise UnreadableInput(UNREADABLE, str(error)) from error
-
-
-def _copy_lock(place: Path) -> Lock:
-    """Returns the lock of a copy, so that two sources in one folder share a single copy."""
-    return _COPY_LOCKS.setdefault(place, Lock())
-
-
 def _copy_file(fs: fsspec.AbstractFileSystem, path: str, work: Path) -> Path:
     name = (urlsplit(path).path if is_url(path) else path).rsplit("/", 1)[-1] or "file"
     copy = work / "fetched" / _version_tag([f"{path} {fs.ukey(path)}"]) / name
-    with _copy_lock(copy):
+    with _COPY_LOCKS.setdefault(copy, Lock()):
         if not copy.exists():
             with atomic_path(copy) as scratch:
                 fs.get_file(path, str(scratch))
@@ -254,14 +240,14 @@ def _copy_file(fs: fsspec.AbstractFileSystem, path: str, work: Path) -> Path:
 
 
 def _copy_folder(fs: fsspec.AbstractFileSystem, path: str, work: Path) -> Path:
-    files = sorted(str(file) for file in fs.find(path) if not _is_source_itself(str(file)))
+    files = sorted(str(file) for file in fs.find(path) if separate_kind(str(file)) is None)
     tag = _version_tag(f"{file} {fs.ukey(file)}" for file in files)
-    place = work / "fetched" / tag / (public_name(path) or "folder")
-    with _copy_lock(place), raise_on_full_disk(work):
-        if place.exists():
-            return place
-        place.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=place.parent))
+    copy = work / "fetched" / tag / (public_name(path) or "folder")
+    with _COPY_LOCKS.setdefault(copy, Lock()), raise_on_full_disk(work):
+        if copy.exists():
+            return copy
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=copy.parent))
         try:
             for file in files:
                 target = scratch / file.removeprefix(path).lstrip("/")
@@ -270,18 +256,11 @@ def _copy_folder(fs: fsspec.AbstractFileSystem, path: str, work: Path) -> Path:
                     raise UnreadableInput("unsafe_path", printable(detail))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 fs.get_file(file, str(target))
-            scratch.rename(place)
-            log.info("%s copied, %d files", place.name, len(files))
+            scratch.rename(copy)
+            log.info("%s copied, %d files", copy.name, len(files))
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-    return place
-
-
-def _is_source_itself(name: str) -> bool:
-    """Returns True for films and archives in a folder, which are separate sources."""
-    return file_types.is_film(name) or (
-        file_types.is_archive(name) and not file_types.is_shard(name)
-    )
+    return copy
 
 
 def _version_tag(parts: Iterable[str]) -> str:
@@ -330,18 +309,23 @@ def digest_if_readable(file: Path) -> str:
         return "unreadable"
 
 
-def digest_files(
-    folder: Path, names: Iterable[str], digest: Callable[[Path], str] = digest_file
+def digest_source(
+    location: str, files: Sequence[str], work: Path, digest: Callable[[Path], str] = digest_file
 ) -> str:
-    """Computes one digest over the sorted relative names and content digests of files.
+    """Computes the content digest of a file, or of selected files of a folder.
 
     Args:
-        folder: Folder that contains the files.
-        names: File names relative to the folder.
-        digest: Function that digests one file.
+        location: Location of the file or folder.
+        files: File names relative to the folder; empty for a file.
+        work: Folder for the copy of a remote source.
+        digest: Function that digests one file of a folder.
 
     Raises:
-        UnreadableInput: A file cannot be read and ``digest`` raises.
+        BadInput: The location does not exist.
+        UnreadableInput: The source cannot be read.
     """
-    lines = sorted(f"{name}\0{digest(folder / name)}" for name in names)
+    path = local_copy(location, work)
+    if not files:
+        return digest_file(path)
+    lines = sorted(f"{name}\0{digest(path / name)}" for name in files)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:DIGEST_LENGTH]

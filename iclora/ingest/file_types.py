@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import PurePosixPath
 from posixpath import dirname, splitext
-
-from iclora.ingest.inside import Listing, list_files
 
 _FILMS = (
     ".3g2 .3gp .asf .avi .f4v .flv .h264 .h265 .hevc .ivf .m2ts .m2v .m4v .mkv .mov .mp4 .mpe "
@@ -17,9 +15,6 @@ _PICTURES = ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .png .ppm .tif .tiff .we
 FILM_SUFFIXES = frozenset(_FILMS.split())
 PICTURE_SUFFIXES = frozenset(_PICTURES.split())
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-TABLE_SUFFIXES = frozenset((".parquet", ".arrow"))
-SAVED_DATASET = frozenset(("dataset_info.json", "dataset_dict.json", "state.json"))
-"""Marker files written by ``datasets.save_to_disk``."""
 
 _SHARD = re.compile(r"[-_.]\d{4,}\.tar$")
 _JUNK = frozenset(("__macosx", "thumbs.db", "desktop.ini", "@eadir"))
@@ -30,12 +25,15 @@ def natural_key(name: str) -> tuple[object, ...]:
     """Returns a sort key that orders ``shot`` before ``shot2`` and ``shot2`` before ``shot10``."""
     path = PurePosixPath(name)
     parts = [*path.parent.parts, path.stem]
-    split = tuple(tuple(_rank(run) for run in _DIGITS.split(part) if run) for part in parts)
-    return (split, path.suffix.casefold(), name)
-
-
-def _rank(run: str) -> tuple[int, int, str]:
-    return (0, int(run), "") if run.isascii() and run.isdecimal() else (1, 0, run.casefold())
+    runs = tuple(
+        tuple(
+            (0, int(run), "") if run.isascii() and run.isdecimal() else (1, 0, run.casefold())
+            for run in _DIGITS.split(part)
+            if run
+        )
+        for part in parts
+    )
+    return (runs, path.suffix.casefold(), name)
 
 
 def is_junk(name: str) -> bool:
@@ -69,64 +67,17 @@ def is_shard(name: str) -> bool:
     return bool(_SHARD.search(name.lower()))
 
 
-def is_table(name: str) -> bool:
-    """Returns True if the suffix is that of a Hugging Face dataset table."""
-    return suffix_of(name) in TABLE_SUFFIXES
-
-
-def is_dataset(files: Iterable[str]) -> bool:
-    """Returns True if the files include a table or marker file of a Hugging Face dataset."""
-    every = set(files)
-    return any(is_table(name) for name in every) or bool(every & SAVED_DATASET)
-
-
-def files_below(folder: Path) -> list[str]:
-    """Lists the permitted files in a folder and its subfolders, in natural order.
-
-    Raises:
-        UnreadableInput: The folder or a subfolder cannot be listed.
-    """
-    return look_below(folder).files
-
-
-def look_below(folder: Path) -> Listing:
-    """Lists permitted and refused files in a folder and its subfolders, excluding junk.
-
-    Both lists are in natural order.
-
-    Raises:
-        UnreadableInput: The folder or a subfolder cannot be listed.
-    """
-    files, refused = list_files(folder)
-    return Listing(
-        sorted((name for name in files if not is_junk(name)), key=natural_key),
-        sorted(
-            (one for one in refused if not is_junk(one[0])), key=lambda one: natural_key(one[0])
-        ),
-    )
-
-
-def select_pictures(names: Iterable[str], *, captioned: bool) -> list[str]:
+def select_pictures(names: Sequence[str], *, captioned: bool) -> list[str]:
     """Selects the pictures in caption folders, or the pictures in all other folders.
 
     A folder is a caption folder if any of its pictures has a ``.txt`` file with the same stem.
     """
-    every = list(names)
-    texts = {name for name in every if suffix_of(name) == ".txt"}
-    pictures = [name for name in every if is_picture(name)]
-    folders = {dirname(name) for name in pictures if _caption_of(name) in texts}
+    texts = {name for name in names if suffix_of(name) == ".txt"}
+    pictures = [name for name in names if is_picture(name)]
+    folders = {dirname(name) for name in pictures if caption_of(name) in texts}
     return [name for name in pictures if (dirname(name) in folders) == captioned]
 
 
-def _caption_of(picture: str) -> str:
+def caption_of(picture: str) -> str:
+    """Returns the name of the caption file of a picture."""
     return splitext(picture)[0] + ".txt"
-
-
-def with_captions(pictures: Iterable[str], files: Iterable[str]) -> list[str]:
-    """Lists pictures, each followed by its caption file if one exists."""
-    every = set(files)
-    both: list[str] = []
-    for name in pictures:
-        text = _caption_of(name)
-        both += [name, text] if text in every else [name]
-    return both

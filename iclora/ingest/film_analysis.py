@@ -7,9 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from iclora.ingest.film import Pixels
-from iclora.ingest.frame_buffer import BUFFER_BYTES, FrameBuffer, OnKept
-from iclora.ingest.frames import UNMEASURED, sharpness_of
+from iclora.ingest.film_decoder import Pixels
+from iclora.ingest.frames import BUFFER_BYTES, UNMEASURED, FrameBuffer, OnKept, sharpness_of
 from iclora.ingest.letterbox import LetterboxDetector
 from iclora.ingest.subtitles import SubtitleDetector, SubtitleLine
 from iclora.ingest.watermarks import find_watermarks
@@ -37,7 +36,7 @@ class FilmAnalyzer:
         size: Width and height of the first frame, in pixels; frames of other sizes are skipped.
     """
 
-    def __init__(self, rate: float, params: IngestParams, on_kept: OnKept | None = None) -> None:
+    def __init__(self, rate: float, params: IngestParams, on_kept: OnKept) -> None:
         shortest = rate * params.shots.min_seconds
         self._stride = max(1, round(shortest / (params.candidates_per_shot + 1)))
         self._sample = max(1, round(rate / _SAMPLES_PER_SECOND))
@@ -46,7 +45,7 @@ class FilmAnalyzer:
         self._subtitles = SubtitleDetector() if params.subtitles != "ignore" else None
         self._small: dict[int, Pixels] | None = {} if params.watermark != "ignore" else None
         self._small_stride = self._sample
-        self._buffer = FrameBuffer(params, on_kept, BUFFER_BYTES) if on_kept else None
+        self._buffer = FrameBuffer(params, on_kept, BUFFER_BYTES)
         self.size = (0, 0)
 
     def on_frame(self, number: int, frame: av.VideoFrame, pixels: Pixels) -> None:
@@ -62,15 +61,13 @@ class FilmAnalyzer:
             return
         grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8)
         self._sharpness[number] = sharpness_of(grey)
-        if self._buffer:
-            self._buffer.add(number, frame)
+        self._buffer.add(number, frame)
         if sampled:
             self._add_sample(number, grey)
 
     def on_cut(self, number: int) -> None:
         """Flushes the buffered frames of the shot that ended before this frame."""
-        if self._buffer:
-            self._buffer.flush_shot(number, self._sharpness)
+        self._buffer.flush_shot(number, self._sharpness)
 
     def _add_sample(self, number: int, grey: Pixels) -> None:
         if self._bars:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from iclora.cpus import available_cpus
-from iclora.ingest.film import Pixels
+from iclora.ingest.film_decoder import Pixels
 from iclora.ingest.letterbox import LetterboxDetector
 from iclora.ingest.overlays import apply_overlay_policy
 from iclora.ingest.pictures import read_pictures
@@ -36,22 +36,22 @@ def read_folder(context: IngestContext, files: Iterable[tuple[str, str, Path]]) 
         context: Parameters and output folder.
         files: Tuples of (name relative to the source, scene, file), in order.
     """
-    found = read_pictures(context, files)
-    bars = find_bars(context, found.frames)
-    marks = find_watermarks_in(context, found.frames)
+    stored = read_pictures(context, files)
+    bars = find_bars(context, stored.frames)
+    marks = find_watermarks_in(context, stored.frames)
     frames: list[Frame] = []
-    judged = {verdict.id: verdict for verdict in found.verdicts}
-    for frame in found.frames:
+    verdicts = {verdict.id: verdict for verdict in stored.verdicts}
+    for frame in stored.frames:
         crop = bars.get((frame.width, frame.height), frame.crop)
         boxes = [mark.box_on(frame.width, frame.height) for mark in marks]
         cropped = frame.model_copy(update={"crop": crop})
         treated = apply_overlay_policy(cropped, boxes, context.params.watermark)
         if treated is None:
-            judged[frame.id] = context.rejected(frame.id, "watermark")
+            verdicts[frame.id] = context.rejected(frame.id, "watermark")
             (context.folder / frame.file).unlink()
         else:
             frames.append(treated)
-    return IngestResult(tuple(frames), found.given, tuple(judged.values()))
+    return IngestResult(tuple(frames), (), tuple(verdicts.values()))
 
 
 def find_bars(context: IngestContext, frames: Sequence[Frame]) -> dict[tuple[int, int], Box]:
@@ -64,15 +64,14 @@ def find_bars(context: IngestContext, frames: Sequence[Frame]) -> dict[tuple[int
         by_size[frame.width, frame.height].append(frame)
     boxes: dict[tuple[int, int], Box] = {}
     for size, alike in by_size.items():
-        looked_at = evenly_spaced(alike, _MAX_SAMPLES)
-        if len(looked_at) < MIN_PICTURES:
+        if len(alike) < MIN_PICTURES:
             continue
-        gauge = LetterboxDetector(*size)
-        for frame in looked_at:
-            gauge.add_frame(_read_grey(context, frame, 1))
-            if gauge.picture_box() == (0, 0, *size):
+        detector = LetterboxDetector(*size)
+        for frame in evenly_spaced(alike, _MAX_SAMPLES):
+            detector.add_frame(_read_grey(context, frame, 1))
+            if detector.picture_box() == (0, 0, *size):
                 break
-        boxes[size] = gauge.picture_box()
+        boxes[size] = detector.picture_box()
     return boxes
 
 
@@ -80,20 +79,18 @@ def find_watermarks_in(context: IngestContext, frames: Sequence[Frame]) -> tuple
     """Finds the logos and watermarks shared by the frames of a folder."""
     if context.params.watermark == "ignore" or len(frames) < MIN_PICTURES:
         return ()
-    looked_at = evenly_spaced(frames, _MAX_SAMPLES)
-    largest = max(frame.width * frame.height for frame in looked_at)
+    samples = evenly_spaced(frames, _MAX_SAMPLES)
+    largest = max(frame.width * frame.height for frame in samples)
     shrink = 1
     while largest > _WATERMARK_PIXELS * shrink * shrink:
         shrink *= 2
     with ThreadPoolExecutor(available_cpus()) as pool:
-        found = find_watermarks(
-            list(pool.map(partial(_read_grey, context, shrink=shrink), looked_at))
-        )
+        pictures = list(pool.map(partial(_read_grey, context, shrink=shrink), samples))
     return tuple(
         mark._replace(
             x0=mark.x0 * shrink, y0=mark.y0 * shrink, x1=mark.x1 * shrink, y1=mark.y1 * shrink
         )
-        for mark in found
+        for mark in find_watermarks(pictures)
     )
 
 

@@ -1,13 +1,15 @@
-"""Frame selection per shot, and decoding of the selected frames.
+"""Frame selection per shot: the sharpest frames, kept from the decoding pass or fetched by seeking.
 
-The middle frame of a shot is often blurred, so frames are selected by sharpness, measured during
-the only full decoding pass. Buffering a long shot would take gigabytes, so selected frames that are
-no longer in memory at the end of their shot are fetched by seeking.
+A seek decodes again from the previous key frame; on films with long GOPs, seeking every selected
+frame decodes half as many frames as the film has. The selection is known only at the end of a shot,
+so candidates are buffered until then. If a shot exceeds the buffer, its earliest candidates are
+dropped and fetched by seeking. Both paths produce identical pictures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,13 +18,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from iclora.ingest.film import FilmReader, Pixels, open_film
+from iclora.ingest.film_decoder import FilmReader, Pixels, open_film
 from iclora.ingest.shots import Timeline
+from schemas.ingest import IngestParams
 
 SHARPNESS_SIDE = 512
 """Longer side in pixels for measuring sharpness; sifting uses the same."""
 
 UNMEASURED = -1.0
+
+
+BUFFER_BYTES = 192 << 20
+"""Maximum buffer size in bytes: five seconds of 1920 x 1080 if every other frame is a candidate."""
+
+OnKept = Callable[[int, av.VideoFrame], None]
+"""Callback for a frame that a shot keeps, called with the frame number and the frame."""
 
 
 class Pick(NamedTuple):
@@ -72,11 +82,54 @@ def pick_frames(
         inside = measured[(measured >= first) & (measured < end)]
         numbers: set[int] = set()
         for part in np.array_split(inside, min(per_shot, max(1, len(inside)))):
-            places = well_spaced(0, len(part), candidates) if len(part) else []
-            if places:
-                numbers.add(max((int(part[i]) for i in places), key=lambda n: (sharpness[n], -n)))
+            if len(part):
+                spaced = [int(part[i]) for i in well_spaced(0, len(part), candidates)]
+                numbers.add(max(spaced, key=lambda n: (sharpness[n], -n)))
         picks += [Pick(shot, number) for number in sorted(numbers)]
     return picks
+
+
+class FrameBuffer:
+    """A byte-limited buffer of candidate frames that emits the selected ones per shot.
+
+    Args:
+        params: Ingest parameters; uses the number of frames per shot and of candidates.
+        on_kept: Callback for selected frames.
+        max_bytes: Maximum size in bytes.
+    """
+
+    def __init__(self, params: IngestParams, on_kept: OnKept, max_bytes: int) -> None:
+        self._params, self._on_kept, self._max_bytes = params, on_kept, max_bytes
+        self._frames: deque[tuple[int, av.VideoFrame, int]] = deque()
+        self._bytes = 0
+        self._first = 0
+
+    def add(self, number: int, frame: av.VideoFrame) -> None:
+        """Appends a frame; drops the oldest frames above the size limit."""
+        size = sum(plane.buffer_size for plane in frame.planes)
+        self._frames.append((number, frame, size))
+        self._bytes += size
+        while self._bytes > self._max_bytes:
+            self._bytes -= self._frames.popleft()[2]
+
+    def flush_shot(self, end: int, sharpness: Sequence[float]) -> None:
+        """Emits the buffered frames that the shot before ``end`` keeps and drops its others.
+
+        Args:
+            end: Number of the first frame after the shot.
+            sharpness: Sharpness of every frame so far.
+        """
+        first, self._first = self._first, max(self._first, end)
+        shot = np.array(sharpness[first:end], np.float64)
+        picks = pick_frames(
+            [(0, len(shot))], shot, self._params.candidates_per_shot, self._params.frames_per_shot
+        )
+        picked = {first + pick.number for pick in picks}
+        while self._frames and self._frames[0][0] < end:
+            number, frame, size = self._frames.popleft()
+            self._bytes -= size
+            if number in picked:
+                self._on_kept(number, frame)
 
 
 def decode_frames(
@@ -90,11 +143,9 @@ def decode_frames(
     missing = sorted(numbers)
     if missing and timeline.has_timestamps:
         with open_film(path, max_pixels) as film:
-            found: set[int] = set()
-            for number, frame in _seek_frames(film, timeline, missing):
-                found.add(number)
+            for number, frame in _seek_frames(film, timeline, sorted(numbers)):
+                missing.remove(number)
                 yield number, film, frame
-        missing = [number for number in missing if number not in found]
     if missing:
         with open_film(path, max_pixels) as film:
             for number, frame in enumerate(film.frames()):
@@ -108,12 +159,12 @@ def _seek_frames(
     film: FilmReader, timeline: Timeline, numbers: Sequence[int]
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     keys = np.flatnonzero(timeline.keys)
-    here = -1  # number of the last decoded frame
+    last = -1  # number of the last decoded frame
     frames = film.frames()
     for number in numbers:
         stamp = int(timeline.timestamps[number])
         before = keys[keys <= number]
-        if here < 0 or (len(before) and before[-1] > here + 1):
+        if last < 0 or (len(before) and before[-1] > last + 1):
             film.container.seek(stamp, stream=film.stream)
             frames = film.frames()
         for frame in frames:
@@ -121,9 +172,9 @@ def _seek_frames(
                 continue
             if frame.pts == stamp:
                 yield number, frame
-                here = number
+                last = number
             else:
-                here = -1  # overshot: seek again for the next frame
+                last = -1  # overshot: seek again for the next frame
             break
         else:
-            here = -1
+            last = -1

@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
+from iclora.ingest.file_types import is_junk, natural_key
 from iclora.ingest.result import UnreadableInput
 
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -31,7 +32,7 @@ class Listing(NamedTuple):
 
 
 def list_files(folder: Path) -> Listing:
-    """Lists all files below a folder, unordered; does not follow links to folders.
+    """Lists the files below a folder in natural order, excluding junk; follows no links to folders.
 
     Raises:
         UnreadableInput: The folder or a subfolder cannot be listed.
@@ -42,8 +43,8 @@ def list_files(folder: Path) -> Listing:
     while waiting:
         below = waiting.pop()
         try:
-            with os.scandir(folder / below) as found:
-                entries = list(found)
+            with os.scandir(folder / below) as scan:
+                entries = list(scan)
         except OSError as error:
             raise UnreadableInput(
                 "unreadable", f"{folder.name} cannot be listed: {error.strerror}"
@@ -64,7 +65,13 @@ def list_files(folder: Path) -> Listing:
             # for a link to an inaccessible target.
             if not (entry.is_symlink() and os.path.isdir(entry.path)):  # noqa: PTH112
                 files.append(name)
-    return Listing(files, refused)
+    return Listing(
+        sorted((name for name in files if not is_junk(name)), key=natural_key),
+        sorted(
+            (entry for entry in refused if not is_junk(entry[0])),
+            key=lambda entry: natural_key(entry[0]),
+        ),
+    )
 
 
 def check_name(name: str) -> None:
@@ -79,7 +86,7 @@ def check_name(name: str) -> None:
 
 def printable(name: str) -> str:
     """Escapes the characters that ``check_name`` rejects."""
-    return _UNFIT.sub(lambda found: found[0].encode("unicode_escape").decode(), name)
+    return _UNFIT.sub(lambda match: match[0].encode("unicode_escape").decode(), name)
 
 
 def check_file(file: Path, folder: Path | None = None) -> None:
@@ -94,34 +101,27 @@ def check_file(file: Path, folder: Path | None = None) -> None:
     """
     name = printable(file.name)[:_LONGEST_SHOWN]
     if folder is not None and not _lies_in(folder, os.path.realpath(file)):
-        reason, what = ("link", "link") if file.is_symlink() else ("unsafe_path", "path")
+        reason, noun = ("link", "link") if file.is_symlink() else ("unsafe_path", "path")
         raise UnreadableInput(
             reason,
-            f"{name} is a {what} that leads out of {printable(folder.name)}; name what it leads "
+            f"{name} is a {noun} that leads out of {printable(folder.name)}; name what it leads "
             "to as a source, or copy it",
         )
     try:
-        kind = file.stat().st_mode
+        mode = file.stat().st_mode
     except OSError:
         return
-    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise UnreadableInput("special_file", f"{name} is a pipe, a socket or a device")
 
 
 def _lies_in(folder: Path, real: str) -> bool:
     home = folder.resolve()
-    return Path(real).is_relative_to(home) or any(
-        Path(real).is_relative_to(blobs) for blobs in _hub_blobs(home)
-    )
-
-
-def _hub_blobs(home: Path) -> list[Path]:
-    """Returns the blob folders behind a folder in the Hugging Face hub cache.
-
-    The cache stores ``<repository>/snapshots/<revision>/…`` as links to ``<repository>/blobs``.
-    """
-    return [
+    # The Hugging Face hub cache stores <repository>/snapshots/<revision>/… as links to
+    # <repository>/blobs.
+    blobs = [
         snapshot.parent.parent / "blobs"
         for snapshot in (home, *home.parents)
         if snapshot.parent.name == "snapshots"
     ]
+    return any(Path(real).is_relative_to(allowed) for allowed in (home, *blobs))

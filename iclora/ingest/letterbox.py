@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from iclora.ingest.film import Pixels
+from iclora.ingest.film_decoder import Pixels
 from schemas.base import Box
 
 BLACK = 16
@@ -38,10 +38,8 @@ class LetterboxDetector:
     """Accumulator of lit rows and columns over pictures of one size."""
 
     def __init__(self, width: int, height: int) -> None:
-        self.seen = 0
         self._rows: NDArray[np.bool_] = np.zeros(height, np.bool_)
         self._columns: NDArray[np.bool_] = np.zeros(width, np.bool_)
-
         self._row_sums: NDArray[np.float64] = np.zeros(height)
         self._column_sums: NDArray[np.float64] = np.zeros(width)
 
@@ -51,7 +49,6 @@ class LetterboxDetector:
         lit_rows = _means(lit, _ACROSS)
         if lit_rows.mean() < _MIN_LIT:
             return
-        self.seen += 1
         self._row_sums += _means(grey, _ACROSS)
         self._column_sums += _means(grey, _DOWN)
         rows = lit_rows > _BRIGHT_SHARE
@@ -74,10 +71,10 @@ def _means(picture: cv2.typing.MatLike, axis: int) -> NDArray[np.float64]:
 
 
 def _lit_span(lit: NDArray[np.bool_], sums: NDArray[np.float64]) -> tuple[int, int]:
-    places = np.flatnonzero(lit)
-    if not len(places):
+    lines = np.flatnonzero(lit)
+    if not len(lines):
         return 0, len(lit)
-    first, end = int(places[0]), int(places[-1]) + 1
+    first, end = int(lines[0]), int(lines[-1]) + 1
     if end - first < (1 - _MAX_LOSS) * len(lit):
         return 0, len(lit)
     # Scaling blends bar and picture at their border; drop the line if it is mostly bar.

@@ -105,20 +105,23 @@ def store_picture(
                 width, height = image.size
                 image.draft("L", (_CHECK_SIDE, _CHECK_SIDE))
                 image.load()
-                place = folder / f"{stem}{suffix}"
-                _link_or_copy(file, place)
-                return StoredPicture(place, content or file_sha256(place), width, height)
+                target = folder / f"{stem}{suffix}"
+                try:
+                    os.link(file.resolve() if file.is_symlink() else file, target)
+                except OSError:  # another disk, or a file system without links
+                    shutil.copyfile(file, target)
+                return StoredPicture(target, content or file_sha256(target), width, height)
             upright = upright_rgb(image)
             width, height = upright.size
-            place = folder / f"{stem}.png"
+            target = folder / f"{stem}.png"
             packed = io.BytesIO()
             upright.save(packed, "PNG", compress_level=1)
-            place.write_bytes(packed.getbuffer())  # unlike Pillow, reports why a write fails
+            target.write_bytes(packed.getbuffer())  # unlike Pillow, reports why a write fails
         except BROKEN_PICTURE as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # a full disk is not the picture's fault
             raise UnreadableInput("undecodable", f"{file.name} is broken: {error}") from error
-    return StoredPicture(place, file_sha256(place), width, height)
+    return StoredPicture(target, file_sha256(target), width, height)
 
 
 def _is_plain(image: Image.Image) -> bool:
@@ -146,40 +149,26 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     image.seek(0)
     profile = image.info.get("icc_profile")
     turned = ImageOps.exif_transpose(image)
-    if turned.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        return _eight_bits(turned).convert("RGB")
+    if turned.mode in ("I;16", "I;16B", "I;16L", "I", "F"):  # 16-bit gray, or floats in [0, 1]
+        values = np.asarray(turned).astype(np.float64)
+        top = 1.0 if turned.mode == "F" and values.max(initial=0) <= 1 else 65535.0
+        gray = np.clip(np.round(values / top * 255), 0, 255).astype(np.uint8)
+        return Image.fromarray(gray).convert("RGB")
     if turned.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in turned.info:
         clear = turned.convert("RGBA")
         white = Image.new("RGBA", clear.size, (255, 255, 255, 255))
         turned = Image.alpha_composite(white, clear).convert("RGB")
     if profile and turned.mode in ("RGB", "CMYK") and not _is_srgb(profile):
-        return _to_srgb(turned, profile)
+        try:
+            srgb = ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(
+                turned, io.BytesIO(profile), srgb, outputMode="RGB"
+            )
+        except (ImageCms.PyCMSError, OSError):
+            return turned.convert("RGB")
+        assert converted is not None, "not in place"
+        return converted
     return turned.convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Converts 16-bit gray values, or floats in [0, 1], to 8 bits."""
-    values = np.asarray(image).astype(np.float64)
-    top = 1.0 if image.mode == "F" and values.max(initial=0) <= 1 else 65535.0
-    return Image.fromarray(np.clip(np.round(values / top * 255), 0, 255).astype(np.uint8))
-
-
-def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    try:
-        converted = ImageCms.profileToProfile(
-            image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
-    except (ImageCms.PyCMSError, OSError):
-        return image.convert("RGB")
-    assert converted is not None, "not in place"
-    return converted
-
-
-def _link_or_copy(file: Path, place: Path) -> None:
-    try:
-        os.link(file.resolve() if file.is_symlink() else file, place)
-    except OSError:  # another disk, or a file system without links
-        shutil.copyfile(file, place)
 
 
 def scene_of(name: str, params: IngestParams) -> str:
@@ -190,8 +179,8 @@ def scene_of(name: str, params: IngestParams) -> str:
         params: Ingest parameters; uses ``scene_pattern``.
     """
     if params.scene_pattern:
-        found = re.search(params.scene_pattern, name)
-        return (found.group(1) or "") if found else ""
+        match = re.search(params.scene_pattern, name)
+        return (match.group(1) or "") if match else ""
     parent = PurePosixPath(name).parent.as_posix()
     return "" if parent == "." else parent
 
@@ -209,76 +198,68 @@ def read_pictures(context: IngestContext, files: Iterable[tuple[str, str, Path]]
         Frames in order, and one verdict per picture. Duplicate pictures are rejected.
     """
     threads = available_cpus() if isinstance(files, Sequence) else 1
-    at_once = _MAX_CONCURRENT if threads > 1 else 1
-    waiting = iter(files)
+    batch_size = _MAX_CONCURRENT if threads > 1 else 1
+    remaining = iter(files)
     frames: list[Frame] = []
     verdicts: list[Verdict] = []
     with ThreadPoolExecutor(threads, "iclora-pictures") as pool:
-        while some := list(islice(waiting, at_once)):
-            for read in _read_some(context, some, pool):
-                if isinstance(read, Frame):
-                    frames.append(read)
-                    verdicts.append(context.kept(read.id))
+        while batch := list(islice(remaining, batch_size)):
+            for item in _read_batch(context, batch, pool):
+                if isinstance(item, Frame):
+                    frames.append(item)
+                    verdicts.append(context.kept(item.id))
                 else:
-                    verdicts.append(read)
+                    verdicts.append(item)
             if isinstance(files, Sequence):
-                context.say(len(verdicts) / len(files))
+                context.report(len(verdicts) / len(files))
     return IngestResult(tuple(frames), (), tuple(verdicts))
 
 
-def _read_some(
+def _read_batch(
     context: IngestContext, files: Sequence[tuple[str, str, Path]], pool: ThreadPoolExecutor
 ) -> Iterator[Frame | Verdict]:
     """Yields a frame or a verdict per picture, in order, since duplicates depend on the order."""
-    contents = list(pool.map(_content_of, (file for _, _, file in files)))
-    items = [
-        _item_of(context, name, content)
-        for (name, _, _), content in zip(files, contents, strict=True)
-    ]
+    source = context.source
 
-    def store(number: int) -> Frame | Verdict:
-        item, content = items[number], contents[number]
+    def sha256(file: Path) -> str | OSError:
+        try:
+            return known_sha256(file)
+        except OSError as error:
+            return error
+
+    def store(item: str | Verdict, scene: str, file: Path, content: str) -> Frame | Verdict:
         if isinstance(item, Verdict):
             return item
-        assert isinstance(content, str), "what cannot be read has its verdict"
-        _, scene, file = files[number]
         try:
-            return _frame_of(context, item, scene, file, content)
+            picture = store_picture(
+                file, context.frames_folder, item, context.params.max_pixels, content
+            )
         except UnreadableInput as why:
             return context.failed(item, why)
+        return Frame(
+            id=item,
+            source=source.name,
+            file=f"{FRAMES}/{picture.file.name}",
+            content=picture.content,
+            width=picture.width,
+            height=picture.height,
+            crop=(0, 0, picture.width, picture.height),
+            scene=scene,
+        )
 
-    yield from pool.map(store, range(len(files)))
-
-
-def _content_of(file: Path) -> str | OSError:
-    try:
-        return known_sha256(file)
-    except OSError as error:
-        return error
-
-
-def _item_of(context: IngestContext, name: str, content: str | OSError) -> str | Verdict:
-    """Returns the id of a picture, or the verdict that excludes it."""
-    if isinstance(content, OSError):
-        why = UnreadableInput("unreadable", f"{name} cannot be read: {content.strerror}")
-        return context.failed(context.unique_id(f"{context.source.content}-file"), why)
-    first = f"{context.source.content}-{content[:DIGEST_LENGTH]}"
-    item = context.unique_id(first)
-    if item != first:
-        return context.rejected(item, "duplicate_picture", f"{name} was there before")
-    return item
-
-
-def _frame_of(context: IngestContext, item: str, scene: str, file: Path, content: str) -> Frame:
-    most = context.params.max_pixels
-    picture = store_picture(file, context.frames_folder, item, most, content)
-    return Frame(
-        id=item,
-        source=context.source.name,
-        file=f"{FRAMES}/{picture.file.name}",
-        content=picture.content,
-        width=picture.width,
-        height=picture.height,
-        crop=(0, 0, picture.width, picture.height),
-        scene=scene,
-    )
+    names, scenes, paths = zip(*files, strict=True)
+    contents: list[str] = []
+    items: list[str | Verdict] = []  # the ids of pictures to store, else verdicts
+    for name, content in zip(names, pool.map(sha256, paths), strict=True):
+        if isinstance(content, OSError):
+            why = UnreadableInput("unreadable", f"{name} cannot be read: {content.strerror}")
+            items.append(context.failed(context.unique_id(f"{source.content}-file"), why))
+            contents.append("")
+            continue
+        first = f"{source.content}-{content[:DIGEST_LENGTH]}"
+        item = context.unique_id(first)
+        detail = f"{name} was there before"
+        duplicate = context.rejected(item, "duplicate_picture", detail) if item != first else None
+        items.append(duplicate or item)
+        contents.append(content)
+    yield from pool.map(store, items, scenes, paths, contents)

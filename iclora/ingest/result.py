@@ -10,10 +10,8 @@ from typing import NamedTuple
 
 from iclora.errors import BadInput
 from iclora.pipeline.progress import Report, ignore_progress
-from schemas.base import digest_of
 from schemas.frame import Frame, ImageSet
-from schemas.ingest import IngestParams
-from schemas.layout import Layout
+from schemas.ingest import IngestStageParams
 from schemas.source import Source
 from schemas.verdict import UNMEASURED, Verdict
 
@@ -32,6 +30,18 @@ class UnreadableInput(BadInput):
         self.value = value
         self.threshold = threshold
 
+    def verdict(self, stage: str, item: str, source: str) -> Verdict:
+        """Creates the ``failed`` verdict for the item."""
+        return Verdict.failed(
+            stage,
+            item,
+            self.reason,
+            str(self),
+            value=self.value,
+            threshold=self.threshold,
+            source=source,
+        )
+
 
 @dataclass(frozen=True)
 class IngestContext:
@@ -39,19 +49,19 @@ class IngestContext:
 
     Attributes:
         source: Source to read.
-        params: Ingest parameters.
-        layout: Layout of pre-stitched canvases.
+        params: Parameters of the stage.
         folder: Stage folder; pictures are stored in its ``frames`` subfolder.
+        work: Folder for copies of remote sources.
         id_counts: Number of occurrences per item, used to make ids unique.
-        say: Callback for the fraction of the source read so far.
+        report: Callback for the fraction of the source read so far.
     """
 
     source: Source
-    params: IngestParams
-    layout: Layout
+    params: IngestStageParams
     folder: Path
+    work: Path
     id_counts: Counter[str] = field(default_factory=Counter)
-    say: Report = ignore_progress
+    report: Report = ignore_progress
 
     def unique_id(self, item: str) -> str:
         """Returns the item id, with a counter appended from its second occurrence on."""
@@ -62,9 +72,9 @@ class IngestContext:
         """Returns a context for one of ``of`` parts of the source; progress assumes equal sizes."""
 
         def report(share: float) -> None:
-            self.say((number + share) / of)
+            self.report((number + share) / of)
 
-        return replace(self, say=report)
+        return replace(self, report=report)
 
     @cached_property
     def frames_folder(self) -> Path:
@@ -75,31 +85,15 @@ class IngestContext:
 
     def kept(self, item: str) -> Verdict:
         """Creates the verdict for an accepted item."""
-        return Verdict(stage="ingest", id=item, outcome="kept", source=self.source.name)
+        return Verdict.kept("ingest", item, source=self.source.name)
 
     def failed(self, item: str, why: UnreadableInput) -> Verdict:
         """Creates the verdict for an unusable item."""
-        return Verdict(
-            stage="ingest",
-            id=item,
-            outcome="failed",
-            reason=why.reason,
-            detail=str(why),
-            value=round(why.value, 4),
-            threshold=round(why.threshold, 4),
-            source=self.source.name,
-        )
+        return why.verdict("ingest", item, self.source.name)
 
     def rejected(self, item: str, reason: str, detail: str = "") -> Verdict:
         """Creates the verdict for a valid item excluded by a policy."""
-        return Verdict(
-            stage="ingest",
-            id=item,
-            outcome="rejected",
-            reason=reason,
-            detail=detail,
-            source=self.source.name,
-        )
+        return Verdict.rejected("ingest", item, reason, detail, source=self.source.name)
 
 
 class IngestResult(NamedTuple):
@@ -115,8 +109,3 @@ class IngestResult(NamedTuple):
         return IngestResult(
             self.frames + other.frames, self.given + other.given, self.verdicts + other.verdicts
         )
-
-
-def set_key(frames: tuple[Frame, ...]) -> str:
-    """Computes the key of a set of frames: the digest of the frame ids."""
-    return digest_of([frame.id for frame in frames])

@@ -12,7 +12,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from iclora.ingest.film import Pixels
+from iclora.ingest.film_decoder import Pixels
 from iclora.ingest.result import UnreadableInput
 from schemas.base import Box
 

@@ -26,7 +26,7 @@ from scenedetect.detector import SceneDetector
 from scenedetect.scene_manager import compute_downscale_factor
 
 from iclora.errors import BadConfig, MissingModel
-from iclora.ingest.film import FilmReader, Pixels, open_film
+from iclora.ingest.film_decoder import FilmReader, Pixels, open_film
 from iclora.ingest.result import UnreadableInput
 from iclora.pipeline.progress import Report, ignore_progress
 from schemas.ingest import Cuts, IngestParams, ShotParams
@@ -79,6 +79,11 @@ class Timeline(NamedTuple):
     """Duration declared by the container, in seconds; 0 if undeclared."""
 
     @property
+    def decoded_seconds(self) -> float:
+        """Returns the duration of the decoded frames in seconds."""
+        return float(self.seconds[-1]) + 1 / float(self.rate)
+
+    @property
     def has_timestamps(self) -> bool:
         """Returns True if all time stamps are present and increasing, as seeking requires."""
         return bool((np.diff(self.timestamps) > 0).all() and (self.timestamps > _MISSING).all())
@@ -117,10 +122,6 @@ class _FrameClock:
     def seconds(self) -> float:
         """Returns the seconds from the first frame to the last recorded frame."""
         return float(self.ticks[-1] * self.base)
-
-    def number_at(self, time: float) -> int:
-        """Returns the number of the frame nearest to a time in seconds."""
-        return _nearest(self.ticks, time / float(self.base))
 
 
 def make_detector(params: ShotParams) -> SceneDetector:
@@ -164,7 +165,10 @@ def _transnet(model_file: str, threshold: float, least: float) -> SceneDetector:
 
 
 def analyze_film(
-    film: FilmReader, params: ShotParams, observer: FrameObserver, report: Report = ignore_progress
+    film: FilmReader,
+    params: ShotParams,
+    observer: FrameObserver | None = None,
+    report: Report = ignore_progress,
 ) -> Timeline:
     """Decodes a film once, detects its shots, and passes every frame to ``observer``.
 
@@ -178,35 +182,38 @@ def analyze_film(
     Raises:
         UnreadableInput: No frame can be decoded.
     """
-    detector, reel = make_detector(params), _FrameClock(film)
+    detector, clock = make_detector(params), _FrameClock(film)
     shrink = compute_downscale_factor(max(1, *film.size))  # a broken header may declare 0
-    found: list[FrameTimecode] = []
+    cuts: list[FrameTimecode] = []
     shape: tuple[int, ...] = ()
 
-    def tell(cuts: list[FrameTimecode]) -> None:
-        found.extend(cuts)
-        for cut in cuts:
-            observer.on_cut(reel.number_at(float(cut.seconds)))
+    def add_cuts(detected: list[FrameTimecode]) -> None:
+        cuts.extend(detected)
+        if observer:
+            for cut in detected:
+                observer.on_cut(_nearest(clock.ticks, float(cut.seconds) / float(clock.base)))
 
     for number, (frame, pixels) in enumerate(prefetch_frames(film)):
-        reel.add(frame)
+        clock.add(frame)
         if number % _REPORT_EVERY == 0 and film.declared_seconds:
-            report(reel.seconds / film.declared_seconds)
-        observer.on_frame(number, frame, pixels)
+            report(clock.seconds / film.declared_seconds)
+        if observer:
+            observer.on_frame(number, frame, pixels)
         shape = shape or pixels.shape
         if pixels.shape == shape:  # PySceneDetect also skips frames of another size
-            tell(detector.process_frame(reel.position, _downscaled(pixels, shrink)))
-    if not reel.ticks:
+            add_cuts(detector.process_frame(clock.position, _downscaled(pixels, shrink)))
+    if not clock.ticks:
         raise UnreadableInput("no_frames", f"not one frame of {film.name} can be decoded")
-    tell(detector.post_process(reel.position))
-    observer.on_cut(len(reel.ticks))
-    seconds = np.array(reel.ticks, np.float64) * float(reel.base)
-    starts = sorted({_nearest(seconds, float(cut.seconds)) for cut in found} | {0})
+    add_cuts(detector.post_process(clock.position))
+    if observer:
+        observer.on_cut(len(clock.ticks))
+    seconds = np.array(clock.ticks, np.float64) * float(clock.base)
+    starts = sorted({_nearest(seconds, float(cut.seconds)) for cut in cuts} | {0})
     ends = [*starts[1:], len(seconds)]
     return Timeline(
-        timestamps=np.array(reel.timestamps, np.int64),
+        timestamps=np.array(clock.timestamps, np.int64),
         seconds=seconds,
-        keys=np.array(reel.keys, np.bool_),
+        keys=np.array(clock.keys, np.bool_),
         rate=film.rate,
         shots=tuple(zip(starts, ends, strict=True)),
         declared_seconds=film.declared_seconds,
@@ -216,20 +223,18 @@ def analyze_film(
 def prefetch_frames(film: FilmReader) -> Iterator[Decoded]:
     """Yields every frame while a background thread decodes the next ones."""
     width, height = film.size
-    many = max(1, min(_PREFETCH_FRAMES, _PREFETCH_BYTES // max(1, 3 * width * height)))
-    frames = _as_bgr(film)
-    with ThreadPoolExecutor(1, "iclora-decode") as thread:
-        coming = deque(thread.submit(next, frames, None) for _ in range(many))
-        while (decoded := coming.popleft().result()) is not None:
-            coming.append(thread.submit(next, frames, None))
-            yield decoded
-
-
-def _as_bgr(film: FilmReader) -> Iterator[Decoded]:
+    count = max(1, min(_PREFETCH_FRAMES, _PREFETCH_BYTES // max(1, 3 * width * height)))
     # Reuse one converter: its setup costs more than converting a small frame.
     converter = VideoReformatter()
-    for frame in film.frames():
-        yield frame, np.asarray(converter.reformat(frame, format="bgr24").to_ndarray(), np.uint8)
+    frames = (
+        (frame, np.asarray(converter.reformat(frame, format="bgr24").to_ndarray(), np.uint8))
+        for frame in film.frames()
+    )
+    with ThreadPoolExecutor(1, "iclora-decode") as thread:
+        pending = deque(thread.submit(next, frames, None) for _ in range(count))
+        while (decoded := pending.popleft().result()) is not None:
+            pending.append(thread.submit(next, frames, None))
+            yield decoded
 
 
 def _downscaled(pixels: Pixels, factor: float) -> NDArray[np.uint8]:
@@ -244,18 +249,8 @@ def _downscaled(pixels: Pixels, factor: float) -> NDArray[np.uint8]:
 def _nearest(times: Sequence[float] | NDArray[np.float64], time: float) -> int:
     """Returns the index of the nearest time."""
     after = bisect_left(times, time)
-    around = [number for number in (after - 1, after) if 0 <= number < len(times)]
-    return min(around, key=lambda number: abs(float(times[number]) - time))
-
-
-class _NullObserver:
-    """An observer without side effects."""
-
-    def on_frame(self, number: int, frame: av.VideoFrame, pixels: Pixels) -> None:
-        """Ignores the frame."""
-
-    def on_cut(self, number: int) -> None:
-        """Ignores the cut."""
+    neighbors = [number for number in (after - 1, after) if 0 <= number < len(times)]
+    return min(neighbors, key=lambda number: abs(float(times[number]) - time))
 
 
 def find_cuts(path: Path, params: ShotParams, max_pixels: int = 0) -> Cuts:
@@ -270,7 +265,7 @@ def find_cuts(path: Path, params: ShotParams, max_pixels: int = 0) -> Cuts:
         UnreadableInput: The file is not a film, or no frame can be decoded.
     """
     with open_film(path, max_pixels or IngestParams().max_pixels) as film:
-        timeline = analyze_film(film, params, _NullObserver())
+        timeline = analyze_film(film, params)
     cuts = [first for first, _ in timeline.shots[1:]]
     return Cuts(
         fps=round(float(timeline.rate), 4),

@@ -6,7 +6,6 @@ import tomllib
 from typing import Any
 
 from iclora.ingest.result import UnreadableInput
-from schemas.ingest import IngestParams
 from schemas.source import OPT_OUTS, Licence
 
 _KEYS = ("licence", "url", "title", "opt_out")
@@ -41,8 +40,3 @@ def parse_sidecar(text: bytes, where: str) -> Licence:
             f"{where}: opt_out {strange[0]!r} is unknown; known are {', '.join(OPT_OUTS)}",
         )
     return Licence(**tree, opt_out=reserved)
-
-
-def is_reserved(rights: Licence, params: IngestParams) -> bool:
-    """Returns True if the rights holder opted out and ``allow_opt_out`` does not override it."""
-    return bool(rights.opt_out) and not params.allow_opt_out

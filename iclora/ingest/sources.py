@@ -18,31 +18,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 from iclora.errors import BadInput
-from iclora.ingest import file_types
 from iclora.ingest.download import (
     UNREADABLE,
     default_work_folder,
-    digest_file,
-    digest_files,
-    digest_if_readable,
+    digest_source,
     is_folder,
     is_url,
     list_at,
-    local_copy,
     public_name,
     read_small_file,
     without_scheme,
 )
-from iclora.ingest.huggingface import hub_revision, is_hub_id
 from iclora.ingest.inside import check_name, printable
+from iclora.ingest.readers import kind_of_file, load_reader, load_readers, separate_kind
 from iclora.ingest.result import UnreadableInput
-from iclora.ingest.sidecar import is_reserved, parse_sidecar
-from iclora.ingest.webdataset_shards import expand_shards, is_pattern
+from iclora.ingest.sidecar import parse_sidecar
 from iclora.redact import redact_url
-from schemas.base import digest_of
 from schemas.ingest import IngestParams
-from schemas.source import Licence, Source, SourceKind
-from schemas.verdict import Verdict, VerdictOutcome
+from schemas.source import Licence, Source
+from schemas.verdict import Verdict
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +53,7 @@ class SourceCandidate(NamedTuple):
     name: str
     """Name relative to the user-given location."""
 
-    kind: SourceKind
+    kind: str
     files: tuple[str, ...] = ()
     """Files whose bytes make up the content of a folder."""
 
@@ -87,195 +81,129 @@ def resolve_sources(
     Raises:
         BadInput: A location does not exist, or no location contains a source.
     """
-    work = work or default_work_folder()
-    candidates = [one for location in locations for one in _found_at(location)]
-    sources: list[Source] = []
+    candidates = [item for location in locations for item in _candidates_at(location)]
+    inspect = partial(_inspect, params=params, work=work or default_work_folder())
+    sources: dict[tuple[str, str], Source] = {}
     verdicts: list[Verdict] = []
-    contents: dict[tuple[str, str], str] = {}
-    times: Counter[str] = Counter()
-    for candidate, looked in zip(candidates, _inspect_all(candidates, params, work), strict=True):
-        source, verdict = _decide(candidate, looked, contents)
-        verdicts.append(_with_unique_id(verdict, times))
-        if source is not None:
-            sources.append(source)
-    if not verdicts:
-        given = ", ".join(redact_url(location) for location in locations)
-        raise BadInput(f"there is no film, picture or archive in {given}")
-    return tuple(sources), tuple(verdicts)
-
-
-class _SourceContent(NamedTuple):
-    """The rights and content digest of a candidate."""
-
-    rights: Licence
-    content: str
-
-
-def _inspect_all(
-    candidates: Sequence[SourceCandidate | Verdict], params: IngestParams, work: Path
-) -> Iterator[_SourceContent | Verdict]:
-    """Copies and digests candidates concurrently; yields in order and stops at the first error."""
+    names: Counter[str] = Counter()
     pool = ThreadPoolExecutor(MAX_CONCURRENT, "iclora-sources")
     try:
-        yield from pool.map(partial(_inspect, params=params, work=work), candidates)
+        for inspected in pool.map(inspect, candidates):  # in order, up to the first error
+            verdict = inspected if isinstance(inspected, Verdict) else _add(inspected, sources)
+            names[verdict.source] += 1
+            if (number := names[verdict.source]) > 1:
+                verdict = verdict.model_copy(update={"id": f"{verdict.id}#{number}"})
+            verdicts.append(verdict)
     finally:
         pool.shutdown(cancel_futures=True)
+    if not verdicts:
+        listed = ", ".join(redact_url(location) for location in locations)
+        raise BadInput(f"there is no film, picture or archive in {listed}")
+    return tuple(sources.values()), tuple(verdicts)
 
 
 def _inspect(
     candidate: SourceCandidate | Verdict, params: IngestParams, work: Path
-) -> _SourceContent | Verdict:
-    """Digests one candidate, or returns the verdict that excludes it."""
+) -> Source | Verdict:
+    """Reads the rights of a candidate and digests it, or returns the verdict that excludes it."""
     if isinstance(candidate, Verdict):
         return candidate
+    url, name, kind, files, *_ = candidate
     try:
         rights = _rights_of(candidate)
-        if is_reserved(rights, params):  # checked before copying or reading any content
+        # Checked before any content is copied or read.
+        if rights.opt_out and not params.allow_opt_out:
             detail = f"reserved by {', '.join(rights.opt_out)}; ingest.allow_opt_out overrides"
-            return _verdict(candidate.name, "rejected", "opt_out", detail)
-        return _SourceContent(rights, _content_of(candidate, work))
+            return Verdict.rejected("sources", name, "opt_out", detail, source=name)
+        content = (load_reader(kind).digest or digest_source)(url, files, work)
     except UnreadableInput as why:
-        return _verdict(candidate.name, "failed", why.reason, str(why))
+        return why.verdict("sources", name, name)
     except BadInput as error:
         if not candidate.folder:
             raise
-        return _verdict(candidate.name, "failed", UNREADABLE, str(error))
+        return Verdict.failed("sources", name, UNREADABLE, str(error), source=name)
+    return Source(url=url, name=f"{name}@{content}", kind=kind, content=content, rights=rights)
 
 
-def _decide(
-    candidate: SourceCandidate | Verdict,
-    looked: _SourceContent | Verdict,
-    contents: dict[tuple[str, str], str],
-) -> tuple[Source | None, Verdict]:
-    """Creates a source from a candidate unless it duplicates an earlier one."""
-    if isinstance(candidate, Verdict):
-        return None, candidate
-    if isinstance(looked, Verdict):
-        return None, looked
-    rights, content = looked
-    name = f"{candidate.name}@{content}"
-    if (candidate.kind, content) in contents:
-        detail = f"the same as {contents[candidate.kind, content]}"
-        return None, _verdict(name, "rejected", "duplicate_source", detail)
-    contents[candidate.kind, content] = name
-    if rights.licence == "unknown":
-        log.warning("%s: its licence is unknown; %s.toml can state it", name, candidate.name)
-    source = Source(
-        url=candidate.url, name=name, kind=candidate.kind, content=content, rights=rights
-    )
-    return source, _verdict(name, "kept")
-
-
-def _verdict(name: str, outcome: VerdictOutcome, reason: str = "", detail: str = "") -> Verdict:
-    return Verdict(
-        stage="sources", id=name, outcome=outcome, reason=reason, detail=detail, source=name
-    )
-
-
-def _with_unique_id(verdict: Verdict, times: Counter[str]) -> Verdict:
-    """Appends a counter to the verdict id if the source name occurred before."""
-    times[verdict.source] += 1
-    number = times[verdict.source]
-    return verdict.model_copy(update={"id": f"{verdict.id}#{number}"}) if number > 1 else verdict
-
-
-def _content_of(candidate: SourceCandidate, work: Path) -> str:
-    if candidate.kind == "huggingface" and is_hub_id(candidate.url):
-        return hub_revision(candidate.url)
-    if is_pattern(candidate.url):
-        return digest_of([digest_file(local_copy(shard, work)) for shard in candidate.files])
-    local = local_copy(candidate.url, work)
-    if not candidate.files:
-        return digest_file(local)
-    single = candidate.kind in ("pictures", "captioned")  # one verdict per picture
-    return digest_files(local, candidate.files, digest_if_readable if single else digest_file)
+def _add(source: Source, sources: dict[tuple[str, str], Source]) -> Verdict:
+    """Adds a source unless it duplicates an earlier one of its kind."""
+    name = source.name
+    earlier = sources.setdefault((source.kind, source.content), source)
+    if earlier is not source:
+        detail = f"the same as {earlier.name}"
+        return Verdict.rejected("sources", name, "duplicate_source", detail, source=name)
+    if source.rights.licence == "unknown":
+        sidecar = name.removesuffix(f"@{source.content}")
+        log.warning("%s: its licence is unknown; %s.toml can state it", name, sidecar)
+    return Verdict.kept("sources", name, source=name)
 
 
 def _rights_of(candidate: SourceCandidate) -> Licence:
-    for place in candidate.sidecars:
-        inside = candidate.folder and place.startswith(f"{candidate.folder}/")
-        text = read_small_file(place, candidate.folder if inside else "")
+    for sidecar in candidate.sidecars:
+        inside = candidate.folder and sidecar.startswith(f"{candidate.folder}/")
+        text = read_small_file(sidecar, candidate.folder if inside else "")
         if text is not None:
-            return parse_sidecar(text, public_name(place))
+            return parse_sidecar(text, public_name(sidecar))
     return Licence()
 
 
-def _found_at(location: str) -> Iterator[SourceCandidate | Verdict]:
+def _candidates_at(location: str) -> Iterator[SourceCandidate | Verdict]:
     """Yields the candidates at one location, or a failed verdict if it cannot be reached."""
-    place = without_scheme(location)
-    plain = place if is_url(place) else os.path.expanduser(place)  # noqa: PTH111 - raises nothing
+    location = without_scheme(location)
+    remote = is_url(location)
+    if not remote:
+        location = os.path.expanduser(location)  # noqa: PTH111 - raises nothing
+    addressed = (
+        kind for kind, reader in load_readers().items() if reader.matches_address(location)
+    )
     try:
-        check_name(plain)
-        yield from _candidates(plain)
+        check_name(location)
+        name = public_name(location) if remote else location.rsplit("/", 1)[-1]
+        if kind := next(addressed, None):
+            yield SourceCandidate(location, name, kind)
+        elif is_folder(location):
+            yield from _candidates_in(location.rstrip("/"))
+        elif remote or Path(location).exists():
+            # Unknown suffixes count as film, since FFmpeg probes.
+            kind = kind_of_file(name.partition("?")[0] if remote else name) or "film"
+            yield SourceCandidate(location, name, kind, (), _sidecars(location))
+        else:
+            raise BadInput(f"{location} does not exist (nor is it a Hugging Face dataset id)")
     except UnreadableInput as why:
-        yield _verdict(printable(public_name(plain)), "failed", why.reason, str(why))
+        shown = printable(public_name(location))
+        yield why.verdict("sources", shown, shown)
 
 
-def _candidates(plain: str) -> Iterator[SourceCandidate | Verdict]:
-    """Yields all candidates at one location."""
-    name = public_name(plain) if is_url(plain) else plain.rsplit("/", 1)[-1]
-    if is_pattern(plain):
-        shards = expand_shards(plain)
-        yield SourceCandidate(plain, name, "webdataset", tuple(shards))
-    elif is_folder(plain):
-        yield from _in_folder(plain.rstrip("/"))
-    elif is_url(plain) or Path(plain).exists():
-        file = name.partition("?")[0] if is_url(plain) else name
-        yield SourceCandidate(plain, name, _kind_of_file(file), (), _sidecars(plain))
-    elif is_hub_id(plain):
-        yield SourceCandidate(plain, plain, "huggingface")
-    else:
-        raise BadInput(f"{plain} does not exist (nor is it a Hugging Face dataset id)")
-
-
-def _kind_of_file(name: str) -> SourceKind:
-    """Maps a file name to a source kind; unknown suffixes count as film, since FFmpeg probes."""
-    if file_types.is_shard(name):
-        return "webdataset"
-    if file_types.is_archive(name):
-        return "archive"
-    if file_types.is_table(name):
-        return "huggingface"
-    return "pictures" if file_types.is_picture(name) else "film"
-
-
-def _sidecars(place: str) -> tuple[str, ...]:
-    """Returns the sidecar paths ``film.mp4.toml`` and ``film.toml``; keeps a URL query last."""
-    file, asked, query = place.partition("?") if is_url(place) else (place, "", "")
-    folder, _, name = file.rpartition("/")
-    stem = name.rsplit(".", 1)[0]
-    beside = (f"{n}.toml{asked}{query}" for n in dict.fromkeys((name, stem)))
-    return tuple(f"{folder}/{n}" if folder else n for n in beside)
-
-
-def _in_folder(folder: str) -> Iterator[SourceCandidate | Verdict]:
+def _candidates_in(folder: str) -> Iterator[SourceCandidate | Verdict]:
+    """Yields the candidates in a folder: its films and archives, then groups of its files."""
     remote = is_url(folder)
     own = public_name(folder) if remote else Path(folder).resolve().name
     above = _sidecars(folder if remote else str(Path(folder).resolve()))[:1]
     try:
         files, refused = list_at(folder)
     except UnreadableInput as why:
-        yield _verdict(own, "failed", why.reason, str(why))
+        yield why.verdict("sources", own, own)
         return
     for name, why in refused:
-        yield _verdict(name, "rejected", why.reason, str(why))
-    if file_types.is_dataset(files):
-        yield SourceCandidate(folder, own, "huggingface", tuple(files), above, folder)
-        return
-    for name in files:
-        if file_types.is_film(name) or (
-            file_types.is_archive(name) and not file_types.is_shard(name)
-        ):
-            place = f"{folder}/{name}"
-            kind = _kind_of_file(name)
-            yield SourceCandidate(place, name, kind, (), (*_sidecars(place), *above), folder)
-    shards = tuple(name for name in files if file_types.is_shard(name))
-    if shards:
-        yield SourceCandidate(folder, own, "webdataset", shards, above, folder)
-    pictures = tuple(file_types.select_pictures(files, captioned=False))
-    if pictures:
-        yield SourceCandidate(folder, own, "pictures", pictures, above, folder)
-    canvases = file_types.select_pictures(files, captioned=True)
-    if canvases:
-        both = file_types.with_captions(canvases, files)
-        yield SourceCandidate(folder, own, "captioned", tuple(both), above, folder)
+        yield Verdict.rejected("sources", name, why.reason, str(why), source=name)
+    readers = load_readers().items()
+    groups = {kind: tuple(reader.select(files)) for kind, reader in readers if reader.select}
+    claimed = [kind for kind, group in groups.items() if len(group) == len(files)]
+    if not claimed:
+        for name in files:
+            if kind := separate_kind(name):
+                url = f"{folder}/{name}"
+                yield SourceCandidate(url, name, kind, (), (*_sidecars(url), *above), folder)
+    # The order of sources is part of a dataset: shards, pictures, captioned canvases.
+    for kind in claimed[:1] or sorted(groups, reverse=True):
+        if group := groups[kind]:
+            yield SourceCandidate(folder, own, kind, group, above, folder)
+
+
+def _sidecars(location: str) -> tuple[str, ...]:
+    """Returns the sidecar paths ``film.mp4.toml`` and ``film.toml``; keeps a URL query last."""
+    file, mark, query = location.partition("?") if is_url(location) else (location, "", "")
+    folder, _, name = file.rpartition("/")
+    stem = name.rsplit(".", 1)[0]
+    sidecars = (f"{n}.toml{mark}{query}" for n in dict.fromkeys((name, stem)))
+    return tuple(f"{folder}/{n}" if folder else n for n in sidecars)

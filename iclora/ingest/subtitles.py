@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from iclora.ingest.film import Pixels
+from iclora.ingest.film_decoder import Pixels
 from schemas.base import Box
 
 Mask = NDArray[np.bool_]
@@ -52,7 +52,6 @@ _MIN_PROOF_WIDTH = 0.2
 
 _BASELINE = 0.02
 """Maximum distance between equal baselines, as a fraction of the height."""
-
 
 _LOWEST, _HIGHEST = 0.02, 0.12
 """Minimum and maximum height of one or two lines, as a fraction of the picture height."""
@@ -114,14 +113,17 @@ class SubtitleDetector:
         before, self._previous = self._previous, now
         height = self._small[1]
         came = went = np.zeros(now.band.shape, np.bool_)
-        if before is not None and _is_static(before, now):
+        if before and (np.abs(before.rest - now.rest) >= _CHANGED).mean() <= _STIR:  # static
             rise = now.band.astype(np.int16) - before.band
             came = text_strokes((rise >= _RAISED) & (now.band >= _BRIGHT), height)
             went = text_strokes((rise <= -_RAISED) & (before.band >= _BRIGHT), height)
         self._update_tracks(now, went)
         if came.any():
             self._tracks.append(_TextTrack(number, number, 1, came, clean=True))
-        still = text_strokes(raised_strokes(now.band, height), height)
+        # Find bright strokes thinner than the height of a letter.
+        letter = max(5, height // 24) | 1
+        raised = cv2.morphologyEx(now.band, cv2.MORPH_TOPHAT, np.ones((letter, letter), np.uint8))
+        still = text_strokes((raised >= _RAISED) & (now.band >= _BRIGHT), height)
         if still.any() and not any(
             _overlap_share(still, text.strokes) > _SAME_TEXT_OVERLAP for text in self._tracks
         ):
@@ -139,12 +141,16 @@ class SubtitleDetector:
             line.box[3]
             for line in clean
             # Two lines that end together are one line, detected twice.
-            if len({one.last for one in clean if abs(one.box[3] - line.box[3]) <= near})
+            if len({other.last for other in clean if abs(other.box[3] - line.box[3]) <= near})
             >= _MIN_PROOF_LINES
         ]
         ours = [ln for ln in self._lines if any(abs(ln.box[3] - b) <= near for b in proven)]
         top = min((line.box[1] for line in ours if line.clean), default=0)
-        return tuple(line._replace(box=_below(line.box, top)) for line in ours)
+        # Clip boxes above the highest clean line, where bright scene content may touch a line.
+        return tuple(
+            line._replace(box=(line.box[0], max(line.box[1], top), line.box[2], line.box[3]))
+            for line in ours
+        )
 
     def _update_tracks(self, now: _Sample, went: Mask) -> None:
         """Extends the tracks of visible texts and closes the others."""
@@ -184,23 +190,6 @@ class SubtitleDetector:
         return _Sample(number, np.asarray(band, np.uint8), rest)
 
 
-def _below(box: Box, top: int) -> Box:
-    """Clips a box above a row, where bright scene content may touch a line."""
-    return (box[0], max(box[1], top), box[2], box[3])
-
-
-def _is_static(one: _Sample, other: _Sample) -> bool:
-    """Returns True if two samples show the same picture except for small changes."""
-    return float((np.abs(one.rest - other.rest) >= _CHANGED).mean()) <= _STIR
-
-
-def raised_strokes(band: Pixels, height: int) -> Mask:
-    """Finds bright strokes thinner than the height of a letter."""
-    letter = max(5, height // 24) | 1
-    raised = cv2.morphologyEx(band, cv2.MORPH_TOPHAT, np.ones((letter, letter), np.uint8))
-    return (raised >= _RAISED) & (band >= _BRIGHT)
-
-
 def text_strokes(mask: Mask, height: int) -> Mask:
     """Filters a mask to strokes that form lines of text.
 
@@ -237,10 +226,10 @@ def _is_line(strokes: NDArray[np.uint8], middle: float, height: int) -> bool:
     )
 
 
-def _overlap_share(one: Mask, other: Mask) -> float:
+def _overlap_share(mask: Mask, other: Mask) -> float:
     """Computes the fraction of strokes in one mask within a pixel of strokes in the other."""
-    count = int(one.sum())
+    count = int(mask.sum())
     if not count:
         return 0.0
     near = cv2.dilate(other.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    return float((one & near).sum()) / count
+    return float((mask & near).sum()) / count

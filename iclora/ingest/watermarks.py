@@ -21,18 +21,27 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from iclora.ingest.film import Pixels
-from iclora.ingest.gradient_agreement import (
-    SHIFTS,
-    GradientMap,
-    add_products,
-    gradients_in,
-    overlap_slices,
-    pad_map,
-    small_gradients,
-    unit_gradients,
-)
+from iclora.ingest.film_decoder import Pixels
 from schemas.base import Box
+
+GradientMap = NDArray[np.float32]
+"""Gradients of length 0 to 1, shape (2, height, width), or a scalar map, shape (height, width)."""
+
+_SHIFT = 4
+_SHIFTS = ((0, 0), (0, _SHIFT), (_SHIFT, 0), (_SHIFT, _SHIFT), (_SHIFT, -_SHIFT))
+"""Compared offsets (down, across) in pixels; the opposite offsets follow by symmetry."""
+
+_FLOOR = 1.5
+"""Gradient magnitude in gray levels per pixel below which gradients are attenuated as noise."""
+
+_REACH = 4
+"""Radius in pixels of the neighborhood that determines a gradient."""
+
+_EMPTY = 0.01
+"""Mean gradient below which a picture counts as a single color."""
+
+_SMALL_SIDE = 160
+"""Longer side in pixels of the thumbnail for comparing whole pictures."""
 
 MIN_PICTURES = 3
 """Minimum number of distinct pictures needed to separate a mark from a background."""
@@ -78,44 +87,33 @@ _MIN_PRESENT = 0.5
 
 
 class WatermarkDetector:
-    """A running comparison of pictures of one size, or of equal corners of pictures.
-
-    Attributes:
-        compared: Number of pictures distinct enough to be compared.
-    """
+    """A running comparison of pictures of one size, or of equal corners of pictures."""
 
     def __init__(self, width: int, height: int, picture_width: int = 0) -> None:
-        self.compared = 0
         self._picture_width = picture_width or width
         self._size = (width, height)
         self._sum: GradientMap = np.zeros((2, height, width), np.float32)
-        self._own = {shift: np.zeros((height, width), np.float32) for shift in SHIFTS}
+        self._own = {shift: np.zeros((height, width), np.float32) for shift in _SHIFTS}
         self._small: list[GradientMap] = []
-        self._kept: list[Pixels] = []
+        self._compared: list[Pixels] = []
 
-    def add_picture(self, grey: Pixels) -> bool:
-        """Adds one picture unless it is similar to an earlier one.
-
-        Returns:
-            True if the picture was added.
-        """
-        small = small_gradients(grey) if self.compared < _MAX_PICTURES else None
+    def add_picture(self, grey: Pixels) -> None:
+        """Adds one picture unless it is similar to an earlier one."""
+        small = _small_gradients(grey) if len(self._compared) < _MAX_PICTURES else None
         if small is None or any(
             float(np.dot(small, other)) >= _SAME_SCENE_COSINE for other in self._small
         ):
-            return False
+            return
         self._small.append(small)
-        field = unit_gradients(grey)
-        self.compared += 1
+        field = _unit_gradients(grey)
         self._sum += field
-        for shift in SHIFTS:
-            add_products(self._own[shift], field, shift)
-        self._kept.append(grey)
-        return True
+        for shift in _SHIFTS:
+            _add_products(self._own[shift], field, shift)
+        self._compared.append(grey)
 
     def boxes(self) -> tuple[Box, ...]:
         """Returns the boxes of detected marks, in pixels of the pictures."""
-        if self.compared < MIN_PICTURES:
+        if len(self._compared) < MIN_PICTURES:
             return ()
         agreement = self._agreement()
         return tuple(
@@ -124,30 +122,32 @@ class WatermarkDetector:
 
     def _regions(self, agreement: dict[tuple[int, int], GradientMap]) -> list[Box]:
         """Finds boxes around regions where pictures agree in place but not when shifted."""
-        least = _PEAK + _CHANCE / math.sqrt(self.compared * (self.compared - 1) / 2)
-        found = np.zeros(self._sum.shape[1:], np.uint8)
+        threshold = _PEAK + _CHANCE / math.sqrt(math.comb(len(self._compared), 2))
+        regions = np.zeros(self._sum.shape[1:], np.uint8)
         for part in _WINDOWS:
             high = max(7, self._picture_width // part) | 1
             window = (2 * high + 1, high)
-            smooth = {shift: cv2.boxFilter(one, -1, window) for shift, one in agreement.items()}
-            nearby = np.maximum.reduce([one for shift, one in smooth.items() if shift != (0, 0)])
-            centres = (smooth[0, 0] - nearby >= least).astype(np.uint8)
-            grown = cv2.dilate(centres, np.ones((high, 2 * high + 1), np.uint8))
-            found = np.maximum(found, np.asarray(grown, np.uint8))
-        count, labels = cv2.connectedComponents(found)
+            smooth = {shift: cv2.boxFilter(plane, -1, window) for shift, plane in agreement.items()}
+            nearby = np.maximum.reduce(
+                [plane for shift, plane in smooth.items() if shift != (0, 0)]
+            )
+            centers = (smooth[0, 0] - nearby >= threshold).astype(np.uint8)
+            grown = cv2.dilate(centers, np.ones((high, 2 * high + 1), np.uint8))
+            regions = np.maximum(regions, np.asarray(grown, np.uint8))
+        count, labels = cv2.connectedComponents(regions)
         boxes = [_tight_box(agreement[0, 0], labels == label) for label in range(1, count)]
         return [box for box in boxes if box is not None]
 
     def _agreement(self) -> dict[tuple[int, int], GradientMap]:
         """Computes the mean gradient product over all pairs of pictures, per shift."""
-        pairs = self.compared * (self.compared - 1)
+        pairs = math.perm(len(self._compared), 2)
         maps: dict[tuple[int, int], GradientMap] = {}
         for shift, own in self._own.items():
             both = np.zeros_like(own)
-            add_products(both, self._sum, shift)
-            inside = (both - own)[overlap_slices(own, shift)] / np.float32(pairs)
-            maps[shift] = pad_map(inside, own, (0, 0), shift)
-            maps[-shift[0], -shift[1]] = pad_map(inside, own, shift, shift)
+            _add_products(both, self._sum, shift)
+            inside = (both - own)[_overlap_slices(own, shift)] / np.float32(pairs)
+            maps[shift] = _pad_map(inside, own, (0, 0), shift)
+            maps[-shift[0], -shift[1]] = _pad_map(inside, own, shift, shift)
         return maps
 
     def _share_with_mark(self, box: Box) -> float:
@@ -155,12 +155,12 @@ class WatermarkDetector:
         x0, y0, x1, y1 = box
         total = self._sum[:, y0:y1, x0:x1]
         bearing = 0
-        for kept in self._kept:
-            own = gradients_in(kept, box)
-            others = (total - own) / (self.compared - 1)
+        for picture in self._compared:
+            own = _gradients_in(picture, box)
+            others = (total - own) / (len(self._compared) - 1)
             scale = float(np.sqrt((own**2).sum() * (others**2).sum()))
             bearing += scale > 0 and float((own * others).sum()) / scale >= _SAME_SCENE_COSINE / 2
-        return bearing / self.compared
+        return bearing / len(self._compared)
 
 
 def _tight_box(in_place: GradientMap, region: NDArray[np.bool_]) -> Box | None:
@@ -180,15 +180,6 @@ def _tight_box(in_place: GradientMap, region: NDArray[np.bool_]) -> Box | None:
     # Smoothing extends two pixels beyond the agreeing pixels, and edges lie one pixel outside the
     # drawing; a margin of one pixel remains.
     return (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)
-
-
-def _is_watermark_shaped(box: Box, size: tuple[int, int]) -> bool:
-    """Returns True if a box is small and near a corner."""
-    (x0, y0, x1, y1), (width, height) = box, size
-    if (x1 - x0) * (y1 - y0) > _MAX_AREA * width * height:
-        return False
-    x, y = (x0 + x1) / 2 / width, (y0 + y1) / 2 / height
-    return min(x, 1 - x) <= _BORDER and min(y, 1 - y) <= _BORDER
 
 
 class Watermark(NamedTuple):
@@ -229,18 +220,19 @@ def find_watermarks(pictures: Sequence[Pixels]) -> tuple[Watermark, ...]:
     if not pictures:
         return ()
     height, width = pictures[0].shape
-    gauge = WatermarkDetector(width, height)
+    detector = WatermarkDetector(width, height)
     for picture in pictures:
-        gauge.add_picture(picture)
-    boxes = [box for box in gauge.boxes() if _is_watermark_shaped(box, (width, height))]
-    return tuple(_anchored(box, (width, height)) for box in boxes)
-
-
-def _anchored(box: Box, size: tuple[int, int]) -> Watermark:
-    (x0, y0, x1, y1), (width, height) = box, size
-    right, bottom = x0 + x1 > width, y0 + y1 > height
-    x, y = right * width, bottom * height
-    return Watermark(x0 - x, y0 - y, x1 - x, y1 - y, right, bottom)
+        detector.add_picture(picture)
+    marks: list[Watermark] = []
+    for x0, y0, x1, y1 in detector.boxes():
+        # Keep small boxes near a corner, relative to that corner.
+        small = (x1 - x0) * (y1 - y0) <= _MAX_AREA * width * height
+        x, y = (x0 + x1) / 2 / width, (y0 + y1) / 2 / height
+        if small and min(x, 1 - x) <= _BORDER and min(y, 1 - y) <= _BORDER:
+            right, bottom = x0 + x1 > width, y0 + y1 > height
+            x, y = right * width, bottom * height
+            marks.append(Watermark(x0 - x, y0 - y, x1 - x, y1 - y, right, bottom))
+    return tuple(marks)
 
 
 def _marks_in_corner(pictures: Sequence[Pixels], *, right: bool, bottom: bool) -> list[Watermark]:
@@ -248,12 +240,79 @@ def _marks_in_corner(pictures: Sequence[Pixels], *, right: bool, bottom: bool) -
     least_wide = min(picture.shape[1] for picture in pictures)
     wide = round(least_wide * _CORNER)
     high = round(min(picture.shape[0] for picture in pictures) * _CORNER)
-    gauge = WatermarkDetector(wide, high, least_wide)
+    detector = WatermarkDetector(wide, high, least_wide)
     for picture in pictures:
         y = picture.shape[0] - high if bottom else 0
         x = picture.shape[1] - wide if right else 0
-        gauge.add_picture(picture[y : y + high, x : x + wide])
+        detector.add_picture(picture[y : y + high, x : x + wide])
     x, y = right * wide, bottom * high
     return [
-        Watermark(x0 - x, y0 - y, x1 - x, y1 - y, right, bottom) for x0, y0, x1, y1 in gauge.boxes()
+        Watermark(x0 - x, y0 - y, x1 - x, y1 - y, right, bottom)
+        for x0, y0, x1, y1 in detector.boxes()
     ]
+
+
+def _unit_gradients(grey: Pixels) -> GradientMap:
+    """Computes gradient directions of a slightly smoothed picture; shortens faint gradients."""
+    smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 0.8)
+    field: GradientMap = np.empty((2, *grey.shape), np.float32)
+    cv2.Sobel(smooth, cv2.CV_32F, 1, 0, dst=field[0], scale=1 / 8)
+    cv2.Sobel(smooth, cv2.CV_32F, 0, 1, dst=field[1], scale=1 / 8)
+    length = cv2.magnitude(field[0], field[1], magnitude=smooth)
+    np.maximum(length, np.float32(_FLOOR), out=length)
+    field /= length
+    return field
+
+
+def _gradients_in(grey: Pixels, box: Box) -> GradientMap:
+    """Computes ``_unit_gradients`` within a box only."""
+    x0, y0, x1, y1 = box
+    top, left = max(0, y0 - _REACH), max(0, x0 - _REACH)
+    around = _unit_gradients(grey[top : y1 + _REACH, left : x1 + _REACH])
+    return around[:, y0 - top : y1 - top, x0 - left : x1 - left]
+
+
+def _small_gradients(grey: Pixels) -> GradientMap | None:
+    """Computes thumbnail gradients as one unit vector; returns None for an empty picture."""
+    height, width = grey.shape
+    scale = min(1.0, _SMALL_SIDE / max(height, width))
+    size = (max(4, round(width * scale)), max(4, round(height * scale)))
+    field = _unit_gradients(
+        np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+    ).ravel()
+    if np.abs(field).mean() < _EMPTY:
+        return None
+    return field / np.float32(np.linalg.norm(field))
+
+
+def _overlap_slices(plane: GradientMap, shift: tuple[int, int]) -> tuple[slice, slice]:
+    """Returns the slices of all p in a map for which p + shift is also inside."""
+    (height, width), (down, across) = plane.shape, shift
+    return slice(0, height - down), slice(max(0, -across), width - max(0, across))
+
+
+def _add_products(total: GradientMap, field: GradientMap, shift: tuple[int, int]) -> None:
+    """Adds the product of the gradients at p and p + shift to every p with p + shift inside.
+
+    Runs in one pass over the memory, without copies. This dominates the cost of the detection.
+    """
+    rows, columns = _overlap_slices(total, shift)
+    shifted = (
+        slice(rows.start + shift[0], rows.stop + shift[0]),
+        slice(columns.start + shift[1], columns.stop + shift[1]),
+    )
+    for plane in field:
+        cv2.accumulateProduct(plane[rows, columns], plane[shifted], total[rows, columns])
+
+
+def _pad_map(
+    inside: GradientMap, plane: GradientMap, moved: tuple[int, int], shift: tuple[int, int]
+) -> GradientMap:
+    """Places the known interior of a map at an offset and mirrors it beyond its edges."""
+    rows, columns = _overlap_slices(plane, shift)
+    top, left = rows.start + moved[0], columns.start + moved[1]
+    bottom = plane.shape[0] - inside.shape[0] - top
+    right = plane.shape[1] - inside.shape[1] - left
+    return np.asarray(
+        cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_REFLECT_101), np.float32
+    )

@@ -69,14 +69,17 @@ def test_its_files_and_changes_fit_the_code(page, tree, blocks):
 def test_the_source_is_read(tree):
     said = python(
         tree(SOURCE),
+        "import os\n"
         "from iclora.ingest import ingest_source, resolve_sources\n"
         "from iclora.presets import load_config\n"
         "from iclora.pipeline.stage import result_of\n"
         "from iclora.store import Store\n"
         "from schemas.stage import Ingested\n"
         "store, config = Store('store'), load_config('miniature')\n"
-        "open('bad.npy', 'wb').write(b'no array')\n"
-        "sources, _ = resolve_sources(['frames.npy', 'bad.npy'], config.ingest)\n"
+        "os.mkdir('stacks')\n"
+        "os.rename('frames.npy', 'stacks/a.npy')\n"
+        "open('stacks/b.npy', 'wb').write(b'no array')\n"
+        "sources, _ = resolve_sources(['stacks'], config.ingest)\n"
         "for source in sources:\n"
         "    found = result_of(store, ingest_source(store, source, config), Ingested)\n"
         "    print(len(found.frames), [v.reason for v in found.verdicts])\n",

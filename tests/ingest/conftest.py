@@ -110,3 +110,25 @@ def texture_fixture() -> Callable[..., np.ndarray]:
 def shots_fixture() -> Callable[..., list[np.ndarray]]:
     """A film of still shots."""
     return shots
+
+
+@pytest.fixture
+def png() -> Callable[..., bytes]:
+    """The bytes of a picture of a seed."""
+
+    def make(seed: int, width: int = 160, height: int = 96) -> bytes:
+        return cv2.imencode(".png", texture(seed, width, height)[..., ::-1])[1].tobytes()
+
+    return make
+
+
+@pytest.fixture
+def picture(png: Callable[..., bytes]) -> Callable[..., Path]:
+    """Writes a PNG file of a seed."""
+
+    def save(path: Path, seed: int = 1) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(seed))
+        return path
+
+    return save

@@ -11,23 +11,12 @@ from itertools import product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from iclora.ingest.archives import safe_name, unpack
 from iclora.ingest.result import UnreadableInput
 from schemas.ingest import IngestParams
 
 USUAL = IngestParams()
-
-
-@pytest.fixture
-def png(texture):
-    def make(seed):
-        buffer = io.BytesIO()
-        Image.fromarray(texture(seed)).save(buffer, "PNG")
-        return buffer.getvalue()
-
-    return make
 
 
 @pytest.fixture
@@ -79,7 +68,7 @@ def test_a_path_out_of_the_archive_is_refused(tmp_path, place, png, name, kind):
         archive = tarred(tmp_path / "a.tar", members)
     refused = unpack(archive, place, USUAL)
     assert files_in(place) == ["good.png"]
-    assert [one.reason.reason for one in refused] == ["unsafe_path"]
+    assert [why.reason for _, why in refused] == ["unsafe_path"]
     assert not list((tmp_path / "inside").glob("*.png"))
     assert not (tmp_path / "evil.png").exists()
 
@@ -97,7 +86,7 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path, place, png, member):
     archive = tarred(tmp_path / "a.tar", [("good.png", png(1)), (member, b"")])
     refused = unpack(archive, place, USUAL)
     assert files_in(place) == ["good.png"]
-    assert refused[0].reason.reason in ("link", "special_file")
+    assert refused[0][1].reason in ("link", "special_file")
 
 
 @pytest.mark.parametrize("name", ["bad\udcff.png", "bad\x9b31m.png", "bad\n.png"], ids=ascii)
@@ -121,7 +110,7 @@ def test_links_in_a_zip_are_refused(tmp_path, place, png):
     info = zipfile.ZipInfo("evil.png")
     info.create_system, info.external_attr = 3, 0o120777 << 16
     archive = zipped(tmp_path / "a.zip", [("good.png", png(1)), (info, "/etc/passwd")])
-    assert [one.reason.reason for one in unpack(archive, place, USUAL)] == ["link"]
+    assert [why.reason for _, why in unpack(archive, place, USUAL)] == ["link"]
     assert files_in(place) == ["good.png"]
 
 
@@ -135,7 +124,7 @@ def test_a_bomb_is_not_unpacked(tmp_path, place, png, kind):
         archive = tarred(tmp_path / "a.tar.gz", members, "w:gz")
     refused = unpack(archive, place, USUAL)
     assert files_in(place) == ["good.png"]
-    assert [one.reason.reason for one in refused] == ["archive_bomb"]
+    assert [why.reason for _, why in refused] == ["archive_bomb"]
 
 
 def test_the_ratio_is_exact(tmp_path, place):
@@ -148,8 +137,8 @@ def test_the_ratio_is_exact(tmp_path, place):
     for file in place.iterdir():
         file.unlink()
     refused = unpack(archive, place, IngestParams(max_archive_ratio=ratio - 0.01))
-    assert [one.name for one in refused] == ["x.bmp"]
-    assert round(refused[0].reason.value, 2) == round(ratio, 2)
+    assert [name for name, _ in refused] == ["x.bmp"]
+    assert round(refused[0][1].value, 2) == round(ratio, 2)
 
 
 def test_many_small_members_cannot_add_up_to_a_bomb(tmp_path, place):
@@ -165,7 +154,7 @@ def test_the_limit_on_bytes_holds(tmp_path, place):
     archive = zipped(tmp_path / "a.zip", [(f"{n}", os.urandom(1000)) for n in range(5)])
     refused = unpack(archive, place, IngestParams(max_archive_bytes=3000))
     assert len(files_in(place)) == 3
-    assert {one.reason.reason for one in refused} == {"archive_bomb"}
+    assert {why.reason for _, why in refused} == {"archive_bomb"}
 
 
 def test_a_member_that_lies_about_its_size_is_stopped(tmp_path, place):
@@ -176,7 +165,7 @@ def test_a_member_that_lies_about_its_size_is_stopped(tmp_path, place):
         data[at : at + 4] = (1000).to_bytes(4, "little")
     archive.write_bytes(bytes(data))
     refused = unpack(archive, place, USUAL)
-    assert [one.reason.reason for one in refused] == ["broken_member"]
+    assert [why.reason for _, why in refused] == ["broken_member"]
     assert files_in(place) == []
 
 
@@ -186,7 +175,7 @@ def test_an_encrypted_member_is_refused(tmp_path, place, png):
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         data[data.find(signature) + offset] |= 1
     archive.write_bytes(bytes(data))
-    assert [one.reason.reason for one in unpack(archive, place, USUAL)] == ["encrypted"]
+    assert [why.reason for _, why in unpack(archive, place, USUAL)] == ["encrypted"]
 
 
 def test_names_that_collide_are_refused(tmp_path, place, png):
@@ -194,7 +183,7 @@ def test_names_that_collide_are_refused(tmp_path, place, png):
         archive = zipped(
             tmp_path / "a.zip", [("a.png", png(1)), ("a.png", png(2)), ("a.png/b.png", png(3))]
         )
-    reasons = [one.reason.reason for one in unpack(archive, place, USUAL)]
+    reasons = [why.reason for _, why in unpack(archive, place, USUAL)]
     assert reasons == ["duplicate_name", "unsafe_path"]
     assert (place / "a.png").read_bytes() == png(1)
 
@@ -209,7 +198,7 @@ def test_what_is_no_archive_is_unreadable(tmp_path, place, data):
 def test_a_truncated_tar_gives_what_it_has(tmp_path, place, png):
     archive = tarred(tmp_path / "a.tar", [(f"{n}.png", png(n)) for n in range(4)])
     archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
-    reasons = [one.reason.reason for one in unpack(archive, place, USUAL)]
+    reasons = [why.reason for _, why in unpack(archive, place, USUAL)]
     assert reasons in (["broken_member"], ["broken_archive"], ["broken_member", "broken_archive"])
     assert files_in(place)
 

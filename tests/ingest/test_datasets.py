@@ -11,18 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iclora.ingest.huggingface import is_hub_id, split_hub_id
-from iclora.ingest.webdataset_shards import expand_shards, sample_key
-
-
-@pytest.fixture
-def png(texture):
-    def make(seed, width=160, height=96):
-        buffer = io.BytesIO()
-        Image.fromarray(texture(seed, width, height)).save(buffer, "PNG")
-        return buffer.getvalue()
-
-    return make
+from iclora.ingest.readers.huggingface import is_hub_id, split_hub_id
+from iclora.ingest.readers.webdataset import expand_shards, sample_key
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from iclora.ingest.film import FrameOrientation, upright, upright_box
+from iclora.ingest.film_decoder import FrameOrientation, upright, upright_box
 from iclora.ingest.frames import pick_frames, sharpness_of, well_spaced
 
 

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 
 import datasets
 import pyarrow as pa
@@ -15,22 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from iclora.build import plan_build
 from iclora.ingest import ingest_source, resolve_sources
 from iclora.ingest.inside import list_files
 from iclora.pipeline.stage import result_of
 from iclora.presets import load_config
 from iclora.store import Store
 from schemas.stage import Ingested
-
-
-@pytest.fixture
-def picture(texture):
-    def save(path, seed=1):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(texture(seed)).save(path)
-        return path
-
-    return save
+from schemas.verdict import tally
 
 
 @pytest.fixture
@@ -214,29 +204,21 @@ def test_a_listing_has_every_name_once(tmp_path, picture):
     assert (files, [name for name, _ in refused]) == (["a.png"], ["pipe"])
 
 
-def test_a_build_counts_what_it_refuses(tmp_path, write_film, shots, film):
-    folder = tmp_path / "films"
-    folder.mkdir()
-    shutil.copy(film, folder / "film.mp4")
-    os.mkfifo(folder / "pipe.mp4")
-    (folder / "passwd.png").symlink_to("/etc/passwd")
-    command = [sys.executable, "-m", "iclora", "build", str(folder), "--json"]
-    command += ["--store", str(tmp_path / "store"), "--name", "films"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    ledger = json.loads(ended.stdout)["ledger"]["sources"]
-    assert ledger == {"in": 3, "kept": 1, "rejected": 2, "failed": 0}
+def test_a_build_counts_what_it_refuses(tmp_path, picture, store):
+    picture(tmp_path / "set/a.png")
+    os.mkfifo(tmp_path / "set/pipe.mp4")
+    (tmp_path / "set/passwd.png").symlink_to("/etc/passwd")
+    job = plan_build(store, [str(tmp_path / "set")], load_config("miniature"), "set")
+    counts = tally(job.refused, len(job.refused)).to_json()
+    assert counts == {"in": 3, "kept": 1, "rejected": 2, "failed": 0}
 
 
 @pytest.fixture
-def rows(texture):
+def rows(png):
     """A dataset of pictures that are stored, or only named."""
-    import io
 
     def make(*paths, columns=("image",)):
-        buffer = io.BytesIO()
-        Image.fromarray(texture(1)).save(buffer, "PNG")
-        pictures = [{"bytes": buffer.getvalue(), "path": "stored.png"}]
+        pictures = [{"bytes": png(1), "path": "stored.png"}]
         pictures += [{"bytes": None, "path": str(path)} for path in paths]
         features = datasets.Features(dict.fromkeys(columns, datasets.Image()))
         return datasets.Dataset.from_dict(dict.fromkeys(columns, pictures), features=features)

@@ -304,8 +304,8 @@ def subtitled(pictures, seed):
 
 def surveyed(pictures, path):
     """Encodes pictures and decodes them for what they show."""
-    from iclora.ingest.film import open_film
     from iclora.ingest.film_analysis import FilmAnalyzer
+    from iclora.ingest.film_decoder import open_film
     from iclora.ingest.shots import analyze_film
     from schemas.ingest import IngestParams
 
@@ -319,7 +319,7 @@ def surveyed(pictures, path):
         container.mux(stream.encode())
     params = IngestParams()
     with open_film(path, params.max_pixels) as film:
-        survey = FilmAnalyzer(float(film.rate), params)
+        survey = FilmAnalyzer(float(film.rate), params, lambda *_: None)
         analyze_film(film, params.shots, survey)
     path.unlink()
     return survey

@@ -11,27 +11,20 @@ import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from iclora.errors import BadInput
-from iclora.ingest import file_types, resolve_sources
+from iclora.ingest import file_types, ingest_source, resolve_sources
+from iclora.ingest.inside import list_files
 from iclora.ingest.result import UnreadableInput
 from iclora.ingest.sidecar import parse_sidecar
 from iclora.ingest.sources import MAX_CONCURRENT
+from iclora.pipeline.stage import result_of
+from iclora.presets import load_config
 from schemas.ingest import IngestParams
 from schemas.source import OPT_OUTS
+from schemas.stage import Ingested
 
 USUAL = IngestParams()
-
-
-@pytest.fixture
-def picture(texture):
-    def save(path, seed=1):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(texture(seed)).save(path)
-        return path
-
-    return save
 
 
 def resolve(*places, params=USUAL, work=None):
@@ -263,7 +256,7 @@ def test_junk_is_no_source(tmp_path, picture):
         path = tmp_path / "set" / junk
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"junk")
-    assert file_types.files_below(tmp_path / "set") == ["a.png"]
+    assert list_files(tmp_path / "set").files == ["a.png"]
 
 
 def test_natural_order():
@@ -297,3 +290,33 @@ def test_a_folder_that_cannot_be_listed_is_a_verdict(tmp_path, monkeypatch):
         pytest.skip("this user is root, whom no mode keeps out")
     sources, (verdict,) = resolve(folder)
     assert (sources, verdict.reason) == ((), "unreadable")
+
+
+def test_a_source_of_a_kind_that_nothing_here_reads_is_a_failed_source(tmp_path, picture, store):
+    config = load_config("movie-shots")
+    (source,), _ = resolve(picture(tmp_path / "a.png"))
+    strange = source.model_copy(update={"kind": "hologram"})
+    (verdict,) = result_of(store, ingest_source(store, strange, config), Ingested).verdicts
+    assert verdict.outcome == "failed"
+    assert "no reader for sources of kind 'hologram'; known are archive, " in verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("settings", "again"),
+    [
+        (["ingest.max_failed_share=0.9"], False),
+        (["ingest.allow_opt_out=true"], False),
+        (["layout.panel_width=512"], False),
+        (["ingest.watermark=crop"], True),
+        (["layout.rows=1", "layout.columns=3"], True),
+    ],
+)
+def test_a_source_is_read_again_only_if_a_setting_can_change_the_result(
+    tmp_path, picture, store, settings, again
+):
+    (source,), _ = resolve(picture(tmp_path / "a.png"))
+    refs = [
+        ingest_source(store, source, load_config("movie-shots", overrides))
+        for overrides in ([], settings)
+    ]
+    assert (refs[0] != refs[1]) == again

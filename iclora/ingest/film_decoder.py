@@ -154,8 +154,8 @@ def orientation_of(film: FilmReader, frame: av.VideoFrame) -> FrameOrientation:
     The matrix consists of nine 32-bit integers [a b u; c d v; x y w] and maps the point (p, q) to
     (a p + c q + x, b p + d q + y) (FFmpeg, libavutil/display.h).
     """
-    found = film.stream.sample_aspect_ratio or film.stream.codec_context.sample_aspect_ratio
-    aspect = Fraction(found) if found and found > 0 else Fraction(1)
+    declared = film.stream.sample_aspect_ratio or film.stream.codec_context.sample_aspect_ratio
+    aspect = Fraction(declared) if declared and declared > 0 else Fraction(1)
     side_data: Any = frame.side_data  # the stub declares the wrong item type
     matrix = side_data.get(Type.DISPLAYMATRIX)
     if matrix is None:

@@ -6,8 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from iclora.ingest import frames, ingest_source, read_film, resolve_sources
-from iclora.ingest.frame_buffer import FrameBuffer
+from iclora.ingest import frames, ingest_source, resolve_sources
+from iclora.ingest.frames import FrameBuffer
 from iclora.presets import load_config
 from iclora.store import Store
 from schemas.ingest import IngestParams
@@ -105,7 +105,7 @@ def test_frames_are_sought_only_where_they_could_not_be_held(film, tmp_path, mon
         sought.extend(numbers)
         return frames.decode_frames(path, timeline, numbers, most)
 
-    monkeypatch.setattr(read_film, "decode_frames", fetch)
+    monkeypatch.setattr("iclora.ingest.readers.film.decode_frames", fetch)
     stages_of(film, tmp_path / "held")
     assert sought == []
     monkeypatch.setattr("iclora.ingest.film_analysis.BUFFER_BYTES", 0)

@@ -10,7 +10,10 @@ from typing import NamedTuple
 import av
 import cv2
 
-from iclora.ingest.film import (
+from iclora.ingest.download import local_copy
+from iclora.ingest.file_types import is_film
+from iclora.ingest.film_analysis import FilmAnalyzer
+from iclora.ingest.film_decoder import (
     FrameOrientation,
     open_film,
     orientation_of,
@@ -18,15 +21,15 @@ from iclora.ingest.film import (
     upright,
     upright_box,
 )
-from iclora.ingest.film_analysis import FilmAnalyzer
 from iclora.ingest.frames import Pick, decode_frames, pick_frames
 from iclora.ingest.overlays import apply_overlay_policy
+from iclora.ingest.readers import Reader
 from iclora.ingest.result import FRAMES, IngestContext, IngestResult, UnreadableInput
 from iclora.ingest.shots import Timeline, analyze_film
 from iclora.ingest.subtitles import SubtitleLine
 from schemas.base import Box
 from schemas.frame import Frame
-from schemas.ingest import IngestParams, OverlayPolicy
+from schemas.ingest import OverlayPolicy
 from schemas.verdict import Verdict
 
 _MIN_COMPLETE = 0.95
@@ -66,6 +69,11 @@ class _WrittenFrame(NamedTuple):
     """Transform from the decoded frame to the written picture."""
 
 
+def read_film_source(context: IngestContext, location: str) -> IngestResult:
+    """Reads a film that is a source by itself."""
+    return read_film(context, local_copy(location, context.work), context.source.content)
+
+
 def read_film(context: IngestContext, path: Path, prefix: str, scene: str = "") -> IngestResult:
     """Splits a film into shots and keeps the sharpest frames of each shot.
 
@@ -89,8 +97,8 @@ def read_film(context: IngestContext, path: Path, prefix: str, scene: str = "") 
             held[number] = _write_picture(context, number, decoded, orientation_of(film, decoded))
 
         analyzer = FilmAnalyzer(float(film.rate), params, keep)
-        timeline = analyze_film(film, params.shots, analyzer, context.say)
-    surveyed = _AnalyzedFilm(
+        timeline = analyze_film(film, params.shots, analyzer, context.report)
+    analyzed = _AnalyzedFilm(
         path=path,
         prefix=prefix,
         scene=scene,
@@ -103,18 +111,24 @@ def read_film(context: IngestContext, path: Path, prefix: str, scene: str = "") 
     picks = pick_frames(
         timeline.shots, analyzer.sharpness, params.candidates_per_shot, params.frames_per_shot
     )
-    frames, rejected = _store_picks(context, surveyed, picks, held)
+    frames, rejected = _store_picks(context, analyzed, picks, held)
     filled = {frame.shot for frame in frames}
-    verdicts = [
-        _shot_verdict(context, shot_id(prefix, shot), shot in filled, rejected.get(shot, ""))
-        for shot in range(len(timeline.shots))
-    ]
-    return IngestResult(tuple(frames), (), (*verdicts, *_tail_verdict(context, surveyed)))
-
-
-def shot_id(prefix: str, shot: int) -> str:
-    """Returns the id of a shot."""
-    return f"{prefix}-{shot:05d}"
+    verdicts: list[Verdict] = []
+    for shot in range(len(timeline.shots)):
+        item = f"{prefix}-{shot:05d}"
+        if shot in filled:
+            verdicts.append(context.kept(item))
+        elif shot in rejected:
+            verdicts.append(context.rejected(item, rejected[shot]))
+        else:
+            why = UnreadableInput("undecodable", "no frame of this shot can be decoded")
+            verdicts.append(context.failed(item, why))
+    decoded, declared = timeline.decoded_seconds, timeline.declared_seconds
+    if decoded < _MIN_COMPLETE * declared:
+        detail = f"{path.name} ends after {decoded:.1f} of {declared:.1f} seconds"
+        why = UnreadableInput("truncated", detail, decoded, declared)
+        verdicts.append(context.failed(f"{prefix}-tail", why))
+    return IngestResult(tuple(frames), (), tuple(verdicts))
 
 
 def _store_picks(
@@ -124,25 +138,32 @@ def _store_picks(
     held: dict[int, _WrittenFrame],
 ) -> tuple[list[Frame], dict[int, str]]:
     """Stores picked frames; returns the accepted ones and a rejection reason per rejected shot."""
+    params = context.params
     shots = {pick.number: pick.shot for pick in picks}
     frames: list[Frame] = []
     rejected: dict[int, str] = {}
     for number, picture in _pictures(context, film, sorted(shots), held):
         frame = _frame_of(context, film, Pick(shots[number], number), picture)
-        treated, reason = _apply_overlay_policies(
-            context.params, film, frame, number, picture.shape
+        policies: tuple[tuple[str, OverlayPolicy, Sequence[Box]], ...] = (
+            ("subtitles", params.subtitles, _subtitle_boxes(film, number, params.subtitles)),
+            ("watermark", params.watermark, film.watermarks),
         )
-        if treated is None:
-            rejected[shots[number]] = reason
-            (context.folder / frame.file).unlink()
+        for reason, policy, boxes in policies:
+            overlays = [upright_box(box, film.size, picture.shape) for box in boxes]
+            treated = apply_overlay_policy(frame, overlays, policy)
+            if treated is None:
+                rejected[shots[number]] = reason
+                (context.folder / frame.file).unlink()
+                break
+            frame = treated
         else:
-            frames.append(treated)
+            frames.append(frame)
     return sorted(frames, key=lambda frame: frame.time), rejected
 
 
 def _pictures(
     context: IngestContext,
-    surveyed: _AnalyzedFilm,
+    film: _AnalyzedFilm,
     numbers: Sequence[int],
     held: dict[int, _WrittenFrame],
 ) -> Iterator[tuple[int, _WrittenFrame]]:
@@ -151,9 +172,9 @@ def _pictures(
         held.pop(number).file.unlink()
     yield from held.items()
     missing = [number for number in numbers if number not in held]
-    fetched = decode_frames(surveyed.path, surveyed.timeline, missing, context.params.max_pixels)
-    for number, film, decoded in fetched:
-        yield number, _write_picture(context, number, decoded, orientation_of(film, decoded))
+    fetched = decode_frames(film.path, film.timeline, missing, context.params.max_pixels)
+    for number, reader, decoded in fetched:
+        yield number, _write_picture(context, number, decoded, orientation_of(reader, decoded))
 
 
 def _write_picture(
@@ -173,7 +194,7 @@ def _frame_of(
 ) -> Frame:
     """Creates a frame and renames its picture, since the final name depends on the shot."""
     time = round(float(film.timeline.seconds[pick.number]), 4)
-    name = f"{shot_id(film.prefix, pick.shot)}-{round(time * 1000):08d}"
+    name = f"{film.prefix}-{pick.shot:05d}-{round(time * 1000):08d}"
     file = picture.file.rename(picture.file.with_name(f"{name}.png"))
     return Frame(
         id=name,
@@ -189,23 +210,6 @@ def _frame_of(
     )
 
 
-def _apply_overlay_policies(
-    params: IngestParams, film: _AnalyzedFilm, frame: Frame, number: int, shape: FrameOrientation
-) -> tuple[Frame | None, str]:
-    """Applies the subtitle and watermark policies; returns None and a reason for a rejection."""
-    lines = _subtitle_boxes(film, number, params.subtitles)
-    treated = apply_overlay_policy(frame, _upright_boxes(lines, film, shape), params.subtitles)
-    if treated is None:
-        return None, "subtitles"
-    return apply_overlay_policy(
-        treated, _upright_boxes(film.watermarks, film, shape), params.watermark
-    ), "watermark"
-
-
-def _upright_boxes(boxes: Sequence[Box], film: _AnalyzedFilm, shape: FrameOrientation) -> list[Box]:
-    return [upright_box(box, film.size, shape) for box in boxes]
-
-
 def _subtitle_boxes(film: _AnalyzedFilm, number: int, policy: OverlayPolicy) -> list[Box]:
     """Returns the boxes covered by the subtitles of a frame.
 
@@ -219,26 +223,4 @@ def _subtitle_boxes(film: _AnalyzedFilm, number: int, policy: OverlayPolicy) -> 
     return [line.box for line in lines if line.first <= number <= line.last]
 
 
-def _shot_verdict(context: IngestContext, item: str, filled: bool, reason: str) -> Verdict:  # noqa: FBT001 - a fact of the shot
-    if filled:
-        return context.kept(item)
-    if reason:
-        return context.rejected(item, reason)
-    return context.failed(
-        item, UnreadableInput("undecodable", "no frame of this shot can be decoded")
-    )
-
-
-def _tail_verdict(context: IngestContext, film: _AnalyzedFilm) -> list[Verdict]:
-    """Returns a failed verdict for the missing tail of a truncated film, if any."""
-    timeline = film.timeline
-    decoded = float(timeline.seconds[-1]) + 1 / float(timeline.rate)
-    if decoded >= _MIN_COMPLETE * timeline.declared_seconds:
-        return []
-    why = UnreadableInput(
-        "truncated",
-        f"{film.path.name} ends after {decoded:.1f} of {timeline.declared_seconds:.1f} seconds",
-        decoded,
-        timeline.declared_seconds,
-    )
-    return [context.failed(f"{film.prefix}-tail", why)]
+READER = Reader(read=read_film_source, matches=is_film)
