@@ -36,6 +36,9 @@ class QualityParams(Schema):
     max_title: Unit = 0.01
     """Share of the picture that lettering takes which was put over it, as titles are."""
 
+    extra: dict[str, float] = {}
+    """Thresholds of added checks (``docs/write-a-quality-check.md``), by their settings."""
+
 
 class SafetyCheckParams(Schema):
     """Actions for frames in which a safety model finds something."""

@@ -14,15 +14,15 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from iclora.errors import MissingModel
+from iclora.filtering.checks import Rejection, Scores
 from iclora.filtering.frame_image import FrameImage
-from iclora.filtering.quality import Rejection, Scores
 from iclora.models.classifier import SafetyClassifier, classifier_label, load_classifier
 from iclora.models.face import FaceDetector, face_label, load_faces
+from schemas.dataset import NOT_CHECKED
 from schemas.filtering import SafetyCheckParams, SafetyParams
 
 log = logging.getLogger(__name__)
 
-NOT_CHECKED = "not checked"
 Model = TypeVar("Model")
 
 
@@ -78,7 +78,7 @@ def safety_scores(checks: SafetyModels, image: FrameImage) -> Scores:
 
 def safety_rejection(scores: Scores, params: SafetyParams) -> Rejection | None:
     """Returns the safety policy's rejection of a frame, or None."""
-    for name, reason, one in (("nsfw", "nsfw", params.nsfw), ("face", "face", params.faces)):
-        if one.action == "reject" and scores.get(name, -1.0) >= one.threshold:
-            return Rejection(reason, scores[name], one.threshold)
+    for name, check in (("nsfw", params.nsfw), ("face", params.faces)):
+        if check.action == "reject" and scores.get(name, -1.0) >= check.threshold:
+            return Rejection(name, scores[name], check.threshold)
     return None

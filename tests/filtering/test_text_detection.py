@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from iclora.filtering.text_detection import detect_text, text_lines, text_share
+from iclora.filtering.checks.text import text_share
+from iclora.filtering.text_detection import detect_text
 from schemas.filtering import QualityParams
 
 LIMIT = QualityParams().max_text
@@ -69,7 +70,7 @@ def test_a_flat_picture_has_no_text():
 def test_a_line_is_found_where_it_is():
     luma = card(["WINTER CITY NIGHT"], 40, 240, 20)
     ys, xs = np.nonzero(luma > 120)
-    boxes = [line.box for line in text_lines(luma)]
+    boxes = [line.box for line in detect_text(luma).lines]
     assert boxes
     assert min(box[0] for box in boxes) <= xs.min() + 2
     assert max(box[2] for box in boxes) >= xs.max() - 2

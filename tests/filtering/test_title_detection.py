@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from iclora.filtering.checks.title import large_lettering, title_share
 from iclora.filtering.text_detection import detect_text
-from iclora.filtering.title_detection import large_lettering, title_share
 from schemas.filtering import QualityParams
 
 LIMIT = QualityParams().max_title

@@ -8,13 +8,12 @@ sign, a book) shows lens and lighting effects and meets neither criterion.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from iclora.filtering.text_detection import Luma, TextDetection, mask_like
+from iclora.filtering.checks import Limit, QualityCheck
+from iclora.filtering.frame_image import FrameImage, Luma
+from iclora.filtering.text_detection import Mask, TextDetection, mask_like
 from schemas.base import Box
 
 _LETTERS = 8
@@ -39,51 +38,47 @@ _SIDES = 12
 strokes."""
 
 
-class _Block(NamedTuple):
-    """White component that may contain one or more large letters."""
-
-    box: Box
-    sides: int
-
-
-def title_share(reading: TextDetection, masked: NDArray[np.bool_] | None = None) -> float:
+def title_share(detection: TextDetection, masked: Mask | None = None) -> float:
     """Computes the share (0-1) of a picture's area that overlaid lettering covers.
 
     Args:
-        reading: Detected text of the picture.
+        detection: Detected text of the picture.
         masked: Mask of any size for overlays to ignore, because they are handled elsewhere.
     """
-    picture = reading.picture
+    picture = detection.picture
     covered = np.zeros(picture.shape, np.bool_)
-    small = [line.box for line in reading.lines if _is_overlaid(line.letters, line.uneven)]
+    small = [
+        line.box
+        for line in detection.lines
+        if line.letters >= _LETTERS and line.uneven <= _ONE_TONE
+    ]
     for x0, y0, x1, y1 in small + large_lettering(picture):
         covered[y0:y1, x0:x1] = True
     covered &= ~mask_like(picture, masked)
     return round(float(covered.mean()), 4)
 
 
-def _is_overlaid(letters: int, uneven: float) -> bool:
-    return letters >= _LETTERS and uneven <= _ONE_TONE
-
-
 def large_lettering(picture: Luma) -> list[Box]:
     """Returns the boxes of large white letters (or groups of touching letters) in rows."""
-    blocks = _blocks(picture)
+    blocks = _white_blocks(picture)
+
+    def in_one_row(block: Box, neighbor: Box) -> bool:
+        shared = min(block[3], neighbor[3]) - max(block[1], neighbor[1])
+        return 2 * shared >= min(block[3] - block[1], neighbor[3] - neighbor[1])
+
     return [
-        block.box
-        for block in blocks
-        if sum(other.sides for other in blocks if _beside(block.box, other.box)) >= _SIDES
+        box
+        for box, _ in blocks
+        if sum(sides for neighbor, sides in blocks if in_one_row(box, neighbor)) >= _SIDES
     ]
 
 
-def _beside(one: Box, other: Box) -> bool:
-    """Returns true if two boxes share half of the lesser height."""
-    shared = min(one[3], other[3]) - max(one[1], other[1])
-    return 2 * shared >= min(one[3] - one[1], other[3] - other[1])
+def _white_blocks(picture: Luma) -> list[tuple[Box, int]]:
+    """Finds white components inside the picture with uniform interiors and sharp edges.
 
-
-def _blocks(picture: Luma) -> list[_Block]:
-    """Finds white components inside the picture with uniform interiors and sharp edges."""
+    Returns:
+        Box and median number of stroke sides per pixel row of each component.
+    """
     height, width = picture.shape
     _, labels, stats, _ = cv2.connectedComponentsWithStats(
         (picture >= _WHITE).view(np.uint8), connectivity=4
@@ -91,29 +86,28 @@ def _blocks(picture: Luma) -> list[_Block]:
     large = np.flatnonzero(stats[1:, cv2.CC_STAT_AREA] >= _LEAST_AREA) + 1
     if not len(large):
         return []
-    sharp = _sharp_edges(picture)
-    blocks: list[_Block] = []
+    across, down = cv2.Sobel(picture, cv2.CV_32F, 1, 0), cv2.Sobel(picture, cv2.CV_32F, 0, 1)
+    sharp = cv2.dilate(cv2.magnitude(across, down), np.ones((3, 3), np.uint8)) > _SHARP
+    blocks: list[tuple[Box, int]] = []
     for label in large:
         x, y, w, h = (int(value) for value in stats[label, : cv2.CC_STAT_AREA])
         if not (x and y and x + w < width and y + h < height):
             continue
-        part = labels[y - 1 : y + h + 1, x - 1 : x + w + 1] == label
         around = (slice(y - 1, y + h + 1), slice(x - 1, x + w + 1))
-        if _is_drawn(part, picture[around], sharp[around]):
-            sides = np.abs(np.diff(part.astype(np.int8), axis=1)).sum(axis=1)
-            blocks.append(_Block((x, y, x + w, y + h), int(np.median(sides[1:-1]))))
+        part = labels[around] == label
+        inner = cv2.erode(part.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        rim = part & ~inner
+        if not inner.any() or float(sharp[around][rim].mean()) < _SHARP_SHARE:
+            continue
+        if float(picture[around][inner].std()) > _EVEN:
+            continue
+        sides = np.abs(np.diff(part.astype(np.int8), axis=1)).sum(axis=1)
+        blocks.append(((x, y, x + w, y + h), int(np.median(sides[1:-1]))))
     return blocks
 
 
-def _sharp_edges(picture: Luma) -> NDArray[np.bool_]:
-    across = cv2.Sobel(picture, cv2.CV_32F, 1, 0)
-    steep = cv2.magnitude(across, cv2.Sobel(picture, cv2.CV_32F, 0, 1))
-    return cv2.dilate(steep, np.ones((3, 3), np.uint8)) > _SHARP
+def _measure(image: FrameImage) -> float:
+    return title_share(image.text, image.masked)
 
 
-def _is_drawn(part: NDArray[np.bool_], luma: Luma, sharp: NDArray[np.bool_]) -> bool:
-    inner = cv2.erode(part.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    rim = part & ~inner
-    if not inner.any() or float(sharp[rim].mean()) < _SHARP_SHARE:
-        return False
-    return float(luma[inner].std()) <= _EVEN
+CHECK = QualityCheck("title", _measure, (Limit("title", "max_title"),), order=5)
