@@ -111,7 +111,7 @@ def _measure_batch(
             image = load_frame_image(path, frame, clip.image_size)
         except UndecodableFrame as error:
             return error
-        scores = measure_quality(image) | safety_scores(safety, image)
+        scores = measure_quality(image) | safety_scores(safety, image.picture)
         return image, scores, perceptual_hash(image.luma)
 
     with ThreadPoolExecutor(available_cpus()) as pool:
