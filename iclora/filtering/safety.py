@@ -69,7 +69,7 @@ def safety_scores(models: SafetyModels, picture: Image.Image) -> Scores:
     """Computes the confidences (0-1) of unsafe content and faces in a frame, where checked."""
     scores: Scores = {}
     if models.nsfw:
-        scores["nsfw"] = models.nsfw([picture])[0]
+        scores["nsfw"] = models.nsfw(picture)
     if models.faces:
         faces = models.faces(np.asarray(picture, np.uint8))
         scores["face"] = faces[0].confidence if faces else 0.0

@@ -125,7 +125,7 @@ def blur_unsafe(
     """Blurs what the safety policy selects: the whole frame if unsafe, otherwise its faces."""
     nsfw, faces = params.nsfw, params.faces
     regions: list[Box] = []
-    if models.nsfw and nsfw.action == "blur" and models.nsfw([image])[0] >= nsfw.threshold:
+    if models.nsfw and nsfw.action == "blur" and models.nsfw(image) >= nsfw.threshold:
         regions = [(0, 0, image.width, image.height)]
     elif models.faces and faces.action == "blur":
         regions = [face.box for face in models.faces(pixels) if face.confidence >= faces.threshold]

@@ -14,7 +14,7 @@ import iclora
 from iclora.models.loaded import unload_models
 
 PACKAGE = Path(iclora.__file__).parent
-PLAIN = {"None", "bool", "str", "tuple", "frozenset", "dict"}
+PLAIN = {"None", "bool", "float", "str", "tuple", "frozenset", "dict"}
 """What a function that functools caches may return."""
 
 NO_MODEL = {"_slots_of", "_connection_slots", "breaker_of", "_class_of_host", "_client_within"}
@@ -49,7 +49,7 @@ def clip(family):
 
 
 def counter(family):
-    from iclora.models.token_counter import load_token_counter
+    from iclora.models.tokens import load_token_counter
 
     return load_token_counter(str(family / "flux"))
 
