@@ -18,11 +18,12 @@ from iclora.filtering.measure import (
 from iclora.filtering.safety import safety_rejection
 from iclora.filtering.zero_shot import prompt_rejections
 from iclora.models.clip import load_clip
-from iclora.pipeline.progress import Report
+from iclora.pipeline.progress import Report, ignore_progress
 from iclora.pipeline.stage import Stage, result_of, run_stage
 from iclora.store import Store
 from schemas.base import Schema
-from schemas.filtering import FilterParams, SafetyParams
+from schemas.config import Config
+from schemas.filtering import SafetyParams
 from schemas.frame import Frame
 from schemas.stage import Ingested, Scored, StageRef
 from schemas.verdict import Verdict
@@ -43,28 +44,24 @@ class QualityStageParams(Schema):
     exclude: tuple[str, ...]
 
 
-def quality_params(params: FilterParams) -> QualityStageParams:
-    """Returns the stage's parameters.
+def score_frames(
+    store: Store, ingested: StageRef, config: Config, report: Report = ignore_progress
+) -> StageRef:
+    """Scores one source's frames and keeps the good ones (``Scored``, stage ``quality``).
+
+    Frames of given sets are treated like all others.
 
     Raises:
         BadConfig: ``filter.quality.extra`` has a setting that belongs to no check.
     """
-    return QualityStageParams(
-        measure=measure_params(params),
-        thresholds=quality_thresholds(params.quality),
-        safety=params.safety,
-        require=params.require,
-        exclude=params.exclude,
+    filtering = config.filter
+    params = QualityStageParams(
+        measure=measure_params(filtering),
+        thresholds=quality_thresholds(filtering.quality),
+        safety=filtering.safety,
+        require=filtering.require,
+        exclude=filtering.exclude,
     )
-
-
-def score_source(
-    store: Store, ingested: StageRef, params: QualityStageParams, report: Report
-) -> StageRef:
-    """Measures a source's frames and assigns a verdict to each (``Scored``).
-
-    Frames of given sets are treated like all others.
-    """
 
     def work(folder: Path) -> Scored:
         source = result_of(store, ingested, Ingested)

@@ -17,6 +17,7 @@ from iclora.filtering.similarity import DECIMALS, Rows
 from iclora.pipeline.stage import Stage, result_of, run_stage
 from iclora.store import Store
 from schemas.base import Schema
+from schemas.config import Config
 from schemas.filtering import FilterParams
 from schemas.frame import ImageSet
 from schemas.stage import Chosen, Formed, Scored, StageRef
@@ -44,21 +45,38 @@ class ScoredSet(NamedTuple):
     """Quality of the set, 0 to 1."""
 
 
-def choose_params(params: FilterParams) -> ChooseParams:
-    """Returns the stage's parameters."""
-    return ChooseParams(max_set_similarity=params.max_set_similarity, max_sets=params.max_sets)
-
-
-def choose_from_sources(store: Store, formed: Sequence[StageRef], params: ChooseParams) -> StageRef:
-    """Chooses among the sets of all sources (``Chosen``)."""
+def choose_sets(store: Store, formed: Sequence[StageRef], config: Config) -> StageRef:
+    """Chooses among the sets of all sources (``Chosen``, stage ``choose``)."""
+    params = _choose_params(config.filter, config.filter.max_sets)
     inputs = sorted(ref.digest for ref in formed)
     return run_stage(
-        store, CHOOSE, params, inputs, lambda _: choose(load_sets(store, formed), params)
+        store, CHOOSE, params, inputs, lambda _: choose(_load_sets(store, formed), params)
     )
 
 
-def load_sets(store: Store, formed: Sequence[StageRef]) -> list[ScoredSet]:
-    """Loads the sets of sources with the vectors of their frames."""
+def likely_sets(
+    store: Store, formed: StageRef, config: Config, sources: int
+) -> tuple[ImageSet, ...]:
+    """Returns the sets of one source that will most likely be chosen, without the other sources.
+
+    Args:
+        store: Holds the stages.
+        formed: The source's sets.
+        config: Configuration of the build.
+        sources: Number of sources in the build. Each gets an equal share of ``filter.max_sets``, so
+            that the total never exceeds it.
+    """
+    share = config.filter.max_sets // sources
+    if config.filter.max_sets and not share:
+        return ()
+    return choose(_load_sets(store, [formed]), _choose_params(config.filter, share)).sets
+
+
+def _choose_params(params: FilterParams, max_sets: int) -> ChooseParams:
+    return ChooseParams(max_set_similarity=params.max_set_similarity, max_sets=max_sets)
+
+
+def _load_sets(store: Store, formed: Sequence[StageRef]) -> list[ScoredSet]:
     sets: list[ScoredSet] = []
     for ref in formed:
         result = result_of(store, ref, Formed)

@@ -12,7 +12,8 @@ from iclora.filtering.similarity import FrameSet, Rows, make_frame_set
 from iclora.pipeline.stage import Stage, file_of, result_of, run_stage
 from iclora.store import Store
 from schemas.base import Schema
-from schemas.filtering import SetParams
+from schemas.config import Config
+from schemas.filtering import SetParams, SimilarityParams
 from schemas.frame import Frame, ImageSet
 from schemas.stage import Formed, Scored, StageRef
 from schemas.verdict import Verdict
@@ -30,28 +31,36 @@ class SetsStageParams(Schema):
     """Set parameters with absolute bounds."""
 
 
-def group_source(store: Store, scored: StageRef, params: SetsStageParams) -> StageRef:
-    """Groups one source's frames into sets (``Formed``)."""
-    return run_stage(
-        store, SETS, params, [scored.digest], lambda _: _group_source(store, scored, params)
-    )
+def form_sets(store: Store, scored: StageRef, bounds: SimilarityParams, config: Config) -> StageRef:
+    """Groups one source's good frames into sets (``Formed``, stage ``sets``).
+
+    Args:
+        store: Holds the source's quality stage.
+        scored: Reference to the quality stage.
+        bounds: Absolute similarity bounds from ``calibrate``.
+        config: Configuration of the build.
+    """
+    sets = config.filter.sets.model_copy(update={"similarity": bounds})
+    params = SetsStageParams(panels=config.layout.panels, sets=sets)
+    return run_stage(store, SETS, params, [scored.digest], lambda _: _form(store, scored, params))
 
 
-def _group_source(store: Store, ref: StageRef, params: SetsStageParams) -> Formed:
+def _form(store: Store, ref: StageRef, params: SetsStageParams) -> Formed:
     scored = result_of(store, ref, Scored)
     frames = make_frame_set(scored.frames, load_embeddings(store, ref, scored), scored.hashes)
     ungrouped = frames.subset(ungrouped_indices(scored))
     sets, verdicts = group_frames(ungrouped, params.panels, params.sets)
     given, given_verdicts = _keep_given(scored, frames)
     by_id = {verdict.id: verdict for verdict in (*verdicts, *given_verdicts)}
+    scored_sets = [
+        image_set.model_copy(
+            update={"scores": image_set.scores | _worst_scores(image_set.frames, scored.scores)}
+        )
+        for image_set in (*given, *sets)
+    ]
     return Formed(
         scored=ref,
-        sets=tuple(
-            image_set.model_copy(
-                update={"scores": image_set.scores | _worst_scores(image_set.frames, scored.scores)}
-            )
-            for image_set in (*given, *sets)
-        ),
+        sets=tuple(scored_sets),
         seen=len(scored.frames),
         verdicts=tuple(by_id[frame.id] for frame in scored.frames),
     )
@@ -75,23 +84,24 @@ def _keep_given(scored: Scored, frames: FrameSet) -> tuple[list[ImageSet], list[
     verdicts: list[Verdict] = []
     for image_set in scored.given:
         present = [frame for frame in image_set.frames if frame.id in index]
-        if len(present) == len(image_set.frames):
-            path = tuple(index[frame.id] for frame in present)
-            kept.append(image_set.model_copy(update={"scores": set_similarities(frames, path)}))
-            verdicts += [Verdict.kept("sets", frame.id, source=frame.source) for frame in present]
-            continue
-        verdicts += [
-            Verdict.rejected(
-                "sets",
-                frame.id,
-                "set_broken",
-                f"set {image_set.key} lost a panel",
-                value=len(present),
-                threshold=len(image_set.frames),
-                source=frame.source,
-            )
-            for frame in present
-        ]
+        is_whole = len(present) == len(image_set.frames)
+        if is_whole:
+            scores = set_similarities(frames, tuple(index[frame.id] for frame in present))
+            kept.append(image_set.model_copy(update={"scores": scores}))
+        for frame in present:
+            if is_whole:
+                verdict = Verdict.kept("sets", frame.id, source=frame.source)
+            else:
+                verdict = Verdict.rejected(
+                    "sets",
+                    frame.id,
+                    "set_broken",
+                    f"set {image_set.key} lost a panel",
+                    value=len(present),
+                    threshold=len(image_set.frames),
+                    source=frame.source,
+                )
+            verdicts.append(verdict)
     return kept, verdicts
 
 

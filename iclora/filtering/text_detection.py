@@ -124,10 +124,8 @@ def detect_text(luma: Luma) -> TextDetection:
     return TextDetection(picture, tuple(lines))
 
 
-def mask_like(picture: Luma, masked: Mask | None) -> Mask:
-    """Resizes a mask to the size of a picture; empty for None."""
-    if masked is None or not masked.any():
-        return np.zeros(picture.shape, np.bool_)
+def mask_like(picture: Luma, masked: Mask) -> Mask:
+    """Resizes a mask to the size of a picture."""
     size = (picture.shape[1], picture.shape[0])
     return cv2.resize(masked.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
 

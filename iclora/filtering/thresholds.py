@@ -16,6 +16,7 @@ from iclora.filtering.sets import load_embeddings, ungrouped_indices
 from iclora.filtering.similarity import DECIMALS, Cosines, neighbor_cosines
 from iclora.pipeline.stage import result_of
 from iclora.store import Store
+from schemas.config import Config
 from schemas.filtering import SimilarityParams
 from schemas.stage import Scored, StageRef
 
@@ -23,10 +24,13 @@ MIN_PAIRS = 8
 """Minimum number of neighboring pairs for percentiles."""
 
 
-def calibrate_similarity(
-    store: Store, scored: Sequence[StageRef], similarity: SimilarityParams
-) -> SimilarityParams:
-    """Resolves a build's similarity bounds to absolute values, regardless of source order."""
+def calibrate(store: Store, scored: Sequence[StageRef], config: Config) -> SimilarityParams:
+    """Resolves a build's similarity bounds to absolute values, regardless of source order.
+
+    Raises:
+        BadInput: The dataset is too small or too uniform for percentiles.
+    """
+    similarity = config.filter.sets.similarity
     if similarity.unit == "absolute":
         return similarity
     cosines: list[Cosines] = []

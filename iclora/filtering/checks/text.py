@@ -12,36 +12,27 @@ import numpy as np
 
 from iclora.filtering.checks import Limit, QualityCheck
 from iclora.filtering.frame_image import FrameImage
-from iclora.filtering.text_detection import Mask, TextDetection, mask_like
+from iclora.filtering.text_detection import mask_like
 
 _EDGE = 60.0
 """Gradient magnitude of an edge (Sobel, 8-bit luma)."""
 
 
-def text_share(detection: TextDetection, masked: Mask | None = None) -> float:
-    """Computes the share (0-1) of a picture's edges that lie in lines of text.
-
-    Args:
-        detection: Detected text of the picture.
-        masked: Mask of any size for overlays to ignore, because they are handled elsewhere.
-    """
-    picture = detection.picture
-    if not detection.lines:
+def text_share(image: FrameImage) -> float:
+    """Computes the share (0-1) of a frame's edges that lie in lines of text, outside its masks."""
+    picture, lines = image.text
+    if not lines:
         return 0.0
     across, down = cv2.Sobel(picture, cv2.CV_32F, 1, 0), cv2.Sobel(picture, cv2.CV_32F, 0, 1)
     edges = across * across + down * down > _EDGE * _EDGE
-    edges &= ~mask_like(picture, masked)
+    edges &= ~mask_like(picture, image.masked)
     total = int(edges.sum())
     if total == 0:
         return 0.0
     inside = np.zeros(picture.shape, np.bool_)
-    for (x0, y0, x1, y1), _, _ in detection.lines:
+    for (x0, y0, x1, y1), _, _ in lines:
         inside[max(0, y0 - 2) : y1 + 2, max(0, x0 - 2) : x1 + 2] = True
-    return round(int((edges & inside).sum()) / total, 4)
+    return int((edges & inside).sum()) / total
 
 
-def _measure(image: FrameImage) -> float:
-    return text_share(image.text, image.masked)
-
-
-CHECK = QualityCheck("text", _measure, (Limit("mostly_text", "max_text"),), order=4)
+CHECK = QualityCheck("text", text_share, (Limit("mostly_text", "max_text"),), order=4)

@@ -13,7 +13,7 @@ import numpy as np
 
 from iclora.filtering.checks import Limit, QualityCheck
 from iclora.filtering.frame_image import FrameImage, Luma
-from iclora.filtering.text_detection import Mask, TextDetection, mask_like
+from iclora.filtering.text_detection import mask_like
 from schemas.base import Box
 
 _LETTERS = 8
@@ -38,24 +38,15 @@ _SIDES = 12
 strokes."""
 
 
-def title_share(detection: TextDetection, masked: Mask | None = None) -> float:
-    """Computes the share (0-1) of a picture's area that overlaid lettering covers.
-
-    Args:
-        detection: Detected text of the picture.
-        masked: Mask of any size for overlays to ignore, because they are handled elsewhere.
-    """
-    picture = detection.picture
+def title_share(image: FrameImage) -> float:
+    """Computes the share (0-1) of a frame's area that overlaid lettering covers, outside masks."""
+    picture, lines = image.text
     covered = np.zeros(picture.shape, np.bool_)
-    small = [
-        line.box
-        for line in detection.lines
-        if line.letters >= _LETTERS and line.uneven <= _ONE_TONE
-    ]
+    small = [box for box, letters, uneven in lines if letters >= _LETTERS and uneven <= _ONE_TONE]
     for x0, y0, x1, y1 in small + large_lettering(picture):
         covered[y0:y1, x0:x1] = True
-    covered &= ~mask_like(picture, masked)
-    return round(float(covered.mean()), 4)
+    covered &= ~mask_like(picture, image.masked)
+    return float(covered.mean())
 
 
 def large_lettering(picture: Luma) -> list[Box]:
@@ -106,8 +97,4 @@ def _white_blocks(picture: Luma) -> list[tuple[Box, int]]:
     return blocks
 
 
-def _measure(image: FrameImage) -> float:
-    return title_share(image.text, image.masked)
-
-
-CHECK = QualityCheck("title", _measure, (Limit("title", "max_title"),), order=5)
+CHECK = QualityCheck("title", title_share, (Limit("title", "max_title"),), order=5)
