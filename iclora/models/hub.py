@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from iclora.errors import MissingModel
 
-_SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
+_CONFIGS = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
 """Patterns of configurations and tokenizers; no executable code."""
 
 _WEIGHTS = "*.safetensors"
@@ -57,7 +57,7 @@ def _sentence(name: str, error: Exception, *, weights: bool) -> str:
 
 
 def _command(name: str, *, weights: bool) -> str:
-    few = "" if weights else "".join(f' --include "{pattern}"' for pattern in _SMALL_FILES[:3])
+    few = "" if weights else "".join(f' --include "{pattern}"' for pattern in _CONFIGS[:3])
     return f"hf download {name}{few}"
 
 
@@ -73,12 +73,12 @@ def _snapshot(name: str, *, weights: bool, local: bool) -> Path:
     from huggingface_hub.errors import IncompleteSnapshotError
 
     folder = Path(
-        snapshot_download(name, allow_patterns=list(_SMALL_FILES), local_files_only=local)
+        snapshot_download(name, allow_patterns=list(_CONFIGS), local_files_only=local)
     )
     if not weights:
         return folder
     wanted = [f"{part}/{_WEIGHTS}" for part in _parts(folder)] or [_WEIGHTS]
-    wanted += _SMALL_FILES
+    wanted += _CONFIGS
     folder = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=local))
     if any(_absent(folder)):
         raise IncompleteSnapshotError(f"{folder} is a part of {name}", str(folder))
