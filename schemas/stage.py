@@ -31,7 +31,7 @@ class Ingested(Schema):
     source: Source
     frames: tuple[Frame, ...]
     given: tuple[ImageSet, ...] = ()
-    """Sets that the source already holds (stitched canvases); sifting does not form them anew."""
+    """Sets that the source already holds (stitched canvases); grouping leaves them as they are."""
 
     seen: NonNegativeInt
     """Shots or pictures found."""

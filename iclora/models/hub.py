@@ -72,9 +72,7 @@ def _snapshot(name: str, *, weights: bool, local: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import IncompleteSnapshotError
 
-    folder = Path(
-        snapshot_download(name, allow_patterns=list(_CONFIGS), local_files_only=local)
-    )
+    folder = Path(snapshot_download(name, allow_patterns=list(_CONFIGS), local_files_only=local))
     if not weights:
         return folder
     wanted = [f"{part}/{_WEIGHTS}" for part in _parts(folder)] or [_WEIGHTS]
