@@ -131,8 +131,8 @@ class FilterParams(Schema):
     """Prompts that reject a frame when one of them wins over ``require`` and neutral ones."""
 
     max_set_similarity: Cosine = 0.98
-    """Two sets are duplicates if every panel of each has a more similar one in the other; the better
-    set is kept."""
+    """Two sets are duplicates if every panel of each has a more similar one in the other; the
+    better set is kept."""
 
     max_sets: NonNegativeInt = 100
     """Number of sets to keep, the best that are most unlike each other; 0 keeps all."""

@@ -31,7 +31,7 @@ class Frame(Schema):
     """Region with picture content, without bars, seams and cropped overlays."""
 
     masks: tuple[Box, ...] = ()
-    """Overlays (logo, watermark, subtitle) inside the crop, which training masks."""
+    """Overlays (logo, watermark, subtitle) inside the crop; not to be learned."""
 
     shot: int = -1
     """Number of the shot in its film, -1 if unknown."""
