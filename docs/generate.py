@@ -112,7 +112,8 @@ def _kind(field: Json) -> str:
         several = field.get("prefixItems")
         return f"{len(several)} numbers" if several else f"list of {_plural(inside)}"
     if field.get("type") == "object":
-        return "table of texts"
+        values = field["additionalProperties"].get("type", "string")
+        return f"table of {'numbers' if values == 'number' else 'texts'}"
     if field.get("type") == "string":
         return "text"
     bounds = [f"{sign} {_short(field[key])}" for key, sign in _BOUNDS.items() if key in field]

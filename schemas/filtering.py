@@ -10,7 +10,7 @@ from schemas.base import Cosine, Schema, Unit
 
 
 class QualityParams(Schema):
-    """Thresholds on one frame, measured on its crop at 512 px on the longer side.
+    """Thresholds of the quality checks, measured on the crop at 512 px on the longer side.
 
     A value equal to its threshold passes.
     """
@@ -28,13 +28,16 @@ class QualityParams(Schema):
     """Variance of the Laplacian (8-bit luma) below this: blurred."""
 
     min_entropy: NonNegativeFloat = 3.0
-    """Bits of the luma histogram (256 bins) below this: too little to see."""
+    """Entropy of the luma histogram (256 bins) below this, in bits: too little to see."""
 
     max_text: Unit = 0.35
-    """Share of the picture's edges that lie in lines of text: title cards and credits."""
+    """Share of the frame's edges in lines of text above this: title cards and credits."""
 
     max_title: Unit = 0.01
-    """Share of the picture that lettering takes which was put over it, as titles are."""
+    """Share of the frame's area under overlaid lettering above this: titles."""
+
+    extra: dict[str, float] = {}
+    """Thresholds of added checks (``docs/write-a-quality-check.md``), by their settings."""
 
 
 class SafetyCheckParams(Schema):
@@ -47,11 +50,11 @@ class SafetyCheckParams(Schema):
     """Folder, hub id or file of the model; without it the card says ``not checked``."""
 
     threshold: Unit = 0.5
-    """Confidence at or above this counts as found."""
+    """Confidence from which a finding counts."""
 
 
 class SafetyParams(Schema):
-    """Optional checks; nothing is looked for unless a model is named."""
+    """Optional checks with models of the user; without a model, a check is skipped."""
 
     nsfw: SafetyCheckParams = SafetyCheckParams()
     """An image classifier of transformers with a label such as ``nsfw`` or ``porn``."""
@@ -64,19 +67,19 @@ class SimilarityParams(Schema):
     """CLIP cosines between frames of one source; values equal to a bound are inside."""
 
     min_adjacent: Cosine = 0.6
-    """Neighbours below this show different scenes."""
+    """Neighbors below this show different scenes."""
 
     near_duplicate: Cosine = 0.95
     """Frames above this are the same picture twice (ShotDirector, arXiv 2512.10286)."""
 
     min_first_last: Cosine = 0.5
-    """First and last must still be at least this similar."""
+    """Minimum similarity of a set's first and last frame."""
 
     same_scene: Cosine = 0.75
     """Shots at least this similar and at most ``max_gap`` apart are of one scene."""
 
     unit: Literal["absolute", "percentile"] = "absolute"
-    """``percentile``: all four are shares (0-1) of this dataset's own neighbouring cosines."""
+    """``percentile``: all four are shares (0-1) of this dataset's own neighboring cosines."""
 
     @model_validator(mode="after")
     def _adjacent_is_below_near_duplicate(self) -> Self:
@@ -102,10 +105,10 @@ class SetParams(Schema):
     """Perceptual hashes at most this many bits apart are near-duplicates."""
 
     max_sets_per_scene: PositiveInt = 4
-    """Sets taken from one scene at most."""
+    """Maximum number of sets per scene."""
 
     max_gap: NonNegativeInt = 5
-    """Shots (or pictures) that may lie between two neighbours of a set."""
+    """Maximum number of shots (or images) between two neighbors of a set."""
 
     reuse_frames: bool = False
     """Allow a frame in more than one set; two sets then share at most half of their frames."""
@@ -128,8 +131,8 @@ class FilterParams(Schema):
     """Prompts that reject a frame when one of them wins over ``require`` and neutral ones."""
 
     max_set_similarity: Cosine = 0.98
-    """Two sets are the same when every panel of each has a more similar one in the other; the
+    """Two sets are duplicates if every panel of each has a more similar one in the other; the
     better set is kept."""
 
     max_sets: NonNegativeInt = 100
-    """Keep the N best that are most unlike each other; 0 keeps all."""
+    """Number of sets to keep, the best that are most unlike each other; 0 keeps all."""

@@ -8,7 +8,7 @@ from schemas.base import Box, Key, Schema
 
 
 class Frame(Schema):
-    """One picture kept from a shot, by reference."""
+    """Image kept from a shot, by reference."""
 
     id: Key
     """Derived from the source's digest, the shot and the time; unique and stable."""
@@ -17,21 +17,21 @@ class Frame(Schema):
     """``Source.name``."""
 
     file: str
-    """The picture, relative to its ingest stage's folder."""
+    """Image file, relative to its ingest stage's folder."""
 
     content: str
     """Digest of the file's bytes."""
 
     width: PositiveInt
-    """Width of the upright picture, in pixels."""
+    """Width of the upright image, in pixels."""
 
     height: PositiveInt
 
     crop: Box
-    """The region that is picture: bars, seams and cropped-away overlays left out."""
+    """Region with picture content, without bars, seams and cropped overlays."""
 
     masks: tuple[Box, ...] = ()
-    """Overlays (logo, watermark, subtitle) that stay in the picture; not to be learned."""
+    """Overlays (logo, watermark, subtitle) inside the crop; not to be learned."""
 
     shot: int = -1
     """Number of the shot in its film, -1 if unknown."""
@@ -40,11 +40,11 @@ class Frame(Schema):
     """Seconds from the film's start, -1 if unknown."""
 
     scene: str = ""
-    """The scene the source itself names (folder, pattern, group column), or empty."""
+    """Scene named by the source (folder, pattern, group column), or empty."""
 
 
 class ImageSet(Schema):
-    """An ordered tuple of frames of one scene."""
+    """Frames of one scene in order."""
 
     key: Key
     """Derived from the frames' ids; stable across rebuilds; becomes the sample's key."""
@@ -55,7 +55,7 @@ class ImageSet(Schema):
 
     frames: tuple[Frame, ...]
     scores: dict[str, float] = {}
-    """Measured on the frames: quality, similarities; four decimals."""
+    """Worst measurement of the frames per check, and similarities; four decimals."""
 
     caption: str = ""
-    """A caption that came with the source; empty if one must be made."""
+    """Caption from the source; empty if one must be written."""

@@ -25,7 +25,7 @@ _NAMED = {
 
 
 def usual_markers(rows: int, columns: int) -> tuple[str, ...]:
-    """Markers for any grid: those of the released tasks, or numbers in reading order.
+    """Returns the markers of any grid: those of the released tasks, or numbers in reading order.
 
     A single row or column of three and more is a storyboard (``[SCENE-1]``), any other grid has
     ``[PANEL-1]`` and so on.
@@ -40,10 +40,10 @@ class Layout(Schema):
     """Rows x columns of equal panels, filled row by row."""
 
     rows: Cells = 3
-    """Panels one below the other."""
+    """Number of panel rows."""
 
     columns: Cells = 1
-    """Panels side by side."""
+    """Number of panel columns."""
 
     panel_width: Side = 1024
     """Pixels; a multiple of 32."""
@@ -52,7 +52,7 @@ class Layout(Schema):
     """Pixels; a multiple of 32."""
 
     markers: Annotated[tuple[str, ...], Field(validate_default=True)] = ()
-    """One per panel, in reading order; when left out, the usual ones of this grid."""
+    """Marker per panel, in reading order; the usual ones of this grid if left out."""
 
     @field_validator("markers")
     @classmethod

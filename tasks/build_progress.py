@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from iclora.models.usage import token_usage
+from iclora.models.tokens import token_usage
 from iclora.pipeline.ledger import STAGES
 from iclora.pipeline.progress import BuildProgress, SharedReports, SourceShare
 from iclora.store import Store

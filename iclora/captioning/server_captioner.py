@@ -33,7 +33,7 @@ import tenacity
 from iclora.captioning.breaker import breaker_of
 from iclora.captioning.captioner import Failure, Reply, Request
 from iclora.errors import BadConfig
-from iclora.models.usage import note_usage
+from iclora.models.tokens import note_usage
 from iclora.redact import HIDDEN, redact_text, redact_url, url_secrets
 from schemas.caption import Answer
 from schemas.captioning import CaptionerParams

@@ -36,7 +36,7 @@ def token_counter(tokenizer: str = "") -> CountTokens:
     """
     if not is_counted(tokenizer):
         return token_bound
-    from iclora.models.token_counter import load_token_counter
+    from iclora.models.tokens import load_token_counter
 
     return load_token_counter(tokenizer)
 

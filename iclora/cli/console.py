@@ -104,9 +104,9 @@ def note_miniature(config: Config, *, base: bool = False) -> None:
         base: the command uses the base model (else it uses CLIP and the captioner).
     """
     from iclora.dataset.provenance import uses_miniature
-    from iclora.models.locate import MINIATURE
+    from iclora.models.locate import is_demo
 
-    if config.base.model.startswith(MINIATURE) if base else uses_miniature(config):
+    if is_demo(config.base.model) if base else uses_miniature(config):
         print_note(MINIATURE_NOTE)
 
 

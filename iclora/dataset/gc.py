@@ -17,8 +17,7 @@ from typing import NamedTuple, cast
 from iclora.pipeline.stage import folder_of, result_of
 from iclora.store import MANIFEST, Store
 from schemas.dataset import Published
-from schemas.measured import MeasuredBatch
-from schemas.stage import Ingested, StageRef
+from schemas.stage import Ingested, MeasuredBatch, StageRef
 from schemas.store_paths import dataset_path, stage_path
 
 REBUILT = ("cache/latents", "cache/text")

@@ -16,7 +16,7 @@ from iclora.captioning.token_budget import counted_by
 from iclora.errors import MissingModel
 from iclora.filtering.safety import safety_labels
 from iclora.models.face import face_label
-from iclora.models.locate import MINIATURE
+from iclora.models.locate import is_demo
 from schemas.config import Config
 from schemas.dataset import NOT_CHECKED
 from schemas.source import Source
@@ -58,8 +58,8 @@ def _head_finder(file: str) -> str:
 def uses_miniature(config: Config) -> bool:
     """Checks if the configuration uses the miniature to choose sets or write captions."""
     captioner = config.caption.captioner
-    writes = captioner.kind == "local" and captioner.model.startswith(MINIATURE)
-    return writes or config.filter.clip.startswith(MINIATURE)
+    writes = captioner.kind == "local" and is_demo(captioner.model)
+    return writes or is_demo(config.filter.clip)
 
 
 def is_of_film_world(source: Source) -> bool:
@@ -80,7 +80,7 @@ def is_preview(models: Mapping[str, str], sources: Sequence[Source]) -> bool:
         sources: ingested sources.
     """
     used = f"{models['clip']}, {models['captioner']}".split(", ")
-    return any(name.startswith(MINIATURE) for name in used) and not all_of_film_world(sources)
+    return any(is_demo(name) for name in used) and not all_of_film_world(sources)
 
 
 def all_of_film_world(sources: Iterable[Source]) -> bool:

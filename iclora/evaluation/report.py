@@ -20,8 +20,8 @@ from iclora.evaluation.plots import TITLES, absent, differences, loss_curve, sco
 from iclora.evaluation.renders import Renders, open_picture
 from iclora.evaluation.report_images import QUALITY, ReportData, completed, data_uri, extremes, rows
 from iclora.evaluation.rule import rule_digest
-from iclora.evaluation.scorers import MINIATURE
 from iclora.evaluation.truth import PAIRS
+from iclora.models.locate import is_demo
 from iclora.sampling.contact_sheet import contact_sheet
 from iclora.store import file_sha256
 from schemas.evaluation import EvaluationReport, ReportManifest, SetReport
@@ -61,13 +61,13 @@ def assemble(data: ReportData, sheets: Sequence[str]) -> EvaluationReport:
     """Assembles the content of ``report.json``."""
     plan, results = data.plan, data.results
     sample, free = plan.config.sample, data.renders[ADAPTER].free
-    judge_is_small = plan.config.evaluate.clip.startswith(MINIATURE)
+    judge_is_small = is_demo(plan.config.evaluate.clip)
     return EvaluationReport(
         adapter=plan.adapter.label,
         against=plan.baseline.label if plan.baseline.adapters else "base",
         dataset=plan.dataset,
         base=free[0][0].base,
-        preview=judge_is_small and not plan.config.base.model.startswith(MINIATURE),
+        preview=judge_is_small and not is_demo(plan.config.base.model),
         decision=results.decision,
         scores=results.arms[ADAPTER].scores,
         arms=tuple(results.arms.values()),

@@ -17,11 +17,11 @@ from PIL import Image
 from iclora.errors import UserError
 from iclora.evaluation.metrics import Array
 from iclora.models.loaded import cached_model
+from iclora.models.locate import is_demo
 from schemas.config import Config
 
 log = logging.getLogger(__name__)
 
-MINIATURE = "miniature/"
 _DINO_BATCH = 16
 
 
@@ -115,7 +115,7 @@ def _load_reader(config: Config) -> AttributeReader:
 
     if config.evaluate.attribute_reader == "none":
         raise BadConfig("evaluate.attribute_reader is none")
-    if not config.base.model.startswith(MINIATURE) and config.evaluate.attribute_reader == "auto":
+    if not is_demo(config.base.model) and config.evaluate.attribute_reader == "auto":
         raise BadConfig("the base does not draw the film world, whose attributes are known")
     from iclora.miniature.reader import load_reader
 

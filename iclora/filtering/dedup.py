@@ -9,7 +9,6 @@ miss duplicates and would make the result nondeterministic.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,42 +23,37 @@ _TOLERANCE = 1e-4
 missed."""
 
 
-class Duplicate(NamedTuple):
-    """Set that duplicates an earlier one."""
-
-    position: int
-    similarity: float
-    duplicate_of: int
-    """Index of the most similar kept set; the first one on ties."""
-
-
-def find_duplicates(sets: Sequence[Rows], ceiling: float) -> list[Duplicate]:
+def find_duplicates(sets: Sequence[Rows], ceiling: float) -> list[tuple[int, float, int]]:
     """Finds the sets that duplicate an earlier kept set.
 
     Args:
         sets: Unit vectors [panels, d] of each set, in order of preference.
         ceiling: Similarity above which two sets are duplicates.
+
+    Returns:
+        Index of each duplicate, its similarity to the most similar kept set, and the index of that
+        set (the first one on ties).
     """
-    duplicates: list[Duplicate] = []
+    duplicates: list[tuple[int, float, int]] = []
     kept = np.zeros(len(sets), np.bool_)
     for number, near in _near_candidates(sets, ceiling - _TOLERANCE, kept):
-        others = near[kept[near]]
-        values = [set_similarity(sets[number], sets[other]) for other in others]
+        candidates = near[kept[near]]
+        values = [set_similarity(sets[number], sets[candidate]) for candidate in candidates]
         best = max(values, default=-1.0)
         if best > ceiling:
-            duplicates.append(Duplicate(number, best, int(others[values.index(best)])))
+            duplicates.append((number, best, int(candidates[values.index(best)])))
         kept[number] = best <= ceiling
     return duplicates
 
 
-def set_similarity(one: Rows, other: Rows) -> float:
+def set_similarity(first: Rows, second: Rows) -> float:
     """Computes the similarity of two sets: the cosine of the worst-matched panel.
 
     Each panel of either set is matched with its best counterpart in the other, and the worst match
     counts (Hausdorff distance in cosines). 1.0 means the same images in any order. Rounded to four
     decimals.
     """
-    table = cosines(one, other)
+    table = cosines(first, second)
     return float(min(table.max(axis=0).min(), table.max(axis=1).min()))
 
 
@@ -71,25 +65,24 @@ def _near_candidates(
     The caller fills ``kept`` set by set. Sets dropped before a block begins are skipped, so a
     thousand copies of a set cost no more than a thousand distinct sets.
     """
+    if not sets:
+        return
     owners = np.repeat(np.arange(len(sets)), [len(rows) for rows in sets])
-    panels = np.concatenate([*sets, np.empty((0, sets[0].shape[1] if sets else 0), np.float32)])
+    panels = np.concatenate(sets)  # [all panels, d]
     for start in range(0, len(sets), _BLOCK):
         stop = min(start + _BLOCK, len(sets))
         firsts = np.stack([rows[0] for rows in sets[start:stop]])
         alive = np.concatenate([kept[:start], np.ones(stop - start, np.bool_)])
-        pairs = _matches(firsts, panels, owners[: np.searchsorted(owners, stop)], alive, bound)
+        # Pairs of a first panel of the block and a set with a panel above the bound.
+        columns: list[NDArray[np.intp]] = []
+        matches: list[NDArray[np.intp]] = []
+        block_owners = owners[: np.searchsorted(owners, stop)]
+        for tile in range(0, len(block_owners), _TILE):
+            living = tile + np.flatnonzero(alive[block_owners[tile : tile + _TILE]])
+            first, column = np.nonzero(firsts @ panels[living].T > bound)
+            columns.append(first)
+            matches.append(block_owners[living[column]])
+        first_of_pair, set_of_pair = np.concatenate(columns), np.concatenate(matches)
         for number in range(start, stop):
-            others = pairs[1][pairs[0] == number - start]
-            yield number, np.unique(others[others < number])
-
-
-def _matches(
-    firsts: Rows, panels: Rows, owners: NDArray[np.intp], alive: NDArray[np.bool_], bound: float
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Returns index pairs of first panels and kept sets with a panel above the bound."""
-    found = [(np.empty(0, np.intp), np.empty(0, np.intp))]
-    for start in range(0, len(owners), _TILE):
-        living = start + np.flatnonzero(alive[owners[start : start + _TILE]])
-        first, column = np.nonzero(firsts @ panels[living].T > bound)
-        found.append((first, owners[living[column]]))
-    return np.concatenate([one for one, _ in found]), np.concatenate([other for _, other in found])
+            near = set_of_pair[first_of_pair == number - start]
+            yield number, np.unique(near[near < number])

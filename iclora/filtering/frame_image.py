@@ -6,38 +6,43 @@ than a full decode at 1080p.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from iclora.errors import BROKEN_PICTURE
-from schemas.base import Box
+from iclora.filtering.text_detection import Luma, Mask, TextDetection, detect_text
 from schemas.frame import Frame
 
 ANALYSIS_SIDE = 512
 """Longer side in pixels at which quality is measured."""
-
-Luma = NDArray[np.uint8]
 
 
 class UndecodableFrame(Exception):
     """Raised when a frame's image cannot be decoded; the message contains the reason."""
 
 
-class FrameImage(NamedTuple):
+@dataclass(frozen=True)
+class FrameImage:
     """Downscaled crop of a frame."""
 
+    frame: Frame
     picture: Image.Image
     """RGB image, at least as large as requested (or as the crop)."""
 
     luma: Luma
     """8-bit luma [height, width], up to ``ANALYSIS_SIDE`` on the longer side."""
 
-    masked: NDArray[np.bool_]
+    masked: Mask
     """Mask [height, width] of overlays that are not part of the image."""
+
+    @cached_property
+    def text(self) -> TextDetection:
+        """Lines of text in the luma."""
+        return detect_text(self.luma)
 
 
 def load_frame_image(path: Path, frame: Frame, shorter: int) -> FrameImage:
@@ -52,33 +57,26 @@ def load_frame_image(path: Path, frame: Frame, shorter: int) -> FrameImage:
     Raises:
         UndecodableFrame: The file is not a complete image, or its size does not match the frame.
     """
+    left, top, right, bottom = frame.crop
+    low, high = sorted((right - left, bottom - top))
+    # Minimum size of the whole image at which the crop is large enough.
+    share = min(1.0, max(ANALYSIS_SIDE / high, shorter / low))
+    draft_size = (int(np.ceil(frame.width * share)), int(np.ceil(frame.height * share)))
     try:
         with Image.open(path) as image:
             if image.size != (frame.width, frame.height):
                 raise UndecodableFrame(
                     f"{image.size} pixels instead of {frame.width, frame.height}"
                 )
-            image.draft("RGB", _draft_size(frame, shorter))
+            image.draft("RGB", draft_size)
             picture = image.convert("RGB")
     except BROKEN_PICTURE as error:
         raise UndecodableFrame(str(error)) from error
     scale = picture.width / frame.width
-    cut = picture.crop(_scaled(frame.crop, scale))
-    luma = _shrunk(cut.convert("L"))
-    return FrameImage(cut, luma, _mask(frame, luma))
-
-
-def _draft_size(frame: Frame, shorter: int) -> tuple[int, int]:
-    """Returns the minimum size of the whole image at which the crop is large enough."""
-    x0, y0, x1, y1 = frame.crop
-    low, high = sorted((x1 - x0, y1 - y0))
-    share = min(1.0, max(ANALYSIS_SIDE / high, shorter / low))
-    return int(np.ceil(frame.width * share)), int(np.ceil(frame.height * share))
-
-
-def _scaled(box: Box, scale: float) -> Box:
-    x0, y0, x1, y1 = (round(side * scale) for side in box)
-    return x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)
+    x0, y0, x1, y1 = (round(side * scale) for side in frame.crop)
+    crop = picture.crop((x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)))
+    luma = _shrunk(crop.convert("L"))
+    return FrameImage(frame, crop, luma, _mask(frame, luma))
 
 
 def _shrunk(luma: Image.Image) -> Luma:
@@ -89,7 +87,7 @@ def _shrunk(luma: Image.Image) -> Luma:
     return np.asarray(small, np.uint8)
 
 
-def _mask(frame: Frame, luma: Luma) -> NDArray[np.bool_]:
+def _mask(frame: Frame, luma: Luma) -> Mask:
     masked = np.zeros(luma.shape, np.bool_)
     left, top, right, _ = frame.crop
     scale = luma.shape[1] / (right - left)

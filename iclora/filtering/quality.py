@@ -1,108 +1,135 @@
-"""Frame quality: measurements and thresholds.
-
-All measurements use the crop (without bars and seams) at 512 px on the longer side, so one set of
-thresholds fits all resolutions. Only the size itself is measured in source pixels.
-"""
+"""Quality stage: keeps each frame of a source, rejects it with a reason, or marks it unreadable."""
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from iclora.filtering.frame_image import FrameImage, Luma
-from iclora.filtering.text_detection import detect_text, text_share
-from iclora.filtering.title_detection import title_share
-from schemas.filtering import QualityParams
+from iclora.filtering.checks import Rejection, quality_rejection, quality_thresholds
+from iclora.filtering.measure import (
+    MEASURE,
+    FrameMeasurements,
+    MeasureParams,
+    measure_frames,
+    measure_params,
+)
+from iclora.filtering.safety import safety_rejection
+from iclora.filtering.zero_shot import prompt_rejections
+from iclora.models.clip import load_clip
+from iclora.pipeline.progress import Report, ignore_progress
+from iclora.pipeline.stage import Stage, result_of, run_stage
+from iclora.store import Store
+from schemas.base import Schema
+from schemas.config import Config
+from schemas.filtering import SafetyParams
 from schemas.frame import Frame
+from schemas.stage import Ingested, Scored, StageRef
+from schemas.verdict import Verdict
 
-Scores = dict[str, float]
-"""Mapping of measurement name to value, rounded to four decimals."""
-
-_HALF_SHARP = 100.0
-"""Variance of the Laplacian at which sharpness scores one half (a common blur threshold)."""
-
-_RIM = 9
-"""Kernel size in pixels for dilating masks, because compression blurs an overlay's edges."""
-
-_MOST_ENTROPY = 8.0
-"""Maximum entropy in bits, for 256 equally frequent gray levels."""
+QUALITY = Stage("quality", 2)
+_EMBEDDINGS = "embeddings.npy"
 
 
-class Rejection(NamedTuple):
-    """Reason for rejecting a frame."""
+class QualityStageParams(Schema):
+    """Everything that the verdicts on frames depend on."""
 
-    reason: str
-    value: float
-    threshold: float
-    detail: str = ""
+    measure: MeasureParams
+    thresholds: dict[str, float]
+    """Threshold of each limit of the quality checks, by its setting."""
+
+    safety: SafetyParams
+    require: tuple[str, ...]
+    exclude: tuple[str, ...]
 
 
-def measure_quality(image: FrameImage, frame: Frame) -> Scores:
-    """Measures the quality of a frame.
+def score_frames(
+    store: Store, ingested: StageRef, config: Config, report: Report = ignore_progress
+) -> StageRef:
+    """Scores one source's frames and keeps the good ones (``Scored``, stage ``quality``).
 
-    Returns:
-        ``side`` (pixels, shorter side of the crop), ``luma`` (0-1), ``sharpness`` (variance of the
-        Laplacian), ``entropy`` (0-8 bits), ``text`` and ``title`` (0-1) and ``merit`` (0-1).
+    Frames of given sets are treated like all others.
+
+    Raises:
+        BadConfig: ``filter.quality.extra`` has a setting that belongs to no check.
     """
-    reading = detect_text(image.luma)
-    x0, y0, x1, y1 = frame.crop
-    scores = {
-        "side": float(min(x1 - x0, y1 - y0)),
-        "luma": round(float(image.luma.mean()) / 255, 4),
-        "sharpness": sharpness(image.luma, image.masked),
-        "entropy": entropy(image.luma),
-        "text": text_share(reading, image.masked),
-        "title": title_share(reading, image.masked),
-    }
-    return scores | {"merit": quality_score(scores)}
+    filtering = config.filter
+    params = QualityStageParams(
+        measure=measure_params(filtering),
+        thresholds=quality_thresholds(filtering.quality),
+        safety=filtering.safety,
+        require=filtering.require,
+        exclude=filtering.exclude,
+    )
+
+    def work(folder: Path) -> Scored:
+        source = result_of(store, ingested, Ingested)
+        frames = all_frames(source)
+        measurements = measure_frames(store, ingested, frames, params.measure, report)
+        rejections = _find_rejections(frames, measurements, params)
+        good = [frame for frame in _readable(frames, measurements) if frame.id not in rejections]
+        rows = [measurements.rows[frame.id] for frame in good]
+        table = np.stack(rows) if rows else np.zeros((0, 0), np.float32)
+        np.save(folder / _EMBEDDINGS, table, allow_pickle=False)
+
+        verdicts: list[Verdict] = []
+        for frame in frames:
+            if message := measurements.unreadable.get(frame.id):
+                verdict = Verdict.failed(
+                    "quality", frame.id, "unreadable", message, source=frame.source
+                )
+            elif rejection := rejections.get(frame.id):
+                verdict = Verdict.rejected(
+                    "quality", frame.id, source=frame.source, **rejection._asdict()
+                )
+            else:
+                verdict = Verdict.kept("quality", frame.id, source=frame.source)
+            verdicts.append(verdict)
+        return Scored(
+            ingested=ingested,
+            frames=tuple(good),
+            given=source.given,
+            scores=measurements.scores,
+            hashes={frame.id: measurements.hashes[frame.id] for frame in good},
+            embeddings=_EMBEDDINGS,
+            encoder=params.measure.models["clip"],
+            seen=len(frames),
+            verdicts=tuple(verdicts),
+        )
+
+    inputs = [ingested.digest, f"{MEASURE.name} {MEASURE.version}"]
+    return run_stage(store, QUALITY, params, inputs, work)
 
 
-def sharpness(luma: Luma, masked: NDArray[np.bool_] | None = None) -> float:
-    """Computes the variance of the Laplacian of 8-bit luma (Pech-Pacheco et al., ICPR 2000).
-
-    Masked overlays and their edges are excluded, because a logo is sharp even in a blurred image.
-    """
-    second = cv2.Laplacian(luma, cv2.CV_64F)
-    if masked is not None and masked.any():
-        rims = cv2.dilate(masked.astype(np.uint8), np.ones((_RIM, _RIM), np.uint8))
-        second = second[rims == 0]
-    return round(float(second.var()), 4) if second.size else 0.0
+def all_frames(ingested: Ingested) -> tuple[Frame, ...]:
+    """Returns a source's distinct frames, including those of given sets."""
+    given = [frame for image_set in ingested.given for frame in image_set.frames]
+    return tuple({frame.id: frame for frame in [*ingested.frames, *given]}.values())
 
 
-def entropy(luma: Luma) -> float:
-    """Computes the Shannon entropy of the luma histogram (256 bins), in bits."""
-    counts = np.bincount(luma.ravel(), minlength=256)
-    shares = counts[counts > 0] / luma.size
-    return round(float(-(shares * np.log2(shares)).sum()) + 0.0, 4)
+def _readable(frames: Sequence[Frame], measurements: FrameMeasurements) -> list[Frame]:
+    return [frame for frame in frames if frame.id in measurements.rows]
 
 
-def quality_score(scores: Scores) -> float:
-    """Computes a quality score (0-1) that favors sharp, rich, well-exposed frames without text."""
-    sharp = scores["sharpness"] / (scores["sharpness"] + _HALF_SHARP)
-    rich = scores["entropy"] / _MOST_ENTROPY
-    exposed = 1 - abs(2 * scores["luma"] - 1) ** 2
-    return round(math.sqrt(max(0.0, sharp * rich * exposed * (1 - scores["text"]))), 4)
-
-
-def quality_rejection(scores: Scores, params: QualityParams) -> Rejection | None:
-    """Returns the first threshold that a frame fails, or None.
-
-    Causes precede their consequences: a black frame also has low entropy.
-    """
-    for reason, name, least, most in (
-        ("too_small", "side", params.min_side, math.inf),
-        ("black", "luma", params.min_luma, math.inf),
-        ("blown", "luma", 0.0, params.max_luma),
-        ("low_information", "entropy", params.min_entropy, math.inf),
-        ("mostly_text", "text", 0.0, params.max_text),
-        ("title", "title", 0.0, params.max_title),
-        ("blurred", "sharpness", params.min_sharpness, math.inf),
-    ):
-        value = scores[name]
-        if not least <= value <= most:
-            return Rejection(reason, value, float(least if value < least else most))
-    return None
+def _find_rejections(
+    frames: Sequence[Frame], measurements: FrameMeasurements, params: QualityStageParams
+) -> dict[str, Rejection]:
+    """Maps frame IDs to rejections, by thresholds, then safety policy, then prompts."""
+    rejections: dict[str, Rejection] = {}
+    left: list[str] = []
+    for frame in _readable(frames, measurements):
+        scores = measurements.scores[frame.id]
+        rejection = quality_rejection(scores, params.thresholds) or safety_rejection(
+            scores, params.safety
+        )
+        if rejection:
+            rejections[frame.id] = rejection
+        else:
+            left.append(frame.id)
+    if left and (params.require or params.exclude):
+        rows = np.stack([measurements.rows[name] for name in left])
+        texts = load_clip(params.measure.clip).texts
+        by_prompt = prompt_rejections(params.require, params.exclude, texts, rows)
+        rejections |= {name: found for name, found in zip(left, by_prompt, strict=True) if found}
+    return rejections

@@ -12,17 +12,17 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from iclora.errors import MissingModel
-from iclora.filtering.frame_image import FrameImage
-from iclora.filtering.quality import Rejection, Scores
+from iclora.filtering.checks import Rejection, Scores
 from iclora.models.classifier import SafetyClassifier, classifier_label, load_classifier
 from iclora.models.face import FaceDetector, face_label, load_faces
+from schemas.dataset import NOT_CHECKED
 from schemas.filtering import SafetyCheckParams, SafetyParams
 
 log = logging.getLogger(__name__)
 
-NOT_CHECKED = "not checked"
 Model = TypeVar("Model")
 
 
@@ -65,20 +65,20 @@ def _load_if_available(
         return None
 
 
-def safety_scores(checks: SafetyModels, image: FrameImage) -> Scores:
+def safety_scores(models: SafetyModels, picture: Image.Image) -> Scores:
     """Computes the confidences (0-1) of unsafe content and faces in a frame, where checked."""
     scores: Scores = {}
-    if checks.nsfw:
-        scores["nsfw"] = checks.nsfw([image.picture])[0]
-    if checks.faces:
-        faces = checks.faces(np.asarray(image.picture, np.uint8))
+    if models.nsfw:
+        scores["nsfw"] = models.nsfw(picture)
+    if models.faces:
+        faces = models.faces(np.asarray(picture, np.uint8))
         scores["face"] = faces[0].confidence if faces else 0.0
     return scores
 
 
 def safety_rejection(scores: Scores, params: SafetyParams) -> Rejection | None:
     """Returns the safety policy's rejection of a frame, or None."""
-    for name, reason, one in (("nsfw", "nsfw", params.nsfw), ("face", "face", params.faces)):
-        if one.action == "reject" and scores.get(name, -1.0) >= one.threshold:
-            return Rejection(reason, scores[name], one.threshold)
+    for name, check in (("nsfw", params.nsfw), ("face", params.faces)):
+        if check.action == "reject" and scores.get(name, -1.0) >= check.threshold:
+            return Rejection(name, scores[name], check.threshold)
     return None

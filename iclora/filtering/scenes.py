@@ -20,15 +20,11 @@ def find_scenes(frames: FrameSet, params: SetParams) -> tuple[tuple[int, ...], .
         Frame indices of each scene; each frame belongs to exactly one scene.
     """
     named: dict[str, list[int]] = {}
-    scenes: list[list[int]] = []
+    unnamed: list[int] = []
     for index, frame in enumerate(frames.frames):
-        if frame.scene and frame.scene in named:
-            named[frame.scene].append(index)
-        elif frame.scene:
-            named[frame.scene] = [index]
-            scenes.append(named[frame.scene])
-    unnamed = [index for index, frame in enumerate(frames.frames) if not frame.scene]
-    scenes += _runs(frames, unnamed, params)
+        scene = named.setdefault(frame.scene, []) if frame.scene else unnamed
+        scene.append(index)
+    scenes = [*named.values(), *_runs(frames, unnamed, params)]
     return tuple(tuple(scene) for scene in sorted(scenes))
 
 
@@ -40,16 +36,9 @@ def _runs(frames: FrameSet, order: list[int], params: SetParams) -> list[list[in
         if position > reach:
             runs.append([])
         runs[-1].append(index)
-        reach = max(reach, _furthest_link(frames, order, position, params))
+        for later in range(position + 1, len(order)):
+            if not frames.within(index, order[later], params.max_gap):
+                break
+            if frames.cosine(index, order[later]) >= params.similarity.same_scene:
+                reach = max(reach, later)
     return runs
-
-
-def _furthest_link(frames: FrameSet, order: list[int], position: int, params: SetParams) -> int:
-    """Returns the last position linked to ``position``, or ``position`` itself."""
-    here, furthest = order[position], position
-    for later in range(position + 1, len(order)):
-        if not frames.within(here, order[later], params.max_gap):
-            break
-        if frames.cosine(here, order[later]) >= params.similarity.same_scene:
-            furthest = later
-    return furthest

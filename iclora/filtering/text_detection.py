@@ -1,9 +1,7 @@
-"""Text detection: the share of a picture's edges that belong to lettering.
+"""Detection of lines of text in a picture.
 
-The measure is a share of *edges*, not of area. A title card with two words covers little area but
-owns all edges, while a shot with a street sign does not; one number handles cards and rolling
-credits alike. Lines are found without a model: small, uniform components that are brighter or
-darker than their surroundings, similar in height, and side by side on one baseline.
+Lines are found without a model: small, uniform components that are brighter or darker than their
+surroundings, similar in height, and side by side on one baseline.
 """
 
 from __future__ import annotations
@@ -71,10 +69,8 @@ _ALONE = 0.65
 """Minimum fraction of a line's high-contrast components that are letters; the rest are dots and
 accents."""
 
-_EDGE = 60.0
-"""Gradient magnitude of an edge (Sobel, 8-bit luma)."""
-
 Luma = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]
 
 
@@ -114,55 +110,27 @@ class TextDetection(NamedTuple):
 
 def detect_text(luma: Luma) -> TextDetection:
     """Detects lines of text in luma [height, width] of any size."""
-    picture = resized(luma, _SIDE)
-    return TextDetection(picture, tuple(text_lines(picture)))
+    picture = _resized(luma, _SIDE)
+    large = _resized(picture, _ZOOM * _SIDE)
+    kernel = np.ones((_HAT, _HAT), np.uint8)
+    lines: list[TextLine] = []
+    for operation, extreme in ((cv2.MORPH_TOPHAT, np.max), (cv2.MORPH_BLACKHAT, np.min)):
+        contrast = cv2.morphologyEx(large, operation, kernel).astype(np.uint8)
+        for line in _find_lines(*_find_letters(large, contrast)):
+            tones = [float(extreme(large[part.y0 : part.y1, part.x0 : part.x1])) for part in line]
+            x0, y0, x1, y1 = (side / _ZOOM for side in _box(line))
+            box = (int(x0), int(y0), int(np.ceil(x1)), int(np.ceil(y1)))
+            lines.append(TextLine(box, len(line), float(np.std(tones))))
+    return TextDetection(picture, tuple(lines))
 
 
-def text_share(reading: TextDetection, masked: NDArray[np.bool_] | None = None) -> float:
-    """Computes the share (0-1) of a picture's edges that lie in lines of text.
-
-    Args:
-        reading: Detected text of the picture.
-        masked: Mask of any size for overlays to ignore, because they are handled elsewhere.
-    """
-    picture = reading.picture
-    if not reading.lines:
-        return 0.0
-    across, down = (cv2.Sobel(picture, cv2.CV_32F, 1 - way, way) for way in (0, 1))
-    drawn = across * across + down * down > _EDGE * _EDGE
-    drawn &= ~mask_like(picture, masked)
-    total = int(drawn.sum())
-    if total == 0:
-        return 0.0
-    inside = np.zeros(picture.shape, np.bool_)
-    for (x0, y0, x1, y1), _, _ in reading.lines:
-        inside[max(0, y0 - 2) : y1 + 2, max(0, x0 - 2) : x1 + 2] = True
-    return round(int((drawn & inside).sum()) / total, 4)
-
-
-def mask_like(picture: Luma, masked: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
-    """Resizes a mask to the size of a picture; empty for None."""
-    if masked is None or not masked.any():
-        return np.zeros(picture.shape, np.bool_)
+def mask_like(picture: Luma, masked: Mask) -> Mask:
+    """Resizes a mask to the size of a picture."""
     size = (picture.shape[1], picture.shape[0])
     return cv2.resize(masked.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
 
 
-def text_lines(luma: Luma) -> list[TextLine]:
-    """Detects lines of text in luma [height, width], with boxes in its pixels."""
-    zoom = _ZOOM * _SIDE / max(luma.shape)
-    large = resized(luma, _ZOOM * _SIDE)
-    kernel = np.ones((_HAT, _HAT), np.uint8)
-    lines: list[TextLine] = []
-    for operation, extreme in ((cv2.MORPH_TOPHAT, np.max), (cv2.MORPH_BLACKHAT, np.min)):
-        stands_out = cv2.morphologyEx(large, operation, kernel).astype(np.uint8)
-        for line in _lines_of(*_letters(large, stands_out)):
-            tones = [float(extreme(large[one.y0 : one.y1, one.x0 : one.x1])) for one in line]
-            lines.append(TextLine(_box_at(_box(line), 1 / zoom), len(line), float(np.std(tones))))
-    return lines
-
-
-def resized(luma: Luma, side: int) -> Luma:
+def _resized(luma: Luma, side: int) -> Luma:
     """Resizes luma to the given length of its longer side."""
     scale = side / max(luma.shape)
     size = (max(1, round(luma.shape[1] * scale)), max(1, round(luma.shape[0] * scale)))
@@ -170,7 +138,7 @@ def resized(luma: Luma, side: int) -> Luma:
     return luma if scale == 1 else cv2.resize(luma, size, interpolation=way).astype(np.uint8)
 
 
-def _letters(luma: Luma, stands_out: Luma) -> tuple[list[_Component], Points]:
+def _find_letters(luma: Luma, contrast: Luma) -> tuple[list[_Component], Points]:
     """Finds connected components with the contrast and shape of letters.
 
     A threshold of half the neighborhood's contrast separates letters that almost touch. Components
@@ -180,15 +148,21 @@ def _letters(luma: Luma, stands_out: Luma) -> tuple[list[_Component], Points]:
         Components that may be letters, and the center and height (x, y, height) [n, 3] of all
         high-contrast components.
     """
-    around = cv2.dilate(stands_out, np.ones((_NEAR, _NEAR), np.uint8))
-    marked = stands_out > np.maximum(_CONTRAST, around // 2)
-    count, labels, stats, middles = _components(marked)
+    around = cv2.dilate(contrast, np.ones((_NEAR, _NEAR), np.uint8))
+    marked = contrast > np.maximum(_CONTRAST, around // 2)
+    # 16-bit labels take half the time. The number of labels, including provisional ones, cannot
+    # exceed the number of runs in all rows.
+    runs = int(np.count_nonzero(marked[:, 1:] > marked[:, :-1])) + len(marked)
+    kind = cv2.CV_16U if runs < np.iinfo(np.uint16).max else cv2.CV_32S
+    count, labels, stats, centers = cv2.connectedComponentsWithStats(
+        marked.view(np.uint8), connectivity=8, ltype=kind
+    )
     x0, y0, width, height, area = stats.T.astype(np.float64)
     inside = np.flatnonzero(marked)
     owner, tones = labels.ravel()[inside], luma.ravel()[inside].astype(np.float64)
     tone = np.bincount(owner, tones, count) / area
     spread = np.sqrt(np.maximum(0, np.bincount(owner, tones**2, count) / area - tone**2))
-    contrast = np.bincount(owner, stands_out.ravel()[inside], count) / area
+    mean_contrast = np.bincount(owner, contrast.ravel()[inside], count) / area
     fill = area / (width * height)
     good = (
         (height >= _MIN_HEIGHT)
@@ -196,32 +170,25 @@ def _letters(luma: Luma, stands_out: Luma) -> tuple[list[_Component], Points]:
         & (width <= _MAX_ASPECT * height)
         & (fill >= _FILL[0])
         & (fill <= _FILL[1])
-        & (spread <= _EVEN * contrast)
+        & (spread <= _EVEN * mean_contrast)
     )
-    good[0] = False
+    good[0] = False  # the background
     parts = [
         _Component(
             int(x0[i]), int(y0[i]), int(x0[i] + width[i]), int(y0[i] + height[i]), float(tone[i])
         )
         for i in np.flatnonzero(good)
     ]
-    return parts, np.column_stack([middles.astype(np.float64), height])[1:]
+    return parts, np.column_stack([centers.astype(np.float64), height])[1:]
 
 
-def _components(
-    marked: NDArray[np.bool_],
-) -> tuple[int, cv2.typing.MatLike, cv2.typing.MatLike, cv2.typing.MatLike]:
-    """Computes connected components with 16-bit labels where sufficient, in half the time.
+def _find_lines(parts: list[_Component], spots: Points) -> list[list[_Component]]:
+    """Chains components from left to right into lines, and drops chains that are not text.
 
-    The number of labels, including provisional ones, cannot exceed the number of runs in all rows.
+    Args:
+        parts: Components that may be letters.
+        spots: Center and height [n, 3] of all high-contrast components.
     """
-    entered = int(np.count_nonzero(marked[:, 1:] > marked[:, :-1])) + len(marked)
-    kind = cv2.CV_16U if entered < np.iinfo(np.uint16).max else cv2.CV_32S
-    return cv2.connectedComponentsWithStats(marked.view(np.uint8), connectivity=8, ltype=kind)
-
-
-def _lines_of(parts: list[_Component], spots: Points) -> list[list[_Component]]:
-    """Chains components from left to right into lines."""
     done: list[list[_Component]] = []
     open_lines: list[list[_Component]] = []
     for part in sorted(parts):
@@ -233,22 +200,21 @@ def _lines_of(parts: list[_Component], spots: Points) -> list[list[_Component]]:
         done += [line for line, is_near in zip(open_lines, near, strict=True) if not is_near]
         open_lines = [*compress(open_lines, near), [part]]
     chains = [line for line in done + open_lines if len(line) >= _SHORT]
-    lines = [line for line in chains if _is_level(line) and _is_alone(line, spots)]
-    sure = [line for line in lines if len(line) >= _LETTERS]
+    lines = [line for line in chains if _is_text(line, spots)]
+    long = [line for line in lines if len(line) >= _LETTERS]
     short = [line for line in lines if len(line) < _LETTERS]
-    return sure + [one for one in short if _is_companion(one, sure)]
+    return long + [line for line in short if any(_are_adjacent(line, other) for other in long)]
 
 
 def _continues(line: list[_Component], part: _Component) -> bool:
     """Returns true if a component matches the line's last letters in height, position and tone."""
-    last = line[-1]
+    last, recent = line[-1], line[-_LETTERS:]
     if part.y0 >= last.y1 or part.y1 <= last.y0:
         return False
-    recent = line[-_LETTERS:]
-    tall = max(part.height, *(one.height for one in recent))
-    low = min(part.height, *(one.height for one in recent))
-    top, bottom = min(one.y0 for one in recent), max(one.y1 for one in recent)
-    tone = sum(one.tone for one in recent) / len(recent)
+    tall = max(part.height, *(letter.height for letter in recent))
+    low = min(part.height, *(letter.height for letter in recent))
+    top, bottom = min(letter.y0 for letter in recent), max(letter.y1 for letter in recent)
+    tone = sum(letter.tone for letter in recent) / len(recent)
     return (
         tall <= _UNLIKE * low
         and -0.2 * tall <= part.x0 - last.x1 <= _SPACE * tall
@@ -258,52 +224,40 @@ def _continues(line: list[_Component], part: _Component) -> bool:
     )
 
 
-def _is_level(line: list[_Component]) -> bool:
-    """Returns true if most letters stand on one baseline."""
+def _is_text(line: list[_Component], spots: Points) -> bool:
+    """Returns true if most letters share a baseline and few other components lie among them.
+
+    Random texture fails the second condition.
+    """
     height = _height(line)
     feet = np.array([part.y1 for part in line], np.float64)
-    return bool((np.abs(feet - np.median(feet)) <= 0.12 * height + 1).mean() >= _LEVEL)
-
-
-def _is_alone(line: list[_Component], spots: Points) -> bool:
-    """Returns true if few other components lie between the letters, unlike in random texture."""
+    if (np.abs(feet - np.median(feet)) <= 0.12 * height + 1).mean() < _LEVEL:
+        return False
     x0, y0, x1, y1 = _box(line)
-    x, y, height = spots.T
-    inside = (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1) & (height >= _SPECK * _height(line))
+    x, y, heights = spots.T
+    inside = (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1) & (heights >= _SPECK * height)
     return len(line) >= _ALONE * int(inside.sum())
 
 
-def _is_companion(short: list[_Component], sure: list[list[_Component]]) -> bool:
+def _are_adjacent(short: list[_Component], line: list[_Component]) -> bool:
     """Returns true if a short word lies above or below a line of similar tone and size."""
     x0, y0, x1, y1 = _box(short)
-    for line in sure:
-        left, top, right, bottom = _box(line)
-        tall, low = sorted((_height(short), _height(line)), reverse=True)
-        gap = max(top - y1, y0 - bottom)
-        tones = abs(_tone(short) - _tone(line))
-        near = min(x1, right) > max(x0, left) and gap <= _LINE_GAP * tall
-        if near and tall <= _UNLIKE * low and tones <= _SAME_TONE:
-            return True
-    return False
+    left, top, right, bottom = _box(line)
+    tall, low = sorted((_height(short), _height(line)), reverse=True)
+    gap = max(top - y1, y0 - bottom)
+    tone, line_tone = (float(np.mean([part.tone for part in group])) for group in (short, line))
+    return (
+        min(x1, right) > max(x0, left)
+        and gap <= _LINE_GAP * tall
+        and tall <= _UNLIKE * low
+        and abs(tone - line_tone) <= _SAME_TONE
+    )
 
 
 def _height(line: list[_Component]) -> float:
     return float(np.median([part.height for part in line]))
 
 
-def _tone(line: list[_Component]) -> float:
-    return float(np.mean([part.tone for part in line]))
-
-
 def _box(line: list[_Component]) -> Box:
-    return (
-        min(part.x0 for part in line),
-        min(part.y0 for part in line),
-        max(part.x1 for part in line),
-        max(part.y1 for part in line),
-    )
-
-
-def _box_at(box: Box, scale: float) -> Box:
-    x0, y0, x1, y1 = box
-    return int(x0 * scale), int(y0 * scale), int(np.ceil(x1 * scale)), int(np.ceil(y1 * scale))
+    x0, y0, x1, y1 = zip(*((part.x0, part.y0, part.x1, part.y1) for part in line), strict=True)
+    return min(x0), min(y0), max(x1), max(y1)

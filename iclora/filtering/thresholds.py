@@ -12,11 +12,33 @@ from collections.abc import Sequence
 import numpy as np
 
 from iclora.errors import BadInput
-from iclora.filtering.similarity import DECIMALS, Cosines
+from iclora.filtering.sets import load_embeddings, ungrouped_indices
+from iclora.filtering.similarity import DECIMALS, Cosines, neighbor_cosines
+from iclora.pipeline.stage import result_of
+from iclora.store import Store
+from schemas.config import Config
 from schemas.filtering import SimilarityParams
+from schemas.stage import Scored, StageRef
 
 MIN_PAIRS = 8
 """Minimum number of neighboring pairs for percentiles."""
+
+
+def calibrate(store: Store, scored: Sequence[StageRef], config: Config) -> SimilarityParams:
+    """Resolves a build's similarity bounds to absolute values, regardless of source order.
+
+    Raises:
+        BadInput: The dataset is too small or too uniform for percentiles.
+    """
+    similarity = config.filter.sets.similarity
+    if similarity.unit == "absolute":
+        return similarity
+    cosines: list[Cosines] = []
+    for ref in scored:
+        source = result_of(store, ref, Scored)
+        rows = load_embeddings(store, ref, source)
+        cosines.append(neighbor_cosines(rows[ungrouped_indices(source)]))
+    return resolve_similarity(cosines, similarity)
 
 
 def resolve_similarity(
@@ -26,13 +48,11 @@ def resolve_similarity(
 
     Args:
         cosines: Cosines of neighboring frames of each source, in any order.
-        similarity: Bounds to resolve; returned unchanged if the unit is absolute.
+        similarity: Bounds to resolve, as percentiles.
 
     Raises:
         BadInput: The dataset is too small or too uniform for percentiles.
     """
-    if similarity.unit == "absolute":
-        return similarity
     values = np.sort(np.concatenate([*cosines, np.empty(0)]))
     if len(values) == 0:  # all sets are given, so none will be formed
         return SimilarityParams()

@@ -8,62 +8,40 @@ always win.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
-import numpy as np
-
-from iclora.filtering.quality import Rejection
+from iclora.filtering.checks import Rejection
 from iclora.filtering.similarity import Rows, cosines
 
 NEUTRAL = ("a photo", "a picture", "a still from a film", "a picture of a person in a place")
 
 
-class PromptEmbeddings(NamedTuple):
-    """Prompts with their embeddings."""
+def prompt_rejections(
+    require: Sequence[str],
+    exclude: Sequence[str],
+    texts: Callable[[Sequence[str]], Rows],
+    rows: Rows,
+) -> list[Rejection | None]:
+    """Returns the prompt rejection of each frame, or None.
 
-    require: tuple[str, ...]
-    exclude: tuple[str, ...]
-    rows: Rows
-    """Embeddings of ``require``, then ``exclude``, then the neutral prompts."""
-
-
-def embed_prompts(
-    require: Sequence[str], exclude: Sequence[str], texts: Callable[[Sequence[str]], Rows]
-) -> PromptEmbeddings:
-    """Embeds the prompts.
+    The value of a rejection is the margin by which the winning text beats the best acceptable one;
+    a tie is acceptable.
 
     Args:
         require: Prompts of which one must win.
         exclude: Prompts of which none may win.
         texts: Encodes texts to unit vectors [n, d].
+        rows: Unit vectors [n, d] of the frames.
     """
-    return PromptEmbeddings(tuple(require), tuple(exclude), texts([*require, *exclude, *NEUTRAL]))
-
-
-def prompt_rejections(prompts: PromptEmbeddings, rows: Rows) -> list[Rejection | None]:
-    """Returns the prompt rejection of each frame (unit vectors [n, d]), or None.
-
-    The value of a rejection is the margin by which the winning text beats the best acceptable one;
-    a tie is acceptable.
-    """
-    table = cosines(rows, prompts.rows)
-    first, last = len(prompts.require), len(prompts.require) + len(prompts.exclude)
-    return [_rejection(prompts, scores, first, last) for scores in table]
-
-
-def _rejection(
-    prompts: PromptEmbeddings,
-    scores: np.ndarray[tuple[int], np.dtype[np.float64]],
-    first: int,
-    last: int,
-) -> Rejection | None:
-    required, excluded, neutral = scores[:first], scores[first:last], scores[last:]
-    if first:
-        others = float(np.concatenate([excluded, neutral]).max())
-        lead = round(others - float(required.max()), 4)
-        return (
-            Rejection("not_required", lead, 0.0, ", ".join(prompts.require)) if lead > 0 else None
-        )
-    lead = round(float(excluded.max()) - float(neutral.max()), 4)
-    winner = prompts.exclude[int(excluded.argmax())]
-    return Rejection("excluded", lead, 0.0, winner) if lead > 0 else None
+    rejections: list[Rejection | None] = []
+    for scores in cosines(rows, texts([*require, *exclude, *NEUTRAL])):
+        required, unwanted = scores[: len(require)], scores[len(require) :]
+        if require:
+            margin, reason = float(unwanted.max()) - float(required.max()), "not_required"
+            detail = ", ".join(require)
+        else:
+            excluded, neutral = unwanted[: len(exclude)], unwanted[len(exclude) :]
+            margin, reason = float(excluded.max()) - float(neutral.max()), "excluded"
+            detail = exclude[int(excluded.argmax())]
+        margin = round(margin, 4)
+        rejections.append(Rejection(reason, margin, 0.0, detail) if margin > 0 else None)
+    return rejections

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -16,8 +13,6 @@ from iclora.models.view import VIEW, whole_view
 
 _UNSAFE = ("nsfw", "porn", "hentai", "sexy", "unsafe", "explicit")
 """Substrings of label names that mark unsafe content in published classifiers."""
-
-_LOAD_LOCK = threading.Lock()
 
 
 class SafetyClassifier:
@@ -40,19 +35,16 @@ class SafetyClassifier:
         if not self._unsafe:
             raise BadConfig(f"{name} has no label that means nsfw: {', '.join(labels.values())}")
 
-    def __call__(self, images: Sequence[Image.Image]) -> list[float]:
-        """Returns the probability that each image is unsafe, rounded to four decimals."""
-        return [self._probability(image) for image in images]
-
-    def _probability(self, image: Image.Image) -> float:
+    def __call__(self, image: Image.Image) -> float:
+        """Returns the probability that an image is unsafe, rounded to four decimals."""
         import torch
 
-        pixels = self._prepare([image])
         with torch.inference_mode():
-            shares = self._model(pixel_values=pixels).logits[0].float().softmax(-1)
-        return round(float(shares[self._unsafe].sum()), 4)
+            logits = self._model(pixel_values=self._prepare([image])).logits  # [1, labels]
+        return round(float(logits[0].float().softmax(-1)[self._unsafe].sum()), 4)
 
 
+@cached_model(1)
 def load_classifier(name: str) -> SafetyClassifier:
     """Loads the classifier of this folder or hub id, once per process.
 
@@ -60,8 +52,7 @@ def load_classifier(name: str) -> SafetyClassifier:
         MissingModel: the weights are not on this machine.
         BadConfig: none of its labels means unsafe.
     """
-    with _LOAD_LOCK:
-        return _load(name)
+    return SafetyClassifier(name)
 
 
 def classifier_label(name: str) -> str:
@@ -70,10 +61,4 @@ def classifier_label(name: str) -> str:
     Raises:
         MissingModel: the weights are not on this machine.
     """
-    located = locate(name)
-    return f"{Path(name).name if Path(name).is_dir() else name}@{located.revision}+{VIEW}"
-
-
-@cached_model(1)
-def _load(name: str) -> SafetyClassifier:
-    return SafetyClassifier(name)
+    return f"{locate(name).label}+{VIEW}"

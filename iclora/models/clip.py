@@ -7,8 +7,6 @@ All computation is float32. Images are resized whole (``iclora.models.view``).
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
@@ -21,21 +19,18 @@ from PIL import Image
 
 from iclora.cpus import available_cpus
 from iclora.errors import BadConfig, MissingModel
-from iclora.models.loaded import cached_model
-from iclora.models.locate import MINIATURE, file_digest, locate
+from iclora.models.loaded import cached_model, use_one_thread
+from iclora.models.locate import file_digest, locate
 from iclora.models.view import VIEW
 
 if TYPE_CHECKING:
     import torch
-
-log = logging.getLogger(__name__)
 
 BATCH = 16
 """Images or texts per forward pass; fixed for reproducible results."""
 
 Rows = NDArray[np.float32]
 Item = TypeVar("Item")
-_LOAD_LOCK = threading.Lock()
 
 
 class _ClipSpec(NamedTuple):
@@ -59,19 +54,19 @@ class ClipEncoder:
         image_size: side of the input images in pixels.
     """
 
-    def __init__(self, found: _ClipSpec) -> None:
+    def __init__(self, spec: _ClipSpec) -> None:
         import open_clip
         import torch
 
-        self.name = found.name
-        self.revision = found.revision
+        self.name = spec.name
+        self.revision = spec.revision
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         model, _, preprocess = open_clip.create_model_and_transforms(
-            found.model, pretrained=found.tag, device=self._device, image_resize_mode=VIEW
+            spec.model, pretrained=spec.tag, device=self._device, image_resize_mode=VIEW
         )
         self._model: Any = model.eval().requires_grad_(requires_grad=False)
         self._preprocess: Any = preprocess
-        self._tokenize: Any = open_clip.get_tokenizer(found.model)
+        self._tokenize: Any = open_clip.get_tokenizer(spec.model)
         size = self._model.visual.image_size
         self.image_size: int = size if isinstance(size, int) else max(size)
 
@@ -95,15 +90,13 @@ class ClipEncoder:
     def _rows(self, items: Sequence[Item], embed: Callable[[Sequence[Item]], torch.Tensor]) -> Rows:
         batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
         if not batches:
-            return np.zeros((0, self._width()), np.float32)
+            return np.zeros((0, len(self.texts([""])[0])), np.float32)
         workers = 1 if self._device == "cuda" else min(len(batches), available_cpus())
-        with ThreadPoolExecutor(workers, initializer=_one_thread) as pool:
+        with ThreadPoolExecutor(workers, initializer=use_one_thread) as pool:
             return np.concatenate(list(pool.map(_unit, batches, repeat(embed))))
 
-    def _width(self) -> int:
-        return len(self.texts([""])[0])
 
-
+@cached_model(2)
 def load_clip(name: str) -> ClipEncoder:
     """Loads the CLIP model of this name, once per process.
 
@@ -116,8 +109,7 @@ def load_clip(name: str) -> ClipEncoder:
         MissingModel: the weights are not on this machine.
         BadConfig: open_clip does not know the name, or the weights are pickled.
     """
-    with _LOAD_LOCK:
-        return _load(name)
+    return ClipEncoder(_find(name))
 
 
 def clip_label(name: str) -> str:
@@ -127,13 +119,8 @@ def clip_label(name: str) -> str:
         MissingModel: the weights are not on this machine.
         BadConfig: open_clip does not know the name, or the weights are pickled.
     """
-    found = _find(name)
-    return f"{found.name}@{found.revision}"
-
-
-@cached_model(2)
-def _load(name: str) -> ClipEncoder:
-    return ClipEncoder(_find(name))
+    spec = _find(name)
+    return f"{spec.name}@{spec.revision}"
 
 
 def _find(name: str) -> _ClipSpec:
@@ -145,19 +132,19 @@ def _find(name: str) -> _ClipSpec:
         raise BadConfig(f"{name} has no safetensors file; other weights are not loaded")
     if not (located.folder / "open_clip_config.json").is_file():
         raise BadConfig(f"{name} has no open_clip_config.json; it is not an open_clip model")
-    public = name if name.startswith(MINIATURE) or not Path(name).is_dir() else Path(name).name
-    return _ClipSpec(f"local-dir:{located.folder}", None, public, f"{located.revision}+{VIEW}")
+    folder, revision = f"local-dir:{located.folder}", f"{located.revision}+{VIEW}"
+    return _ClipSpec(folder, None, located.name, revision)
 
 
 def _find_tag(model: str, tag: str) -> _ClipSpec:
     import open_clip
     from open_clip.pretrained import download_pretrained
 
-    known = open_clip.list_pretrained_tags_by_model(model)
-    if tag not in known:
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if tag not in tags:
         raise BadConfig(
             f"open_clip has no {model}:{tag}; "
-            + (f"{model} comes as {', '.join(known)}" if known else f"it does not know {model}")
+            + (f"{model} comes as {', '.join(tags)}" if tags else f"it does not know {model}")
         )
     recipe: Any = open_clip.get_pretrained_cfg(model, tag)
     try:
@@ -170,13 +157,6 @@ def _find_tag(model: str, tag: str) -> _ClipSpec:
         raise BadConfig(f"{model}:{tag} is published as a pickle; choose a tag with safetensors")
     revision = f"{file_digest(weights)[:16]}+{VIEW}"
     return _ClipSpec(model, tag, f"{model}:{tag}", revision)
-
-
-def _one_thread() -> None:
-    """Limits a worker to one thread, which fixes the order of summation."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def _unit(batch: Sequence[Item], embed: Callable[[Sequence[Item]], torch.Tensor]) -> Rows:

@@ -48,8 +48,8 @@ class FaceDetector:
             # None, which OpenCV's stubs do not know of, when there is no face.
             rows: Any = self._detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
         zoom = width / size[0]
-        found = [_face(row, zoom, (width, height)) for row in ([] if rows is None else rows)]
-        return tuple(sorted(found, key=lambda face: (-face.confidence, face.box)))
+        faces = [_face(row, zoom, (width, height)) for row in ([] if rows is None else rows)]
+        return tuple(sorted(faces, key=lambda face: (-face.confidence, face.box)))
 
 
 def _face(row: NDArray[np.float32], zoom: float, size: tuple[int, int]) -> Face:

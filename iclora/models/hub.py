@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from iclora.errors import MissingModel
 
-_BESIDE = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
+_CONFIGS = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
 """Patterns of configurations and tokenizers; no executable code."""
 
 _WEIGHTS = "*.safetensors"
@@ -57,7 +57,7 @@ def _sentence(name: str, error: Exception, *, weights: bool) -> str:
 
 
 def _command(name: str, *, weights: bool) -> str:
-    few = "" if weights else "".join(f' --include "{pattern}"' for pattern in _BESIDE[:3])
+    few = "" if weights else "".join(f' --include "{pattern}"' for pattern in _CONFIGS[:3])
     return f"hf download {name}{few}"
 
 
@@ -72,11 +72,11 @@ def _snapshot(name: str, *, weights: bool, local: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import IncompleteSnapshotError
 
-    folder = Path(snapshot_download(name, allow_patterns=list(_BESIDE), local_files_only=local))
+    folder = Path(snapshot_download(name, allow_patterns=list(_CONFIGS), local_files_only=local))
     if not weights:
         return folder
     wanted = [f"{part}/{_WEIGHTS}" for part in _parts(folder)] or [_WEIGHTS]
-    wanted += _BESIDE
+    wanted += _CONFIGS
     folder = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=local))
     if any(_absent(folder)):
         raise IncompleteSnapshotError(f"{folder} is a part of {name}", str(folder))
@@ -88,25 +88,24 @@ def _parts(folder: Path) -> list[str]:
     index = folder / "model_index.json"
     if not index.is_file():
         return []
-    named = cast("dict[str, Any]", json.loads(index.read_text(encoding="utf-8")))
+    parts = cast("dict[str, Any]", json.loads(index.read_text(encoding="utf-8")))
     return [
-        key
-        for key, value in named.items()
+        name
+        for name, value in parts.items()
         if isinstance(value, list) and None not in cast("list[Any]", value)
     ]
 
 
 def _absent(folder: Path) -> Iterator[str]:
     """Lists files missing from a partial snapshot or one of an older hub client."""
-    places = [folder / part for part in _parts(folder)] or [folder]
-    for place in places:
-        known = [path.name for path in place.glob("*") if path.is_file()]
-        within = f"{place.relative_to(folder).as_posix()}/".removeprefix("./")
-        if not known:
-            yield within
-        weightless = place != folder and "config.json" not in known
-        if not weightless and not any(place.rglob(_WEIGHTS)):
-            yield f"{within}{_WEIGHTS}"
-        for index in place.glob(f"{_WEIGHTS}.index.json"):
+    for part in [folder / name for name in _parts(folder)] or [folder]:
+        names = [path.name for path in part.glob("*") if path.is_file()]
+        prefix = f"{part.relative_to(folder).as_posix()}/".removeprefix("./")
+        if not names:
+            yield prefix
+        weightless = part != folder and "config.json" not in names
+        if not weightless and not any(part.rglob(_WEIGHTS)):
+            yield f"{prefix}{_WEIGHTS}"
+        for index in part.glob(f"{_WEIGHTS}.index.json"):
             shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-            yield from (f"{within}{shard}" for shard in sorted(shards - set(known)))
+            yield from (f"{prefix}{shard}" for shard in sorted(shards - set(names)))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import ParamSpec, TypeVar, cast
 
 Arguments = ParamSpec("Arguments")
@@ -23,14 +24,23 @@ def cached_model(
 ) -> Callable[[Callable[Arguments, Model]], Callable[Arguments, Model]]:
     """Decorates a loader to keep the last ``maxsize`` models in memory until they are unloaded.
 
+    Threads that ask for the same model wait for one load.
+
     Args:
         maxsize: size of the cache; the arguments are its keys.
     """
 
     def decorate(load: Callable[Arguments, Model]) -> Callable[Arguments, Model]:
         cached = lru_cache(maxsize)(load)
+        lock = threading.RLock()
         _clear.append(cached.cache_clear)
-        return cast("Callable[Arguments, Model]", cached)
+
+        @wraps(load)
+        def load_once(*args: Arguments.args, **options: Arguments.kwargs) -> Model:
+            with lock:
+                return cast("Callable[Arguments, Model]", cached)(*args, **options)
+
+        return load_once
 
     return decorate
 
@@ -46,3 +56,10 @@ def unload_models() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+
+
+def use_one_thread() -> None:
+    """Limits a worker's tensor operations to one thread, which fixes the order of summation."""
+    import torch
+
+    torch.set_num_threads(1)

@@ -38,11 +38,24 @@ class Located(NamedTuple):
     revision: str
     """Hub commit or digest of the files; prefixed with ``random-`` for random weights."""
 
+    name: str
+    """Name of the model, without local paths."""
+
+    @property
+    def label(self) -> str:
+        """Name and revision, as recorded in manifests."""
+        return f"{self.name}@{self.revision}"
+
+
+def is_demo(model: str) -> bool:
+    """Checks if a model's name or label is of the package's demo models (the miniature)."""
+    return model.startswith(MINIATURE)
+
 
 def cache_folder() -> Path:
     """Returns the folder for cached artifacts: ``ICLORA_CACHE`` or the user's cache folder."""
-    if given := os.environ.get("ICLORA_CACHE"):
-        return Path(given)
+    if folder := os.environ.get("ICLORA_CACHE"):
+        return Path(folder)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "iclora"
 
@@ -61,14 +74,14 @@ def locate(name: str, *, weights: bool = True, fetch: bool = True) -> Located:
             downloads them.
         BadConfig: the name is neither a folder nor a hub id nor a part of the miniature.
     """
-    if name.startswith(MINIATURE):
-        return _miniature(name.removeprefix(MINIATURE))
+    if is_demo(name):
+        return _locate_demo(name)
     if Path(name).is_dir():
-        return Located(Path(name).resolve(), folder_digest(Path(name)))
+        return Located(Path(name).resolve(), folder_digest(Path(name)), Path(name).name)
     if not _HUB_ID.fullmatch(name):
         raise BadConfig(f"{name!r} is neither a folder on this machine nor a hub id like org/name")
     folder = fetch_model(name, weights=weights, fetch=fetch)
-    return Located(folder, folder.name)
+    return Located(folder, folder.name, name)
 
 
 def folder_digest(folder: Path) -> str:
@@ -78,34 +91,32 @@ def folder_digest(folder: Path) -> str:
     machine.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    visible = [path for path in files if not _hidden(path.relative_to(folder))]
-    return digest_of([[path.relative_to(folder).as_posix(), file_digest(path)] for path in visible])
+    names = [path.relative_to(folder) for path in files]
+    visible = [name for name in names if not any(part.startswith(".") for part in name.parts)]
+    return digest_of([[name.as_posix(), file_digest(folder / name)] for name in visible])
 
 
 def file_digest(path: Path) -> str:
     """Computes a file's sha256, cached until its size or modification time changes."""
-    facts = path.stat()
-    key = digest_of([str(path.resolve()), facts.st_size, facts.st_mtime_ns])
-    note = cache_folder() / "digests" / key
-    if note.is_file():
-        return note.read_text(encoding="ascii")
+    status = path.stat()
+    key = digest_of([str(path.resolve()), status.st_size, status.st_mtime_ns])
+    cached = cache_folder() / "digests" / key
+    if cached.is_file():
+        return cached.read_text(encoding="ascii")
     digest = file_sha256(path)
-    atomic_write(note, digest.encode())
+    atomic_write(cached, digest.encode())
     return digest
 
 
-def _hidden(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts)
-
-
-def _miniature(part: str) -> Located:
+def _locate_demo(name: str) -> Located:
+    part = name.removeprefix(MINIATURE)
     if part not in _PARTS:
         raise BadConfig(f"the miniature has {', '.join(_PARTS)}, not {part!r}")
     trained = _package() / "weights" / part
     if trained.is_dir():
-        return Located(trained, folder_digest(trained))
+        return Located(trained, folder_digest(trained), name)
     folder = _random_family() / part
-    return Located(folder, f"random-{folder_digest(folder)}")
+    return Located(folder, f"random-{folder_digest(folder)}", name)
 
 
 def _package() -> Path:
@@ -114,32 +125,27 @@ def _package() -> Path:
     return Path(iclora.miniature.__file__).parent
 
 
-def _random_family() -> Path:
-    """Builds the random-weight family, once per version of its recipe."""
-    code = sorted(_package().glob("*.py"))
-    recipe = digest_of([file_sha256(path) for path in code])
-    place = cache_folder() / f"random-miniature-{recipe}"
-    if not place.is_dir():
-        _build_atomically(place)
-    _warn_once(place)
-    return place
-
-
 @lru_cache(maxsize=4)
-def _warn_once(place: Path) -> None:
-    log.warning("the miniature has no trained weights here: random weights in %s", place)
+def _warn_of_random_weights(folder: Path) -> None:
+    log.warning("the miniature has no trained weights here: random weights in %s", folder)
 
 
-def _build_atomically(place: Path) -> None:
-    from iclora.miniature.family import build_random_family
+def _random_family() -> Path:
+    """Builds the random-weight family atomically, once per version of its recipe."""
+    recipe = digest_of([file_sha256(path) for path in sorted(_package().glob("*.py"))])
+    folder = cache_folder() / f"random-miniature-{recipe}"
+    if not folder.is_dir():
+        from iclora.miniature.family import build_random_family
 
-    place.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
-    try:
-        build_random_family(scratch)
-        scratch.rename(place)
-    except OSError:
-        if not place.is_dir():  # otherwise another process was quicker
-            raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            build_random_family(scratch)
+            scratch.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # otherwise another process was quicker
+                raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    _warn_of_random_weights(folder)
+    return folder

@@ -53,10 +53,10 @@ def read_lora(path: Path, family: Family) -> dict[str, Tensor]:
         if not any(".lora_down." in name for name in state):  # kohya's converter does it by itself
             state = _at_scale_one(state, _settings(path))
         renamed = cast("dict[str, Tensor]", pipeline.lora_state_dict(state))
-        found = cast("dict[str, Tensor]", convert_unet_state_dict_to_peft(renamed))
+        tensors = cast("dict[str, Tensor]", convert_unet_state_dict_to_peft(renamed))
     except (*_DAMAGE, safetensors.SafetensorError) as error:
         raise BadInput(f"{path} is no LoRA of this base: {first_line(error)}") from error
-    return {name.removeprefix(PREFIX): value for name, value in found.items()}
+    return {name.removeprefix(PREFIX): value for name, value in tensors.items()}
 
 
 def first_line(error: Exception) -> str:
@@ -68,8 +68,8 @@ def _settings(path: Path) -> dict[str, Any]:
     """Reads peft's settings from a file's header; empty if absent."""
     with safetensors.safe_open(path, "pt") as file:  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue, reportUnknownVariableType] - untyped module
         text = (file.metadata() or {}).get("lora_adapter_metadata", "{}")
-    found = cast("dict[str, Any]", json.loads(text))
-    return {name.removeprefix(PREFIX): value for name, value in found.items()}
+    settings = cast("dict[str, Any]", json.loads(text))
+    return {name.removeprefix(PREFIX): value for name, value in settings.items()}
 
 
 def _at_scale_one(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Tensor]:

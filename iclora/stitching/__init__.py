@@ -10,14 +10,17 @@ from pathlib import Path
 from iclora.filtering.safety import load_safety_models, safety_labels
 from iclora.models.face import face_label, load_faces
 from iclora.pipeline.stage import Stage, file_of, result_of, run_stage
-from iclora.stitching.encode import encode
-from iclora.stitching.fit_frame import STAGE, FitSettings, FittedPanel, FrameRejected, fit_frame
-from iclora.stitching.geometry import carry_box, stitch
+from iclora.stitching.canvas import carry_box, encode, stitch
+from iclora.stitching.fit_frame import (
+    STAGE,
+    FrameRejected,
+    StitchModels,
+    StitchStageParams,
+    fit_frame,
+)
 from iclora.store import Store
-from schemas.base import Box, digest_of
 from schemas.config import Config
 from schemas.frame import ImageSet
-from schemas.layout import Layout
 from schemas.sample import PanelRecord
 from schemas.stage import Canvas, Chosen, Ingested, StageRef, Stitched
 from schemas.verdict import Verdict
@@ -26,7 +29,7 @@ __all__ = ["stitch_sets", "stitch_source"]
 
 log = logging.getLogger(__name__)
 
-STITCH = Stage(STAGE, 1)
+STITCH = Stage(STAGE, 2)
 
 
 def stitch_source(store: Store, ingested: StageRef, chosen: StageRef, config: Config) -> StageRef:
@@ -39,7 +42,7 @@ def stitch_source(store: Store, ingested: StageRef, chosen: StageRef, config: Co
         MissingModel: ``stitch.face_model`` names a file that does not exist.
     """
     name = result_of(store, ingested, Ingested).source.name
-    sets = [one for one in result_of(store, chosen, Chosen).sets if one.source == name]
+    sets = [item for item in result_of(store, chosen, Chosen).sets if item.source == name]
     return stitch_sets(store, ingested, sets, config)
 
 
@@ -51,111 +54,110 @@ def stitch_sets(
     Raises:
         MissingModel: ``stitch.face_model`` names a file that does not exist.
     """
-    source = result_of(store, ingested, Ingested).source
-    models = [_head_label(config), sorted(safety_labels(config.filter.safety).items())]
+    face_model, safety = config.stitch.face_model, config.filter.safety
+    heads = {"heads": face_label(face_model)} if face_model else {}
+    params = StitchStageParams(
+        layout=config.layout,
+        stitch=config.stitch,
+        safety=safety,
+        models=heads | safety_labels(safety),
+    )
 
     def work(folder: Path) -> Stitched:
-        settings = _fitting(config)
-        canvases: list[Canvas] = []
-        verdicts: list[Verdict] = []
-        for one in sets:
-            made = _stitch_set(folder, store, ingested, one, settings)
-            if isinstance(made, Canvas):
-                canvases.append(made)
-                verdicts.append(_verdict(one, Verdict(stage=STAGE, id=one.key, outcome="kept")))
-            else:
-                verdicts.append(_verdict(one, made))
-        return Stitched(
-            source=source, canvases=tuple(canvases), seen=len(sets), verdicts=tuple(verdicts)
-        )
+        return _stitch_all(folder, store, ingested, sets, params)
 
-    params = [config.layout, config.stitch, config.filter.safety]
-    inputs = [ingested.digest, digest_of(models), *(one.fingerprint for one in sets)]
+    inputs = [ingested.digest, *(item.fingerprint for item in sets)]
     return run_stage(store, STITCH, params, inputs, work)
 
 
-def _head_label(config: Config) -> str:
-    return face_label(config.stitch.face_model) if config.stitch.face_model else ""
-
-
-def _fitting(config: Config) -> FitSettings:
-    return FitSettings(
-        layout=config.layout,
-        params=config.stitch,
-        safety=config.filter.safety,
-        heads=load_faces(config.stitch.face_model) if config.stitch.face_model else None,
-        safety_models=load_safety_models(config.filter.safety),
+def _stitch_all(
+    folder: Path,
+    store: Store,
+    ingested: StageRef,
+    sets: Sequence[ImageSet],
+    params: StitchStageParams,
+) -> Stitched:
+    face_model = params.stitch.face_model
+    models = StitchModels(
+        heads=load_faces(face_model) if face_model else None,
+        safety=load_safety_models(params.safety),
     )
-
-
-def _verdict(one: ImageSet, verdict: Verdict) -> Verdict:
-    """Reassigns a frame's verdict to its set."""
-    return verdict.model_copy(update={"id": one.key, "source": one.source})
+    canvases: list[Canvas] = []
+    verdicts: list[Verdict] = []
+    for item in sets:
+        try:
+            canvases.append(_stitch_set(folder, store, ingested, item, params, models))
+            verdicts.append(Verdict.kept(STAGE, item.key, source=item.source))
+        except FrameRejected as rejected:
+            log.info("%s: %s", item.key, rejected)
+            changes = {"id": item.key, "source": item.source}
+            verdicts.append(rejected.verdict.model_copy(update=changes))
+    return Stitched(
+        source=result_of(store, ingested, Ingested).source,
+        canvases=tuple(canvases),
+        seen=len(sets),
+        verdicts=tuple(verdicts),
+    )
 
 
 def _stitch_set(
-    folder: Path, store: Store, ingested: StageRef, one: ImageSet, settings: FitSettings
-) -> Canvas | Verdict:
-    """Writes the canvas of one set, or returns the verdict that rejects it."""
-    if len(one.frames) != settings.layout.panels:
-        return _wrong_count(one, settings.layout)
-    try:
-        panels = [
-            fit_frame(file_of(store, ingested, frame.file), frame, settings) for frame in one.frames
-        ]
-    except FrameRejected as refusal:
-        log.info("%s: %s", one.key, refusal)
-        return refusal.verdict
-    data = encode(stitch([panel.pixels for panel in panels], settings.layout), settings.params)
-    name = f"{one.key}.{settings.params.format}"
+    folder: Path,
+    store: Store,
+    ingested: StageRef,
+    item: ImageSet,
+    params: StitchStageParams,
+    models: StitchModels,
+) -> Canvas:
+    """Writes the canvas of one set.
+
+    Raises:
+        FrameRejected: A frame cannot become a panel, or the set has another number of frames than
+            the layout has panels.
+    """
+    layout = params.layout
+    if len(item.frames) != layout.panels:
+        detail = f"the layout {layout.name} has {layout.panels} panels"
+        raise FrameRejected(
+            Verdict.rejected(
+                STAGE,
+                item.key,
+                "wrong_panel_count",
+                detail,
+                value=len(item.frames),
+                threshold=layout.panels,
+            )
+        )
+    panels = [
+        fit_frame(file_of(store, ingested, frame.file), frame, params, models)
+        for frame in item.frames
+    ]
+    data = encode(stitch([panel.pixels for panel in panels], layout), params.stitch)
+    name = f"{item.key}.{params.stitch.format}"
     (folder / name).write_bytes(data)
+
+    fitted = list(zip(layout.markers, layout.boxes, item.frames, panels, strict=True))
+    carried = [
+        carry_box(mask, panel.source_box, box)
+        for _, box, frame, panel in fitted
+        for mask in frame.masks
+    ]
     return Canvas(
-        key=one.key,
+        key=item.key,
         file=name,
         image_sha256=hashlib.sha256(data).hexdigest(),
-        panels=_records(one, panels, settings.layout),
-        masks=_masks(one, panels, settings.layout),
-        set=one,
+        panels=tuple(
+            PanelRecord(
+                marker=marker,
+                box=box,
+                caption="",
+                source=frame.source,
+                source_box=panel.source_box,
+                shot=frame.shot,
+                time=frame.time,
+                sha256=panel.sha256,
+            )
+            for marker, box, frame, panel in fitted
+        ),
+        masks=tuple(dict.fromkeys(box for box in carried if box)),
+        set=item,
     )
-
-
-def _wrong_count(one: ImageSet, layout: Layout) -> Verdict:
-    return Verdict(
-        stage=STAGE,
-        id=one.key,
-        outcome="rejected",
-        reason="wrong_panel_count",
-        detail=f"the layout {layout.name} has {layout.panels} panels",
-        value=float(len(one.frames)),
-        threshold=float(layout.panels),
-    )
-
-
-def _records(
-    one: ImageSet, panels: Sequence[FittedPanel], layout: Layout
-) -> tuple[PanelRecord, ...]:
-    return tuple(
-        PanelRecord(
-            marker=marker,
-            box=box,
-            caption="",
-            source=frame.source,
-            source_box=panel.source_box,
-            shot=frame.shot,
-            time=frame.time,
-            sha256=panel.sha256,
-        )
-        for marker, box, frame, panel in zip(
-            layout.markers, layout.boxes, one.frames, panels, strict=True
-        )
-    )
-
-
-def _masks(one: ImageSet, panels: Sequence[FittedPanel], layout: Layout) -> tuple[Box, ...]:
-    """Returns the deduplicated overlay boxes on the canvas, in reading order."""
-    carried = (
-        carry_box(mask, panel.source_box, box)
-        for frame, panel, box in zip(one.frames, panels, layout.boxes, strict=True)
-        for mask in frame.masks
-    )
-    return tuple(dict.fromkeys(box for box in carried if box))

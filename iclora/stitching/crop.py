@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from iclora.stitching.geometry import Pixels, widest_box
+from iclora.stitching.canvas import Pixels, widest_box
 from iclora.stitching.saliency import saliency
 from schemas.base import Box
 
@@ -36,22 +36,6 @@ class CropWindow(NamedTuple):
     """Crop box in source pixels."""
 
     heads_cut: int
-
-
-class _CropAxis(NamedTuple):
-    """Axis along which the crop window moves."""
-
-    axis: int
-    """0 for horizontal, 1 for vertical."""
-
-    start: int
-    """Start of the region on this axis, in source pixels."""
-
-    length: int
-    """Length of the window, in source pixels."""
-
-    room: int
-    """Number of pixels by which the window can move."""
 
 
 def place_crop(
@@ -76,25 +60,35 @@ def place_crop(
     """
     size = widest_box(region, *panel)
     rooms = (region[2] - region[0] - size[0], region[3] - region[1] - size[1])
+    # The window slides along one axis: 0 is horizontal, 1 is vertical.
     axis = 0 if rooms[0] > rooms[1] else 1
-    slide = _CropAxis(axis, region[axis], size[axis], rooms[axis])
+    start, length, room = region[axis], size[axis], rooms[axis]
     spans = [span for head in heads if (span := _span(head, region, axis))]
+
+    # Evenly spaced offsets, the center, and those that just include or exclude a head.
+    offsets = {room * step // _STEPS for step in range(_STEPS + 1)} | {room // 2}
+    for edge in (edge for span in spans for edge in span):
+        offsets |= {edge - start, edge - start - length}
+    ordered = sorted(offset for offset in offsets if 0 <= offset <= room)
     profile = _profile(pixels, region, axis) if salient else np.zeros(1)
-    offsets = _offsets(slide, spans)
-    salience = _saliences(profile, slide, offsets)
+    salience = _saliences(profile, length, room, ordered)
+
+    def heads_cut(offset: int) -> int:
+        low = start + offset
+        shown = [(min(span[1], low + length) - max(span[0], low), span) for span in spans]
+        return sum(0 < part < span[1] - span[0] for part, span in shown)
 
     def worth(offset: int) -> tuple[int, int, float, int, int]:
-        low = slide.start + offset
-        cut = sum(_cuts(span, low, low + slide.length) for span in spans)
-        shown = sum(low <= span[0] and span[1] <= low + slide.length for span in spans)
-        off_centre = abs(2 * offset - slide.room)
-        return -cut, shown, salience[offset], -off_centre, -offset
+        low = start + offset
+        whole = sum(low <= span[0] and span[1] <= low + length for span in spans)
+        off_center = abs(2 * offset - room)
+        return -heads_cut(offset), whole, salience[offset], -off_center, -offset
 
-    best = max(offsets, key=worth)
+    best = max(ordered, key=worth)
     corner = [region[0] + rooms[0] // 2, region[1] + rooms[1] // 2]
-    corner[axis] = slide.start + best
+    corner[axis] = start + best
     box = (corner[0], corner[1], corner[0] + size[0], corner[1] + size[1])
-    return CropWindow(box, -worth(best)[0])
+    return CropWindow(box, heads_cut(best))
 
 
 def head_box(face: Box) -> Box:
@@ -113,21 +107,6 @@ def _span(head: Box, region: Box, axis: int) -> tuple[int, int] | None:
     return ((x0, x1), (y0, y1))[axis]
 
 
-def _cuts(span: tuple[int, int], low: int, high: int) -> bool:
-    """Returns true if the window contains part of a head but not all of it."""
-    shown = min(span[1], high) - max(span[0], low)
-    return 0 < shown < span[1] - span[0]
-
-
-def _offsets(slide: _CropAxis, spans: Sequence[tuple[int, int]]) -> list[int]:
-    """Returns evenly spaced offsets, the center, and those that just include or exclude a head."""
-    places = {slide.room * step // _STEPS for step in range(_STEPS + 1)} | {slide.room // 2}
-    for low, high in spans:
-        for edge in (low, high):
-            places |= {edge - slide.start, edge - slide.start - slide.length}
-    return sorted(place for place in places if 0 <= place <= slide.room)
-
-
 def _profile(pixels: Pixels, region: Box, axis: int) -> NDArray[np.float64]:
     """Computes saliency along the axis, summed across it; sums to one, or is zero everywhere."""
     x0, y0, x1, y1 = region
@@ -136,15 +115,15 @@ def _profile(pixels: Pixels, region: Box, axis: int) -> NDArray[np.float64]:
 
 
 def _saliences(
-    profile: NDArray[np.float64], slide: _CropAxis, offsets: Sequence[int]
+    profile: NDArray[np.float64], length: int, room: int, offsets: Sequence[int]
 ) -> dict[int, float]:
     """Computes the fraction of saliency covered at each offset, minus the center bias."""
-    if slide.room == 0:
+    if room == 0:
         return dict.fromkeys(offsets, 0.0)
-    heap = np.concatenate([[0.0], np.cumsum(profile)])
-    edges = np.linspace(0.0, slide.length + slide.room, len(heap))
-    places = np.array(offsets, np.float64)
-    shown = np.interp(places + slide.length, edges, heap) - np.interp(places, edges, heap)
-    off_centre = np.abs(2 * places - slide.room) / slide.room
-    worth = shown * (1 - _PULL * off_centre)
+    covered = np.concatenate([[0.0], np.cumsum(profile)])
+    edges = np.linspace(0.0, length + room, len(covered))
+    low = np.array(offsets, np.float64)
+    shown = np.interp(low + length, edges, covered) - np.interp(low, edges, covered)
+    off_center = np.abs(2 * low - room) / room
+    worth = shown * (1 - _PULL * off_center)
     return {offset: round(float(value), 6) for offset, value in zip(offsets, worth, strict=True)}

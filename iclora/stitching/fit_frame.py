@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +13,10 @@ from PIL import Image
 from iclora.errors import BROKEN_PICTURE
 from iclora.filtering.safety import SafetyModels
 from iclora.models.face import FaceDetector
+from iclora.stitching.canvas import Pixels
 from iclora.stitching.crop import head_box, place_crop
-from iclora.stitching.geometry import Pixels
 from iclora.store import file_sha256
-from schemas.base import Box
+from schemas.base import Box, Schema
 from schemas.filtering import SafetyParams
 from schemas.frame import Frame
 from schemas.layout import Layout
@@ -30,25 +29,32 @@ _BLUR = 0.12
 """Blur sigma as a fraction of the region's longer side; large enough to remove all features."""
 
 
+class StitchStageParams(Schema):
+    """Everything that the canvases of given sets depend on."""
+
+    layout: Layout
+    stitch: StitchParams
+    safety: SafetyParams
+    models: dict[str, str]
+    """Name and revision of ``nsfw``, ``faces`` (to blur) and ``heads`` (kept whole by crops)."""
+
+
+class StitchModels(NamedTuple):
+    """Loaded models for converting frames to panels."""
+
+    heads: FaceDetector | None
+    """Detector for heads that no crop may cut."""
+
+    safety: SafetyModels
+    """Detectors for content to blur."""
+
+
 class FrameRejected(Exception):
     """Raised when a frame cannot become a panel."""
 
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(verdict.detail)
         self.verdict = verdict
-
-
-class FitSettings(NamedTuple):
-    """Settings and models for converting frames to panels."""
-
-    layout: Layout
-    params: StitchParams
-    safety: SafetyParams
-    heads: FaceDetector | None
-    """Detector for heads that no crop may cut."""
-
-    safety_models: SafetyModels
-    """Detectors for content to blur."""
 
 
 class FittedPanel(NamedTuple):
@@ -62,7 +68,9 @@ class FittedPanel(NamedTuple):
     """SHA-256 of the whole frame's decoded RGB."""
 
 
-def fit_frame(path: Path, frame: Frame, settings: FitSettings) -> FittedPanel:
+def fit_frame(
+    path: Path, frame: Frame, params: StitchStageParams, models: StitchModels
+) -> FittedPanel:
     """Converts a frame to a panel.
 
     Raises:
@@ -71,75 +79,56 @@ def fit_frame(path: Path, frame: Frame, settings: FitSettings) -> FittedPanel:
     """
     image = _decode(path, frame)
     pixels = np.asarray(image, np.uint8)
-    heads = settings.heads(pixels) if settings.heads else ()
-    panel = (settings.layout.panel_width, settings.layout.panel_height)
-    window = place_crop(
+    heads = models.heads(pixels) if models.heads else ()
+    panel = (params.layout.panel_width, params.layout.panel_height)
+    box, heads_cut = place_crop(
         pixels,
         frame.crop,
         panel,
         heads=[head_box(face.box) for face in heads],
-        salient=settings.params.crop == "saliency",
+        salient=params.stitch.crop == "saliency",
     )
-    if window.heads_cut:
+    if heads_cut:
         detail = f"{frame.id}: every crop cuts a head"
-        raise _refusal(frame, "head_cut", detail, float(window.heads_cut), 0.0)
-    _require_size(frame, window.box, panel, settings.params)
-    blurred = _blur(image, pixels, settings)
-    small = blurred.resize(panel, Image.Resampling.LANCZOS, box=window.box, reducing_gap=3.0)
-    digest = hashlib.sha256(image.tobytes()).hexdigest()
-    return FittedPanel(np.asarray(small, np.uint8), window.box, digest)
+        raise FrameRejected(
+            Verdict.rejected(STAGE, frame.id, "head_cut", detail, value=heads_cut, threshold=0.0)
+        )
+    zoom = round(max(panel[0] / (box[2] - box[0]), panel[1] / (box[3] - box[1])), 4)
+    max_zoom = params.stitch.max_upscale
+    if zoom > max_zoom:
+        detail = f"{frame.id}: its crop would be enlarged {zoom} times"
+        raise FrameRejected(
+            Verdict.rejected(STAGE, frame.id, "too_small", detail, value=zoom, threshold=max_zoom)
+        )
+    blurred = blur_unsafe(image, pixels, params.safety, models.safety)
+    small = blurred.resize(panel, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
+    return FittedPanel(
+        np.asarray(small, np.uint8), box, hashlib.sha256(image.tobytes()).hexdigest()
+    )
 
 
 def _decode(path: Path, frame: Frame) -> Image.Image:
     if not path.is_file() or file_sha256(path) != frame.content:
-        raise _failure(frame, "changed", f"{frame.file} is not the file that was ingested")
+        detail = f"{frame.file} is not the file that was ingested"
+        raise FrameRejected(Verdict.failed(STAGE, frame.id, "changed", detail))
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
     except BROKEN_PICTURE as error:
-        raise _failure(frame, "unreadable", f"{frame.file}: {error}") from error
+        detail = f"{frame.file}: {error}"
+        raise FrameRejected(Verdict.failed(STAGE, frame.id, "unreadable", detail)) from error
 
 
-def _failure(frame: Frame, reason: str, detail: str) -> FrameRejected:
-    return FrameRejected(
-        Verdict(
-            stage=STAGE,
-            id=frame.id,
-            outcome="failed",
-            reason=reason,
-            detail=detail,
-            source=frame.source,
-        )
-    )
-
-
-def _refusal(
-    frame: Frame, reason: str, detail: str, value: float, threshold: float
-) -> FrameRejected:
-    return FrameRejected(
-        Verdict(
-            stage=STAGE,
-            id=frame.id,
-            outcome="rejected",
-            reason=reason,
-            detail=detail,
-            value=value,
-            threshold=threshold,
-            source=frame.source,
-        )
-    )
-
-
-def _require_size(frame: Frame, box: Box, panel: tuple[int, int], params: StitchParams) -> None:
-    zoom = round(max(panel[0] / (box[2] - box[0]), panel[1] / (box[3] - box[1])), 4)
-    if zoom > params.max_upscale:
-        detail = f"{frame.id}: its crop would be enlarged {zoom} times"
-        raise _refusal(frame, "too_small", detail, zoom, params.max_upscale)
-
-
-def _blur(image: Image.Image, pixels: Pixels, settings: FitSettings) -> Image.Image:
-    """Blurs the regions that the safety policy selects."""
-    regions = blur_boxes(image, pixels, settings.safety_models, settings.safety)
+def blur_unsafe(
+    image: Image.Image, pixels: Pixels, params: SafetyParams, models: SafetyModels
+) -> Image.Image:
+    """Blurs what the safety policy selects: the whole frame if unsafe, otherwise its faces."""
+    nsfw, faces = params.nsfw, params.faces
+    regions: list[Box] = []
+    if models.nsfw and nsfw.action == "blur" and models.nsfw(image) >= nsfw.threshold:
+        regions = [(0, 0, image.width, image.height)]
+    elif models.faces and faces.action == "blur":
+        regions = [face.box for face in models.faces(pixels) if face.confidence >= faces.threshold]
     if not regions:
         return image
     blurred = pixels.copy()
@@ -147,20 +136,3 @@ def _blur(image: Image.Image, pixels: Pixels, settings: FitSettings) -> Image.Im
         sigma = max(1.0, _BLUR * max(x1 - x0, y1 - y0))
         blurred[y0:y1, x0:x1] = cv2.GaussianBlur(blurred[y0:y1, x0:x1], (0, 0), sigma)
     return Image.fromarray(blurred)
-
-
-def blur_boxes(
-    image: Image.Image, pixels: Pixels, safety_models: SafetyModels, safety: SafetyParams
-) -> Sequence[Box]:
-    """Returns the regions of a frame to blur: the whole frame if unsafe, otherwise its faces."""
-    nsfw, faces = safety.nsfw, safety.faces
-    if (
-        safety_models.nsfw
-        and nsfw.action == "blur"
-        and safety_models.nsfw([image])[0] >= nsfw.threshold
-    ):
-        return [(0, 0, image.width, image.height)]
-    if safety_models.faces and faces.action == "blur":
-        found = safety_models.faces(pixels)
-        return [face.box for face in found if face.confidence >= faces.threshold]
-    return []

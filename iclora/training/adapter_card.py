@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from iclora.models.locate import is_demo
 from schemas.adapter import RunRecord
 from schemas.dataset import DatasetManifest
 
@@ -93,7 +94,7 @@ def _validation(record: RunRecord) -> str:
 
 def _warnings(record: RunRecord) -> str:
     lines: list[str] = []
-    if record.config.base.model.startswith("miniature/"):
+    if is_demo(record.config.base.model):
         lines.append("The base is the miniature: small pictures, for trying things out.")
     if record.preview:
         lines.append("The dataset is a preview: its captions or scores come from the miniature.")

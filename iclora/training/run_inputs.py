@@ -12,7 +12,7 @@ import torch
 from iclora.dataset.reader import Dataset, open_dataset
 from iclora.errors import BadConfig, BadInput
 from iclora.models.families import Family, Grid, load_family
-from iclora.models.locate import MINIATURE, Located, locate
+from iclora.models.locate import Located, is_demo, locate
 from iclora.redact import redact_url
 from iclora.store import Store
 from iclora.training.checkpoint import versioned_fields
@@ -108,7 +108,7 @@ def refuse_preview(data: Dataset, config: Config) -> None:
     Raises:
         BadConfig: the dataset is a preview and ``data.allow_preview`` is off.
     """
-    real = not config.base.model.startswith(MINIATURE)
+    real = not is_demo(config.base.model)
     if data.manifest.preview and real and not config.data.allow_preview:
         raise BadConfig(
             f"{data.url} is a preview: its captions or CLIP come from the miniature; build it "

@@ -1,4 +1,4 @@
-"""The pages on writing a source, a captioner and a family: what they say to do works."""
+"""The pages on writing a source, a check, a captioner and a family: what they say to do works."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCE, CAPTIONER, FAMILY = (
-    f"docs/write-a-{what}.md" for what in ("source", "captioner", "model-family")
-)
+SOURCE, CHECK, CAPTIONER, FAMILY = PAGES = [
+    f"docs/write-a-{what}.md" for what in ("source", "quality-check", "captioner", "model-family")
+]
 SHOTS = 12
 
 
@@ -56,7 +56,7 @@ def python(here: Path, code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("page", [SOURCE, CAPTIONER, FAMILY])
+@pytest.mark.parametrize("page", PAGES)
 def test_its_files_and_changes_fit_the_code(page, tree, blocks):
     here = tree(page)
     ours = [b.word for b in blocks(page) if b.language == "python" and "/" in b.word]
@@ -85,6 +85,39 @@ def test_the_source_is_read(tree):
         "    print(len(found.frames), [v.reason for v in found.verdicts])\n",
     )
     assert said.splitlines() == [f"{SHOTS} {[''] * SHOTS}", "0 ['bad_stack']"]
+
+
+def test_the_check_rejects_frames_of_a_build(tree):
+    """The page's setting splits the frames that the built-in checks let through."""
+    said = python(
+        tree(CHECK),
+        "from iclora.filtering import calibrate, calibration_page\n"
+        "from iclora.build import build_dataset\n"
+        "from iclora.pipeline.stage import result_of\n"
+        "from iclora.presets import load_config\n"
+        "from iclora.store import Store\n"
+        "from schemas.stage import Scored, StageRef\n"
+        "store, old = Store('store'), set(Store('store').listdir('stages/quality'))\n"
+        "config = load_config('miniature', ['filter.quality.extra.min_colorfulness=60'])\n"
+        "build_dataset(store, ['films'], config, 'vivid')\n"
+        "new = sorted(set(store.listdir('stages/quality')) - old)\n"
+        "refs = [StageRef(stage='quality', digest=digest) for digest in new]\n"
+        "for ref in refs:\n"
+        "    scored = result_of(store, ref, Scored)\n"
+        "    for verdict in scored.verdicts:\n"
+        "        value = scored.scores[verdict.id]['colorfulness']\n"
+        "        print(verdict.reason, value, verdict.value, verdict.threshold)\n"
+        "page = calibration_page(store, refs, calibrate(store, refs, config), config)\n"
+        "assert 'just outside min_colorfulness = 60' in page\n",
+    )
+    lines = [line.split(" ") for line in said.splitlines()]
+    colorless = [values for reason, *values in lines if reason == "colorless"]
+    kept = [values for reason, *values in lines if not reason]
+    assert colorless
+    assert kept
+    assert all(float(value) < 60 for value, _, _ in colorless)
+    assert all((value, threshold) == (told, "60.0") for value, told, threshold in colorless)
+    assert all(float(value) >= 60 for value, _, _ in kept)
 
 
 def test_the_captioner_answers(tree):
@@ -124,7 +157,7 @@ def test_the_family_changes_the_attention(tree):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [SOURCE, CAPTIONER, FAMILY])
+@pytest.mark.parametrize("page", PAGES)
 def test_its_commands_work(page, tree, blocks):
     here = tree(page)
     for block in blocks(page):

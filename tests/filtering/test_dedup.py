@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iclora.filtering import dedup
-from iclora.filtering.dedup import Duplicate, find_duplicates, set_similarity
+from iclora.filtering.dedup import find_duplicates, set_similarity
 
 
 def plain(sets, ceiling):
@@ -18,7 +18,7 @@ def plain(sets, ceiling):
         values = [set_similarity(one, sets[other]) for other in kept]
         best = max(values, default=-1.0)
         if best > ceiling:
-            found.append(Duplicate(number, best, kept[values.index(best)]))
+            found.append((number, best, kept[values.index(best)]))
         else:
             kept.append(number)
     return found

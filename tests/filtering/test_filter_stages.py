@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from iclora.filtering import (
     calibration_page,
     choose_sets,
     form_sets,
+    measure,
     score_frames,
 )
+from iclora.filtering.checks import quality_checks
 from iclora.filtering.similarity import cosine
 from iclora.pipeline.stage import Stage, file_of, folder_of, result_of, run_stage
 from iclora.presets import load_config
@@ -107,15 +110,19 @@ def test_every_frame_is_accounted_for_in_every_stage(store, config):
     assert tally(final.verdicts, len(sets.sets)).kept == len(final.sets)
 
 
-def test_all_sets_have_the_same_scores(store, config):
+def test_all_sets_have_the_scores_of_their_worst_frame(store, config):
     refs = [
         ingest(store, "a", [scenery(seed) for seed in range(3)], given=3),
         ingest(store, "b", [scenery(seed) for seed in range(10, 16)]),
     ]
-    *_, chosen = chain(store, refs, config)
-    names = {tuple(sorted(one.scores)) for one in result_of(store, chosen, Chosen).sets}
-    assert len(names) == 1
-    assert {"similarity_low", "merit", "luma"} <= set(names.pop())
+    scored, _, chosen = chain(store, refs, config)
+    sets = result_of(store, chosen, Chosen).sets
+    assert len({tuple(sorted(one.scores)) for one in sets}) == 1
+    frames = {k: v for ref in scored for k, v in result_of(store, ref, Scored).scores.items()}
+    for one in sets:
+        for worst, names in ((min, ["merit", "luma", "sharpness"]), (max, ["text", "title"])):
+            for name in names:
+                assert one.scores[name] == worst(frames[frame.id][name] for frame in one.frames)
 
 
 def test_a_broken_file_fails_alone(store, config):
@@ -162,6 +169,22 @@ def test_a_changed_threshold_measures_nothing_again(store, config):
     )
     again = result_of(store, score_frames(store, ref, stricter), Scored)
     assert {v.reason for v in again.verdicts} == {"low_information"}
+
+
+def test_a_moved_model_measures_nothing_again(store, config, tmp_path):
+    ref = ingest(store, "a", [scenery(seed) for seed in range(4)])
+    shutil.copytree(config.filter.clip, tmp_path / "clip")
+    moved = load_config("miniature", [f"filter.clip={tmp_path / 'clip'}", *OPEN])
+    assert score_frames(store, ref, moved) == score_frames(store, ref, config)
+
+
+def test_a_check_of_a_new_version_measures_again(store, config, monkeypatch):
+    ref = ingest(store, "a", [scenery(seed) for seed in range(4)])
+    before = score_frames(store, ref, config)
+    newer = [check._replace(version=2) for check in quality_checks()]
+    monkeypatch.setattr(measure, "quality_checks", lambda: newer)
+    assert score_frames(store, ref, config) != before
+    assert len(store.listdir("stages/measure")) == 2
 
 
 def test_a_finished_stage_is_not_done_again(store, config):

@@ -6,18 +6,20 @@ Frames are points on a circle, so the cosine of any two is known exactly.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iclora.filtering.grouping import drop_near_duplicates, group_frames
+from iclora.filtering import grouping
+from iclora.filtering.grouping import drop_near_duplicates
 from iclora.filtering.scenes import find_scenes
 from iclora.filtering.similarity import FrameSet, make_frame_set
 from schemas.filtering import SetParams, SimilarityParams
-from schemas.frame import Frame
-from schemas.verdict import tally
+from schemas.frame import Frame, ImageSet
+from schemas.verdict import Verdict, tally
 
 FAR = [f"{bits:016x}" for bits in np.random.default_rng(3).integers(0, 2**63, 64)]
 OPEN = SimilarityParams(min_adjacent=-1.0, near_duplicate=1.0, min_first_last=-1.0, same_scene=-1.0)
@@ -46,6 +48,15 @@ def frames(angles, *, shots=None, scenes=None, hashes=None) -> FrameSet:
     rows = np.array([[math.cos(a), math.sin(a)] for a in angles], np.float32)
     named = dict(zip((f.id for f in made), FAR if hashes is None else hashes, strict=False))
     return make_frame_set(made, rows, named)
+
+
+class Grouped(NamedTuple):
+    sets: list[ImageSet]
+    verdicts: list[Verdict]
+
+
+def group_frames(*arguments) -> Grouped:
+    return Grouped(*grouping.group_frames(*arguments))
 
 
 def reasons(grouped) -> list[str]:
@@ -115,7 +126,7 @@ def test_no_picture_is_twice_in_a_set_even_if_others_lie_between():
     there, back = 0.0, angle(0.8)
     sight = frames([there, back, there, back])
     grouped = group_frames(sight, 3, bounds(near_duplicate=0.95))
-    assert grouped.sets == ()
+    assert grouped.sets == []
     assert reasons(grouped) == ["too_few_neighbours"] * 4
 
 

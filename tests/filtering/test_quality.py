@@ -8,18 +8,22 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from iclora.filtering.frame_image import ANALYSIS_SIDE, UndecodableFrame, load_frame_image
-from iclora.filtering.quality import (
-    entropy,
+from iclora.errors import BadConfig
+from iclora.filtering import checks
+from iclora.filtering.checks import (
+    Limit,
+    QualityCheck,
     measure_quality,
-    quality_rejection,
+    quality_checks,
     quality_score,
-    sharpness,
+    quality_thresholds,
 )
+from iclora.filtering.checks.entropy import entropy
+from iclora.filtering.checks.sharpness import sharpness
+from iclora.filtering.frame_image import ANALYSIS_SIDE, UndecodableFrame, load_frame_image
 from schemas.filtering import QualityParams
 from schemas.frame import Frame
 
-PARAMS = QualityParams()
 GOOD = {
     "side": 512.0,
     "luma": 0.5,
@@ -68,15 +72,22 @@ def frame_of(image: Image.Image, **changes: object) -> Frame:
     return Frame(**(facts | changes))
 
 
+DEFAULTS = QualityParams()
+
+
+def quality_rejection(scores: dict[str, float], params: QualityParams = DEFAULTS):
+    return checks.quality_rejection(scores, quality_thresholds(params))
+
+
 def scores_of(image: Image.Image, folder: Path, **changes: object) -> dict[str, float]:
     path = folder / "f.png"
     image.save(path)
     frame = frame_of(image, **changes)
-    return measure_quality(load_frame_image(path, frame, 224), frame)
+    return measure_quality(load_frame_image(path, frame, 224))
 
 
 def test_a_good_frame_has_no_fault(tmp_path):
-    assert quality_rejection(scores_of(scenery(), tmp_path), PARAMS) is None
+    assert quality_rejection(scores_of(scenery(), tmp_path)) is None
 
 
 @pytest.mark.parametrize(
@@ -92,8 +103,8 @@ def test_a_good_frame_has_no_fault(tmp_path):
     ],
 )
 def test_a_threshold_passes_itself_and_refuses_what_is_just_past_it(reason, name, threshold, step):
-    assert quality_rejection(GOOD | {name: threshold}, PARAMS) is None
-    fault = quality_rejection(GOOD | {name: round(threshold + step, 4)}, PARAMS)
+    assert quality_rejection(GOOD | {name: threshold}) is None
+    fault = quality_rejection(GOOD | {name: round(threshold + step, 4)})
     assert fault is not None
     assert (fault.reason, fault.threshold) == (reason, threshold)
     assert fault.value == round(threshold + step, 4)
@@ -110,7 +121,7 @@ def test_a_threshold_passes_itself_and_refuses_what_is_just_past_it(reason, name
     ],
 )
 def test_a_bad_picture_is_refused_for_what_is_bad(reason, image, tmp_path):
-    fault = quality_rejection(scores_of(image, tmp_path), PARAMS)
+    fault = quality_rejection(scores_of(image, tmp_path))
     assert fault is not None
     assert fault.reason == reason
 
@@ -134,19 +145,19 @@ def test_bars_are_not_measured(tmp_path):
     assert with_bars["luma"] < bare["luma"]
 
 
-def test_sharpness_is_the_variance_of_the_laplacian():
+def test_sharpness_is_the_variance_of_the_laplacian(image_of):
     luma = np.zeros((9, 9), np.uint8)
     luma[4, 4] = 100
     around = np.zeros(81)
     around[0] = -400.0
     around[1:5] = 100.0
-    assert sharpness(luma) == round(float(around.var()), 4)
+    assert sharpness(image_of(luma)) == around.var()
 
 
-def test_entropy_counts_grey_levels():
-    assert entropy(np.zeros((8, 8), np.uint8)) == 0.0
-    assert entropy(np.repeat(np.arange(4, dtype=np.uint8), 16).reshape(8, 8)) == 2.0
-    assert entropy(np.arange(256, dtype=np.uint8).reshape(16, 16)) == 8.0
+def test_entropy_counts_grey_levels(image_of):
+    assert entropy(image_of(np.zeros((8, 8), np.uint8))) == 0.0
+    assert entropy(image_of(np.repeat(np.arange(4, dtype=np.uint8), 16).reshape(8, 8))) == 2.0
+    assert entropy(image_of(np.arange(256, dtype=np.uint8).reshape(16, 16))) == 8.0
 
 
 @pytest.mark.parametrize(
@@ -155,6 +166,35 @@ def test_entropy_counts_grey_levels():
 )
 def test_merit_falls_with_every_measurement(name, better, worse):
     assert quality_score(GOOD | {name: worse}) < quality_score(GOOD | {name: better}) < 1
+
+
+@pytest.fixture
+def added(monkeypatch: pytest.MonkeyPatch) -> QualityCheck:
+    """A check with its own setting, as another module of the package would add it."""
+    check = QualityCheck("grain", lambda _: 1.0, (Limit("grainy", "max_grain", 2.0),))
+    registered = (*quality_checks(), check)
+    monkeypatch.setattr(checks, "quality_checks", lambda: registered)
+    return check
+
+
+@pytest.mark.parametrize(("extra", "threshold"), [({}, 2.0), ({"max_grain": 1.5}, 1.5)])
+def test_an_added_check_has_its_own_threshold(added, extra, threshold):
+    params = QualityParams(extra=extra)
+    assert quality_rejection(GOOD | {"grain": threshold}, params) is None
+    fault = quality_rejection(GOOD | {"grain": threshold + 0.1}, params)
+    assert fault == ("grainy", threshold + 0.1, threshold, "")
+    black = quality_rejection(GOOD | {"grain": threshold + 0.1, "luma": 0.0}, params)
+    assert black.reason == "black", "built-in checks come first"
+
+
+def test_a_threshold_of_no_check_is_told(added):
+    with pytest.raises(BadConfig, match=r"extra\.max_grian; known are max_grain"):
+        quality_thresholds(QualityParams(extra={"max_grian": 1.0}))
+
+
+def test_a_threshold_of_a_built_in_check_is_no_extra_one():
+    with pytest.raises(BadConfig, match=r"unknown key filter\.quality\.extra\.max_luma"):
+        quality_thresholds(QualityParams(extra={"max_luma": 0.5}))
 
 
 def test_a_reduced_decode_measures_nearly_the_same(tmp_path):

@@ -10,9 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iclora.filtering.selection import ScoredSet, choose, drop_duplicates, select_diverse
-from schemas.filtering import FilterParams
+from iclora.filtering.selection import (
+    ChooseParams,
+    ScoredSet,
+    choose,
+    drop_duplicates,
+    select_diverse,
+)
 from schemas.frame import Frame, ImageSet
+from schemas.stage import Chosen
 
 
 def entry(key: str, angles, merit: float = 0.5, source: str = "s") -> ScoredSet:
@@ -31,6 +37,10 @@ def entry(key: str, angles, merit: float = 0.5, source: str = "s") -> ScoredSet:
     )
     rows = np.array([[math.cos(a), math.sin(a)] for a in angles], np.float32)
     return ScoredSet(ImageSet(key=key, source=source, frames=frames), rows, merit)
+
+
+def params(max_sets: int = 100) -> ChooseParams:
+    return ChooseParams(max_set_similarity=0.98, max_sets=max_sets)
 
 
 def by_key(verdicts):
@@ -64,8 +74,8 @@ def test_a_part_of_a_longer_set_is_another_set():
 
 
 def test_of_twins_the_better_is_kept():
-    outcome = choose([entry("a", [0.0, 1.0], 0.4), entry("b", [0.0, 1.0], 0.6)], FilterParams())
-    assert [one.key for one in outcome.kept] == ["b"]
+    outcome = choose([entry("a", [0.0, 1.0], 0.4), entry("b", [0.0, 1.0], 0.6)], params())
+    assert [one.key for one in outcome.sets] == ["b"]
     assert by_key(outcome.verdicts)["a"].detail == "as b"
 
 
@@ -84,18 +94,18 @@ def test_the_best_set_comes_first_and_then_the_most_unlike():
 @pytest.mark.parametrize(("target", "kept"), [(3, 3), (2, 2), (0, 3)])
 def test_max_sets_is_kept_exactly_and_zero_keeps_all(target, kept):
     entries = [entry(name, [turn, turn + 0.2]) for name, turn in zip("abc", (0, 1, 2), strict=True)]
-    outcome = choose(entries, FilterParams(max_sets=target))
-    assert len(outcome.kept) == kept
+    outcome = choose(entries, params(target))
+    assert len(outcome.sets) == kept
     assert len(outcome.verdicts) == 3
 
 
 def test_a_set_that_two_sources_hold_is_one_item():
-    outcome = choose([entry("a", [0.0, 1.0]), entry("a", [0.0, 1.0])], FilterParams())
-    assert len(outcome.verdicts) == len(outcome.kept) == 1
+    outcome = choose([entry("a", [0.0, 1.0]), entry("a", [0.0, 1.0])], params())
+    assert len(outcome.verdicts) == len(outcome.sets) == 1
 
 
 def test_nothing_to_choose_from():
-    assert choose([], FilterParams()) == ((), ())
+    assert choose([], params()) == Chosen(sets=(), seen=0, verdicts=())
 
 
 def test_the_order_of_the_sources_does_not_matter():
@@ -105,8 +115,8 @@ def test_the_order_of_the_sources_does_not_matter():
         entry("c", [2.0, 2.5], 0.7, "z"),
         entry("d", [2.9, 3.0], 0.1, "x"),
     ]
-    params = FilterParams(max_sets=2)
-    outcomes = {repr(choose(order, params)) for order in itertools.permutations(entries)}
+    two = params(2)
+    outcomes = {repr(choose(order, two)) for order in itertools.permutations(entries)}
     assert len(outcomes) == 1
 
 
@@ -120,8 +130,8 @@ def test_every_set_gets_one_verdict(angles, target):
         entry(f"k{number}", [turn, turn + 0.4], merit)
         for number, (turn, merit) in enumerate(angles)
     ]
-    outcome = choose(entries, FilterParams(max_sets=target))
+    outcome = choose(entries, params(target))
     assert sorted(v.id for v in outcome.verdicts) == sorted(e.set.key for e in entries)
     kept = {v.id for v in outcome.verdicts if v.outcome == "kept"}
-    assert kept == {one.key for one in outcome.kept}
+    assert kept == {one.key for one in outcome.sets}
     assert not target or len(kept) <= target

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from iclora.filtering.text_detection import detect_text, text_lines, text_share
+from iclora.filtering.checks.text import text_share
+from iclora.filtering.text_detection import detect_text
 from schemas.filtering import QualityParams
 
 LIMIT = QualityParams().max_text
@@ -27,10 +28,10 @@ def card(lines: list[str], size: int, ink: int, paper: int, scale: int = 512) ->
 @pytest.mark.parametrize(("ink", "paper"), [(245, 8), (20, 230), (235, 110)])
 @pytest.mark.parametrize("size", [22, 34, 72])
 @pytest.mark.parametrize("case", [str.upper, str.title])
-def test_cards_and_credits_are_text(case, size, ink, paper):
+def test_cards_and_credits_are_text(image_of, case, size, ink, paper):
     lines = [case("the winter city"), case("by ann and sam")]
     lines = lines * 4 if size == 22 else lines
-    assert text_share(detect_text(card(lines, size, ink, paper))) > LIMIT
+    assert text_share(image_of(card(lines, size, ink, paper))) > LIMIT
 
 
 def rng_picture(kind: str, seed: int) -> np.ndarray:
@@ -58,18 +59,18 @@ def rng_picture(kind: str, seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["noise", "grass", "windows", "blobs"])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_textures_are_not_text(kind, seed):
-    assert text_share(detect_text(rng_picture(kind, seed))) < LIMIT
+def test_textures_are_not_text(image_of, kind, seed):
+    assert text_share(image_of(rng_picture(kind, seed))) < LIMIT
 
 
-def test_a_flat_picture_has_no_text():
-    assert text_share(detect_text(np.full((288, 512), 77, np.uint8))) == 0.0
+def test_a_flat_picture_has_no_text(image_of):
+    assert text_share(image_of(np.full((288, 512), 77, np.uint8))) == 0.0
 
 
 def test_a_line_is_found_where_it_is():
     luma = card(["WINTER CITY NIGHT"], 40, 240, 20)
     ys, xs = np.nonzero(luma > 120)
-    boxes = [line.box for line in text_lines(luma)]
+    boxes = [line.box for line in detect_text(luma).lines]
     assert boxes
     assert min(box[0] for box in boxes) <= xs.min() + 2
     assert max(box[2] for box in boxes) >= xs.max() - 2
@@ -77,7 +78,7 @@ def test_a_line_is_found_where_it_is():
     assert max(box[3] for box in boxes) <= ys.max() + 5
 
 
-def test_real_film_is_not_text(footage):
+def test_real_film_is_not_text(image_of, footage):
     import av
 
     shares: list[float] = []
@@ -87,13 +88,13 @@ def test_real_film_is_not_text(footage):
             for picture in film.decode(video=0):
                 image = picture.to_image().convert("L")
                 image.thumbnail((512, 512), Image.Resampling.BOX)
-                shares.append(text_share(detect_text(np.asarray(image))))
+                shares.append(text_share(image_of(np.asarray(image))))
     assert len(shares) >= 6
     assert max(shares) < LIMIT
 
 
 @pytest.mark.parametrize("seed", [740001, 740007, 741003])
-def test_strokes_that_meet_in_corners_are_one_letter(seed):
+def test_strokes_that_meet_in_corners_are_one_letter(image_of, seed):
     """Film-world titles with an O and an S: their strokes touch only diagonally."""
     from iclora.miniature.film import film_frame
     from iclora.miniature.script import film_script
@@ -101,4 +102,4 @@ def test_strokes_that_meet_in_corners_are_one_letter(seed):
     film = film_script(seed)
     (shot,) = [shot for shot in film.shots if shot.kind == "title"]
     luma = np.asarray(film_frame(film, shot, shot.frames // 2).convert("L"))
-    assert text_share(detect_text(luma[film.bar : 192 - film.bar].copy())) > LIMIT
+    assert text_share(image_of(luma[film.bar : 192 - film.bar].copy())) > LIMIT

@@ -15,11 +15,6 @@ SHARES = SimilarityParams(
 VALUES = np.round(np.linspace(0.0, 1.0, 101), 4)
 
 
-def test_absolute_bounds_stay_as_they_are():
-    band = SimilarityParams(min_adjacent=0.3, near_duplicate=0.4)
-    assert resolve_similarity([VALUES], band) is band
-
-
 def test_percentiles_are_of_this_dataset():
     band = resolve_similarity([VALUES], SHARES)
     assert (band.min_adjacent, band.near_duplicate, band.min_first_last, band.same_scene) == (

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from iclora.filtering.checks.title import large_lettering, title_share
 from iclora.filtering.text_detection import detect_text
-from iclora.filtering.title_detection import large_lettering, title_share
 from schemas.filtering import QualityParams
 
 LIMIT = QualityParams().max_title
@@ -44,20 +44,20 @@ def titled(seed: int, lines: list[str], size: int) -> np.ndarray:
     ],
 )
 @pytest.mark.parametrize("seed", range(4))
-def test_a_title_over_a_picture_is_found(seed, lines, size):
-    assert title_share(detect_text(titled(seed, lines, size))) > LIMIT
+def test_a_title_over_a_picture_is_found(image_of, seed, lines, size):
+    assert title_share(image_of(titled(seed, lines, size))) > LIMIT
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_picture_without_one_has_none(seed):
-    assert title_share(detect_text(np.asarray(scenery(seed)))) <= LIMIT
+def test_a_picture_without_one_has_none(image_of, seed):
+    assert title_share(image_of(np.asarray(scenery(seed)))) <= LIMIT
 
 
-def test_what_is_masked_does_not_count():
+def test_what_is_masked_does_not_count(image_of):
     luma = titled(1, ["THE OPEN MOVIE PROJECT"], 26)
     masked = np.zeros(luma.shape, np.bool_)
     masked[130:180] = True
-    assert title_share(detect_text(luma), masked) == 0.0
+    assert title_share(image_of(luma, masked)) == 0.0
 
 
 def test_white_shapes_are_no_letters():
@@ -71,7 +71,7 @@ def test_white_shapes_are_no_letters():
     assert large_lettering(detect_text(np.asarray(image)).picture) != []
 
 
-def test_real_titles_are_found_and_nothing_else(footage):
+def test_real_titles_are_found_and_nothing_else(image_of, footage):
     import av
 
     titles: dict[str, list[int]] = {}
@@ -80,7 +80,7 @@ def test_real_titles_are_found_and_nothing_else(footage):
             for number, frame in enumerate(film.decode(video=0)):
                 if number % 24 == 0:
                     luma = cv2.cvtColor(frame.to_ndarray(format="rgb24"), cv2.COLOR_RGB2GRAY)
-                    if title_share(detect_text(np.asarray(luma, np.uint8))) > LIMIT:
+                    if title_share(image_of(np.asarray(luma, np.uint8))) > LIMIT:
                         titles.setdefault(name, []).append(number)
     # "The Peach Open Movie Project presents" stands from 490 to 555, the name from 630 to 690.
     assert titles == {"big-buck-bunny-30s.mp4": [504, 528, 552, 648, 672]}

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from iclora.filtering.zero_shot import NEUTRAL, embed_prompts, prompt_rejections
+from iclora.filtering.zero_shot import NEUTRAL, prompt_rejections
 
 ANGLES = {"a page of text": 0.0, "a logo": 0.5, "a dog": 3.0} | dict.fromkeys(NEUTRAL, 1.5)
 
@@ -22,7 +22,7 @@ def rows(angles):
 
 
 def faults(angle: float, require=(), exclude=()):
-    return prompt_rejections(embed_prompts(require, exclude, texts), rows([angle]))[0]
+    return prompt_rejections(require, exclude, texts, rows([angle]))[0]
 
 
 def test_a_frame_like_an_excluded_prompt_is_rejected_with_its_name():

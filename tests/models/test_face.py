@@ -23,7 +23,12 @@ from iclora.filtering.safety import (
 )
 from iclora.models.face import face_label, load_faces
 from iclora.stitching.crop import head_box, place_crop
-from iclora.stitching.fit_frame import FitSettings, FrameRejected, fit_frame
+from iclora.stitching.fit_frame import (
+    FrameRejected,
+    StitchModels,
+    StitchStageParams,
+    fit_frame,
+)
 from iclora.store import file_sha256
 from schemas.filtering import SafetyCheckParams, SafetyParams
 from schemas.frame import Frame
@@ -160,7 +165,7 @@ def test_the_policy_rejects_from_its_threshold_on(detector, tmp_path, white, kep
     """Confidence is brightness: 127/255 is just under one half, 128/255 just over."""
     frame = frame_of(tmp_path, picture(640, 480, (320, 64), white=white))
     look = load_frame_image(tmp_path / "f.png", frame, 640)
-    scores = safety_scores(SafetyModels(faces=load_faces(detector)), look)
+    scores = safety_scores(SafetyModels(faces=load_faces(detector)), look.picture)
     assert (safety_rejection(scores, FACES) is None) is kept
     assert scores["face"] == round(white / 255, 4)
 
@@ -184,22 +189,23 @@ def test_a_check_without_its_model_is_not_done_and_says_so(tmp_path, caplog):
     assert "nsfw: policy blur, but no model is named" in caplog.text
 
 
-def fitting(heads: str = "", blur: str = "") -> FitSettings:
-    params = SafetyCheckParams(action="blur", model=blur) if blur else SafetyCheckParams()
-    policy = SafetyParams(faces=params)
-    return FitSettings(
+def fitting(heads: str = "", blur: str = "") -> tuple[StitchStageParams, StitchModels]:
+    check = SafetyCheckParams(action="blur", model=blur) if blur else SafetyCheckParams()
+    policy = SafetyParams(faces=check)
+    params = StitchStageParams(
         layout=Layout(panel_width=64, panel_height=64),
-        params=StitchParams(crop="center"),
+        stitch=StitchParams(crop="center"),
         safety=policy,
-        heads=load_faces(heads) if heads else None,
-        safety_models=load_safety_models(policy),
+        models={},
     )
+    finder = load_faces(heads) if heads else None
+    return params, StitchModels(heads=finder, safety=load_safety_models(policy))
 
 
 def test_a_crop_moves_until_no_head_is_cut(detector, tmp_path):
     frame = frame_of(tmp_path, picture(640, 320, (128, 128)))
-    blind = fit_frame(tmp_path / "f.png", frame, fitting())
-    seeing = fit_frame(tmp_path / "f.png", frame, fitting(heads=detector))
+    blind = fit_frame(tmp_path / "f.png", frame, *fitting())
+    seeing = fit_frame(tmp_path / "f.png", frame, *fitting(heads=detector))
     assert blind.source_box == (160, 0, 480, 320)
     left, _, right, _ = head_box((128, 128, 160, 160))
     assert seeing.source_box[0] <= left
@@ -209,7 +215,7 @@ def test_a_crop_moves_until_no_head_is_cut(detector, tmp_path):
 def test_a_frame_whose_head_cannot_stay_whole_is_rejected(detector, tmp_path):
     pixels = picture(640, 64, *[(x, 0) for x in range(0, 640, 32)])
     with pytest.raises(FrameRejected) as caught:
-        fit_frame(tmp_path / "f.png", frame_of(tmp_path, pixels), fitting(heads=detector))
+        fit_frame(tmp_path / "f.png", frame_of(tmp_path, pixels), *fitting(heads=detector))
     verdict = caught.value.verdict
     assert (verdict.outcome, verdict.reason, verdict.threshold) == ("rejected", "head_cut", 0.0)
     assert verdict.value >= 1
@@ -226,8 +232,8 @@ def test_faces_are_blurred_on_the_canvas_and_nothing_else(detector, tmp_path):
     pixels = picture(640, 640, (320, 64))
     pixels[64:96, 320:352:4] = 235
     frame = frame_of(tmp_path, pixels)
-    plain = fit_frame(tmp_path / "f.png", frame, fitting())
-    blurred = fit_frame(tmp_path / "f.png", frame, fitting(blur=detector))
+    plain = fit_frame(tmp_path / "f.png", frame, *fitting())
+    blurred = fit_frame(tmp_path / "f.png", frame, *fitting(blur=detector))
     changed = np.argwhere((plain.pixels != blurred.pixels).any(axis=2))
     assert len(changed) > 0
     assert changed[:, 0].max() * 10 <= 96 + 40

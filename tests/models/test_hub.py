@@ -15,7 +15,7 @@ import pytest
 from iclora.errors import MissingModel
 from iclora.models.loaded import unload_models
 from iclora.models.locate import locate
-from iclora.models.token_counter import load_token_counter
+from iclora.models.tokens import load_token_counter
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import ast
 import io
+import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 import iclora
-from iclora.models.loaded import unload_models
+from iclora.models.loaded import cached_model, unload_models
 
 PACKAGE = Path(iclora.__file__).parent
-PLAIN = {"None", "bool", "str", "tuple", "frozenset", "dict"}
+PLAIN = {"None", "bool", "float", "str", "tuple", "frozenset", "dict"}
 """What a function that functools caches may return."""
 
 NO_MODEL = {"_slots_of", "_connection_slots", "breaker_of", "_class_of_host", "_client_within"}
@@ -49,7 +51,7 @@ def clip(family):
 
 
 def counter(family):
-    from iclora.models.token_counter import load_token_counter
+    from iclora.models.tokens import load_token_counter
 
     return load_token_counter(str(family / "flux"))
 
@@ -89,6 +91,20 @@ def test_a_model_is_loaded_once_and_gone_when_unloaded(family, load):
     assert model() is None
     assert load(family) is not None, "and again when it is needed"
     unload_models()
+
+
+def test_threads_that_want_one_model_load_it_once():
+    loads = []
+
+    @cached_model(1)
+    def load(name):
+        loads.append(name)
+        time.sleep(0.05)
+        return object()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(load, ["model"] * 4))) == 1
+    assert loads == ["model"]
 
 
 def test_every_loader_can_be_unloaded():

@@ -64,7 +64,7 @@ def test_a_hub_model_comes_from_the_local_hub_cache(tmp_path, monkeypatch):
     model_folder(home / "snapshots" / commit)
     (home / "refs").mkdir()
     (home / "refs" / "main").write_text(commit)
-    assert locate("some/model") == (home / "snapshots" / commit, commit)
+    assert locate("some/model") == (home / "snapshots" / commit, commit, "some/model")
 
 
 def test_a_missing_hub_model_says_how_to_get_it(tmp_path, monkeypatch):

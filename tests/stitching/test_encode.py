@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iclora.stitching.encode import encode
+from iclora.stitching.canvas import encode
 from schemas.stitch import StitchParams
 
 RNG = np.random.default_rng(0)

@@ -12,8 +12,8 @@ from PIL import Image
 from iclora.pipeline.stage import Stage, file_of, result_of, run_stage
 from iclora.presets import load_config
 from iclora.stitching import stitch_source
-from iclora.stitching.geometry import split
 from iclora.store import Store, file_sha256
+from schemas.base import Box
 from schemas.config import Config
 from schemas.frame import Frame, ImageSet
 from schemas.source import Source
@@ -21,6 +21,10 @@ from schemas.stage import Chosen, Ingested, StageRef, Stitched
 from schemas.verdict import tally
 
 LOSSLESS = load_config("miniature", ["stitch.format=png", "stitch.crop=center"])
+
+
+def split(canvas: np.ndarray, boxes: list[Box]) -> list[np.ndarray]:
+    return [canvas[y0:y1, x0:x1] for x0, y0, x1, y1 in boxes]
 
 
 def picture(seed: int, width: int = 128, height: int = 64) -> Image.Image:

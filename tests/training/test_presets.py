@@ -6,7 +6,7 @@ import pytest
 
 from iclora.errors import BadConfig
 from iclora.models.families import load_family
-from iclora.models.locate import MINIATURE
+from iclora.models.locate import MINIATURE, is_demo
 from iclora.presets import load_config, preset_names
 from iclora.training import plan_training
 from iclora.training.buckets import fit_canvas
@@ -47,7 +47,7 @@ def test_a_base_preset_names_its_family_and_its_own_tokenizer(name, family):
     config = load_config(name)
     assert config.base.family == family
     assert config.caption.tokenizer == config.base.model
-    assert not config.base.model.startswith(MINIATURE)
+    assert not is_demo(config.base.model)
     assert (config.train.conditional_probability > 0) == (family == "flux1-fill")
 
 

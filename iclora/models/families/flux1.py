@@ -6,6 +6,7 @@ shift; AI-Toolkit for the LoRA targets, which are all linear layers of the trans
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -293,7 +294,13 @@ def load_weights(
     """
     options: dict[str, Any] = {"subfolder": "transformer", "torch_dtype": dtype}
     if weights == "nf4":
-        options["quantization_config"] = _nf4(dtype)
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise BadConfig("train.weights = 'nf4' needs bitsandbytes: pip install bitsandbytes")
+        from diffusers.quantizers.quantization_config import BitsAndBytesConfig
+
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+        )
     model = kind.from_pretrained(folder, **options)
     if weights == "fp8":
         cast_to_fp8(model, dtype)
@@ -303,18 +310,6 @@ def load_weights(
 def cast_to_fp8(model: Any, dtype: torch.dtype) -> None:
     """Stores the weights in 8 bits; each layer casts its own to ``dtype`` in the forward pass."""
     model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
-
-
-def _nf4(dtype: torch.dtype) -> Any:
-    import importlib.util
-
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise BadConfig("train.weights = 'nf4' needs bitsandbytes: pip install bitsandbytes")
-    from diffusers.quantizers.quantization_config import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
-    )
 
 
 def _tokenize(tokenizer: Any, captions: Sequence[str], length: int) -> Tensor:

@@ -7,6 +7,7 @@ running statistics.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -22,6 +23,7 @@ from iclora.models.families.flux1 import (
     freeze,
     load_weights,
     pack,
+    position_ids,
     read_config,
     shifted_sigmas,
     text_length,
@@ -64,7 +66,9 @@ class Flux2Klein:
             raise BadConfig(
                 f"{folder} holds a {kind}, not a FLUX.2 transformer; set base.family to its family"
             )
-        if _is_distilled(folder) and not training_adapter:
+        index = folder / "model_index.json"
+        pipeline = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+        if pipeline.get("is_distilled", False) and not training_adapter:
             raise BadConfig(
                 f"{folder} is the distilled klein, which loses its few steps when it is trained "
                 f"bare: use the base model, or name train.training_adapter"
@@ -190,13 +194,18 @@ class Flux2Klein:
             tokens = torch.where(given.mask[..., None], given.tokens.to(tokens.dtype), tokens)
         embedded = transformer.config.guidance_embeds
         batch, length = text["embeds"].shape[:2]
+        # The position in the caption is on the last axis, row and column on the two middle ones.
+        text_ids = torch.zeros(batch, length, 4, device=tokens.device)  # [B, L, 4]
+        text_ids[..., 3] = torch.arange(length, device=tokens.device)
+        image_ids = torch.zeros(batch, grid.count, 4, device=tokens.device)  # [B, N, 4]
+        image_ids[..., :3] = position_ids(grid, tokens.device)
         return transformer(
             hidden_states=tokens.to(dtype),
             timestep=t,
             guidance=torch.full_like(t, guidance) if embedded else None,
             encoder_hidden_states=text["embeds"].to(dtype),
-            txt_ids=_text_ids(batch, length, tokens.device),
-            img_ids=_picture_ids(batch, grid, tokens.device),
+            txt_ids=text_ids,
+            img_ids=image_ids,
             return_dict=False,
         )[0]
 
@@ -205,15 +214,6 @@ class Flux2Klein:
         from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 
         return shifted_sigmas(folder, steps, compute_empirical_mu(tokens, steps))
-
-
-def _is_distilled(folder: Path) -> bool:
-    file = folder / "model_index.json"
-    if not file.is_file():
-        return False
-    import json
-
-    return bool(json.loads(file.read_text(encoding="utf-8")).get("is_distilled", False))
 
 
 def _as_chat(tokenizer: Any, caption: str) -> str:
@@ -233,21 +233,6 @@ def _statistics(vae: Any) -> tuple[Tensor, Tensor]:
     mean = vae.bn.running_mean.float()
     deviation = (vae.bn.running_var.float() + vae.config.batch_norm_eps).sqrt()
     return mean, deviation
-
-
-def _text_ids(batch: int, length: int, device: torch.device) -> Tensor:
-    """Returns ``[B, L, 4]``: the position in the caption on the last axis, zero elsewhere."""
-    ids = torch.zeros(batch, length, 4, device=device)
-    ids[..., 3] = torch.arange(length, device=device)
-    return ids
-
-
-def _picture_ids(batch: int, grid: Grid, device: torch.device) -> Tensor:
-    """Returns ``[B, N, 4]``: row and column on the two middle axes."""
-    ids = torch.zeros(batch, grid.count, 4, device=device)
-    ids[..., 1] = torch.arange(grid.rows, device=device).repeat_interleave(grid.columns)
-    ids[..., 2] = torch.arange(grid.columns, device=device).repeat(grid.rows)
-    return ids
 
 
 FAMILY = Flux2Klein()

@@ -1,22 +1,26 @@
-"""Panel geometry: stitching, its exact inverse, and mapping boxes between images."""
+"""Canvases: stitching of panels, boxes on the canvas, and deterministic encoding."""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from schemas.base import Box
 from schemas.layout import Layout
+from schemas.stitch import StitchParams
 
 Pixels = NDArray[np.uint8]
 """RGB array of shape [height, width, 3]."""
 
 
 def stitch(panels: Sequence[Pixels], layout: Layout) -> Pixels:
-    """Assembles panels into a canvas; ``split`` is the exact inverse.
+    """Assembles panels into a canvas; ``Layout.boxes`` are their exact places.
 
     Args:
         panels: Panels in reading order, each of the layout's panel size.
@@ -35,23 +39,6 @@ def stitch(panels: Sequence[Pixels], layout: Layout) -> Pixels:
     for panel, (x0, y0, x1, y1) in zip(panels, layout.boxes, strict=True):
         canvas[y0:y1, x0:x1] = panel
     return canvas
-
-
-def split(canvas: Pixels, boxes: Sequence[Box]) -> list[Pixels]:
-    """Splits a canvas into its panels.
-
-    Args:
-        canvas: Canvas pixels [height, width, 3].
-        boxes: Panel boxes (``Layout.boxes``, or those recorded in a sample).
-
-    Raises:
-        ValueError: A box extends beyond the canvas.
-    """
-    height, width = canvas.shape[:2]
-    for x0, y0, x1, y1 in boxes:
-        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-            raise ValueError(f"box {(x0, y0, x1, y1)} is not inside {width} x {height} pixels")
-    return [np.ascontiguousarray(canvas[y0:y1, x0:x1]) for x0, y0, x1, y1 in boxes]
 
 
 def carry_box(box: Box, source: Box, target: Box) -> Box | None:
@@ -90,3 +77,19 @@ def widest_box(region: Box, width: int, height: int) -> tuple[int, int]:
     if across * height >= down * width:
         return max(1, min(across, round(down * width / height))), down
     return across, max(1, min(down, round(across * height / width)))
+
+
+def encode(canvas: Pixels, params: StitchParams) -> bytes:
+    """Encodes a canvas [height, width, 3] without metadata; equal pixels give equal bytes.
+
+    JPEG uses 4:4:4 chroma so that no chroma block crosses a panel border. PNG and WebP are
+    lossless.
+    """
+    options: dict[str, dict[str, Any]] = {
+        "jpg": {"format": "JPEG", "quality": params.quality, "subsampling": 0},
+        "png": {"format": "PNG", "compress_level": 6},
+        "webp": {"format": "WEBP", "lossless": True, "quality": 75, "method": 4, "exact": True},
+    }
+    buffer = io.BytesIO()
+    Image.fromarray(canvas).save(buffer, **options[params.format])
+    return buffer.getvalue()
