@@ -51,12 +51,7 @@ class _BatchShape(NamedTuple):
 
 
 class VisionLanguageModel:
-    """Loaded vision-language model.
-
-    Attributes:
-        name: name of the model, without local paths.
-        revision: hub commit or digest of the files.
-    """
+    """Loaded vision-language model."""
 
     def __init__(self, name: str, located: Located) -> None:
         import torch
@@ -64,9 +59,6 @@ class VisionLanguageModel:
         from transformers.utils import logging as transformers_log
 
         transformers_log.disable_progress_bar()  # who runs this library shows its progress
-        is_folder = not name.startswith(MINIATURE) and Path(name).is_dir()
-        self.name = Path(name).name if is_folder else name
-        self.revision = located.revision
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         known = {"trust_remote_code": False, "local_files_only": True}
         try:
@@ -91,11 +83,6 @@ class VisionLanguageModel:
             tokenizer.pad_token = tokenizer.eos_token
         self._ends = _end_tokens(model, tokenizer)
         self._lengths: dict[tuple[str, tuple[tuple[int, int], ...]], int] = {}
-
-    @property
-    def label(self) -> str:
-        """Returns ``name@revision``, as recorded in manifests."""
-        return f"{self.name}@{self.revision}"
 
     @property
     def follows_prompts(self) -> bool:
@@ -198,6 +185,18 @@ class VisionLanguageModel:
         ended = any(token in self._ends for token in tokens)
         text = self._processor.tokenizer.decode(tokens, skip_special_tokens=True)
         return Answer(text=text.strip(), finish="stop" if ended or len(tokens) < most else "length")
+
+
+def vlm_label(name: str) -> str:
+    """Returns ``name@revision`` as recorded in manifests, without loading the model.
+
+    The name has no local path, and the revision is a hub commit or a digest of the files.
+
+    Raises:
+        MissingModel: the weights are not on this machine.
+    """
+    is_folder = not name.startswith(MINIATURE) and Path(name).is_dir()
+    return f"{Path(name).name if is_folder else name}@{locate(name).revision}"
 
 
 def load_vlm(name: str) -> VisionLanguageModel:

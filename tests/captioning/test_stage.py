@@ -14,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from iclora.captioning import EXISTING, caption_source
+from iclora.build import plan_build
+from iclora.captioning import caption_source
+from iclora.captioning.stage import EXISTING_CAPTION
+from iclora.errors import BadConfig
 from iclora.pipeline.stage import folder_of, result_of
 from iclora.presets import load_config
 from iclora.store import Store
@@ -69,7 +72,7 @@ def test_captions_beside_the_source_are_kept_word_for_word(store, config_of, sti
     given = [GOOD, HOLLOW, "[MOVIE-SHOTS] one, [SCENE-2] two", "just a text"]
     _, result = run(store, stitch(store, config, given), config)
     assert [d.caption.text(config.layout.markers) for d in result.captions] == given
-    assert {done.caption.captioner for done in result.captions} == {EXISTING}
+    assert {done.caption.captioner for done in result.captions} == {EXISTING_CAPTION}
     faults = [done.scores["caption_faults"] for done in result.captions]
     assert faults[0] == 0.0
     assert faults[1] == 1.0
@@ -246,6 +249,12 @@ def test_a_picture_that_is_not_the_stitched_one_fails(store, server, config_of, 
     Path(store.path(f"{folder_of(stitched)}/set-0.jpg")).write_bytes(b"other")
     _, result = run(store, stitched, config)
     assert [v.reason for v in result.verdicts] == ["picture_changed", ""]
+
+
+def test_an_unknown_kind_is_refused_before_a_source_is_read(store):
+    config = load_config("miniature", {"caption.captioner.kind": "sever"})
+    with pytest.raises(BadConfig, match="kind 'sever' is unknown"):
+        plan_build(store, ["no such folder"], config, "films")
 
 
 def test_an_empty_source_is_captioned_too(store, config_of, stitch):

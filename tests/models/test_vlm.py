@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from iclora.errors import BadConfig
+from iclora.models.locate import locate
 from iclora.models.token_counter import load_token_counter
-from iclora.models.vlm import Question, load_vlm
+from iclora.models.vlm import Question, load_vlm, vlm_label
 
 SPECIAL = [
     "<|pad|>",
@@ -173,7 +174,7 @@ def test_an_answer_that_was_cut_off_says_so(family):
 def test_it_is_loaded_once_and_named_without_its_path(family):
     model = load_vlm(str(family / "vlm"))
     assert load_vlm(str(family / "vlm")) is model
-    assert model.label == f"vlm@{model.revision}"
+    assert vlm_label(str(family / "vlm")) == f"vlm@{locate(str(family / 'vlm')).revision}"
     assert model.answer([], max_new_tokens=8, batch=4) == []
 
 
