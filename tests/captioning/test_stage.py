@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -21,6 +22,7 @@ from iclora.errors import BadConfig
 from iclora.pipeline.stage import folder_of, result_of
 from iclora.presets import load_config
 from iclora.store import Store
+from schemas.caption import Answer
 from schemas.stage import Captioned, Stitched
 from schemas.verdict import tally
 
@@ -108,6 +110,43 @@ def test_where_the_server_is_does_not_matter_but_what_it_is_asked_does(
     for changed in ({"captioner__max_side": 32}, {"max_words": 300}, {"names": ["Ida"]}):
         assert run(store, stitched, config_of(server, **changed))[0] != first
     assert len(server.seen) == 4
+
+
+def test_the_names_in_a_file_count_and_not_its_path(store, server, config_of, stitch, tmp_path):
+    names, copy = tmp_path / "names.txt", tmp_path / "copy.txt"
+    names.write_text("Zoe\n")
+    copy.write_text("Zoe\n")
+    config = config_of(server, forbidden_names=str(names))
+    stitched = stitch(store, config, [GOOD])
+    first, _ = run(store, stitched, config)
+    assert run(store, stitched, config_of(server, forbidden_names=str(copy)))[0] == first
+    names.write_text("Ben\n")
+    assert run(store, stitched, config)[0] != first
+
+
+class Revised:
+    """Captioner whose model has revisions."""
+
+    settings: ClassVar = {}
+    follows_prompts = True
+
+    def __init__(self, label):
+        self.label = label
+
+    def ask(self, requests):
+        for index, _ in enumerate(requests):
+            yield index, Answer(text=GOOD)
+
+
+def test_another_revision_of_the_model_writes_captions_anew(store, config_of, stitch, monkeypatch):
+    config = config_of(None)
+    stitched = stitch(store, config, [""])
+    for label in ("model@1", "model@2"):
+        monkeypatch.setattr(
+            "iclora.captioning.load_captioner", lambda _, label=label: Revised(label)
+        )
+        _, result = run(store, stitched, config)
+        assert result.captions[0].caption.captioner == label
 
 
 def test_a_server_that_fails_costs_its_sets_a_verdict_and_is_asked_again_later(
