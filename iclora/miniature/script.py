@@ -158,7 +158,7 @@ def _scenes(rng: random.Random, cast: tuple[Character, ...]) -> tuple[Scene, ...
     lights = {place: rng.sample(LIGHTS, len(LIGHTS)) for place in PLACES}
     # Every place appears at most twice; no place follows itself.
     once, again = rng.sample(PLACES, len(PLACES)), rng.sample(PLACES, len(PLACES))
-    places = [*once, *(place for place in again if place != once[-1])]
+    places: tuple[Place, ...] = (*once, *(place for place in again if place != once[-1]))
     return tuple(
         Scene(who=rng.choice(cast), place=place, light=lights[place].pop())
         for place in places[: rng.randrange(4, 8)]

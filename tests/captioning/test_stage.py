@@ -188,13 +188,14 @@ def test_the_next_try_is_told_the_fault(store, server, config_of, stitch, comple
     assert "cut off because it was too long" in third
 
 
-def test_mechanical_faults_are_mended_after_the_last_try(
+def test_mechanical_faults_are_mended_when_the_answer_stays_the_same(
     store, server, config_of, stitch, completion
 ):
-    config = config_of(server, attempts=2)
+    config = config_of(server)
     server.default = completion(BODY.replace("[SCENE-2]", "[Scene 2]:"))
     _, result = run(store, stitch(store, config, [""]), config)
     assert result.captions[0].caption.text(config.layout.markers) == GOOD
+    assert result.captions[0].scores["caption_attempts"] == 2.0  # a third would be no better
     assert len(server.seen) == 2
 
 

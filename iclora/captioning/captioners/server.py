@@ -55,10 +55,8 @@ _LONGEST_MESSAGE, _LONGEST_QUOTE = 200, 80
 """Maximum number of characters quoted from an error message and from an invalid response."""
 
 _BUSY: Final = frozenset({408, 409, 425, 429})
-_FINISHES: Final[Mapping[str, Literal["length", "blocked"]]] = {
-    "length": "length",
-    "content_filter": "blocked",
-}
+_Finish = Literal["stop", "length", "blocked"]
+_FINISHES: Final[Mapping[str, _Finish]] = {"length": "length", "content_filter": "blocked"}
 
 
 class _RetryableError(Exception):
@@ -266,7 +264,7 @@ class ServerCaptioner:
                 parts = cast("list[dict[str, Any]]", content)
                 content = "".join(str(part["text"]) for part in parts if part.get("type") == "text")
             text = "" if content is None else str(content)
-            finish = _FINISHES.get(str(choice.get("finish_reason")), "stop")
+            finish: _Finish = _FINISHES.get(str(choice.get("finish_reason")), "stop")
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             quote = self._clean(body)[:_LONGEST_QUOTE]
             raise _RetryableError(
