@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple
 
 from iclora.captioning import caption_source
+from iclora.captioning.captioners import EXISTING, check_captioner_kind
 from iclora.cpus import available_cpus
 from iclora.dataset.publish import publish_dataset
 from iclora.dataset.reader import LATEST
@@ -79,7 +80,7 @@ def _stitch_likely_sets(
 ) -> StageRef | None:
     store, config = context.store, context.config
     band = config.filter.sets.similarity
-    has_captions = config.caption.captioner.kind == "existing"
+    has_captions = config.caption.captioner.kind == EXISTING
     if context.source_count == 1 or band.unit != "absolute" or has_captions:
         return None  # nothing to gain, or nothing known yet
     sets = likely_sets(store, form_sets(store, scored, band, config), config, context.source_count)
@@ -193,10 +194,11 @@ def plan_build(
     """Resolves the sources of a build.
 
     Raises:
-        BadConfig: the name cannot be a dataset's.
+        BadConfig: the name cannot be a dataset's, or no captioner has the kind that is set.
         BadInput: a location does not exist.
     """
     check_name(name, "a dataset")
+    check_captioner_kind(config.caption.captioner.kind)
     sources, verdicts = resolve_sources(locations, config.ingest, store.work_folder)
     latest = dataset_path(name, LATEST)
     return BuildJob(

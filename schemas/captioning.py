@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from schemas.base import Schema
+from schemas.base import Operational, Schema
+from schemas.layout import Layout
 
 MAX_WORDS = 512
 """Maximum number of words per caption; the prompt asks for no more."""
@@ -15,38 +16,39 @@ MAX_WORDS = 512
 class CaptionerParams(Schema):
     """Captioning model and how it is reached."""
 
-    kind: Literal["local", "server", "existing"] = "local"
-    """``local``: transformers; ``server``: OpenAI-compatible; ``existing``: texts of the source."""
+    kind: str = "local"
+    """``local``: transformers; ``server``: OpenAI-compatible; ``existing``: texts of the source; or
+    the name of another captioner in ``iclora/captioning/captioners``."""
 
     model: str = "miniature/vlm"
     """Folder or hub id (local), or the server's model name."""
 
-    url: str = ""
+    url: Annotated[str, Operational] = ""
     """Base URL of the server, such as ``http://127.0.0.1:8000/v1``."""
 
-    api_key_env: str = "ICLORA_CAPTIONER_KEY"
+    api_key_env: Annotated[str, Operational] = "ICLORA_CAPTIONER_KEY"
     """Environment variable that holds the server's key; the key itself is never a parameter."""
 
     batch: PositiveInt = 8
     """Pictures a local model looks at together."""
 
-    concurrency: PositiveInt = 8
+    concurrency: Annotated[PositiveInt, Operational] = 8
     """Requests on their way to a server at once."""
 
     max_new_tokens: PositiveInt = 768
     """Longest answer."""
 
-    timeout_seconds: PositiveFloat = 120.0
+    timeout_seconds: Annotated[PositiveFloat, Operational] = 120.0
     """Wait for one answer of a server."""
 
     max_side: PositiveInt = 768
     """Pictures are shrunk to this before they are sent."""
 
-    retries: NonNegativeInt = 7
+    retries: Annotated[NonNegativeInt, Operational] = 7
     """More tries of one request when the server is busy, broken or silent: seven wait two minutes,
     in which a server that was restarted is back."""
 
-    backoff_seconds: PositiveFloat = 1.0
+    backoff_seconds: Annotated[PositiveFloat, Operational] = 1.0
     """Wait before the first of them; doubled each time, unless the server says how long."""
 
     json_output: bool = True
@@ -92,8 +94,29 @@ class CaptionParams(Schema):
     names: tuple[str, ...] = ()
     """Names that roles are given; empty for the package's list of first names."""
 
-    forbidden_names: str = ""
+    forbidden_names: Annotated[str, Operational] = ""
     """File with more names that must not appear, one a line."""
 
     check_adherence: bool = False
     """Panel i's text must fit panel i best, by CLIP (the model of ``filter.clip``)."""
+
+
+class CaptionStageParams(Schema):
+    """Everything that the captions of a source depend on, apart from its canvases."""
+
+    caption: CaptionParams
+    layout: Layout
+    captioner: str = ""
+    """Label of the captioner; empty if every set has a caption or none is to be written."""
+
+    forbidden_names_sha256: str = ""
+    """Digest of the user's list of forbidden names; empty without one."""
+
+    clip: Annotated[str, Operational] = ""
+    """Folder or hub id of the CLIP model of the adherence check; empty without the check."""
+
+    clip_revision: str = ""
+    """Label of that model."""
+
+    tokens_counted_by: str = ""
+    """Tokenizer, or the description of the upper bound that replaces it."""

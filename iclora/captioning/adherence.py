@@ -31,17 +31,15 @@ def misplaced(
     """
     images = encoder.images([Image.open(io.BytesIO(panel)) for panel in panels])
     texts = encoder.texts([ROLE.sub("someone", part) for part in caption.parts])
+    # One row per part, one column per panel.
     cosines = np.round(texts.astype(np.float64) @ images.astype(np.float64).T, 4)
-    return [
-        _fault(panel, int(best), row)
-        for panel, (best, row) in enumerate(zip(cosines.argmax(axis=1), cosines, strict=True))
-        if row[best] > row[panel]
-    ]
-
-
-def _fault(panel: int, best: int, row: NDArray[np.float64]) -> CaptionFault:
-    sentence = (
-        f"What is said of panel {panel + 1} fits panel {best + 1} better "
-        f"({row[best]:.4f} against {row[panel]:.4f})."
-    )
-    return CaptionFault(rule="misplaced", sentence=sentence, panel=panel + 1)
+    faults: list[CaptionFault] = []
+    for panel, row in enumerate(cosines):
+        best = int(row.argmax())
+        if row[best] > row[panel]:
+            sentence = (
+                f"What is said of panel {panel + 1} fits panel {best + 1} better "
+                f"({row[best]:.4f} against {row[panel]:.4f})."
+            )
+            faults.append(CaptionFault(rule="misplaced", sentence=sentence, panel=panel + 1))
+    return faults

@@ -11,11 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from pydantic import ValidationError
 
-from iclora.captioning.captioner import Captioner, Reply, Request
+from iclora.captioning.captioners import Captioner, Reply, Request
 from iclora.store import Store
 from schemas.caption import Answer
 
@@ -24,56 +24,40 @@ log = logging.getLogger(__name__)
 FOLDER = "cache/captions"
 
 
-class CachedCaptioner:
-    """Captioner that caches the answers of another captioner in the store."""
+def ask_cached(
+    captioner: Captioner, store: Store, requests: Sequence[Request]
+) -> Iterator[tuple[int, Reply]]:
+    """Yields the index and reply of each request: cached answers first, then new ones."""
+    model = {"model": captioner.label, "settings": captioner.settings}
+    missing: list[tuple[int, str]] = []
+    for index, request in enumerate(requests):
+        key = json.dumps(
+            {**model, **request.cache_key()},
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=False,
+        )
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        path = f"{FOLDER}/{digest[:2]}/{digest}.json"
+        if (answer := _read(store, path)) is not None:
+            yield index, answer
+        else:
+            missing.append((index, path))
+    if not missing:
+        return
+    log.info("%d of %d answers are in the cache", len(requests) - len(missing), len(requests))
+    for position, reply in captioner.ask([requests[index] for index, _ in missing]):
+        index, path = missing[position]
+        if isinstance(reply, Answer):
+            store.write(path, reply.to_text().encode())
+        yield index, reply
 
-    def __init__(self, inner: Captioner, store: Store) -> None:
-        self._inner = inner
-        self._store = store
 
-    @property
-    def label(self) -> str:
-        """Label of the inner captioner."""
-        return self._inner.label
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """Settings of the inner captioner."""
-        return self._inner.settings
-
-    @property
-    def follows_prompts(self) -> bool:
-        """True if the inner captioner follows prompts."""
-        return self._inner.follows_prompts
-
-    def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
-        """Yields cached answers first, then the inner captioner's replies to the other requests."""
-        rest: list[int] = []
-        for place, request in enumerate(requests):
-            if (answer := self._read(request)) is not None:
-                yield place, answer
-            else:
-                rest.append(place)
-        if not rest:
-            return
-        log.info("%d of %d answers are in the cache", len(requests) - len(rest), len(requests))
-        for position, reply in self._inner.ask([requests[place] for place in rest]):
-            if isinstance(reply, Answer):
-                self._store.write(self._path(requests[rest[position]]), reply.to_text().encode())
-            yield rest[position], reply
-
-    def _path(self, request: Request) -> str:
-        depends = {"model": self.label, "settings": self.settings, **request.cache_key()}
-        text = json.dumps(depends, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        return f"{FOLDER}/{digest[:2]}/{digest}.json"
-
-    def _read(self, request: Request) -> Answer | None:
-        place = self._path(request)
-        if not self._store.exists(place):
-            return None
-        try:
-            return Answer.from_text(self._store.read(place))
-        except ValidationError:  # a foreign file or another version: request again
-            log.warning("%s is not an answer and is made anew", place)
-            return None
+def _read(store: Store, path: str) -> Answer | None:
+    if not store.exists(path):
+        return None
+    try:
+        return Answer.from_text(store.read(path))
+    except ValidationError:  # a foreign file or another version: request again
+        log.warning("%s is not an answer and is made anew", path)
+        return None

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from schemas.caption import Caption
+from schemas.captioning import CaptionParams
+from schemas.layout import Layout
 
 ROLE = re.compile(r"<([^<>]{1,40})>")
 """Role name in angle brackets, such as ``<Ann>``."""
@@ -53,24 +57,56 @@ def parse_caption(
         markers and markers without text.
     """
     line = flatten(text)
-    found = prefix if prefix and line.startswith(prefix) else ""
-    summary, parts = _cut(line[len(found) :], markers)
-    return Caption(
-        prefix=found, summary=summary, parts=parts, roles=roles_in(line), captioner=captioner
-    )
-
-
-def _cut(line: str, markers: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """Splits a line into the text before the first marker and the text after each marker."""
+    prefix = prefix if line.startswith(prefix) else ""
+    body = line[len(prefix) :]
     starts: list[tuple[int, int]] = []  # (panel, start of its marker)
     seek = 0
     for panel, marker in enumerate(markers):
-        place = line.find(marker, seek)
-        if place >= 0:
-            starts.append((panel, place))
-            seek = place + len(marker)
+        start = body.find(marker, seek)
+        if start >= 0:
+            starts.append((panel, start))
+            seek = start + len(marker)
     parts = [""] * len(markers)
-    ends = [place for _, place in starts] + [len(line)]
-    for (panel, place), end in zip(starts, ends[1:], strict=True):
-        parts[panel] = line[place + len(markers[panel]) : end].strip()
-    return line[: ends[0]].strip(), tuple(parts)
+    ends = [start for _, start in starts] + [len(body)]
+    for (panel, start), end in zip(starts, ends[1:], strict=True):
+        parts[panel] = body[start + len(markers[panel]) : end].strip()
+    return Caption(
+        prefix=prefix,
+        summary=body[: ends[0]].strip(),
+        parts=tuple(parts),
+        roles=roles_in(line),
+        captioner=captioner,
+    )
+
+
+@dataclass(frozen=True)
+class CaptionText:
+    """Text that a linter rule checks, with the settings to check it against."""
+
+    text: str
+    """Original text."""
+
+    layout: Layout
+    params: CaptionParams
+
+    @cached_property
+    def line(self) -> str:
+        """Text on one line."""
+        return flatten(self.text)
+
+    @cached_property
+    def caption(self) -> Caption:
+        """Parsed text."""
+        return parse_caption(self.text, self.layout.markers, self.params.prefix)
+
+    @cached_property
+    def body(self) -> str:
+        """Summary and parts, without prefix and markers."""
+        return " ".join([self.caption.summary, *self.caption.parts])
+
+
+Finding = tuple[str, int]
+"""Sentence about a fault, and the number of its panel; 0 for the whole caption."""
+
+Rule = Callable[[CaptionText], Finding | None]
+"""Linter rule, named for the fault that it finds."""

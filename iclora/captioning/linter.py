@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
+from iclora.captioning.caption_text import CaptionText, Rule
 from iclora.captioning.rules_format import FORMAT_RULES
-from iclora.captioning.rules_input import LintInput, Rule
 from iclora.captioning.rules_meaning import MEANING_RULES, refusal
 from iclora.captioning.rules_roles import ROLE_RULES
-from iclora.captioning.token_budget import token_counter
 from schemas.caption import CaptionFault
 from schemas.captioning import CaptionParams
 from schemas.layout import Layout
 
 RULES: Final[tuple[Rule, ...]] = (refusal, *FORMAT_RULES, *MEANING_RULES, *ROLE_RULES)
 """Rules in the order in which faults are reported; the first fault is the reason for a
-rejection.
-
-Each fault carries the name of its rule.
-"""
+rejection."""
 
 LONGEST: Final = 20_000
 """Maximum number of characters that the linter reads; longer texts are rejected immediately."""
@@ -33,10 +29,9 @@ def lint_caption(text: str, layout: Layout, params: CaptionParams) -> list[Capti
     if len(text) > LONGEST:
         sentence = f"It has {len(text)} characters; a caption has at most {LONGEST}."
         return [CaptionFault(rule="too_many_words", sentence=sentence)]
-    lint_input = LintInput(text, layout, params, token_counter(params.tokenizer))
-    return [fault for rule in RULES if (fault := rule(lint_input)) is not None]
-
-
-def rule_names() -> tuple[str, ...]:
-    """Returns the possible values of a fault's ``rule``, in order."""
-    return tuple(rule.__name__ for rule in RULES)
+    caption_text = CaptionText(text, layout, params)
+    return [
+        CaptionFault(rule=rule.__name__, sentence=fault[0], panel=fault[1])
+        for rule in RULES
+        if (fault := rule(caption_text)) is not None
+    ]

@@ -9,12 +9,11 @@ format: an informative summary and one clause per panel.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from iclora.captioning.caption_text import flatten, roles_in, word_set
-from iclora.captioning.people import Person, likeness, may_be_same, opposite, people_in
-from iclora.captioning.role_names import FirstName
+from iclora.captioning.people import Kind, Person, likeness, may_be_same, opposite, people_in
 from iclora.captioning.rules_format import sentence_ends
 from schemas.caption import Caption
 from schemas.captioning import CaptionParams
@@ -53,17 +52,20 @@ class Role(NamedTuple):
 
     def looks_best(self) -> Person:
         """Returns the mention that agrees most with the others, to outvote a misread detail."""
-        return max(self.mentions, key=lambda one: sum(likeness(one, two) for two in self.mentions))
+        return max(
+            self.mentions,
+            key=lambda person: sum(likeness(person, mention) for mention in self.mentions),
+        )
 
 
 def merge_by_rules(
-    parts: Sequence[str], names: Sequence[FirstName], params: CaptionParams, *, captioner: str
+    parts: Sequence[str], names: Mapping[str, Kind], params: CaptionParams, *, captioner: str
 ) -> Caption:
     """Merges panel descriptions into a caption.
 
     Args:
         parts: Panel descriptions without markers and names, one per panel.
-        names: Role names in the order in which they are assigned.
+        names: Role names in the order in which they are assigned, with the sex that each implies.
         params: Provides the task prefix and the kind of summary.
         captioner: Label of the captioner that described the panels.
 
@@ -71,16 +73,18 @@ def merge_by_rules(
         A caption in the expected format; its content is left to the linter.
     """
     cleaned = [clean(part) for part in parts]
-    clauses, roles = name_people(cleaned, names)
+    clauses, roles = _name_people(cleaned, names)
     clauses, common = take_common(clauses)
-    tells_looks = params.summary == "looks"
-    summary = _summary(roles, common, cleaned[0]) if tells_looks else _story(roles, clauses)
+    if params.summary == "looks":
+        summary = _looks_summary(roles, common, cleaned[0])
+    else:
+        summary = _story_summary(roles, clauses)
     closed = [f"{clause}," for clause in clauses[:-1]] + [f"{clauses[-1]}."]
     return Caption(
         prefix=params.prefix,
         summary=f"{summary};",
         parts=tuple(closed),
-        roles=tuple(role for role in roles_in(" ".join([summary, *closed]))),
+        roles=roles_in(" ".join([summary, *closed])),
         captioner=captioner,
     )
 
@@ -93,55 +97,50 @@ def clean(part: str) -> str:
     return _lowered(line.strip(_TRIM))
 
 
-def name_people(clauses: Sequence[str], names: Sequence[FirstName]) -> tuple[list[str], list[Role]]:
+def _name_people(clauses: Sequence[str], names: Mapping[str, Kind]) -> tuple[list[str], list[Role]]:
     """Replaces every person with a role name; mentions of the same person share a name."""
     roles: list[Role] = []
     cast: list[list[tuple[Person, int]]] = []  # per clause: persons and role indices
     for clause in clauses:
         present: list[tuple[Person, int]] = []
         for person in people_in(clause):
-            taken = {place for _, place in present}
+            taken = {index for _, index in present}
             present.append((person, _role_of(person, roles, names, taken)))
         cast.append(present)
-    named = [
-        _with_names(clause, [(person, roles[place]) for person, place in present])
-        for clause, present in zip(clauses, cast, strict=True)
-    ]
+    named: list[str] = []
+    for clause, present in zip(clauses, cast, strict=True):
+        text = clause
+        for person, index in reversed(present):
+            # The summary tells a role's appearance; only what differs from it stays here.
+            is_new = not set(person.looks) <= set(roles[index].looks_best().looks)
+            dress = person.dress if is_new else ""
+            after = text[person.end :]
+            if not dress and "," in person.dress and after.startswith(","):
+                after = after[1:]  # drops the closing comma of "a boy, in a hat, waves"
+            text = f"{text[: person.start]}<{roles[index].name}>{dress}{after}"
+        named.append(text)
     return named, roles
 
 
 def _role_of(
-    person: Person, roles: list[Role], names: Sequence[FirstName], present: set[int]
+    person: Person, roles: list[Role], names: Mapping[str, Kind], present: set[int]
 ) -> int:
     """Returns the index of the most similar role not yet in this panel, or of a new role."""
-    known = [
-        place
-        for place, role in enumerate(roles)
-        if place not in present and all(may_be_same(person, seen) for seen in role.mentions)
+    candidates = [
+        index
+        for index, role in enumerate(roles)
+        if index not in present and all(may_be_same(person, mention) for mention in role.mentions)
     ]
-    if known:
-        best = max(known, key=lambda place: likeness(person, roles[place].mentions[0]))
+    if candidates:
+        best = max(candidates, key=lambda index: likeness(person, roles[index].mentions[0]))
         roles[best] = Role(roles[best].name, (*roles[best].mentions, person))
         return best
     taken = {role.name for role in roles}
-    fitting = [name for name in names if not opposite(name.kind, person.kind)]
-    free = [name.name for name in (*fitting, *names) if name.name not in taken]
+    fitting = [name for name, kind in names.items() if not opposite(kind, person.kind)]
     spare = f"Nobody{len(roles)}"  # more persons than names: not a usable caption
-    roles.append(Role(free[0] if free else spare, (person,)))
+    name = next((name for name in (*fitting, *names) if name not in taken), spare)
+    roles.append(Role(name, (person,)))
     return len(roles) - 1
-
-
-def _with_names(clause: str, people: Sequence[tuple[Person, Role]]) -> str:
-    """Replaces persons with names and keeps only appearance that the summary does not cover."""
-    text = clause
-    for person, role in reversed(people):
-        is_new = not set(person.looks) <= set(role.looks_best().looks)
-        dress = person.dress if is_new else ""
-        behind = text[person.end :]
-        if not dress and "," in person.dress and behind.startswith(","):
-            behind = behind[1:]  # drops the closing comma of "a boy, in a hat, waves"
-        text = f"{text[: person.start]}<{role.name}>{dress}{behind}"
-    return text
 
 
 def take_common(clauses: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -153,7 +152,8 @@ def take_common(clauses: Sequence[str]) -> tuple[list[str], list[str]]:
     rest, common = list(clauses), list[str]()
     while len(common) < _MOST_COMMON and (phrase := _common_phrase(rest)):
         common.append(phrase)
-        rest = [_without(clause, phrase) for clause in rest]
+        shorter = [_phrase_pattern(phrase).sub("", clause, count=1) for clause in rest]
+        rest = [re.sub(r"\s*,\s*,", ",", clause).strip(_TRIM) for clause in shorter]
     return rest, common
 
 
@@ -166,64 +166,59 @@ def _common_phrase(clauses: Sequence[str]) -> str:
             continue
         for end in range(len(first), start + 1, -1):
             phrase = " ".join(first[start:end]).strip(_TRIM)
-            if "<" not in phrase and all(_place(phrase).search(clause) for clause in clauses):
+            if "<" not in phrase and all(
+                _phrase_pattern(phrase).search(clause) for clause in clauses
+            ):
                 best = max(best, phrase, key=len)
                 break
     return best
 
 
-def _place(phrase: str) -> re.Pattern[str]:
+def _phrase_pattern(phrase: str) -> re.Pattern[str]:
     """Builds a pattern for a complete phrase: "in a red" does not match before "room"."""
     words = r"\W+".join(map(re.escape, re.findall(r"[\w'-]+", phrase)))
     return re.compile(rf"[\s,]*\b{words}(?=\s*$|\s*[,;:.!?]|\s+(?:{_FOLLOWERS}|\w+ing)\b)")
 
 
-def _without(clause: str, phrase: str) -> str:
-    shorter = _place(phrase).sub("", clause, count=1)
-    return re.sub(r"\s*,\s*,", ",", shorter).strip(_TRIM)
-
-
-def _summary(roles: Sequence[Role], common: Sequence[str], first: str) -> str:
+def _looks_summary(roles: Sequence[Role], common: Sequence[str], first: str) -> str:
     """Builds a summary such as ``a story of <Ann>, a girl with red hair, on a beach``."""
-    who = " and ".join(_introduced(role) for role in roles)
-    if who:
-        return f"a story of {' '.join([who, *common])}".rstrip(_TRIM)
+    introductions: list[str] = []
+    for role in roles:
+        words = _lowered(role.looks_best().words)
+        # An unknown kind leaves only the appearance: ``<Ann> with red hair``.
+        looks = re.sub(r"^(?:someone|somebody)\b,?\s*", "", words)
+        is_known = looks == words
+        introductions.append(
+            f"<{role.name}>, {words}," if is_known else f"<{role.name}> {looks}".strip()
+        )
+    if introductions:
+        return f"a story of {' '.join([' and '.join(introductions), *common])}".rstrip(_TRIM)
     return f"pictures {' '.join(common)}" if common else f"pictures that begin with {_theme(first)}"
 
 
-def _story(roles: Sequence[Role], clauses: Sequence[str]) -> str:
+def _story_summary(roles: Sequence[Role], clauses: Sequence[str]) -> str:
     """Builds a summary of actions only: ``a story of <Ann> waving and reading a book``."""
-    told = [f"<{role.name}> {deeds}" for role in roles if (deeds := _deeds(role, clauses))]
-    if told:
-        return f"a story of {' and '.join(told)}"
+    stories: list[str] = []
+    for role in roles:
+        pattern = re.compile(
+            rf"<{re.escape(role.name)}> (\w+ing\b[^,;.<]*?)(?:\s+(?:and|while|as))?"
+            r"\s*(?=[,;.<]|$)"
+        )
+        actions = [match.group(1) for clause in clauses for match in pattern.finditer(clause)]
+        if actions:
+            listed = " and ".join(", ".join(dict.fromkeys(actions)).rsplit(", ", 1))
+            stories.append(f"<{role.name}> {listed}")
+    if stories:
+        return f"a story of {' and '.join(stories)}"
     theme = _theme(clauses[0])
-    who = " and ".join(f"<{role.name}>" for role in roles)
-    return (
-        f"a story of {who} that begins with {theme}" if who else f"pictures that begin with {theme}"
-    )
-
-
-def _deeds(role: Role, clauses: Sequence[str]) -> str:
-    """Lists a role's distinct actions, such as ``waving, running and reading a book``."""
-    doing = re.compile(
-        rf"<{re.escape(role.name)}> (\w+ing\b[^,;.<]*?)(?:\s+(?:and|while|as))?\s*(?=[,;.<]|$)"
-    )
-    found = [match.group(1) for clause in clauses for match in doing.finditer(clause)]
-    return " and ".join(", ".join(dict.fromkeys(found)).rsplit(", ", 1))
+    if not roles:
+        return f"pictures that begin with {theme}"
+    names = " and ".join(f"<{role.name}>" for role in roles)
+    return f"a story of {names} that begins with {theme}"
 
 
 def _theme(clause: str) -> str:
     return " ".join(clause.partition(",")[0].split()[:_LONGEST_THEME])
-
-
-def _introduced(role: Role) -> str:
-    """Introduces a role, such as ``<Ann>, a girl with red hair,``.
-
-    An unknown kind leaves only the appearance.
-    """
-    words = _lowered(role.looks_best().words)
-    bare = re.sub(r"^(?:someone|somebody)\b,?\s*", "", words)
-    return f"<{role.name}>, {words}," if bare == words else f"<{role.name}> {bare}".strip()
 
 
 def _lowered(text: str) -> str:

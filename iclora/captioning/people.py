@@ -84,6 +84,14 @@ class Person(NamedTuple):
 def people_in(text: str) -> Iterator[Person]:
     """Yields mentions of single persons by noun, from left to right."""
     for match in _PHRASE.finditer(text):
+        looks = {
+            look["look"].lower(): " ".join(
+                word for word in look["how"].lower().split() if word not in _FILLERS
+            )
+            for look in _ONE_LOOK.finditer(match["looks"] or "")
+        }
+        if haired := _HAIRED.search(match["before"] or ""):
+            looks.setdefault("hair", haired[1].lower())
         yield Person(
             start=match.start(),
             end=match.end(),
@@ -91,37 +99,25 @@ def people_in(text: str) -> Iterator[Person]:
             definite=(match["article"] or "").lower() in {"the", "this", "that"},
             kind=KINDS[(match["noun"] or match["nobody"]).lower()],
             dress=match["looks"] or "",
-            looks=_looks(match["before"] or "", match["looks"] or ""),
+            looks=looks,
         )
 
 
-def _looks(before: str, after: str) -> dict[str, str]:
-    looks = {
-        match["look"].lower(): " ".join(
-            word for word in match["how"].lower().split() if word not in _FILLERS
-        )
-        for match in _ONE_LOOK.finditer(after)
-    }
-    if haired := _HAIRED.search(before):
-        looks.setdefault("hair", haired[1].lower())
-    return looks
-
-
-def likeness(one: Person, other: Person) -> int:
+def likeness(first: Person, second: Person) -> int:
     """Computes the number of matching features minus the number of conflicting ones."""
-    shared = [look for look in one.looks if look in other.looks]
-    return sum(1 if one.looks[look] == other.looks[look] else -1 for look in shared)
+    shared = [look for look in first.looks if look in second.looks]
+    return sum(1 if first.looks[look] == second.looks[look] else -1 for look in shared)
 
 
-def opposite(one: Kind, other: Kind) -> bool:
+def opposite(first: Kind, second: Kind) -> bool:
     """Returns true if two kinds cannot refer to the same person."""
-    return {one, other} == {"male", "female"}
+    return {first, second} == {"male", "female"}
 
 
-def may_be_same(one: Person, other: Person) -> bool:
+def may_be_same(first: Person, second: Person) -> bool:
     """Returns true if descriptions from different panels may refer to one person.
 
     They may unless the nouns contradict each other or more features conflict than match: a
     captioner that misreads one of three features must not split a person in two.
     """
-    return not opposite(one.kind, other.kind) and likeness(one, other) >= 0
+    return not opposite(first.kind, second.kind) and likeness(first, second) >= 0

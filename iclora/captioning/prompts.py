@@ -74,7 +74,7 @@ def merge_prompt(
 
     The request includes the canvas, because matching persons across panels depends on appearance.
     """
-    said = [f"{marker} {part}" for marker, part in zip(layout.markers, parts, strict=True)]
+    descriptions = [f"{marker} {part}" for marker, part in zip(layout.markers, parts, strict=True)]
     first = (
         f"The picture is a canvas of {_grid(layout)}. Each panel was described by somebody who saw "
         "only that panel:"
@@ -84,7 +84,7 @@ def merge_prompt(
         "persons are the same; the same person keeps the same name in every panel, and different "
         "persons have different names. Keep what was seen, drop what the picture contradicts."
     )
-    return "\n".join([first, *said, task, *_rules(params, layout, names)])
+    return "\n".join([first, *descriptions, task, *_rules(params, layout, names)])
 
 
 def retry_note(previous: str, faults: Sequence[CaptionFault]) -> str:

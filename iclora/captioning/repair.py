@@ -31,19 +31,62 @@ def repair(text: str, layout: Layout, params: CaptionParams) -> str:
     the repairs repeat until the text is stable.
     """
     for _ in range(_ROUNDS):
-        before, text = text, _repair_once(text, layout, params)
+        before, text = text, _repair_once(text, layout, params.prefix)
         if text == before:
             break
     return text
 
 
-def _repair_once(text: str, layout: Layout, params: CaptionParams) -> str:
-    line = _plain(text, layout)
-    line = _loose_markers(line, layout)
-    line = _prefix(line, params.prefix)
+def _repair_once(text: str, layout: Layout, prefix: str) -> str:
+    # Strip JSON, code fences, bold type and an introductory remark.
+    line = from_json(text, layout)
+    if line is None:
+        line = flatten(_BOLD.sub("", _HEADING.sub("", _FENCE.sub("", text)))).strip("\"' ")
+    # Rewrite variants such as ``[Scene 1]:`` and ``SCENE-1:`` to ``[SCENE-1]``.
     for marker in layout.markers:
-        line = _marker(line, marker, params.prefix)
-    return _one_sentence(line)
+        words = r"[\s_-]*".join(map(re.escape, re.findall(r"[A-Za-z]+|\d+", marker)))
+        line = re.sub(rf"\[\s*{words}\s*\]\s*:?", f"{marker} ", line, flags=re.IGNORECASE)
+        if marker not in line:
+            line = re.sub(rf"(?<![\w\[]){words}\s*:", f"{marker} ", line, flags=re.IGNORECASE)
+    line = _tight(line)
+    if prefix:
+        rest = _tight(line.replace(prefix, " "))
+        line = flatten(f"{prefix} {rest.lstrip(' ,;:.-')}")
+    for marker in layout.markers:
+        line = _repair_marker(line, marker, prefix)
+    # Replace inner full stops with semicolons and end the caption with one.
+    for end in reversed(sentence_ends(line)):
+        head, tail = line[:end].rstrip(".!?\"' "), line[end:].lstrip()
+        line = f"{head}; {_lowered(tail)}"
+    line = line.rstrip(" ,;:-")
+    return line if line[-1:] in {".", "!", "?", ""} else f"{line}."
+
+
+def _tight(line: str) -> str:
+    """Removes spaces before punctuation."""
+    return flatten(re.sub(r"\s+([,.;:])", r"\1", line))
+
+
+def _repair_marker(line: str, marker: str, prefix: str) -> str:
+    """Normalizes a marker: single spaces, a separator before it, no consecutive repeats."""
+    line = re.sub(rf"{re.escape(marker)}(?:[\s,;:.]*{re.escape(marker)})+", marker, line)
+    if marker not in line:
+        return line
+    before, _, after = line.partition(marker)
+    before, after = before.rstrip(" -"), after.lstrip(" ,;:.-")
+    words = before.removeprefix(prefix).strip()
+    if words and words[-1] == ".":
+        before = f"{before[:-1]},"
+    elif words and words[-1] not in ",;:!?\N{EM DASH}\N{EN DASH}":
+        before = f"{before},"
+    return flatten(f"{before} {marker} {after}")
+
+
+def _lowered(text: str) -> str:
+    """Lowercases a former sentence's first word, unless it is a name, a marker or ``I``."""
+    word = text.split(" ", 1)[0]
+    is_ordinary = word[:1].isupper() and word[1:].islower()
+    return text[:1].lower() + text[1:] if is_ordinary or word == "A" else text
 
 
 def from_json(text: str, layout: Layout) -> str | None:
@@ -68,63 +111,3 @@ def _closed(piece: str) -> str:
     """Closes a piece of a caption with the comma that the next marker requires."""
     bare = piece.strip().rstrip(",.")
     return bare if bare[-1:] in {";", ":", "!", "?"} else f"{bare},"
-
-
-def _plain(text: str, layout: Layout) -> str:
-    """Strips JSON, code fences, bold type and an introductory remark."""
-    if (found := from_json(text, layout)) is not None:
-        return found
-    return flatten(_BOLD.sub("", _HEADING.sub("", _FENCE.sub("", text)))).strip("\"' ")
-
-
-def _loose_markers(line: str, layout: Layout) -> str:
-    """Rewrites variants such as ``[Scene 1]:`` and ``SCENE-1:`` to ``[SCENE-1]``."""
-    for marker in layout.markers:
-        words = r"[\s_-]*".join(map(re.escape, re.findall(r"[A-Za-z]+|\d+", marker)))
-        line = re.sub(rf"\[\s*{words}\s*\]\s*:?", f"{marker} ", line, flags=re.IGNORECASE)
-        if marker not in line:
-            line = re.sub(rf"(?<![\w\[]){words}\s*:", f"{marker} ", line, flags=re.IGNORECASE)
-    return _tight(line)
-
-
-def _tight(line: str) -> str:
-    """Removes spaces before punctuation."""
-    return flatten(re.sub(r"\s+([,.;:])", r"\1", line))
-
-
-def _prefix(line: str, prefix: str) -> str:
-    if not prefix:
-        return line
-    rest = _tight(line.replace(prefix, " "))
-    return flatten(f"{prefix} {rest.lstrip(' ,;:.-')}")
-
-
-def _marker(line: str, marker: str, prefix: str) -> str:
-    """Normalizes a marker: single spaces, a separator before it, no consecutive repeats."""
-    line = re.sub(rf"{re.escape(marker)}(?:[\s,;:.]*{re.escape(marker)})+", marker, line)
-    before, found, after = line.partition(marker)
-    if not found:
-        return line
-    before, after = before.rstrip(" -"), after.lstrip(" ,;:.-")
-    said = before.removeprefix(prefix).strip()
-    if said and said[-1] == ".":
-        before = f"{before[:-1]},"
-    elif said and said[-1] not in ",;:!?\N{EM DASH}\N{EN DASH}":
-        before = f"{before},"
-    return flatten(f"{before} {marker} {after}")
-
-
-def _one_sentence(line: str) -> str:
-    """Replaces inner full stops with semicolons and ends the caption with one."""
-    for end in reversed(sentence_ends(line)):
-        head, tail = line[:end].rstrip(".!?\"' "), line[end:].lstrip()
-        line = f"{head}; {_lowered(tail)}"
-    line = line.rstrip(" ,;:-")
-    return line if line[-1:] in {".", "!", "?", ""} else f"{line}."
-
-
-def _lowered(text: str) -> str:
-    """Lowercases a former sentence's first word, unless it is a name, a marker or ``I``."""
-    word = text.split(" ", 1)[0]
-    is_ordinary = word[:1].isupper() and word[1:].islower()
-    return text[:1].lower() + text[1:] if is_ordinary or word == "A" else text

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 from iclora.captioning.caption_text import word_set
 from iclora.captioning.people import Kind
@@ -17,13 +16,6 @@ _SEXES: dict[str, Kind] = {"m": "male", "f": "female", "-": "any"}
 _TITLES = word_set("mr mrs ms miss dr sir lady lord king queen prince princess the")
 
 
-class FirstName(NamedTuple):
-    """First name and the sex it implies."""
-
-    name: str
-    kind: Kind
-
-
 def normalize(name: str) -> str:
     """Normalizes a name for comparison: lowercase, without titles unless it is a title only."""
     words = name.lower().replace(".", " ").split()
@@ -31,11 +23,10 @@ def normalize(name: str) -> str:
 
 
 @lru_cache
-def first_names() -> tuple[FirstName, ...]:
-    """Returns the first names available for roles."""
-    lines = _lines(_FOLDER / "first_names.txt")
-    pairs = [line.rsplit(maxsplit=1) for line in lines]
-    return tuple(FirstName(name, _SEXES[sex]) for name, sex in pairs)
+def first_names() -> dict[str, Kind]:
+    """Returns the first names available for roles, with the sex that each implies."""
+    pairs = [line.rsplit(maxsplit=1) for line in _lines(_FOLDER / "first_names.txt")]
+    return {name: _SEXES[sex] for name, sex in pairs}
 
 
 @lru_cache
@@ -59,17 +50,15 @@ def forbidden_names(path: str = "") -> frozenset[str]:
     return frozenset(normalize(name) for name in (*_lines(_FOLDER / "film_names.txt"), *own))
 
 
-def names_for(key: str, params: CaptionParams) -> tuple[FirstName, ...]:
-    """Returns role names in a pseudo-random order that depends only on the set's key."""
-    forbidden = forbidden_names(params.forbidden_names)
-    known = {name.name: name for name in first_names()}
-    given = [known.get(name, FirstName(name, "any")) for name in params.names or known]
-    allowed = [name for name in given if normalize(name.name) not in forbidden]
-    return tuple(sorted(allowed, key=lambda name: _rank(key, name.name)))
+def names_for(key: str, params: CaptionParams) -> dict[str, Kind]:
+    """Returns role names in a pseudo-random order that depends only on the set's key.
 
-
-def _rank(key: str, name: str) -> str:
-    return hashlib.sha256(f"{key}/{name}".encode()).hexdigest()
+    Each name comes with the sex that it implies; ``any`` for names of the user.
+    """
+    kinds, forbidden = first_names(), forbidden_names(params.forbidden_names)
+    names = [name for name in params.names or kinds if normalize(name) not in forbidden]
+    names.sort(key=lambda name: hashlib.sha256(f"{key}/{name}".encode()).hexdigest())
+    return {name: kinds.get(name, "any") for name in names}
 
 
 def _lines(path: Path) -> list[str]:

@@ -6,9 +6,7 @@ import re
 from collections import Counter
 from typing import Final
 
-from iclora.captioning.caption_text import ROLE, word_set
-from iclora.captioning.rules_input import LintInput, Rule
-from schemas.caption import CaptionFault
+from iclora.captioning.caption_text import ROLE, CaptionText, Finding, Rule, word_set
 
 _WORD = re.compile(r"[^\W\d_]+(?:['\N{RIGHT SINGLE QUOTATION MARK}-][^\W\d_]+)*")
 
@@ -80,67 +78,61 @@ def words_of(text: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(ROLE.sub(" ", text))]
 
 
-def content_words(text: str) -> list[str]:
-    """Returns the words that are specific to a set."""
-    return [word for word in words_of(text) if word not in _STOP_WORDS and word not in _HOLLOW]
-
-
-def summary_empty(lint_input: LintInput) -> CaptionFault | None:
+def summary_empty(text: CaptionText) -> Finding | None:
     """Checks that the summary is specific to the set."""
-    summary = lint_input.caption.summary
-    if content_words(summary):
+    summary = text.caption.summary
+    if any(word not in _STOP_WORDS and word not in _HOLLOW for word in words_of(summary)):
         return None
-    sentence = f'The summary "{summary}" says nothing of what the set shows.'
-    return CaptionFault(rule="summary_empty", sentence=sentence)
+    return f'The summary "{summary}" says nothing of what the set shows.', 0
 
 
-def refusal(lint_input: LintInput) -> CaptionFault | None:
+def refusal(text: CaptionText) -> Finding | None:
     """Checks that the caption is not a refusal."""
-    if not (
-        found := _REFUSALS.search(lint_input.line.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
-    ):
-        return None
-    return CaptionFault(rule="refusal", sentence=f'It is a refusal: "{found.group()}".')
+    match = _REFUSALS.search(text.line.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+    return (f'It is a refusal: "{match.group()}".', 0) if match else None
 
 
-def gibberish(lint_input: LintInput) -> CaptionFault | None:
+def gibberish(text: CaptionText) -> Finding | None:
     """Checks that the caption consists of words."""
-    if not (found := _GIBBERISH.search(lint_input.line)):
-        return None
-    sentence = f'"{found.group()[:20]}" is no word.'
-    return CaptionFault(rule="gibberish", sentence=sentence)
+    match = _GIBBERISH.search(text.line)
+    return (f'"{match.group()[:20]}" is no word.', 0) if match else None
 
 
-def language(lint_input: LintInput) -> CaptionFault | None:
+def language(text: CaptionText) -> Finding | None:
     """Checks that the caption is English, by its script and its function words."""
-    letters = [char for char in lint_input.line if char.isalpha()]
+    letters = [char for char in text.line if char.isalpha()]
     foreign = sum(char > _LAST_LATIN for char in letters)
     if letters and round(foreign / len(letters), 4) > _MOST_FOREIGN_LETTERS:
-        return CaptionFault(rule="language", sentence="It is not written in the Latin script.")
-    words = words_of(lint_input.body)
+        return "It is not written in the Latin script.", 0
+    words = words_of(text.body)
     counts = Counter(words)
-    scores = {name: sum(counts[word] for word in words) for name, words in _FUNCTION_WORDS.items()}
+    scores = {
+        name: sum(counts[word] for word in function_words)
+        for name, function_words in _FUNCTION_WORDS.items()
+    }
     best = max(scores, key=lambda name: scores[name])  # English comes first and wins ties
-    if best == "English":
-        is_list = len(words) > _MOST_BARE_WORDS and not scores["English"]
-        sentence = "It is a list of words; write an English sentence."
-        return CaptionFault(rule="language", sentence=sentence) if is_list else None
-    return CaptionFault(rule="language", sentence=f"It reads like {best}; write English.")
+    if best != "English":
+        return f"It reads like {best}; write English.", 0
+    if len(words) > _MOST_BARE_WORDS and not scores["English"]:
+        return "It is a list of words; write an English sentence.", 0
+    return None
 
 
-def repetition(lint_input: LintInput) -> CaptionFault | None:
+def repetition(text: CaptionText) -> Finding | None:
     """Checks that the caption does not repeat itself."""
-    words = words_of(lint_input.body)
-    loop = _run(words) or _gram(words, lint_input.layout.panels)
-    parts = [" ".join(words_of(part)) for part in lint_input.caption.parts]
-    if not loop and len(set(parts)) == 1 and parts[0]:
-        loop = parts[0]
+    words = words_of(text.body)
+    loop = _repeated_phrase(words)
     if not loop:
-        return None
-    return CaptionFault(rule="repetition", sentence=f'"{loop}" is repeated.')
+        grams = Counter(tuple(words[at : at + _GRAM]) for at in range(len(words) - _GRAM + 1))
+        frequent = (gram for gram, count in grams.items() if count > text.layout.panels)
+        loop = " ".join(next(frequent, ()))
+    if not loop:
+        parts = {" ".join(words_of(part)) for part in text.caption.parts}
+        loop = parts.pop() if len(parts) == 1 else ""
+    return (f'"{loop}" is repeated.', 0) if loop else None
 
 
-def _run(words: list[str]) -> str:
+def _repeated_phrase(words: list[str]) -> str:
     """Returns a phrase that repeats consecutively too often, or an empty string."""
     for size in range(1, _LONGEST_PHRASE + 1):
         times = _WORD_RUN if size == 1 else _PHRASE_RUN
@@ -149,12 +141,6 @@ def _run(words: list[str]) -> str:
             if words[start : start + size * times] == phrase * times:
                 return " ".join(phrase)
     return ""
-
-
-def _gram(words: list[str], panels: int) -> str:
-    """Returns a six-word phrase with more occurrences than panels, or an empty string."""
-    grams = Counter(tuple(words[at : at + _GRAM]) for at in range(len(words) - _GRAM + 1))
-    return next((" ".join(gram) for gram, count in grams.items() if count > panels), "")
 
 
 MEANING_RULES: Final[tuple[Rule, ...]] = (gibberish, language, repetition, summary_empty)

@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import Final
 
-from iclora.captioning.caption_text import ROLE, roles_in, word_set
-from iclora.captioning.people import KINDS, PRONOUNS, Kind, Person, opposite, people_in
-from iclora.captioning.role_names import normalize
-from iclora.captioning.rules_input import LintInput, Rule
-from schemas.caption import CaptionFault
+from iclora.captioning.caption_text import ROLE, CaptionText, Finding, Rule, roles_in, word_set
+from iclora.captioning.people import KINDS, PRONOUNS, Person, opposite, people_in
+from iclora.captioning.role_names import forbidden_names, normalize
 
 _GENERIC = frozenset(KINDS) | word_set(
     "animal dog cat fox badger mouse rat bear wolf lion tiger rabbit hare bird owl cow horse pig "
@@ -36,134 +34,117 @@ _MOST_LETTERS_APART: Final = 2
 """Maximum number of extra letters in a second spelling of a name, such as <Tom> and <Tommy>."""
 
 
-def role_unnamed(lint_input: LintInput) -> CaptionFault | None:
+def role_unnamed(text: CaptionText) -> Finding | None:
     """Checks that every person in a panel has a name in that panel's part."""
-    for panel, part in enumerate(lint_input.caption.parts, 1):
-        if who := _unnamed(part):
-            sentence = f'"{who}" in panel {panel} has no name in <>; use the name in every panel.'
-            return CaptionFault(rule="role_unnamed", sentence=sentence, panel=panel)
+    for panel, part in enumerate(text.caption.parts, 1):
+        if person := _unnamed_person(part):
+            return (
+                f'"{person}" in panel {panel} has no name in <>; use the name in every panel.',
+                panel,
+            )
     return None
 
 
-def _unnamed(part: str) -> str:
-    named = bool(roles_in(part))
+def _unnamed_person(part: str) -> str:
+    """Returns the first noun phrase or pronoun without a name, or an empty string."""
+    has_roles = bool(roles_in(part))
     for person in people_in(part):
-        if not (named and person.definite) and not _has_name(part, person):
+        before, after = part[: person.start], part[person.end :]
+        is_named = (
+            (has_roles and person.definite)
+            or _NAMED_BEFORE.search(before)
+            or _NAMED_BEHIND.match(after)
+            or _LIKE.search(before)
+        )
+        if not is_named:
             return person.words
-    if named:
+    if has_roles:
         return ""
-    words = _WORD.findall(part.lower())
-    return next((word for word in words if word in PRONOUNS), "")
+    return next((word for word in _WORD.findall(part.lower()) if word in PRONOUNS), "")
 
 
-def _has_name(part: str, person: Person) -> bool:
-    before, behind = part[: person.start], part[person.end :]
-    return bool(_NAMED_BEFORE.search(before) or _NAMED_BEHIND.match(behind) or _LIKE.search(before))
-
-
-def name_generic(lint_input: LintInput) -> CaptionFault | None:
+def name_generic(text: CaptionText) -> Finding | None:
     """Checks that role names are names, not generic nouns or numbers."""
-    for role in lint_input.caption.roles:
+    for role in text.caption.roles:
         if normalize(role) in _GENERIC or _NUMBERED.search(role):
-            sentence = f"<{role}> is the word for a kind, not a name; give a random first name."
-            return CaptionFault(rule="name_generic", sentence=sentence)
+            return f"<{role}> is the word for a kind, not a name; give a random first name.", 0
     return None
 
 
-def name_forbidden(lint_input: LintInput) -> CaptionFault | None:
+def name_forbidden(text: CaptionText) -> Finding | None:
     """Checks that no role has the name of a film role or a known person."""
-    for role in lint_input.caption.roles:
-        if normalize(role) in lint_input.forbidden:
-            sentence = f"<{role}> is the name of a film role or a known person; use a random one."
-            return CaptionFault(rule="name_forbidden", sentence=sentence)
-    words = f" {' '.join(_WORD.findall(normalize(lint_input.line)))} "
-    for name in sorted(lint_input.forbidden):
+    forbidden = forbidden_names(text.params.forbidden_names)
+    for role in text.caption.roles:
+        if normalize(role) in forbidden:
+            return f"<{role}> is the name of a film role or a known person; use a random one.", 0
+    words = f" {' '.join(_WORD.findall(normalize(text.line)))} "
+    for name in sorted(forbidden):
         if " " in name and f" {' '.join(_WORD.findall(name))} " in words:
-            sentence = f'"{name.title()}" is a film role or a known person; leave the name out.'
-            return CaptionFault(rule="name_forbidden", sentence=sentence)
+            return f'"{name.title()}" is a film role or a known person; leave the name out.', 0
     return None
 
 
-def name_bare(lint_input: LintInput) -> CaptionFault | None:
+def name_bare(text: CaptionText) -> Finding | None:
     """Checks that role names always appear in angle brackets."""
-    for role in lint_input.caption.roles:
-        rest = ROLE.sub(" ", lint_input.line)
+    rest = ROLE.sub(" ", text.line)
+    for role in text.caption.roles:
         if role[:1].isupper() and re.search(rf"\b{re.escape(role)}\b", rest):
-            sentence = f"{role} appears without <>; write <{role}> everywhere."
-            return CaptionFault(rule="name_bare", sentence=sentence)
+            return f"{role} appears without <>; write <{role}> everywhere.", 0
     return None
 
 
-def role_two_names(lint_input: LintInput) -> CaptionFault | None:
+def role_two_names(text: CaptionText) -> Finding | None:
     """Checks that no person has two names."""
-    if alias := _ALIAS.search(lint_input.line):
-        return _two_names(alias[1], alias[2])
-    together = [set(roles_in(part)) for part in lint_input.caption.parts]
-    for one, other in combinations(lint_input.caption.roles, 2):
-        apart = not any({one, other} <= names for names in together)
-        if apart and (_spelled_alike(one, other) or _described_alike(lint_input, one, other)):
-            return _two_names(one, other)
-    return None
+    names = None
+    if alias := _ALIAS.search(text.line):
+        names = alias[1], alias[2]
+    else:
+        panels = [set(roles_in(part)) for part in text.caption.parts]
+        for pair in combinations(text.caption.roles, 2):
+            appear_together = any(set(pair) <= roles for roles in panels)
+            if not appear_together and (_spelled_alike(*pair) or _described_alike(text, *pair)):
+                names = pair
+                break
+    if names is None:
+        return None
+    return f"<{names[0]}> and <{names[1]}> seem to be the same person; use one name.", 0
 
 
-def _two_names(one: str, other: str) -> CaptionFault:
-    sentence = f"<{one}> and <{other}> seem to be the same person; use one name."
-    return CaptionFault(rule="role_two_names", sentence=sentence)
-
-
-def _spelled_alike(one: str, other: str) -> bool:
-    short, long = sorted((one.lower(), other.lower()), key=len)
+def _spelled_alike(first: str, second: str) -> bool:
+    short, long = sorted((first.lower(), second.lower()), key=len)
     return long.startswith(short) and len(long) - len(short) <= _MOST_LETTERS_APART
 
 
-def _described_alike(lint_input: LintInput, one: str, other: str) -> bool:
+def _described_alike(text: CaptionText, first: str, second: str) -> bool:
     """Returns true if both roles share a compatible noun and at least two identical features."""
-    mine, theirs = list(_introductions(lint_input, one)), list(_introductions(lint_input, other))
     return any(
         len(a.looks) > 1 and a.looks == b.looks and not opposite(a.kind, b.kind)
-        for a in mine
-        for b in theirs
+        for a in _introductions(text, first)
+        for b in _introductions(text, second)
     )
 
 
-def _introductions(lint_input: LintInput, role: str) -> Iterator[Person]:
+def _introductions(text: CaptionText, role: str) -> Iterator[Person]:
     """Yields the descriptions right after a role's name: ``<Ann>, a girl with red hair``."""
-    for match in re.finditer(rf"<{re.escape(role)}>(?:,| is| as|, now)? ", lint_input.line):
-        behind = lint_input.line[match.end() :]
-        yield from (person for person in people_in(behind) if person.start == 0)
+    for match in re.finditer(rf"<{re.escape(role)}>(?:,| is| as|, now)? ", text.line):
+        after = text.line[match.end() :]
+        yield from (person for person in people_in(after) if person.start == 0)
 
 
-def name_two_roles(lint_input: LintInput) -> CaptionFault | None:
+def name_two_roles(text: CaptionText) -> Finding | None:
     """Checks that each name refers to the same person in all panels."""
-    for role in lint_input.caption.roles:
-        people = list(_introductions(lint_input, role))
-        if any(_differ(one, other) for one, other in combinations(people, 2)):
-            return _two_roles(role, "is described as different persons")
-    if len(lint_input.caption.roles) == 1 and not _others(lint_input):
-        sexes: set[Kind] = {PRONOUNS[word] for word in _pronouns(lint_input.line)}
-        if len(sexes) > 1:
-            return _two_roles(lint_input.caption.roles[0], "is both 'he' and 'she'")
+    fault = "<{}> {}; give each their own name."
+    for role in text.caption.roles:
+        for first, second in combinations(_introductions(text, role), 2):
+            # Sex and hair stay the same; clothes may change between shots.
+            hair = first.looks.get("hair"), second.looks.get("hair")
+            if opposite(first.kind, second.kind) or (all(hair) and hair[0] != hair[1]):
+                return fault.format(role, "is described as different persons"), 0
+    if len(text.caption.roles) == 1 and sum(1 for _ in people_in(text.line)) <= 1:
+        words = _WORD.findall(text.line.lower())
+        if len({PRONOUNS[word] for word in words if word in PRONOUNS}) > 1:
+            return fault.format(text.caption.roles[0], "is both 'he' and 'she'"), 0
     return None
-
-
-def _two_roles(role: str, what: str) -> CaptionFault:
-    return CaptionFault(
-        rule="name_two_roles", sentence=f"<{role}> {what}; give each their own name."
-    )
-
-
-def _differ(one: Person, other: Person) -> bool:
-    """Returns true if sex or hair differ; clothes may change between shots."""
-    hair = one.looks.get("hair"), other.looks.get("hair")
-    return opposite(one.kind, other.kind) or (all(hair) and hair[0] != hair[1])
-
-
-def _others(lint_input: LintInput) -> bool:
-    return sum(1 for _ in people_in(lint_input.line)) > 1
-
-
-def _pronouns(line: str) -> list[str]:
-    return [word for word in _WORD.findall(line.lower()) if word in PRONOUNS]
 
 
 ROLE_RULES: Final[tuple[Rule, ...]] = (

@@ -1,8 +1,7 @@
-"""Captioning of one source, with one outcome per canvas.
+"""Captioning of one source's canvases, with one verdict per canvas.
 
 Captions that ship with their source are kept verbatim, regardless of linter faults; the faults are
-counted in the scores and logged. The captioner loads when the first set needs it, so sources with
-existing captions need no model.
+counted in the scores and logged.
 """
 
 from __future__ import annotations
@@ -11,31 +10,28 @@ import hashlib
 import io
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
 from PIL import Image
 
-from iclora.captioning.adherence import misplaced
-from iclora.captioning.caption_cache import CachedCaptioner
 from iclora.captioning.caption_text import parse_caption
-from iclora.captioning.captioner import Captioner, shrunk_jpeg
+from iclora.captioning.captioners import Captioner
 from iclora.captioning.linter import lint_caption
 from iclora.captioning.token_budget import token_counter
-from iclora.captioning.writer import CaptionJob, CaptionResult, CaptionWriter, CheckCaption
+from iclora.captioning.writer import CaptionJob, CaptionWriter
 from iclora.errors import BROKEN_PICTURE, BadInput
-from iclora.pipeline.progress import Report, ignore_progress
+from iclora.pipeline.progress import Report
 from iclora.pipeline.stage import Stage, file_of
 from iclora.store import Store
-from schemas.caption import Caption, CaptionFault
-from schemas.captioning import CaptionerParams
-from schemas.config import Config
+from schemas.caption import Caption
+from schemas.captioning import CaptionStageParams
 from schemas.stage import Canvas, CaptionedSet, StageRef
 from schemas.verdict import Verdict
 
 log = logging.getLogger(__name__)
 
 STAGE: Final = Stage("caption", 1)
-EXISTING: Final = "beside the source"
+EXISTING_CAPTION: Final = "beside the source"
 """Captioner label of captions that ship with their source."""
 
 _MAX_DETAIL: Final = 300
@@ -44,158 +40,136 @@ _MAX_DETAIL: Final = 300
 _BATCH: Final = 64
 """Number of sets with images in memory."""
 
-
-class CaptionOutcome(NamedTuple):
-    """Verdict of one canvas, with its caption if kept."""
-
-    verdict: Verdict
-    caption: CaptionedSet | None = None
+_QUALITY: Final = 95
+"""JPEG quality of request images. Chroma is 4:4:4 so that colors survive in small panels."""
 
 
-class CaptionStage:
-    """Captioner of one source's canvases; loads the model on first use."""
+def caption_canvases(
+    store: Store,
+    stitched: StageRef,
+    canvases: Sequence[Canvas],
+    params: CaptionStageParams,
+    captioner: Captioner | None,
+    report: Report,
+) -> Iterator[tuple[Verdict, CaptionedSet | None]]:
+    """Yields the verdict of each canvas in order, with its caption if kept.
 
-    def __init__(
-        self, store: Store, stitched: StageRef, config: Config, report: Report = ignore_progress
-    ) -> None:
-        self._store = store
-        self._stitched = stitched
-        self._config = config
-        self._report, self._done, self._batch_share = report, 0.0, 1.0
-        self._writer: CaptionWriter | None = None
+    Args:
+        store: Holds the canvases and the cached answers.
+        stitched: Stage of the canvases.
+        canvases: Canvases of one source.
+        params: Parameters of the stage.
+        captioner: Writes missing captions; if None, canvases without a caption are rejected.
+        report: Receives the completed fraction.
+    """
+    writer = None
+    if captioner is not None:
+        encoder = None
+        if params.clip:
+            from iclora.models.clip import load_clip
 
-    def outcomes(self, canvases: Sequence[Canvas]) -> Iterator[CaptionOutcome]:
-        """Yields one outcome per canvas, in order."""
-        for start in range(0, len(canvases), _BATCH):
-            some = canvases[start : start + _BATCH]
-            self._done, self._batch_share = start / len(canvases), len(some) / len(canvases)
-            yield from self._caption_batch(some)
-
-    def _caption_batch(self, canvases: Sequence[Canvas]) -> list[CaptionOutcome]:
-        done: dict[str, CaptionOutcome] = {}
-        jobs: list[tuple[Canvas, CaptionJob]] = []
-        for canvas in canvases:
+            encoder = load_clip(params.clip)
+        writer = CaptionWriter(captioner, store, params, encoder)
+    for start in range(0, len(canvases), _BATCH):
+        batch = canvases[start : start + _BATCH]
+        jobs: dict[str, CaptionJob] = {}
+        results: dict[str, tuple[Verdict, CaptionedSet | None]] = {}
+        for canvas in batch:
+            item = STAGE.name, canvas.key
+            source = canvas.set.source
             if canvas.set.caption.strip():
-                done[canvas.key] = self._keep_existing(canvas)
-            elif self._config.caption.captioner.kind == "existing":
-                sentence = "The source has no caption for this set."
-                done[canvas.key] = _rejected(canvas, "rejected", "caption_missing", sentence)
+                results[canvas.key] = _keep_existing(canvas, params)
+            elif writer is None:
+                detail = "The source has no caption for this set."
+                verdict = Verdict.rejected(*item, "caption_missing", detail, source=source)
+                results[canvas.key] = verdict, None
             else:
                 try:
-                    jobs.append((canvas, self._job(canvas)))
+                    jobs[canvas.key] = _read_job(store, stitched, canvas, params)
                 except BadInput as error:
-                    done[canvas.key] = _rejected(canvas, "failed", "picture_changed", str(error))
-        if jobs:
-            written = self._get_writer().write([job for _, job in jobs])
-            for (canvas, _), result in zip(jobs, written, strict=True):
-                done[canvas.key] = self._outcome_of(canvas, result)
-        return [done[canvas.key] for canvas in canvases]
+                    detail = str(error)[:_MAX_DETAIL]
+                    verdict = Verdict.failed(*item, "picture_changed", detail, source=source)
+                    results[canvas.key] = verdict, None
+        if writer is not None and jobs:
 
-    def _keep_existing(self, canvas: Canvas) -> CaptionOutcome:
-        params, layout = self._config.caption, self._config.layout
-        faults = lint_caption(canvas.set.caption, layout, params)
-        if faults:
-            named = ", ".join(fault.rule for fault in faults)
-            log.info("%s: the caption beside the source is kept with faults: %s", canvas.key, named)
-        caption = parse_caption(
-            canvas.set.caption, layout.markers, params.prefix, captioner=EXISTING
-        )
-        return self._kept(canvas, caption, faults=len(faults), attempts=0)
+            def report_batch(share: float, start: int = start, size: int = len(batch)) -> None:
+                report((start + share * size) / len(canvases))
 
-    def _outcome_of(self, canvas: Canvas, result: CaptionResult) -> CaptionOutcome:
-        if result.failure is not None:
-            reason = f"captioner_{result.failure.reason}"
-            return _rejected(canvas, "failed", reason, result.failure.sentence)
-        if result.caption is None:
-            fault = result.faults[0]
-            return _rejected(canvas, "rejected", f"caption_{fault.rule}", fault.sentence)
-        return self._kept(canvas, result.caption, faults=0, attempts=result.attempts)
-
-    def _kept(
-        self, canvas: Canvas, caption: Caption, *, faults: int, attempts: int
-    ) -> CaptionOutcome:
-        text = caption.text(self._config.layout.markers)
-        tokens = token_counter(self._config.caption.tokenizer)(text)
-        scores = {
-            "caption_attempts": float(attempts),
-            "caption_faults": float(faults),
-            "caption_tokens": float(tokens),
-            "caption_words": float(len(text.split())),
-        }
-        bound = CaptionedSet(
-            key=canvas.key, image_sha256=canvas.image_sha256, caption=caption, scores=scores
-        )
-        source = canvas.set.source
-        return CaptionOutcome(
-            Verdict(stage=STAGE.name, id=canvas.key, outcome="kept", source=source), bound
-        )
-
-    def _job(self, canvas: Canvas) -> CaptionJob:
-        """Builds the caption job of a canvas.
-
-        Raises:
-            BadInput: The file does not match the SHA-256 from the stitch stage, or cannot be
-                decoded.
-        """
-        data = file_of(self._store, self._stitched, canvas.file).read_bytes()
-        if hashlib.sha256(data).hexdigest() != canvas.image_sha256:
-            raise BadInput(f"{canvas.file} is not the picture that was stitched.")
-        try:
-            picture = Image.open(io.BytesIO(data)).convert("RGB")
-        except BROKEN_PICTURE as error:
-            raise BadInput(f"{canvas.file} cannot be decoded: {error}.") from error
-        side = self._config.caption.captioner.max_side
-        panels = tuple(shrunk_jpeg(picture.crop(panel.box), side) for panel in canvas.panels)
-        return CaptionJob(canvas.key, shrunk_jpeg(picture, side), panels)
-
-    def _get_writer(self) -> CaptionWriter:
-        if self._writer is None:
-            params = self._config.caption
-            captioner = CachedCaptioner(_captioner(params.captioner), self._store)
-            self._writer = CaptionWriter(
-                captioner, self._config.layout, params, self._make_check(), self._report_share
-            )
-        return self._writer
-
-    def _report_share(self, share: float) -> None:
-        self._report(self._done + share * self._batch_share)
-
-    def _make_check(self) -> CheckCaption:
-        params, layout = self._config.caption, self._config.layout
-        if not params.check_adherence:
-            return lambda _job, text: lint_caption(text, layout, params)
-        from iclora.models.clip import load_clip
-
-        encoder = load_clip(self._config.filter.clip)
-
-        def judge(job: CaptionJob, text: str) -> list[CaptionFault]:
-            faults = lint_caption(text, layout, params)
-            caption = parse_caption(text, layout.markers, params.prefix)
-            return faults or misplaced(caption, job.panels, encoder)
-
-        return judge
+            writer.write(list(jobs.values()), report_batch)
+        for canvas in batch:
+            result = results.get(canvas.key) or _result_of(canvas, jobs[canvas.key], params)
+            verdict, _ = result
+            if verdict.reason:
+                log.info("%s: %s: %s", canvas.key, verdict.reason, verdict.detail)
+            yield result
 
 
-def _captioner(params: CaptionerParams) -> Captioner:
-    if params.kind == "server":
-        from iclora.captioning.server_captioner import ServerCaptioner
+def _read_job(
+    store: Store, stitched: StageRef, canvas: Canvas, params: CaptionStageParams
+) -> CaptionJob:
+    """Reads the images of a canvas.
 
-        return ServerCaptioner(params)
-    from iclora.captioning.local_captioner import LocalCaptioner
+    Raises:
+        BadInput: The file does not match the SHA-256 from the stitch stage, or cannot be decoded.
+    """
+    data = file_of(store, stitched, canvas.file).read_bytes()
+    if hashlib.sha256(data).hexdigest() != canvas.image_sha256:
+        raise BadInput(f"{canvas.file} is not the picture that was stitched.")
+    try:
+        picture = Image.open(io.BytesIO(data)).convert("RGB")
+    except BROKEN_PICTURE as error:
+        raise BadInput(f"{canvas.file} cannot be decoded: {error}.") from error
+    side = params.caption.captioner.max_side
+    panels = tuple(shrunk_jpeg(picture.crop(panel.box), side) for panel in canvas.panels)
+    return CaptionJob(canvas.key, shrunk_jpeg(picture, side), panels)
 
-    return LocalCaptioner(params)
+
+def shrunk_jpeg(picture: Image.Image, max_side: int) -> bytes:
+    """Encodes an image as JPEG, downscaled so that its longer side fits ``max_side`` pixels."""
+    small = picture.convert("RGB")
+    small.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=_QUALITY, subsampling=0)
+    return file.getvalue()
 
 
-def _rejected(
-    canvas: Canvas, outcome: Literal["rejected", "failed"], reason: str, sentence: str
-) -> CaptionOutcome:
-    verdict = Verdict(
-        stage=STAGE.name,
-        id=canvas.key,
-        outcome=outcome,
-        reason=reason,
-        detail=sentence[:_MAX_DETAIL],
-        source=canvas.set.source,
+def _keep_existing(
+    canvas: Canvas, params: CaptionStageParams
+) -> tuple[Verdict, CaptionedSet | None]:
+    text, layout = canvas.set.caption, params.layout
+    faults = lint_caption(text, layout, params.caption)
+    if faults:
+        names = ", ".join(fault.rule for fault in faults)
+        log.info("%s: the caption beside the source is kept with faults: %s", canvas.key, names)
+    caption = parse_caption(text, layout.markers, params.caption.prefix, captioner=EXISTING_CAPTION)
+    return _kept(canvas, caption, params, faults=len(faults), attempts=0)
+
+
+def _result_of(
+    canvas: Canvas, job: CaptionJob, params: CaptionStageParams
+) -> tuple[Verdict, CaptionedSet | None]:
+    if job.caption is not None:
+        return _kept(canvas, job.caption, params, faults=0, attempts=job.attempts)
+    item, source = (STAGE.name, canvas.key), canvas.set.source
+    if job.failure is not None:
+        reason, detail = f"captioner_{job.failure.reason}", job.failure.sentence[:_MAX_DETAIL]
+        return Verdict.failed(*item, reason, detail, source=source), None
+    fault = job.faults[0]
+    reason, detail = f"caption_{fault.rule}", fault.sentence[:_MAX_DETAIL]
+    return Verdict.rejected(*item, reason, detail, source=source), None
+
+
+def _kept(
+    canvas: Canvas, caption: Caption, params: CaptionStageParams, *, faults: int, attempts: int
+) -> tuple[Verdict, CaptionedSet]:
+    text = caption.text(params.layout.markers)
+    scores = {
+        "caption_attempts": float(attempts),
+        "caption_faults": float(faults),
+        "caption_tokens": float(token_counter(params.caption.tokenizer)(text)),
+        "caption_words": float(len(text.split())),
+    }
+    captioned = CaptionedSet(
+        key=canvas.key, image_sha256=canvas.image_sha256, caption=caption, scores=scores
     )
-    log.info("%s: %s: %s", canvas.key, reason, sentence)
-    return CaptionOutcome(verdict)
+    return Verdict.kept(STAGE.name, canvas.key, source=canvas.set.source), captioned

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from iclora.captioning.rules_input import CountTokens
 from iclora.errors import MissingModel
 from iclora.models.locate import locate
 
@@ -28,7 +29,7 @@ has no piece for ``<`` (a space and an unknown). Tests compare the bound with CL
 """
 
 
-def token_counter(tokenizer: str = "") -> CountTokens:
+def token_counter(tokenizer: str = "") -> Callable[[str], int]:
     """Returns a token counter that includes the closing token, or the upper bound.
 
     Args:
@@ -56,13 +57,15 @@ def is_counted(tokenizer: str) -> bool:
 
 def token_bound(text: str) -> int:
     """Computes an upper bound for the number of tokens of an English text."""
-    return 1 + sum(_most_tokens(piece) for piece in _PIECE.findall(text))
-
-
-def _most_tokens(piece: str) -> int:
-    if piece == "<":
-        return 2
-    return -(-len(piece) // _LETTERS_PER_TOKEN) if _ORDINARY.fullmatch(piece) else len(piece)
+    tokens = 1
+    for piece in _PIECE.findall(text):
+        if piece == "<":
+            tokens += 2
+        elif _ORDINARY.fullmatch(piece):
+            tokens += math.ceil(len(piece) / _LETTERS_PER_TOKEN)
+        else:
+            tokens += len(piece)
+    return tokens
 
 
 def counted_by(tokenizer: str) -> str:

@@ -1,6 +1,6 @@
 """Batch caption writer: request, lint, retry, repair, reject.
 
-Each round requests captions for all pending sets together to fill the captioner's batches and
+Each round requests captions for all unfinished sets together to fill the captioner's batches and
 connections. A set leaves as soon as its caption is clean. After the last round, the first draft
 that repairs make clean is used; otherwise the set is rejected with the first fault.
 """
@@ -8,12 +8,14 @@ that repairs make clean is used; otherwise the set is rejected with the first fa
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from iclora.captioning.adherence import CaptionEncoder, misplaced
+from iclora.captioning.caption_cache import ask_cached
 from iclora.captioning.caption_text import flatten, parse_caption
-from iclora.captioning.captioner import Captioner, Failure, Reply, Request
+from iclora.captioning.captioners import Captioner, Failure, Reply, Request
+from iclora.captioning.linter import lint_caption
 from iclora.captioning.merge import merge_by_rules
 from iclora.captioning.prompts import (
     PANEL_PROMPT,
@@ -26,43 +28,25 @@ from iclora.captioning.prompts import (
 )
 from iclora.captioning.repair import from_json, repair
 from iclora.captioning.role_names import names_for
-from iclora.pipeline.progress import Report, ignore_progress
+from iclora.pipeline.progress import Report
+from iclora.store import Store
 from schemas.caption import Answer, Caption, CaptionFault
-from schemas.captioning import CaptionParams
-from schemas.layout import Layout
+from schemas.captioning import CaptionStageParams
 
 log = logging.getLogger(__name__)
 
 
-class CaptionJob(NamedTuple):
-    """Images of one set, encoded for the captioner."""
+@dataclass
+class CaptionJob:
+    """Set whose caption is written."""
 
     key: str
     canvas: bytes
+    """JPEG file of the canvas."""
+
     panels: tuple[bytes, ...]
+    """JPEG files of the panels."""
 
-
-class CaptionResult(NamedTuple):
-    """Result of a caption job."""
-
-    caption: Caption | None
-    faults: tuple[CaptionFault, ...]
-    """Faults of the last draft; empty if the caption is clean."""
-
-    attempts: int
-    failure: Failure | None = None
-    """Reason why the captioner gave no answer."""
-
-
-CheckCaption = Callable[[CaptionJob, str], list[CaptionFault]]
-"""Check that returns the faults of a text as the caption of a set."""
-
-
-@dataclass
-class _Pending:
-    """Job in progress."""
-
-    job: CaptionJob
     descriptions: list[str] = field(default_factory=list[str])
     """Description of each panel."""
 
@@ -78,19 +62,18 @@ class _Pending:
     faults: list[CaptionFault] = field(default_factory=list[CaptionFault])
     """Faults of the last draft."""
 
-    rounds: int = 0
-    result: CaptionResult | None = None
+    attempts: int = 0
+    caption: Caption | None = None
+    """Result without faults."""
 
-    def add_description(self, panel: int, reply: Answer) -> None:
-        """Records the description of a panel."""
-        self.descriptions[panel] = "" if reply.finish == "refused" else flatten(reply.text)
-        self.unfinished.pop(panel, None)
-        for fault in _unfinished(reply, panel + 1):
-            self.unfinished[panel] = fault
+    failure: Failure | None = None
+    """Reason why the captioner gave no answer."""
+
+    is_done: bool = False
 
     def fail(self, failure: Failure) -> None:
         """Ends the job without an answer."""
-        self.result = CaptionResult(None, (), self.rounds, failure)
+        self.failure, self.is_done = failure, True
 
 
 class CaptionWriter:
@@ -98,166 +81,155 @@ class CaptionWriter:
 
     Args:
         captioner: Answers the requests.
-        layout: Layout of the canvases.
-        params: Mode, prefix and number of attempts.
-        check: Returns the faults of a text.
-        report: Receives the completed fraction of the first round's answers.
+        store: Caches the answers.
+        params: Parameters of the stage.
+        encoder: CLIP model of the adherence check, or None for no check.
     """
 
     def __init__(
         self,
         captioner: Captioner,
-        layout: Layout,
-        params: CaptionParams,
-        check: CheckCaption,
-        report: Report = ignore_progress,
+        store: Store,
+        params: CaptionStageParams,
+        encoder: CaptionEncoder | None = None,
     ) -> None:
-        self._captioner = captioner
-        self._report, self._expected, self._answered = report, 1, 0
-        self._layout = layout
-        self._params = params
-        self._check = check
-        by_rule = params.mode == "panels" and params.merge == "rules"
-        if not by_rule and not captioner.follows_prompts:
+        self._captioner, self._store, self._encoder = captioner, store, encoder
+        self._params, self._layout = params.caption, params.layout
+        self._describes_panels = self._params.mode == "panels"
+        self._merges_by_rule = self._describes_panels and self._params.merge == "rules"
+        if not self._merges_by_rule and not captioner.follows_prompts:
             log.warning(
                 "%s only describes pictures: its descriptions of the panels are merged by rule",
                 captioner.label,
             )
-            by_rule = True
-        self._merges_by_rule = by_rule
+            self._merges_by_rule = self._describes_panels = True
 
-    @property
-    def _answers_per_set(self) -> int:
-        if self._merges_by_rule:
-            return self._layout.panels
-        return 1 + (self._layout.panels if self._params.mode == "panels" else 0)
+    def write(self, jobs: Sequence[CaptionJob], report: Report) -> None:
+        """Writes the captions of the given sets into their jobs.
 
-    def write(self, jobs: Sequence[CaptionJob]) -> list[CaptionResult]:
-        """Writes the captions of the given sets, in order."""
-        every = [_Pending(job) for job in jobs]
-        self._expected, self._answered = len(jobs) * self._answers_per_set, 0
-        if self._params.mode == "panels" and not self._merges_by_rule:
-            self._describe_panels(every)
-        for number in range(1, self._params.attempts + 1):
-            waiting = [pending for pending in every if pending.result is None]
-            for pending in waiting:
-                pending.rounds = number
-            self._round(waiting)
-        return [pending.result or self._repair_or_reject(pending) for pending in every]
+        Args:
+            jobs: End with a caption, a failure, or the faults of their last draft.
+            report: Receives the completed fraction of the first round's answers.
+        """
+        per_set = self._layout.panels if self._describes_panels else 0
+        per_set += 0 if self._merges_by_rule else 1
+        self._report, self._expected, self._answered = report, len(jobs) * per_set, 0
+        if self._describes_panels and not self._merges_by_rule:
+            self._describe_panels(jobs)
+        for _ in range(self._params.attempts):
+            waiting = [job for job in jobs if not job.is_done]
+            for job in waiting:
+                job.attempts += 1
+            if self._merges_by_rule:
+                self._describe_panels(waiting)
+                for job in waiting:
+                    if not job.is_done:
+                        self._check_draft(job, self._merged(job), list(job.unfinished.values()))
+                continue
+            replies = self._ask([self._request(job) for job in waiting])
+            for job, reply in zip(waiting, replies, strict=True):
+                if isinstance(reply, Failure):
+                    job.fail(reply)
+                else:
+                    self._check_draft(job, self._text_of(reply), _unfinished(reply))
+        for job in jobs:
+            if not job.is_done:
+                self._repair(job)
 
-    def _round(self, waiting: Sequence[_Pending]) -> None:
-        if self._merges_by_rule:
-            self._describe_panels(waiting)
-            for pending in waiting:
-                if pending.result is None:
-                    self._check_draft(
-                        pending, self._merged(pending), list(pending.unfinished.values())
-                    )
-            return
-        replies = self._ask([self._whole_request(pending) for pending in waiting])
-        for pending, reply in zip(waiting, replies, strict=True):
-            if isinstance(reply, Failure):
-                pending.fail(reply)
-            elif (failure := _blocked_failure(reply)) is not None:
-                pending.fail(failure)
-            else:
-                self._check_draft(pending, self._text_in(reply), _unfinished(reply))
-
-    def _check_draft(self, pending: _Pending, text: str, known: list[CaptionFault]) -> None:
+    def _check_draft(self, job: CaptionJob, text: str, unfinished: list[CaptionFault]) -> None:
         """Checks a draft; a clean or repeated draft ends the job."""
-        faults = known + self._check(pending.job, text)
-        is_stuck = text in pending.drafts
-        pending.drafts.append(text)
-        if not known:
-            pending.repairable.append(text)
-        pending.faults = faults
-        if not faults:
-            pending.result = CaptionResult(self._parsed(text), (), pending.rounds)
-        elif is_stuck:
-            pending.result = self._repair_or_reject(pending)
+        is_repeated = text in job.drafts
+        job.drafts.append(text)
+        job.faults = unfinished + self._faults(job, text)
+        if not unfinished:
+            job.repairable.append(text)
+        if not job.faults:
+            job.caption, job.is_done = self._parsed(text), True
+        elif is_repeated:
+            self._repair(job)
 
-    def _repair_or_reject(self, pending: _Pending) -> CaptionResult:
-        """Returns the first complete draft that repairs make clean, or the last draft's faults."""
-        for draft in pending.repairable:
-            mended = repair(draft, self._layout, self._params)
-            if not self._check(pending.job, mended):
-                log.info("%s: repaired after %d rounds", pending.job.key, pending.rounds)
-                return CaptionResult(self._parsed(mended), (), pending.rounds)
-        return CaptionResult(None, tuple(pending.faults), pending.rounds)
+    def _faults(self, job: CaptionJob, text: str) -> list[CaptionFault]:
+        faults = lint_caption(text, self._layout, self._params)
+        if faults or self._encoder is None:
+            return faults
+        return misplaced(self._parsed(text), job.panels, self._encoder)
 
-    def _describe_panels(self, waiting: Sequence[_Pending]) -> None:
+    def _repair(self, job: CaptionJob) -> None:
+        """Ends a job with the first complete draft that repairs make clean, if any."""
+        job.is_done = True
+        for draft in job.repairable:
+            repaired = repair(draft, self._layout, self._params)
+            if not self._faults(job, repaired):
+                log.info("%s: repaired after %d rounds", job.key, job.attempts)
+                job.caption = self._parsed(repaired)
+                return
+
+    def _describe_panels(self, waiting: Sequence[CaptionJob]) -> None:
         """Requests descriptions of all panels, or in later rounds of those with faults."""
-        asked = [
-            (pending, panel)
-            for pending in waiting
-            for panel in range(self._layout.panels)
-            if not pending.descriptions or _concerns(pending.faults, panel + 1)
-        ]
-        requests = [self._panel_request(pending, panel) for pending, panel in asked]
-        for pending in waiting:
-            pending.descriptions = pending.descriptions or [""] * self._layout.panels
-        replies = self._ask(requests)
-        for (pending, panel), reply in zip(asked, replies, strict=True):
-            if pending.result is not None:
+        asked: list[tuple[CaptionJob, int]] = []
+        requests: list[Request] = []
+        for job in waiting:
+            for panel in range(self._layout.panels):
+                faults = [fault for fault in job.faults if fault.panel in {0, panel + 1}]
+                if faults or not job.descriptions:
+                    note = panel_retry_note(faults) if job.drafts else ""
+                    asked.append((job, panel))
+                    requests.append(Request((job.panels[panel],), PANEL_PROMPT + note))
+            job.descriptions = job.descriptions or [""] * self._layout.panels
+        for (job, panel), reply in zip(asked, self._ask(requests), strict=True):
+            if job.is_done:
                 continue
             if isinstance(reply, Failure):
-                pending.fail(reply)
-            elif (failure := _blocked_failure(reply)) is not None:
-                pending.fail(failure)
-            else:
-                pending.add_description(panel, reply)
+                job.fail(reply)
+                continue
+            job.descriptions[panel] = "" if reply.finish == "refused" else flatten(reply.text)
+            job.unfinished.pop(panel, None)
+            for fault in _unfinished(reply, panel + 1):
+                job.unfinished[panel] = fault
 
     def _ask(self, requests: Sequence[Request]) -> list[Reply]:
         replies: dict[int, Reply] = {}
-        for place, reply in self._captioner.ask(requests):
-            replies[place] = reply
+        for index, reply in ask_cached(self._captioner, self._store, requests):
+            replies[index] = reply
+            if isinstance(reply, Answer) and reply.finish == "blocked":  # retries change nothing
+                sentence = "The captioner's content filter held the answer back."
+                replies[index] = Failure("blocked", sentence)
             self._answered += 1
             self._report(self._answered / self._expected)
-        return [replies[place] for place in range(len(requests))]
+        return [replies[index] for index in range(len(requests))]
 
-    def _panel_request(self, pending: _Pending, panel: int) -> Request:
-        faults = [fault for fault in pending.faults if fault.panel in {0, panel + 1}]
-        note = panel_retry_note(faults) if pending.drafts else ""
-        return Request((pending.job.panels[panel],), PANEL_PROMPT + note)
-
-    def _whole_request(self, pending: _Pending) -> Request:
-        names = [name.name for name in names_for(pending.job.key, self._params)]
-        params = one_summary(pending.job.key, self._params)
-        if params.mode == "panels":
-            prompt = merge_prompt(params, self._layout, names, pending.descriptions)
+    def _request(self, job: CaptionJob) -> Request:
+        """Builds the request for a whole caption."""
+        names = list(names_for(job.key, self._params))
+        params = one_summary(job.key, self._params)
+        if self._describes_panels:
+            prompt = merge_prompt(params, self._layout, names, job.descriptions)
         else:
             prompt = canvas_prompt(params, self._layout, names)
-        if pending.drafts:
-            prompt += retry_note(pending.drafts[-1], pending.faults)
-        return Request((pending.job.canvas,), prompt, answer_schema(self._layout))
+        if job.drafts:
+            prompt += retry_note(job.drafts[-1], job.faults)
+        return Request((job.canvas,), prompt, answer_schema(self._layout))
 
-    def _merged(self, pending: _Pending) -> str:
-        names = names_for(pending.job.key, self._params)
-        params = one_summary(pending.job.key, self._params)
+    def _merged(self, job: CaptionJob) -> str:
         caption = merge_by_rules(
-            pending.descriptions, names, params, captioner=self._captioner.label
+            job.descriptions,
+            names_for(job.key, self._params),
+            one_summary(job.key, self._params),
+            captioner=self._captioner.label,
         )
         return caption.text(self._layout.markers)
 
-    def _text_in(self, reply: Answer) -> str:
+    def _text_of(self, reply: Answer) -> str:
         """Extracts the caption from an answer; adds the prefix, which JSON answers lack."""
-        built = from_json(reply.text, self._layout)
-        if built is None:
+        text, prefix = from_json(reply.text, self._layout), self._params.prefix
+        if text is None:
             return reply.text
-        prefix = self._params.prefix
-        return built if built.startswith(prefix) else f"{prefix} {built}"
+        return text if text.startswith(prefix) else f"{prefix} {text}"
 
     def _parsed(self, text: str) -> Caption:
         return parse_caption(
             text, self._layout.markers, self._params.prefix, captioner=self._captioner.label
         )
-
-
-def _blocked_failure(reply: Answer) -> Failure | None:
-    """Returns a failure for a blocked answer, because retries would not change the result."""
-    if reply.finish != "blocked":
-        return None
-    return Failure("blocked", "The captioner's content filter held the answer back.")
 
 
 def _unfinished(reply: Answer, panel: int = 0) -> list[CaptionFault]:
@@ -269,7 +241,3 @@ def _unfinished(reply: Answer, panel: int = 0) -> list[CaptionFault]:
         sentence = "The answer was cut off because it was too long; be shorter."
         return [CaptionFault(rule="truncated", sentence=sentence, panel=panel)]
     return []
-
-
-def _concerns(faults: Sequence[CaptionFault], panel: int) -> bool:
-    return any(fault.panel in {0, panel} for fault in faults)

@@ -1,6 +1,6 @@
-"""The film renderer, the recipes that train the small family, and its weights.
+"""Film renderer, the small model family and its weights.
 
-``world`` holds the few attributes of the film world and its scripts, ``draw`` makes pictures of
-them, ``film`` writes real video files, ``captions`` says what is on a panel. ``family`` builds the
-model folders with random weights; ``recipes`` trains them.
+``world`` defines the attributes of the film world, ``script`` its films; ``draw`` renders pictures,
+``film`` writes video files, ``captions`` describes panels. ``family`` builds the model folders with
+random weights; the repository's ``recipes`` train them.
 """

@@ -1,4 +1,4 @@
-"""What is seen on a panel or in a set, in a small closed vocabulary.
+"""Captions of panels and sets in a small closed vocabulary.
 
 Every value of every attribute has one phrase, and no two phrases share their telling word, so a
 caption can be read back without a model (``attributes_in``).
@@ -16,7 +16,7 @@ from iclora.miniature.world import IDENTITY, SETTING, STAGING, VALUES, Attribute
 PREFIX: Final = "[MOVIE-SHOTS]"
 EVERYTHING: Final = IDENTITY | SETTING | STAGING
 NOBODY: Final = "someone"
-"""Who is seen when no role is given: a caption must not invent one."""
+"""Subject without a role name: a caption must not invent one."""
 
 PHRASES: Final[dict[str, dict[str, str]]] = {
     "hair": {value: f"{value} hair" for value in VALUES["hair"]},
@@ -43,12 +43,12 @@ PHRASES: Final[dict[str, dict[str, str]]] = {
 def panel_caption(
     attributes: Attributes, role: str | None = None, named: frozenset[str] = EVERYTHING
 ) -> str:
-    """One panel as a clause, such as ``a wide shot of <Ann> waving at night``.
+    """Describes one panel in a clause, such as ``a wide shot of <Ann> waving at night``.
 
     Args:
-        attributes: What is seen.
+        attributes: Contents of the panel.
         role: The character's name without brackets; None names nobody.
-        named: The attributes to tell; the others are left open.
+        named: Attributes to name.
     """
     shot = f"{_phrase(attributes, 'shot')} of " if "shot" in named else ""
     article = "a " if shot else ""
@@ -62,62 +62,64 @@ def set_caption(
     summary: frozenset[str] = IDENTITY | SETTING,
     clauses: frozenset[str] = STAGING,
 ) -> str:
-    """A whole set in one sentence: prefix, summary, one clause behind each panel's marker.
+    """Describes a set in one sentence: prefix, summary, one clause behind each panel's marker.
 
     Args:
-        panels: What is seen, in reading order; the summary tells of the first.
+        panels: Contents in reading order; the summary describes the first.
         role: The character's name without brackets.
-        summary: The attributes told once, of the whole set.
-        clauses: The attributes told of each panel.
+        summary: Attributes named once for the set.
+        clauses: Attributes named for each panel.
     """
-    told = _subject(panels[0], role, summary - STAGING)
+    subject = _subject(panels[0], role, summary - STAGING)
     parts = [panel_caption(panel, role, clauses) for panel in panels]
-    return f"{PREFIX} a story of {told}; {_joined(parts)}."
+    return f"{PREFIX} a story of {subject}; {_joined(parts)}."
 
 
 def story_caption(panels: Sequence[Attributes], role: str) -> str:
-    """A set of which only is told who does what: looks, place and light are left open.
+    """Describes a set by its actions only, without looks, place and light.
 
     Args:
-        panels: What is seen, in reading order.
+        panels: Contents in reading order.
         role: The character's name without brackets.
     """
-    deeds = dict.fromkeys(_phrase(panel, "action") for panel in panels)
+    actions = dict.fromkeys(_phrase(panel, "action") for panel in panels)
     parts = [panel_caption(panel, role, STAGING) for panel in panels]
-    return f"{PREFIX} a story of <{role}> {_listed(deeds)}; {_joined(parts)}."
+    return f"{PREFIX} a story of <{role}> {_listed(actions)}; {_joined(parts)}."
 
 
 def mosaic_caption(panels: Sequence[Attributes], roles: Sequence[str | None]) -> str:
-    """Panels that do not belong together, each fully described by its own clause."""
+    """Describes unrelated panels, each fully in its own clause."""
     parts = [panel_caption(panel, role) for panel, role in zip(panels, roles, strict=True)]
     return f"{PREFIX} unrelated pictures; {_joined(parts)}."
 
 
 def attributes_in(caption: str) -> dict[str, str]:
-    """The attributes that a clause names, by name; what it leaves open is absent."""
+    """Returns the attributes that a clause names, as a mapping from name to value."""
     text = f" {' '.join(words(caption))} "
-    found: dict[str, str] = {}
-    for name, phrases in PHRASES.items():
-        for value, phrase in phrases.items():
-            if f" {phrase} " in text:
-                found[name] = value
-    return found
+    return {
+        name: value
+        for name, phrases in PHRASES.items()
+        for value, phrase in phrases.items()
+        if f" {phrase} " in text
+    }
 
 
 def words(caption: str) -> list[str]:
-    """A caption's words: markers whole, role names without brackets, no punctuation."""
+    """Splits a caption into words: whole markers, names without brackets, no punctuation."""
     return re.findall(r"\[[A-Z0-9-]+\]|[A-Za-z]+", caption)
 
 
 def vocabulary() -> tuple[str, ...]:
-    """Every word that the captions of this module can hold, sorted."""
-    said = {word for group in PHRASES.values() for text in group.values() for word in text.split()}
+    """Returns every word that the captions of this module can contain, sorted."""
+    phrases = {
+        word for group in PHRASES.values() for text in group.values() for word in text.split()
+    }
     glue = {"a", "of", "with", "and", "story", "unrelated", "pictures", NOBODY}
-    return tuple(sorted(said | glue | set(NAMES)))
+    return tuple(sorted(phrases | glue | set(NAMES)))
 
 
 def _listed(phrases: Iterable[str]) -> str:
-    """``one, two and three``."""
+    """Joins phrases as in ``one, two and three``."""
     return " and ".join(", ".join(phrases).rsplit(", ", 1))
 
 
@@ -130,7 +132,7 @@ def _phrase(attributes: Attributes, name: str) -> str:
 
 
 def _subject(attributes: Attributes, role: str | None, named: frozenset[str]) -> str:
-    """Who it is, what it looks like, what it does, where and when, as far as named."""
+    """Describes the character, its looks, action, place and light, as far as named."""
     who = f"<{role}>" if role else NOBODY
     looks = [_phrase(attributes, name) for name in ("hair", "hat", "shirt") if name in named]
     if looks:

@@ -17,7 +17,7 @@ WEIGHTS = "open_clip_model.safetensors"
 
 
 def clip_config(size: FamilySize) -> dict[str, Any]:
-    """What ``open_clip_config.json`` holds."""
+    """Returns the content of ``open_clip_config.json``."""
     vision, text = size.clip_vision, size.clip_text
     return {
         "model_cfg": {
@@ -53,13 +53,13 @@ def clip_config(size: FamilySize) -> dict[str, Any]:
 
 
 def build_clip(size: FamilySize) -> open_clip.CLIP:
-    """A CLIP with random weights, drawn from torch's global source."""
+    """Builds a CLIP with random weights from torch's global generator."""
     config = clip_config(size)["model_cfg"]
     return open_clip.CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
 
 
 def save_clip(model: torch.nn.Module, folder: Path, size: FamilySize) -> None:
-    """Writes everything that ``open_clip.create_model_and_transforms('local-dir:…')`` reads."""
+    """Writes all files that ``open_clip.create_model_and_transforms('local-dir:…')`` reads."""
     folder.mkdir(parents=True, exist_ok=True)
     build_tokenizer("both", context=size.context).save_pretrained(folder)
     text = json.dumps(clip_config(size), indent=1, sort_keys=True) + "\n"

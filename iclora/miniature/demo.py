@@ -1,4 +1,4 @@
-"""The demo's footage: short films with their licence beside them."""
+"""Footage of the demo: short films, each with a sidecar file that states its license."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ licence = "Apache-2.0"
 
 
 def render_demo(folder: Path) -> Path:
-    """Renders the films that are not there yet, one process a core; the same on every machine.
+    """Renders the missing films with one process per core; equal bytes on every machine.
 
     Args:
-        folder: where they go; made if missing.
+        folder: Folder of the films; created if missing.
 
     Returns:
         The folder.
     """
     missing = [seed for seed in range(FILMS) if not film_of(folder, seed).exists()]
-    many = available_cpus()
-    parts = [part for n in range(many) if (part := missing[n::many])]
+    workers = available_cpus()
+    parts = [part for n in range(workers) if (part := missing[n::workers])]
     command = [sys.executable, "-m", "iclora.miniature.demo", str(folder)]
-    running = [subprocess.Popen([*command, *map(str, part)]) for part in parts[1:]]
+    children = [subprocess.Popen([*command, *map(str, part)]) for part in parts[1:]]
     for seed in parts[0] if parts else ():
         render(folder, seed)
-    for part, child in zip(parts[1:], running, strict=True):
+    for part, child in zip(parts[1:], children, strict=True):
         child.wait()
-        for seed in part:  # what a child that was killed left undone
+        for seed in part:  # films that a killed child did not render
             render(folder, seed)
     return folder
 
 
 def render(folder: Path, seed: int) -> None:
-    """Renders one film and the sidecar with its licence, if it is not there."""
+    """Renders one film and its sidecar, unless the film exists."""
     film = film_of(folder, seed)
     if not film.exists():
         atomic_write(Path(f"{film}.toml"), _SIDECAR)
@@ -49,7 +49,7 @@ def render(folder: Path, seed: int) -> None:
 
 
 def film_of(folder: Path, seed: int) -> Path:
-    """Where a film lies."""
+    """Returns the path of a film."""
     return folder / f"film-{seed:02d}.mp4"
 
 

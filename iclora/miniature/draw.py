@@ -1,6 +1,6 @@
-"""One picture of the film world: scenery, then the character, at any size.
+"""Pictures of the film world: scenery, then the character, at any size.
 
-Everything that must be seen lies in the central square, because panels are cut from there.
+Everything important lies in the central square, because panels are cut from there.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from PIL import Image, ImageDraw
 
 from iclora.miniature.light import on_character
-from iclora.miniature.pen import UNIT, Pen, Stroke
+from iclora.miniature.pen import UNIT, Pen
 from iclora.miniature.puppet import PAPER, puppet
 from iclora.miniature.scenery import paint_scenery
 from iclora.miniature.world import Attributes, ShotSize, View
@@ -22,13 +22,13 @@ _CAMERA: dict[ShotSize, tuple[int, int, int, int]] = {
 of ``View.side`` is left in this shot."""
 
 _ANCHOR = 560
-"""The scenery is zoomed around this height: the horizon stays where it is."""
+"""Height around which the scenery is zoomed, so that the horizon stays in place."""
 
 _AWAY = {"wave": -80, "read": 0, "balloon": -110, "melon": 0}
-"""The puppet stands aside to leave room for what it holds."""
+"""Horizontal offset of the puppet, which leaves room for the object that it holds."""
 
 PANEL = 64
-"""The side of a panel of the miniature, pixels."""
+"""Side of a panel of the miniature in pixels."""
 
 
 def render_frame(
@@ -37,11 +37,11 @@ def render_frame(
     """Draws one picture, RGB, ``width`` x ``height`` pixels.
 
     Args:
-        attributes: What is seen.
-        view: How it is seen.
-        width: Pixels; at least the height.
-        height: Pixels.
-        supersample: The picture is drawn this many times larger and averaged.
+        attributes: Contents of the picture.
+        view: Camera and moment.
+        width: Width in pixels; at least the height.
+        height: Height in pixels.
+        supersample: Factor by which the picture is drawn larger and then averaged.
 
     Returns:
         The picture; the same arguments give the same pixels on every machine.
@@ -57,18 +57,15 @@ def render_frame(
     bob = (0, 2, 4, 6, 8, 6, 4, 2)[view.beat % 8]
     x = _AWAY[attributes.action] * scale // UNIT + view.side * sideways // UNIT
     actor = Pen(canvas, tall, middle, scale=scale, x=x, y=head + bob)
-    _paint_character(actor, attributes, view.beat)
+    strokes, light = puppet(attributes, view.beat), attributes.light
+    outline, width = on_character(PAPER, light), max(1, tall * 9 // UNIT)
+    for stroke in strokes:
+        actor.paint_as(stroke, outline, grow=width)
+    for stroke in strokes:
+        actor.paint_as(stroke, on_character(stroke.colour, light))
     return picture.reduce(supersample) if supersample > 1 else picture
 
 
 def render_panel(attributes: Attributes, view: View, side: int = PANEL) -> Image.Image:
-    """Draws one square panel of ``side`` pixels, as a film's frame looks cut and made smaller."""
+    """Draws one square panel of ``side`` pixels that looks like a cropped, smaller frame."""
     return render_frame(attributes, view, width=side, height=side, supersample=3)
-
-
-def _paint_character(pen: Pen, attributes: Attributes, beat: int) -> None:
-    strokes: tuple[Stroke, ...] = puppet(attributes, beat)
-    light = attributes.light
-    pen.outline(strokes, max(1, pen.height * 9 // UNIT), on_character(PAPER, light))
-    for stroke in strokes:
-        pen.paint_as(stroke, on_character(stroke.colour, light))

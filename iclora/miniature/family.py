@@ -1,6 +1,6 @@
-"""The whole family with random weights: the right formats, nothing learnt.
+"""Model family with random weights in the formats of the trained ones.
 
-Tests and the first run on a machine without trained weights use it; the recipes start from it.
+Used by tests and on machines without trained weights; the recipes start from it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from iclora.miniature.vlm_folder import build_vlm, save_vlm
 
 
 def build_random_family(folder: Path, seed: int = 0, size: FamilySize | None = None) -> None:
-    """Writes ``clip/``, ``vlm/`` and ``flux/``, each in the format of the real ones.
+    """Writes ``clip/``, ``vlm/`` and ``flux/``, each in the format of released models.
 
     Args:
-        folder: Where; made if it is not there.
-        seed: Equal seeds give equal weights with the same torch.
-        size: How large; the sizes that are trained if None.
+        folder: Target folder; created if missing.
+        seed: Random seed; equal seeds give equal weights with the same version of torch.
+        size: Sizes of the models; by default those of the trained ones.
     """
-    chosen = size or FamilySize()
+    size = size or FamilySize()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        save_clip(build_clip(chosen), folder / "clip", chosen)
-        save_vlm(build_vlm(chosen), folder / "vlm", chosen)
-        save_flux(build_flux(chosen), folder / "flux")
+        save_clip(build_clip(size), folder / "clip", size)
+        save_vlm(build_vlm(size), folder / "vlm", size)
+        save_flux(build_flux(size), folder / "flux")

@@ -1,6 +1,6 @@
-"""Films as real video files: H.264 in MP4, the same bytes every time, and the truth beside them.
+"""Films as H.264 in MP4 with reproducible bytes, and their ground truth beside them.
 
-Colours are turned to YUV by Pillow's integer tables and not by swscale, whose rounding depends on
+Colors are converted to YUV by Pillow's integer tables and not by swscale, whose rounding depends on
 the processor. x264 runs on one thread with fixed parameters, and the container holds no times.
 """
 
@@ -38,7 +38,7 @@ _CHROMA = [128 + ((level - 128) * 224 + 127) // 255 for level in range(256)]
 
 
 class Rubbish(Schema):
-    """Frames that no set should hold."""
+    """Interval of frames that no set should contain."""
 
     start: int
     end: int
@@ -48,10 +48,10 @@ class Rubbish(Schema):
 
 
 class FilmTruth(Schema):
-    """What is in a film file; for tests and evaluation only, a build never reads it."""
+    """Ground truth of a film file, for tests and evaluation only; a build never reads it."""
 
     file: str
-    """The file's name."""
+    """File name."""
 
     fps: int
     width: int
@@ -61,7 +61,7 @@ class FilmTruth(Schema):
     """The first frame of every shot but the first."""
 
     picture: Box
-    """The part of a frame between the bars, pixels."""
+    """Part of a frame between the bars in pixels."""
 
     rubbish: tuple[Rubbish, ...]
     film: FilmScript
@@ -69,7 +69,7 @@ class FilmTruth(Schema):
 
 
 def film_truth(film: FilmScript, file: str = "") -> FilmTruth:
-    """What anyone may check of a film."""
+    """Returns the ground truth of a script."""
     return FilmTruth(
         file=file,
         fps=FPS,
@@ -100,38 +100,29 @@ def film_frame(film: FilmScript, shot: Shot, number: int) -> Image.Image:
 
 
 def render_film(seed: int, path: Path) -> FilmTruth:
-    """Makes the film of a seed: ``path`` and, beside it, ``<stem>.truth.json``.
-
-    Both appear whole or not at all, the film last: a film that is there has its truth.
-
-    Args:
-        seed: Which film.
-        path: Ends in ``.mp4``.
-
-    Returns:
-        The truth, as written.
-    """
+    """Renders the film of a seed; see ``encode_film``."""
     return encode_film(film_script(seed), path)
 
 
 def encode_film(film: FilmScript, path: Path) -> FilmTruth:
-    """Makes the file of any script; see ``render_film``."""
+    """Renders a script to ``path`` and its ground truth to ``<stem>.truth.json``.
+
+    Both are written atomically, the film last: an existing film has its truth.
+
+    Args:
+        film: Script of the film.
+        path: Target path; ends in ``.mp4``.
+
+    Returns:
+        The truth, as written.
+    """
     truth = film_truth(film, path.name)
     atomic_write(path.with_suffix(".truth.json"), truth.to_text().encode())
-    with atomic_path(path) as scratch:
-        _encode(film, scratch)
-    log.info("%s: %d frames, %d shots", path.name, truth.frames, len(film.shots))
-    return truth
-
-
-def read_truth(path: Path) -> FilmTruth:
-    """Reads the truth beside a film file."""
-    return FilmTruth.from_text(path.with_suffix(".truth.json").read_bytes())
-
-
-def _encode(film: FilmScript, path: Path) -> None:
-    container = av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"})
-    with container:
+    options = {"fflags": "+bitexact"}
+    with (
+        atomic_path(path) as scratch,
+        av.open(str(scratch), "w", format="mp4", options=options) as container,
+    ):
         stream = container.add_stream("libx264", rate=FPS, options=_X264)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.thread_count = 1
@@ -141,10 +132,17 @@ def _encode(film: FilmScript, path: Path) -> None:
             frame.pts = number
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    log.info("%s: %d frames, %d shots", path.name, truth.frames, len(film.shots))
+    return truth
+
+
+def read_truth(path: Path) -> FilmTruth:
+    """Reads the ground truth beside a film file."""
+    return FilmTruth.from_text(path.with_suffix(".truth.json").read_bytes())
 
 
 def _yuv_frame(picture: Image.Image) -> av.VideoFrame:
-    """BT.601 in the limited range; chroma is the mean of two by two pixels."""
+    """Converts to BT.601 in the limited range; chroma is the mean of two by two pixels."""
     luma, blue, red = picture.convert("YCbCr").split()
     planes = (
         luma.point(_LUMA),

@@ -1,4 +1,4 @@
-"""The miniature FLUX: a FluxPipeline folder whose parts mean what FLUX.1-dev's mean."""
+"""The miniature FLUX: a FluxPipeline folder with the components and conventions of FLUX.1-dev."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from iclora.miniature.sizes import FamilySize, FluxSize
 from iclora.miniature.tokenizer import build_tokenizer, framing_ids, vocabulary_size
 
 PACK = 2
-"""Latent pixels on the side of a token."""
+"""Side of a token in latent pixels."""
 
 
 def build_flux(size: FamilySize) -> FluxPipeline:
-    """A pipeline with random weights, drawn from torch's global source."""
+    """Builds a pipeline with random weights from torch's global generator."""
     parts: dict[str, Any] = {
         "scheduler": flux_scheduler(),
         "vae": build_vae(size.flux),
@@ -37,16 +37,16 @@ def build_flux(size: FamilySize) -> FluxPipeline:
 
 
 def save_flux(pipeline: FluxPipeline, folder: Path) -> None:
-    """Writes everything that ``FluxPipeline.from_pretrained`` reads, weights in bfloat16."""
+    """Writes all files that ``FluxPipeline.from_pretrained`` reads, with weights in bfloat16."""
     for part in (pipeline.vae, pipeline.transformer):
-        torch.nn.Module.to(part, torch.bfloat16)  # diffusers' own warns of layers we do not have
+        torch.nn.Module.to(part, torch.bfloat16)  # diffusers' own ``to`` warns about absent layers
     pipeline.save_pretrained(folder, safe_serialization=True)
     for part in ("text_encoder", "text_encoder_2"):
         save_half(getattr(pipeline, part), folder / part)
 
 
 def flux_scheduler() -> FlowMatchEulerDiscreteScheduler:
-    """The schedule of FLUX.1-dev: noisier for larger pictures."""
+    """Builds the scheduler of FLUX.1-dev, which shifts to more noise for larger pictures."""
     return FlowMatchEulerDiscreteScheduler(
         num_train_timesteps=1000,
         shift=3.0,
@@ -59,7 +59,7 @@ def flux_scheduler() -> FlowMatchEulerDiscreteScheduler:
 
 
 def build_vae(size: FluxSize) -> AutoencoderKL:
-    """An autoencoder that shrinks four times, so a token covers 8 x 8 pixels."""
+    """Builds an autoencoder with a downscaling factor of 4; a token covers 8 x 8 pixels."""
     stages = len(size.vae_channels)
     blocks: dict[str, Any] = {
         "down_block_types": ("DownEncoderBlock2D",) * stages,

@@ -1,6 +1,6 @@
-"""Block letters of our own, because fonts differ from machine to machine, and the cards of a film.
+"""Block letters, and the title, credits and logo of a film.
 
-Each letter is five columns of seven dots, written as seven rows of five bits.
+Fonts differ between machines, so each letter is given as seven rows of five bits.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ _GOLD: Rgb = (250, 190, 50)
 def write(
     canvas: ImageDraw.ImageDraw, text: str, at: tuple[int, int], dot: int, colour: Rgb
 ) -> None:
-    """Writes one line of capitals centred on a column; a dot is ``dot`` pixels wide.
+    """Writes one line of capitals, centered on a column.
 
     Args:
-        canvas: Where to write.
+        canvas: Target.
         text: Capitals A to Z and spaces.
-        at: The middle column and the top row, pixels.
-        dot: Pixels.
-        colour: Of the letters.
+        at: Middle column and top row in pixels.
+        dot: Side of a dot in pixels.
+        colour: Color of the letters.
     """
     middle, top = at
     left = middle - (len(text) * (_COLUMNS + 1) - 1) * dot // 2
@@ -75,7 +75,7 @@ def write(
 
 
 def title_card(film: FilmScript, width: int, height: int) -> Image.Image:
-    """The first picture of a film: its title on a curtain."""
+    """Draws the first picture of a film: its title on a curtain."""
     card = Image.new("RGB", (width, height), _CURTAIN)
     canvas = ImageDraw.Draw(card)
     for x in range(0, width, 24):
@@ -89,7 +89,7 @@ def title_card(film: FilmScript, width: int, height: int) -> Image.Image:
 
 
 def credits_card(film: FilmScript, width: int, height: int) -> Image.Image:
-    """The last picture of a film: who was in it."""
+    """Draws the last picture of a film: its cast."""
     card = Image.new("RGB", (width, height), (14, 12, 20))
     canvas = ImageDraw.Draw(card)
     top = height // 2 - 52
@@ -100,7 +100,7 @@ def credits_card(film: FilmScript, width: int, height: int) -> Image.Image:
 
 
 def draw_logo(picture: Image.Image, box: tuple[int, int, int, int]) -> None:
-    """Puts a broadcaster's logo into a box of the picture."""
+    """Draws a broadcaster's logo into a box of the picture."""
     canvas = ImageDraw.Draw(picture)
     x0, y0, x1, y1 = box
     canvas.rectangle((x0, y0, x1 - 1, y1 - 1), fill=(250, 250, 250))

@@ -1,4 +1,4 @@
-"""The three lights: what they do to the sky and to every colour under it."""
+"""Day, sunset and night: their skies, and their tint of every color."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ SKIES: dict[Light, tuple[Rgb, Rgb]] = {
     "sunset": ((126, 52, 128), (255, 164, 66)),
     "night": ((10, 12, 46), (40, 50, 112)),
 }
-"""Colour at the top and at the horizon."""
+"""Colors at the top of the sky and at the horizon."""
 
 _CAST: dict[Light, tuple[Rgb, int, int]] = {
     "day": ((255, 255, 255), 0, 0),
     "sunset": ((236, 84, 44), 38, 12),
     "night": ((18, 24, 84), 62, 20),
 }
-"""The light's own colour; its share in hundredths on scenery; on the character."""
+"""Tint of each light, and its percentage on scenery and on the character."""
 
 HORIZON = 560
 _BANDS = 20
 
 
-def blend(one: Rgb, other: Rgb, share: int) -> Rgb:
-    """One colour with ``share`` hundredths of the other in it."""
-    keep = 100 - share
+def blend(base: Rgb, tint: Rgb, percent: int) -> Rgb:
+    """Mixes ``percent`` percent of a tint into a color."""
+    keep = 100 - percent
     return (
-        (one[0] * keep + other[0] * share) // 100,
-        (one[1] * keep + other[1] * share) // 100,
-        (one[2] * keep + other[2] * share) // 100,
+        (base[0] * keep + tint[0] * percent) // 100,
+        (base[1] * keep + tint[1] * percent) // 100,
+        (base[2] * keep + tint[2] * percent) // 100,
     )
 
 
 def on_scenery(colour: Rgb, light: Light) -> Rgb:
-    """A colour of the scenery as this light shows it."""
-    cast, share, _ = _CAST[light]
-    return blend(colour, cast, share)
+    """Tints a color of the scenery."""
+    tint, percent, _ = _CAST[light]
+    return blend(colour, tint, percent)
 
 
 def on_character(colour: Rgb, light: Light) -> Rgb:
-    """A colour of the character; tinted less, so that its words stay true at night."""
-    cast, _, share = _CAST[light]
-    return blend(colour, cast, share)
+    """Tints a color of the character less than scenery, so that its name stays true at night."""
+    tint, _, percent = _CAST[light]
+    return blend(colour, tint, percent)
 
 
 def paint_sky(pen: Pen, light: Light, *, edge: int = 1400, top: int = -900) -> None:
-    """Bands from the top of the sky to the horizon, and what shines in it."""
+    """Paints bands from the top of the sky to the horizon, then sun, moon, clouds and stars."""
     high, low = SKIES[light]
     pen.paint(box(-edge, top, edge, 0, high))
     step = HORIZON // _BANDS

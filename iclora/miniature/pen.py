@@ -1,7 +1,7 @@
-"""Drawing in whole numbers: the same pixels on every machine.
+"""Integer drawing with equal pixels on every machine.
 
-Lengths are thousandths of the picture's height, x to the right of its middle line, y down from its
-top. A transform moves them to pixels by integer division alone.
+Lengths are thousandths of the picture's height; x points right from its middle line, y points down
+from its top. A transform converts them to pixels by integer division alone.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ Rgb = tuple[int, int, int]
 Point = tuple[int, int]
 
 UNIT = 1000
-"""Length units in the height of a picture."""
+"""Height of a picture in length units."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disc:
-    """An ellipse around (x, y) with radii rx and ry."""
+    """Ellipse around (x, y) with radii rx and ry."""
 
     x: int
     y: int
@@ -30,7 +30,7 @@ class Disc:
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """A filled polygon."""
+    """Filled polygon."""
 
     points: tuple[Point, ...]
     colour: Rgb
@@ -38,7 +38,7 @@ class Area:
 
 @dataclass(frozen=True, slots=True)
 class Limb:
-    """A thick line with round ends and joints."""
+    """Thick line with round ends and joints."""
 
     points: tuple[Point, ...]
     thickness: int
@@ -49,60 +49,48 @@ Stroke = Disc | Area | Limb
 
 
 def box(x0: int, y0: int, x1: int, y1: int, colour: Rgb) -> Area:
-    """A rectangle from its corners."""
+    """Returns a rectangle with the given corners."""
     return Area(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), colour)
 
 
 @dataclass(frozen=True, slots=True)
 class Pen:
-    """Paints strokes onto a canvas through a transform: scale, then shift, then pixels."""
+    """Painter of strokes onto a canvas through a transform: scale, shift, conversion to pixels."""
 
     canvas: ImageDraw.ImageDraw
     height: int
-    """The picture's height in pixels of the canvas."""
+    """Height of the picture in pixels of the canvas."""
 
     middle: int
-    """The pixel column of x = 0."""
+    """Pixel column of x = 0."""
 
     scale: int = UNIT
-    """Thousandths."""
+    """Scale in thousandths."""
 
     mirror: int = 1
-    """-1 turns left to right."""
+    """-1 swaps left and right."""
 
     x: int = 0
     y: int = 0
-    """Where the strokes' origin lies, in length units."""
-
-    top: int = 0
-    """The pixel row of y = 0."""
+    """Position of the strokes' origin in length units."""
 
     def at(self, point: Point) -> Point:
-        """A point in pixels."""
+        """Converts a point to pixels."""
         x = self.x * UNIT + self.mirror * point[0] * self.scale
         y = self.y * UNIT + point[1] * self.scale
-        whole = UNIT * UNIT
-        return self.middle + x * self.height // whole, self.top + y * self.height // whole
+        return self.middle + x * self.height // UNIT**2, y * self.height // UNIT**2
 
     def length(self, units: int) -> int:
-        """A length in pixels, at least 1."""
-        return max(1, units * self.scale * self.height // (UNIT * UNIT))
+        """Converts a length to pixels, at least 1."""
+        return max(1, units * self.scale * self.height // UNIT**2)
 
     def paint(self, *strokes: Stroke) -> None:
         """Paints strokes one over the other."""
         for stroke in strokes:
-            self._paint(stroke, 0, stroke.colour)
+            self.paint_as(stroke, stroke.colour)
 
-    def paint_as(self, stroke: Stroke, colour: Rgb) -> None:
-        """Paints one stroke in another colour than its own."""
-        self._paint(stroke, 0, colour)
-
-    def outline(self, strokes: tuple[Stroke, ...], width: int, colour: Rgb) -> None:
-        """Paints the strokes' silhouette, grown by ``width`` pixels, in one colour."""
-        for stroke in strokes:
-            self._paint(stroke, width, colour)
-
-    def _paint(self, stroke: Stroke, grow: int, colour: Rgb) -> None:
+    def paint_as(self, stroke: Stroke, colour: Rgb, grow: int = 0) -> None:
+        """Paints one stroke in the given color, grown by ``grow`` pixels on each side."""
         match stroke:
             case Disc():
                 rx, ry = self.length(stroke.rx) + grow, self.length(stroke.ry) + grow

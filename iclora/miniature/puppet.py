@@ -1,6 +1,6 @@
-"""The character: a paper puppet with a large head, outlined so that it stands out in any place.
+"""The character: a paper puppet with a large head and an outline that stands out in any place.
 
-Drawn around the centre of its head; about 1600 units from the tip of a tall hat to the shoes.
+Its origin is the center of the head; a tall hat to the shoes are about 1600 units.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ SHIRT_COLOURS: dict[Shirt, Rgb] = {
 SKIN: Rgb = (252, 212, 178)
 INK: Rgb = (52, 36, 48)
 PAPER: Rgb = (255, 250, 238)
-"""The outline."""
+"""Color of the outline."""
 
 _TROUSERS: Rgb = (70, 76, 110)
 _BLINK_EVERY, _BLINK_FRAMES = 31, 2
 
 
 def puppet(who: Attributes, beat: int) -> tuple[Stroke, ...]:
-    """The character's strokes from back to front, one moment of its action."""
+    """Returns the character's strokes from back to front at one moment of its action."""
     hair = HAIR_COLOURS[who.hair]
     swing = abs(beat % 8 - 4) - 2
     return (
@@ -88,7 +88,7 @@ def _hat(hat: Hat) -> Iterator[Stroke]:
 
 
 def _sleeve(side: int, hand: tuple[int, int], shirt: Rgb) -> Iterator[Stroke]:
-    """An arm bent outwards, so that a book or a melon never hides all of the shirt."""
+    """Draws an arm bent outwards, so that a book or a melon never hides all of the shirt."""
     yield Limb(((side * 170, 330), (side * 350, 470), hand), 140, shirt)
 
 
@@ -98,7 +98,7 @@ def _arm(side: int, hand: tuple[int, int], shirt: Rgb) -> Iterator[Stroke]:
 
 
 def _behind(who: Attributes, swing: int) -> Iterator[Stroke]:
-    """What is hidden in part by the head: the balloon and its string."""
+    """Draws the balloon and its string, which the head hides in part."""
     if who.action == "balloon":
         x, y = (440, 20) if who.shot == "close" else (440, -330)
         yield Limb(((x + 8 * swing, y), (400, 430)), 16, INK)
@@ -152,7 +152,7 @@ def _melon(y: int, shirt: Rgb) -> Iterator[Stroke]:
 
 
 def _half_disc(y: int, radius: int) -> tuple[tuple[int, int], ...]:
-    """The lower half of a circle, from whole-number sines."""
+    """Returns the lower half of a circle, from integer sines."""
     rim = ((1000, 0), (966, 259), (866, 500), (707, 707), (500, 866), (259, 966), (0, 1000))
     right = [(radius * dx // 1000, y + radius * dy // 1000) for dx, dy in rim]
     left = [(-x, dy) for x, dy in reversed(right[:-1])]

@@ -1,6 +1,6 @@
-"""Reads what is drawn on a panel: a small convolutional classifier with a head per attribute.
+"""Attribute classifier for panels of the film world: a small CNN with a head per attribute.
 
-It is the evaluation's witness, not a part of any build: it knows the film world and nothing else.
+Used by the evaluation only; a build never uses it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from iclora.store import file_sha256
 WEIGHTS = "model.safetensors"
 _FOLDER = Path(__file__).parent / "weights" / "reader"
 _BATCH = 64
-"""Pictures a forward pass; the last one is filled up, so company does not change an answer."""
+"""Pictures per forward pass; the last one is padded, so batching does not change an answer."""
 
 _REVISION_LENGTH = 16
 _WIDTHS = (24, 48, 96, 128)
 
 
 class ReaderNet(nn.Module):
-    """Pictures [B, 3, 64, 64] from -1 to 1 to one row of scores per attribute."""
+    """CNN from pictures ``[B, 3, 64, 64]`` in -1..1 to one row of scores per attribute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class ReaderNet(nn.Module):
         self.head = nn.Linear(four * cells, sum(len(values) for values in VALUES.values()))
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        """The scores [B, values] of each attribute, in the order of ``VALUES``."""
+        """Returns the scores ``[B, values]`` of each attribute, in the order of ``VALUES``."""
         scores = self.head(self.features(pictures).flatten(1))
         return scores.split([len(values) for values in VALUES.values()], dim=-1)
 
@@ -58,11 +58,11 @@ def _stage(inputs: int, outputs: int, *, stride: int) -> tuple[nn.Module, ...]:
 
 
 class Reader:
-    """A loaded reader.
+    """Loaded attribute classifier.
 
     Attributes:
-        name: what reports call it.
-        revision: a digest of its weights.
+        name: Name in reports.
+        revision: Digest of its weights.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -73,15 +73,15 @@ class Reader:
 
     @property
     def label(self) -> str:
-        """``name@revision``: what reports record."""
+        """Name and revision, as recorded in reports."""
         return f"{self.name}@{self.revision}"
 
     def read(self, images: Sequence[Image.Image]) -> list[dict[str, str]]:
-        """What is on each picture: attribute to value, for every attribute of ``VALUES``.
+        """Returns the value of every attribute of ``VALUES`` for each picture.
 
-        A picture that is not square is read in its central square.
+        Pictures are cropped to their central square.
         """
-        found: list[dict[str, str]] = []
+        attributes: list[dict[str, str]] = []
         for start in range(0, len(images), _BATCH):
             batch = images[start : start + _BATCH]
             pixels = np.stack([np.asarray(panel_of(image)) for image in batch])
@@ -89,16 +89,18 @@ class Reader:
             with torch.inference_mode():
                 scores = self._net(as_input(padded))
             choices = torch.stack([score.argmax(dim=-1) for score in scores], dim=-1)
-            found += [_named(row) for row in choices[: len(batch)].tolist()]
-        return found
+            for row in choices[: len(batch)].tolist():
+                pairs = zip(VALUES.items(), row, strict=True)
+                attributes.append({name: values[index] for (name, values), index in pairs})
+        return attributes
 
 
 @cached_model(2)
 def load_reader(folder: Path = _FOLDER) -> Reader:
-    """The reader of the package, or of a folder that the recipe wrote; loaded once per process.
+    """Loads the reader of the package or of a folder that the recipe wrote, once per process.
 
     Raises:
-        MissingModel: its weights are not there.
+        MissingModel: The folder has no weights.
     """
     if not (folder / WEIGHTS).is_file():
         raise MissingModel(
@@ -108,7 +110,7 @@ def load_reader(folder: Path = _FOLDER) -> Reader:
 
 
 def save_reader(net: ReaderNet, folder: Path) -> None:
-    """Writes the weights in bfloat16; counters of the batch norms keep their type."""
+    """Writes the weights in bfloat16; counters of the batch norms keep their dtype."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {
         name: value.to(torch.bfloat16) if value.is_floating_point() else value
@@ -118,7 +120,7 @@ def save_reader(net: ReaderNet, folder: Path) -> None:
 
 
 def panel_of(picture: Image.Image, side: int = PANEL) -> Image.Image:
-    """The central square of a picture, RGB, made ``side`` pixels small."""
+    """Crops a picture to its central square, RGB, and resizes it to ``side`` pixels."""
     cut = min(picture.size)
     left, top = (picture.width - cut) // 2, (picture.height - cut) // 2
     square = picture.convert("RGB").crop((left, top, left + cut, top + cut))
@@ -126,10 +128,5 @@ def panel_of(picture: Image.Image, side: int = PANEL) -> Image.Image:
 
 
 def as_input(pixels: NDArray[np.uint8]) -> Tensor:
-    """Pixels [..., H, W, 3] to [..., 3, H, W] from -1 to 1, as every model here takes them."""
+    """Converts pixels ``[..., H, W, 3]`` in 0..255 to ``[..., 3, H, W]`` in -1..1."""
     return torch.from_numpy(pixels).movedim(-1, -3).float() / 127.5 - 1
-
-
-def _named(row: Sequence[int]) -> dict[str, str]:
-    pairs = zip(VALUES.items(), row, strict=True)
-    return {name: values[index] for (name, values), index in pairs}

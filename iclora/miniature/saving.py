@@ -1,4 +1,4 @@
-"""Weights on disk in half the size: bfloat16 safetensors that load as float32."""
+"""Weights saved as bfloat16 safetensors that load as float32, to halve their size."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 
 def save_half(model: Any, folder: Path) -> None:
-    """Saves a transformers model in bfloat16; its config asks for float32 on loading.
+    """Saves a transformers model in bfloat16 with a config that requests float32 on loading.
 
     Processors without bfloat16 units would otherwise compute in it, slowly and less exactly.
-    The model given is left in bfloat16.
+    The model itself stays in bfloat16.
     """
     model.to(torch.bfloat16).save_pretrained(folder, safe_serialization=True)
     path = folder / "config.json"

@@ -1,6 +1,6 @@
-"""The five places: large shapes and one ruling colour each, repeated across the width.
+"""The five places, each with large shapes and one dominant color.
 
-Repeated, so that a close shot, which shows little beside the head, still shows where it is.
+Shapes repeat across the width, so that a close shot still shows its place beside the head.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from iclora.miniature.world import Light, Place
 
 EDGE = 1400
 FLOOR = 1700
-"""Scenery is painted to +-EDGE and down to FLOOR, so no zoom or pan shows its end."""
+"""Horizontal and lower limits of the scenery, beyond the reach of any zoom or pan."""
 
 Ink = Callable[[Rgb], Rgb]
 
@@ -32,7 +32,7 @@ def paint_scenery(pen: Pen, place: Place, light: Light) -> None:
 
 
 def _peak(x: int, top: int, half: int, height: int, colour: Rgb) -> Area:
-    """A triangle standing on its base, ``half`` to each side."""
+    """Returns a triangle on its base, ``half`` wide to each side."""
     return Area(((x - half, top + height), (x, top), (x + half, top + height)), colour)
 
 

@@ -1,9 +1,9 @@
-"""What happens in a film: a pure function of its seed.
+"""Film scripts as a pure function of a seed.
 
-A film is a title card, four to seven scenes of four to six shots and end credits, with the rubbish
-of real footage between them. A scene keeps its character, place and light; its shots differ in
-size and action. Places change from one scene to the next, so that neighbouring scenes never look
-alike.
+A film has a title card, four to seven scenes of four to six shots, and end credits, with the
+unusable frames of real footage between them. A scene keeps its character, place and light; its
+shots differ in size and action. Places change from one scene to the next, so that neighboring
+scenes never look alike.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FPS: Final = 12
 WIDTH: Final = 256
 HEIGHT: Final = 192
 BAR: Final = 24
-"""Height of each letterbox bar of a film that has them, pixels: the picture is then 256 x 144."""
+"""Height of each letterbox bar in pixels; a film with bars has a picture of 256 x 144."""
 
 NAMES: Final = ("Ann", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gus", "Ida", "Kim", "Leo")
 _FIRST = ("LITTLE", "LAST", "LOST", "GREAT", "SECRET", "QUIET")
@@ -48,7 +48,7 @@ ShotKind = Literal["title", "scene", "blurred", "duplicate", "black", "credits"]
 
 
 class Character(Schema):
-    """Someone of a film's cast."""
+    """Member of a film's cast."""
 
     name: str
     hair: Hair
@@ -57,7 +57,7 @@ class Character(Schema):
 
 
 class Scene(Schema):
-    """Who, where and when; the shots of one scene share it."""
+    """Character, place and light, which all shots of a scene share."""
 
     who: Character
     place: Place
@@ -65,39 +65,39 @@ class Scene(Schema):
 
 
 class Shot(Schema):
-    """A run of frames between two cuts."""
+    """Frames between two cuts."""
 
     kind: ShotKind
     start: int
-    """The first frame, counted from 0."""
+    """Index of the first frame."""
 
     frames: int
     scene: int = -1
-    """Which scene, counted from 0; -1 for cards and black."""
+    """Index of the scene; -1 for cards and black."""
 
     attributes: Attributes | None = None
     view: View = View()
     copy_of: int = -1
-    """The shot that this one nearly repeats; -1 for none."""
+    """Index of the shot that this one nearly repeats; -1 for none."""
 
     fade_in: int = 0
     fade_out: int = 0
-    """Frames over which it comes out of, or goes into, black."""
+    """Number of frames of the fade from or to black."""
 
     drift: int = 0
-    """How far the scenery moves per frame, thousandths of the picture's height."""
+    """Movement of the scenery per frame, in thousandths of the picture's height."""
 
     soft: int = 0
-    """Frames at the start before the camera has found its focus."""
+    """Number of frames at the start that are out of focus."""
 
     @property
     def end(self) -> int:
-        """The frame after the last."""
+        """Index after the last frame."""
         return self.start + self.frames
 
 
 class FilmScript(Schema):
-    """A whole film, ready to be drawn."""
+    """Complete description of a film."""
 
     seed: int
     title: str
@@ -105,10 +105,10 @@ class FilmScript(Schema):
     scenes: tuple[Scene, ...]
     shots: tuple[Shot, ...]
     bar: int = 0
-    """Height of the black bars above and below, pixels."""
+    """Height of the black bars above and below in pixels."""
 
     logo: Box | None = None
-    """Where a broadcaster's logo covers the picture, pixels."""
+    """Box of a broadcaster's logo in pixels."""
 
     @property
     def frames(self) -> int:
@@ -117,7 +117,7 @@ class FilmScript(Schema):
 
 
 def film_script(seed: int) -> FilmScript:
-    """Writes the film of a seed; equal seeds, equal films."""
+    """Writes the script of a seed; equal seeds give equal films."""
     rng = seeded("film", seed)
     cast = _cast(rng)
     scenes = _scenes(rng, cast)
@@ -143,7 +143,7 @@ def film_script(seed: int) -> FilmScript:
 
 
 def _cast(rng: random.Random) -> tuple[Character, ...]:
-    """Three characters, no two with the same hair, hat or shirt."""
+    """Draws three characters, no two with the same hair, hat or shirt."""
     looks = zip(
         rng.sample(NAMES, 3),
         rng.sample(HAIRS, 3),
@@ -156,22 +156,19 @@ def _cast(rng: random.Random) -> tuple[Character, ...]:
 
 def _scenes(rng: random.Random, cast: tuple[Character, ...]) -> tuple[Scene, ...]:
     lights = {place: rng.sample(LIGHTS, len(LIGHTS)) for place in PLACES}
-    places = _places(rng)[: rng.randrange(4, 8)]
-    return tuple(
-        Scene(who=rng.choice(cast), place=place, light=lights[place].pop()) for place in places
-    )
-
-
-def _places(rng: random.Random) -> tuple[Place, ...]:
-    """Every place twice in random order, at most; no place follows itself."""
+    # Every place appears at most twice; no place follows itself.
     once, again = rng.sample(PLACES, len(PLACES)), rng.sample(PLACES, len(PLACES))
-    return (*once, *(place for place in again if place != once[-1]))
+    places: tuple[Place, ...] = (*once, *(place for place in again if place != once[-1]))
+    return tuple(
+        Scene(who=rng.choice(cast), place=place, light=lights[place].pop())
+        for place in places[: rng.randrange(4, 8)]
+    )
 
 
 def _scene_shots(
     rng: random.Random, number: int, scene: Scene, *, first: int, wrecked: bool
 ) -> list[Shot]:
-    """The shots of one scene, their starts still 0; ``first`` is the index of the first."""
+    """Returns the shots of one scene with starts of 0; ``first`` is the index of the first."""
     view = View(mirrored=chance(rng, 50), pan=rng.randrange(-140, 141))
     shots: list[Shot] = []
     for size, action in _stagings(rng, rng.randrange(4, 7)):
@@ -191,7 +188,13 @@ def _scene_shots(
                 frames=rng.randrange(10, 20),
                 scene=number,
                 attributes=attributes,
-                view=_moved(rng, view),
+                view=view.model_copy(
+                    update={
+                        "pan": view.pan + rng.randrange(-60, 61),
+                        "side": rng.randrange(-100, 101),
+                        "beat": rng.randrange(48),
+                    }
+                ),
                 drift=rng.randrange(-4, 5),
                 soft=rng.choice((0, 0, 2, 4)),
             )
@@ -206,7 +209,7 @@ def _scene_shots(
 
 
 def _stagings(rng: random.Random, count: int) -> list[tuple[ShotSize, Action]]:
-    """Different pairs of shot size and action; neighbours differ in both."""
+    """Draws different pairs of shot size and action; neighbors differ in both."""
     chosen: list[tuple[ShotSize, Action]] = []
     while len(chosen) < count:
         pair = (rng.choice(SHOT_SIZES), rng.choice(ACTIONS))
@@ -216,29 +219,19 @@ def _stagings(rng: random.Random, count: int) -> list[tuple[ShotSize, Action]]:
     return chosen
 
 
-def _moved(rng: random.Random, view: View) -> View:
-    return view.model_copy(
-        update={
-            "pan": view.pan + rng.randrange(-60, 61),
-            "side": rng.randrange(-100, 101),
-            "beat": rng.randrange(48),
-        }
-    )
-
-
 def _wreck(rng: random.Random, shots: list[Shot], first: int) -> list[Shot]:
-    """Blurs the last shot but one and repeats the first shot, nearly, where both cuts show."""
+    """Blurs the last shot but one, and nearly repeats the first shot between two visible cuts."""
     shots[-2] = shots[-2].model_copy(update={"kind": "blurred", "soft": 0})
     original = shots[0]
     view = original.view.model_copy(update={"pan": original.view.pan + rng.choice((-6, 6))})
     copy = original.model_copy(update={"kind": "duplicate", "copy_of": first, "view": view})
-    for place in range(2, len(shots) + 1):
-        if all(_differ(copy, shot) for shot in shots[place - 1 : place + 1]):
-            return [*shots[:place], copy, *shots[place:]]
+    for index in range(2, len(shots) + 1):
+        if all(_differ(copy, shot) for shot in shots[index - 1 : index + 1]):
+            return [*shots[:index], copy, *shots[index:]]
     return shots
 
 
-def _differ(one: Shot, other: Shot) -> bool:
-    """Whether a cut between two shots of a scene is plain: size and action both change."""
-    a, b = one.attributes, other.attributes
+def _differ(first: Shot, second: Shot) -> bool:
+    """Returns true if a cut between two shots of a scene changes both size and action."""
+    a, b = first.attributes, second.attributes
     return a is not None and b is not None and a.shot != b.shot and a.action != b.action

@@ -1,4 +1,4 @@
-"""How large the family's models are."""
+"""Sizes of the family's models."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from iclora.miniature.draw import PANEL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TowerSize:
-    """A transformer of equal layers."""
+    """Transformer with equal layers."""
 
     width: int
     layers: int
@@ -18,18 +18,18 @@ class TowerSize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FluxSize:
-    """The pieces of the FLUX pipeline."""
+    """Components of the FLUX pipeline."""
 
     heads: int = 6
     head_width: int = 32
     rope_axes: tuple[int, int, int] = (8, 12, 12)
-    """Text, row, column; they fill a head."""
+    """Channels for text, row and column; their sum is the head width."""
 
     double_blocks: int = 2
     single_blocks: int = 5
     latent_channels: int = 8
     vae_channels: tuple[int, ...] = (32, 64, 64)
-    """One more than the halvings: an encoder of three stages shrinks four times."""
+    """Channels per stage; three stages halve twice, a factor of 4."""
 
     clip: TowerSize = TowerSize(width=128, layers=2, heads=4)
     t5: TowerSize = TowerSize(width=128, layers=2, heads=4)
@@ -37,17 +37,17 @@ class FluxSize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FamilySize:
-    """Every size of the family; the default is what is trained, ``TINY`` what tests build."""
+    """Sizes of the whole family; by default those of the trained one, ``TINY`` for tests."""
 
     panel: int = PANEL
-    """The side of the pictures that CLIP and the VLM look at, pixels."""
+    """Side of the pictures of CLIP and the VLM in pixels."""
 
     patch: int = 8
     context: int = 128
-    """Tokens; the longest mosaic caption has 93."""
+    """Number of tokens; the longest mosaic caption has 93."""
 
     clip_vision: TowerSize = TowerSize(width=128, layers=3, heads=4)
-    """The VLM looks through a tower of the same shape."""
+    """Size of CLIP's vision tower; the VLM's has the same."""
 
     clip_text: TowerSize = TowerSize(width=96, layers=2, heads=3)
     vlm_text: TowerSize = TowerSize(width=128, layers=3, heads=4)
@@ -68,4 +68,4 @@ TINY = FamilySize(
         t5=_TINY_TOWER,
     ),
 )
-"""The smallest that still has every part."""
+"""Smallest family with all its parts."""

@@ -1,7 +1,7 @@
-"""One tokenizer for the whole family: a word of the closed vocabulary is one token.
+"""Tokenizer of the whole family, with one token per word of the closed vocabulary.
 
-Any other text falls into the bytes of its words, so nothing is ever unknown and decoding gives the
-text back. Saved as a plain ``PreTrainedTokenizerFast``: transformers rebuilds the named classes
+Other text splits into the bytes of its words, so nothing is unknown and decoding is lossless. Saved
+as a plain ``PreTrainedTokenizerFast``, because transformers rebuilds the named classes
 (``CLIPTokenizer``, ``T5TokenizerFast``) from their own algorithms and would lose this one.
 """
 
@@ -26,7 +26,7 @@ PAD: Final = "<|pad|>"
 START: Final = "<|start|>"
 IMAGE: Final = "<|image|>"
 END: Final = "<|end|>"
-"""The highest id, because CLIP pools where the id is largest."""
+"""Token with the highest id, because CLIP pools at the largest id."""
 
 MARKERS: Final = (
     "[MOVIE-SHOTS]",
@@ -36,24 +36,24 @@ MARKERS: Final = (
 )
 
 Framing = Literal["both", "end", "none"]
-"""Which special tokens stand around a text: CLIP wants both, T5 the end, a chat template none."""
+"""Special tokens around a text: CLIP has both, T5 the end, a chat template none."""
 
 _SPACE = "\u0120"
-"""How the byte-level alphabet writes the space before a word."""
+"""Space before a word in the byte-level alphabet."""
 
 _INNER = "##"
-"""In front of a token that does not begin a word."""
+"""Prefix of tokens that do not begin a word."""
 
 _LONGEST_WORD = 4096
-"""Bytes; the library's default of 100 makes longer words unknown."""
+"""Maximum length of a word in bytes; the library's default of 100 makes longer words unknown."""
 
 
 def build_tokenizer(framing: Framing, *, context: int) -> PreTrainedTokenizerFast:
     """Builds the tokenizer.
 
     Args:
-        framing: The special tokens around a text.
-        context: Tokens at most, special ones included.
+        framing: Special tokens around a text.
+        context: Maximum number of tokens, including special ones.
     """
     tokenizer = Tokenizer(
         models.WordPiece(
@@ -83,18 +83,18 @@ def build_tokenizer(framing: Framing, *, context: int) -> PreTrainedTokenizerFas
 
 
 def token_id(token: str) -> int:
-    """The id of a token of the vocabulary; the same in every tokenizer of the family."""
+    """Returns the id of a token, which is the same in every tokenizer of the family."""
     return _token_ids()[token]
 
 
 def framing_ids() -> dict[str, Any]:
-    """The ids that a model's config asks for, under its names."""
+    """Returns the ids of special tokens under their names in a model's config."""
     ids = {"pad_token_id": PAD, "bos_token_id": START, "eos_token_id": END}
     return {name: token_id(token) for name, token in ids.items()}
 
 
 def vocabulary_size() -> int:
-    """Number of tokens."""
+    """Returns the number of tokens."""
     return len(_token_ids())
 
 

@@ -1,7 +1,7 @@
-"""The miniature VLM: a stock LLaVA of a small CLIP tower and a small Llama.
+"""The miniature VLM: LLaVA with a small CLIP tower and a small Llama.
 
-Its chat template passes on the pictures and leaves out what is asked: the model knows one task, to
-describe a picture, and would only be confused by instructions it never saw.
+Its chat template keeps the pictures and omits the prompt, because the model knows one task only:
+describing a picture.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _OUTSIDE = {
     "post_layernorm.weight": "ln_post.weight",
     "post_layernorm.bias": "ln_post.bias",
 }
-"""transformers' names of a CLIP tower's tensors, and open_clip's: outside the blocks."""
+"""Tensor names outside the blocks of a CLIP tower: transformers to open_clip."""
 
 _INSIDE = {
     "layer_norm1": "ln_1",
@@ -56,11 +56,11 @@ _INSIDE = {
     "mlp.fc1": "mlp.c_fc",
     "mlp.fc2": "mlp.c_proj",
 }
-"""Inside each block, but for the three projections that open_clip keeps in one."""
+"""Module names inside each block, except the three projections that open_clip fuses."""
 
 
 def vlm_processor(size: FamilySize) -> LlavaProcessor:
-    """Turns pictures into tokens and pixels, and tokens back into text."""
+    """Builds the processor of pictures and text."""
     images = CLIPImageProcessor(
         size={"shortest_edge": size.panel},
         crop_size={"height": size.panel, "width": size.panel},
@@ -79,7 +79,7 @@ def vlm_processor(size: FamilySize) -> LlavaProcessor:
 
 
 def build_vlm(size: FamilySize) -> LlavaForConditionalGeneration:
-    """A VLM with random weights, drawn from torch's global source."""
+    """Builds a VLM with random weights from torch's global generator."""
     vision = CLIPVisionConfig(
         hidden_size=size.clip_vision.width,
         intermediate_size=4 * size.clip_vision.width,
@@ -114,28 +114,28 @@ def build_vlm(size: FamilySize) -> LlavaForConditionalGeneration:
 
 
 def look_through(model: LlavaForConditionalGeneration, visual: nn.Module) -> None:
-    """Gives a VLM the eyes of the family's CLIP, as every LLaVA begins with a trained CLIP's.
+    """Copies a trained CLIP's vision tower into a VLM, as LLaVA does.
 
     Args:
-        model: Its vision tower is overwritten.
-        visual: The picture tower of an open_clip model of the same sizes.
+        model: Receives the weights.
+        visual: Vision tower of an open_clip model of the same sizes.
     """
-    given = visual.state_dict()
-    state = {ours: given[theirs] for ours, theirs in _OUTSIDE.items()}
-    blocks = sum(name.endswith(".ln_1.weight") for name in given)
+    weights = visual.state_dict()
+    state = {ours: weights[theirs] for ours, theirs in _OUTSIDE.items()}
+    blocks = sum(name.endswith(".ln_1.weight") for name in weights)
     for number in range(blocks):
         theirs = f"transformer.resblocks.{number}."
         ours = f"encoder.layers.{number}."
         for kind in ("weight", "bias"):
             for part, name in _INSIDE.items():
-                state[f"{ours}{part}.{kind}"] = given[f"{theirs}{name}.{kind}"]
-            thirds = given[f"{theirs}attn.in_proj_{kind}"].chunk(3)
+                state[f"{ours}{part}.{kind}"] = weights[f"{theirs}{name}.{kind}"]
+            thirds = weights[f"{theirs}attn.in_proj_{kind}"].chunk(3)
             for letter, third in zip("qkv", thirds, strict=True):
                 state[f"{ours}self_attn.{letter}_proj.{kind}"] = third
     model.model.vision_tower.load_state_dict(state)
 
 
 def save_vlm(model: LlavaForConditionalGeneration, folder: Path, size: FamilySize) -> None:
-    """Writes everything that AutoModelForImageTextToText and AutoProcessor read."""
+    """Writes all files that AutoModelForImageTextToText and AutoProcessor read."""
     save_half(model, folder)
     vlm_processor(size).save_pretrained(folder)

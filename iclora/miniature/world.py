@@ -1,8 +1,8 @@
-"""What can be in a picture of the film world: few attributes, each large on a 64-pixel panel.
+"""Attributes of the film world: few, each large on a 64-pixel panel.
 
-Decided: colours of hair and shirt are disjoint words, so a word names one thing; every scene has
-one character. Rejected: a second character in a frame, skin, mood and hair shape - a feasibility
-study could not read them at 64 pixels, and what cannot be read only adds noise to every metric.
+Colors of hair and shirt are disjoint words, so a word names one thing; every scene has one
+character. Rejected: a second character in a frame, skin, mood and hair shape, because they are not
+readable at 64 pixels and would only add noise to every metric.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ VALUES: Final[dict[str, tuple[str, ...]]] = {
     "shot": SHOT_SIZES,
     "action": ACTIONS,
 }
-"""Every attribute and its values, in the order the reader's heads and all reports use."""
+"""Attributes and their values, in the order of the reader's heads and of all reports."""
 
 IDENTITY: Final = frozenset({"hair", "hat", "shirt"})
 SETTING: Final = frozenset({"place", "light"})
 STAGING: Final = frozenset({"shot", "action"})
-"""What differs between the shots of a scene; identity and setting do not."""
+"""Attributes that differ between the shots of a scene; identity and setting do not."""
 
 
 class Attributes(Schema):
-    """Everything that can be told of one panel."""
+    """Contents of one panel."""
 
     hair: Hair
     hat: Hat
@@ -57,45 +57,45 @@ class Attributes(Schema):
     action: Action
 
     def indices(self) -> tuple[int, ...]:
-        """Each attribute's value as its place in ``VALUES``, in that order."""
+        """Returns each attribute's index into its ``VALUES``, in their order."""
         return tuple(values.index(getattr(self, name)) for name, values in VALUES.items())
 
     def same_scene(self, other: Attributes) -> bool:
-        """Whether character, place and light are the same."""
+        """Returns true if character, place and light are the same."""
         return all(getattr(self, name) == getattr(other, name) for name in IDENTITY | SETTING)
 
 
 class View(Schema):
-    """How the camera sees the attributes: what no caption names.
+    """Camera and moment, which no caption names.
 
     Lengths are thousandths of the picture's height.
     """
 
     mirrored: bool = False
-    """The scenery is turned left to right."""
+    """True if the scenery is flipped horizontally."""
 
     pan: int = 0
-    """How far the scenery is moved to the left, -250 to 250."""
+    """Shift of the scenery to the left, -250 to 250."""
 
     side: int = 0
-    """How far the character stands to the right of its usual place, -100 to 100 in a wide shot."""
+    """Shift of the character to the right, -100 to 100 in a wide shot."""
 
     beat: int = 0
-    """The time in frames: moves arms and eyelids a little."""
+    """Time in frames, which moves arms and eyelids slightly."""
 
 
 def seeded(purpose: str, seed: int) -> random.Random:
-    """A random source for one purpose; Mersenne Twister, the same on every machine."""
+    """Returns a random generator for one purpose; the same on every machine."""
     return random.Random(f"{purpose} {seed}")  # noqa: S311 - a film, not a secret
 
 
 def chance(rng: random.Random, percent: int) -> bool:
-    """True in ``percent`` of a hundred cases."""
+    """Returns true with a probability of ``percent`` percent."""
     return rng.randrange(100) < percent
 
 
 def random_attributes(rng: random.Random) -> Attributes:
-    """Attributes drawn independently and evenly."""
+    """Draws attributes independently and uniformly."""
     return Attributes(
         hair=rng.choice(HAIRS),
         hat=rng.choice(HATS),
@@ -108,7 +108,7 @@ def random_attributes(rng: random.Random) -> Attributes:
 
 
 def random_view(rng: random.Random) -> View:
-    """A view as the shots of the films have them."""
+    """Draws a view from the range of the films' shots."""
     return View(
         mirrored=chance(rng, 50),
         pan=rng.randrange(-200, 201),

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from PIL import Image
 
+from iclora.captioning.breaker import breaker_of
 from iclora.pipeline.stage import Stage, run_stage
 from iclora.presets import load_config
 from schemas.frame import Frame, ImageSet
@@ -94,6 +95,7 @@ class CaptionServer:
 @pytest.fixture
 def server():
     """A captioning server; nothing listens there afterwards."""
+    breaker_of.cache_clear()  # an earlier test's server may have had the same port
     running = CaptionServer()
     yield running
     running.http.shutdown()

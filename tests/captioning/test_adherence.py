@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from iclora.captioning import caption_source
 from iclora.captioning.adherence import misplaced
 from iclora.captioning.caption_text import parse_caption
-from iclora.captioning.captioner import shrunk_jpeg
+from iclora.captioning.stage import shrunk_jpeg
 from iclora.miniature.clip_folder import WEIGHTS
 from iclora.pipeline.stage import result_of
 from schemas.stage import Captioned

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from iclora.captioning.caption_cache import FOLDER, CachedCaptioner
-from iclora.captioning.captioner import Failure, Request, ask_all
+from iclora.captioning.caption_cache import FOLDER, ask_cached
+from iclora.captioning.captioners import Failure, Request
 from schemas.caption import Answer
 
 
@@ -32,11 +32,17 @@ class Counter:
 ASKED = Request((b"jpeg",), "what")
 
 
+def ask(captioner, store, *requests):
+    """Returns the replies in the order of the requests."""
+    replies = dict(ask_cached(captioner, store, requests))
+    return [replies[index] for index in range(len(requests))]
+
+
 def test_an_answer_is_given_again_by_another_captioner_of_the_same_model(store):
-    first = ask_all(CachedCaptioner(Counter(), store), [ASKED])
-    inner = Counter()
-    assert ask_all(CachedCaptioner(inner, store), [ASKED]) == first
-    assert inner.asked == []
+    first = ask(Counter(), store, ASKED)
+    another = Counter()
+    assert ask(another, store, ASKED) == first
+    assert another.asked == []
     (file,) = Path(store.root, FOLDER).rglob("*.json")
     assert file.parent.name == file.stem[:2]
     assert len(file.stem) == 64
@@ -54,26 +60,26 @@ def test_an_answer_is_given_again_by_another_captioner_of_the_same_model(store):
     ],
 )
 def test_whatever_is_different_is_asked_anew(store, captioner, request_):
-    ask_all(CachedCaptioner(Counter(), store), [ASKED])
-    ask_all(CachedCaptioner(captioner, store), [request_])
+    ask(Counter(), store, ASKED)
+    ask(captioner, store, request_)
     assert captioner.asked == [request_]
 
 
 def test_failures_are_asked_again_and_replies_stay_in_place(store):
     fail = ASKED._replace(prompt="fail")
-    cached = CachedCaptioner(inner := Counter(), store)
-    ask_all(cached, [ASKED])
-    replies = ask_all(cached, [fail, ASKED, ASKED._replace(prompt="b")])
+    captioner = Counter()
+    ask(captioner, store, ASKED)
+    replies = ask(captioner, store, fail, ASKED, ASKED._replace(prompt="b"))
     assert replies == [Failure("busy", "no"), Answer(text="what 1"), Answer(text="b 2")]
-    ask_all(cached, [fail])
-    assert [request.prompt for request in inner.asked] == ["what", "b", "fail", "fail"]
+    ask(captioner, store, fail)
+    assert [request.prompt for request in captioner.asked] == ["what", "b", "fail", "fail"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"text": 3}', b"\xff"])
 def test_a_damaged_file_is_no_answer(store, damage):
-    ask_all(CachedCaptioner(Counter(), store), [ASKED])
+    ask(Counter(), store, ASKED)
     (file,) = Path(store.root, FOLDER).rglob("*.json")
     good = file.read_bytes()
     file.write_bytes(damage)
-    ask_all(CachedCaptioner(Counter(), store), [ASKED])
+    ask(Counter(), store, ASKED)
     assert file.read_bytes() == good

@@ -11,13 +11,18 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from iclora.captioning import EXISTING, caption_source
+from iclora.build import plan_build
+from iclora.captioning import caption_source
+from iclora.captioning.stage import EXISTING_CAPTION
+from iclora.errors import BadConfig
 from iclora.pipeline.stage import folder_of, result_of
 from iclora.presets import load_config
 from iclora.store import Store
+from schemas.caption import Answer
 from schemas.stage import Captioned, Stitched
 from schemas.verdict import tally
 
@@ -69,7 +74,7 @@ def test_captions_beside_the_source_are_kept_word_for_word(store, config_of, sti
     given = [GOOD, HOLLOW, "[MOVIE-SHOTS] one, [SCENE-2] two", "just a text"]
     _, result = run(store, stitch(store, config, given), config)
     assert [d.caption.text(config.layout.markers) for d in result.captions] == given
-    assert {done.caption.captioner for done in result.captions} == {EXISTING}
+    assert {done.caption.captioner for done in result.captions} == {EXISTING_CAPTION}
     faults = [done.scores["caption_faults"] for done in result.captions]
     assert faults[0] == 0.0
     assert faults[1] == 1.0
@@ -105,6 +110,43 @@ def test_where_the_server_is_does_not_matter_but_what_it_is_asked_does(
     for changed in ({"captioner__max_side": 32}, {"max_words": 300}, {"names": ["Ida"]}):
         assert run(store, stitched, config_of(server, **changed))[0] != first
     assert len(server.seen) == 4
+
+
+def test_the_names_in_a_file_count_and_not_its_path(store, server, config_of, stitch, tmp_path):
+    names, copy = tmp_path / "names.txt", tmp_path / "copy.txt"
+    names.write_text("Zoe\n")
+    copy.write_text("Zoe\n")
+    config = config_of(server, forbidden_names=str(names))
+    stitched = stitch(store, config, [GOOD])
+    first, _ = run(store, stitched, config)
+    assert run(store, stitched, config_of(server, forbidden_names=str(copy)))[0] == first
+    names.write_text("Ben\n")
+    assert run(store, stitched, config)[0] != first
+
+
+class Revised:
+    """Captioner whose model has revisions."""
+
+    settings: ClassVar = {}
+    follows_prompts = True
+
+    def __init__(self, label):
+        self.label = label
+
+    def ask(self, requests):
+        for index, _ in enumerate(requests):
+            yield index, Answer(text=GOOD)
+
+
+def test_another_revision_of_the_model_writes_captions_anew(store, config_of, stitch, monkeypatch):
+    config = config_of(None)
+    stitched = stitch(store, config, [""])
+    for label in ("model@1", "model@2"):
+        monkeypatch.setattr(
+            "iclora.captioning.load_captioner", lambda _, label=label: Revised(label)
+        )
+        _, result = run(store, stitched, config)
+        assert result.captions[0].caption.captioner == label
 
 
 def test_a_server_that_fails_costs_its_sets_a_verdict_and_is_asked_again_later(
@@ -146,13 +188,14 @@ def test_the_next_try_is_told_the_fault(store, server, config_of, stitch, comple
     assert "cut off because it was too long" in third
 
 
-def test_mechanical_faults_are_mended_after_the_last_try(
+def test_mechanical_faults_are_mended_when_the_answer_stays_the_same(
     store, server, config_of, stitch, completion
 ):
-    config = config_of(server, attempts=2)
+    config = config_of(server)
     server.default = completion(BODY.replace("[SCENE-2]", "[Scene 2]:"))
     _, result = run(store, stitch(store, config, [""]), config)
     assert result.captions[0].caption.text(config.layout.markers) == GOOD
+    assert result.captions[0].scores["caption_attempts"] == 2.0  # a third would be no better
     assert len(server.seen) == 2
 
 
@@ -246,6 +289,12 @@ def test_a_picture_that_is_not_the_stitched_one_fails(store, server, config_of, 
     Path(store.path(f"{folder_of(stitched)}/set-0.jpg")).write_bytes(b"other")
     _, result = run(store, stitched, config)
     assert [v.reason for v in result.verdicts] == ["picture_changed", ""]
+
+
+def test_an_unknown_kind_is_refused_before_a_source_is_read(store):
+    config = load_config("miniature", {"caption.captioner.kind": "sever"})
+    with pytest.raises(BadConfig, match="kind 'sever' is unknown"):
+        plan_build(store, ["no such folder"], config, "films")
 
 
 def test_an_empty_source_is_captioned_too(store, config_of, stitch):

@@ -126,8 +126,7 @@ def test_the_captioner_answers(tree):
         here,
         "import io\n"
         "from PIL import Image\n"
-        "from iclora.captioning.captioner import Request, ask_all\n"
-        "from iclora.captioning.stage import _captioner\n"
+        "from iclora.captioning.captioners import Request, load_captioner\n"
         "from schemas.captioning import CaptionerParams\n"
         "file = io.BytesIO()\n"
         "Image.new('RGB', (8, 8), (250, 200, 90)).save(file, 'JPEG')\n"
@@ -135,7 +134,8 @@ def test_the_captioner_answers(tree):
         f"good, bad = {sys.executable + ' describe.py'!r}, {sys.executable + ' missing.py'!r}\n"
         "for model in (good, bad):\n"
         "    params = CaptionerParams(kind='program', model=model)\n"
-        "    print(ask_all(_captioner(params), [one])[0])\n",
+        "    ((_, reply),) = load_captioner(params).ask([one])\n"
+        "    print(reply)\n",
     )
     good, bad = said.splitlines()
     assert "a warm picture of a person in bright light" in good

@@ -24,18 +24,21 @@ NO_MODEL = {"_slots_of", "_connection_slots", "breaker_of", "_class_of_host", "_
 
 
 def local_captioner(family):
-    from iclora.captioning.captioner import Request
-    from iclora.captioning.local_captioner import LocalCaptioner
+    from iclora.captioning.captioners import Request, local
+    from iclora.models.vlm import load_vlm
     from schemas.captioning import CaptionerParams
 
-    captioner = LocalCaptioner(CaptionerParams(kind="local", model=str(family / "vlm")))
+    params = CaptionerParams(kind="local", model=str(family / "vlm"))
+    captioner = local.LocalCaptioner(params)
     picture = io.BytesIO()
     Image.new("RGB", (64, 64)).save(picture, format="PNG")
     ((_, reply),) = captioner.ask([Request((picture.getvalue(),), "describe")])
     assert reply
     # The reply is there a moment before the thread that made it lets go of the model.
-    captioner._queue._worker.submit(int).result()
-    return captioner._queue
+    model = load_vlm(params.model)
+    waiting = local._batch_queue(model, params.max_new_tokens, params.batch)
+    waiting._worker.submit(int).result()
+    return waiting
 
 
 def vlm(family):

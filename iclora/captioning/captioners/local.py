@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 
 from PIL import Image
 
-from iclora.captioning.captioner import Reply, Request
+from iclora.captioning.captioners import Reply, Request
 from iclora.models.loaded import cached_model
+from iclora.models.locate import locate
 from iclora.models.vlm import Question, VisionLanguageModel, load_vlm
 from schemas.caption import Answer
 from schemas.captioning import CaptionerParams
@@ -28,34 +29,29 @@ class LocalCaptioner:
 
     def __init__(self, params: CaptionerParams) -> None:
         self._params = params
-        self._model = load_vlm(params.model)
-        self._queue = _batch_queue(self._model, params.max_new_tokens, params.batch)
-
-    @property
-    def label(self) -> str:
-        """Model and revision."""
-        return self._model.label
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """Settings that affect answers; kernels sum differently per batch size."""
-        return {"max_new_tokens": self._params.max_new_tokens, "batch": self._params.batch}
+        self.label = locate(params.model).label
+        # Kernels sum differently per batch size, so the batch affects answers.
+        self.settings = {"max_new_tokens": params.max_new_tokens, "batch": params.batch}
 
     @property
     def follows_prompts(self) -> bool:
         """True if the model's chat template follows prompts."""
-        return self._model.follows_prompts
+        return load_vlm(self._params.model).follows_prompts
 
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """Yields replies batch by batch; the JSON schema of a request is ignored."""
-        waiting = self._queue.submit(requests)
-        places = {future: place for place, future in enumerate(waiting)}
+        model, params = load_vlm(self._params.model), self._params
+        waiting = _batch_queue(model, params.max_new_tokens, params.batch).submit(requests)
+        indices = {future: index for index, future in enumerate(waiting)}
         try:
             for future in as_completed(waiting):
-                yield places[future], future.result()
+                yield indices[future], future.result()
         finally:
             for future in waiting:
                 future.cancel()
+
+
+CAPTIONER = LocalCaptioner
 
 
 class _BatchQueue:
@@ -63,7 +59,7 @@ class _BatchQueue:
 
     def __init__(self, model: VisionLanguageModel, max_new_tokens: int, batch: int) -> None:
         self._model = model
-        self._most, self._batch = max_new_tokens, batch
+        self._max_new_tokens, self._batch = max_new_tokens, batch
         self._lock = threading.Lock()
         self._queued: list[tuple[Request, Future[Answer]]] = []
         self._worker = ThreadPoolExecutor(1, "iclora-local-captioner")
@@ -83,16 +79,24 @@ class _BatchQueue:
             queued, self._queued = self._queued[:most], self._queued[most:]
             if self._queued:
                 self._worker.submit(self._run_batch)
-        taken = [(request, one) for request, one in queued if one.set_running_or_notify_cancel()]
-        futures = [future for _, future in taken]
+        queued = [item for item in queued if item[1].set_running_or_notify_cancel()]
+        futures = [future for _, future in queued]
         try:
             questions = [
-                Question(tuple(map(_open, request.pictures)), request.prompt)
-                for request, _ in taken
+                Question(
+                    tuple(
+                        Image.open(io.BytesIO(picture)).convert("RGB")
+                        for picture in request.pictures
+                    ),
+                    request.prompt,
+                )
+                for request, _ in queued
             ]
-            answers = self._model.answers(questions, max_new_tokens=self._most, batch=self._batch)
-            for place, answer in answers:
-                futures[place].set_result(answer)
+            answers = self._model.answers(
+                questions, max_new_tokens=self._max_new_tokens, batch=self._batch
+            )
+            for index, answer in answers:
+                futures[index].set_result(answer)
         except BaseException as error:  # noqa: BLE001 - re-raised by Future.result()
             for future in futures:
                 if not future.done():
@@ -103,7 +107,3 @@ class _BatchQueue:
 def _batch_queue(model: VisionLanguageModel, max_new_tokens: int, batch: int) -> _BatchQueue:
     """Returns the queue that all sources in this process share per model and settings."""
     return _BatchQueue(model, max_new_tokens, batch)
-
-
-def _open(picture: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(picture)).convert("RGB")

@@ -17,8 +17,9 @@ import pytest
 from PIL import Image
 
 from iclora.captioning.breaker import COOLDOWN, MAX_FAILURES, CircuitBreaker
-from iclora.captioning.captioner import Failure, Request, ask_all, shrunk_jpeg
-from iclora.captioning.server_captioner import MAX_WAIT_SECONDS, ServerCaptioner
+from iclora.captioning.captioners import Failure, Request, captioner_kinds, load_captioner
+from iclora.captioning.captioners.server import MAX_WAIT_SECONDS, ServerCaptioner
+from iclora.captioning.stage import shrunk_jpeg
 from iclora.errors import BadConfig
 from schemas.caption import Answer
 from schemas.captioning import CaptionerParams
@@ -26,6 +27,12 @@ from schemas.captioning import CaptionerParams
 PICTURE = shrunk_jpeg(Image.new("RGB", (200, 100), "red"), 64)
 ASKED = Request((PICTURE,), "What is seen?")
 SHAPED = ASKED._replace(json_schema={"type": "object"})
+
+
+def ask_all(captioner, requests):
+    """Returns the replies in the order of the requests."""
+    replies = dict(captioner.ask(requests))
+    return [replies[index] for index in range(len(requests))]
 
 
 @pytest.fixture
@@ -372,6 +379,14 @@ def test_an_unknown_model_stops_everything(server, captioner):
 def test_a_server_needs_an_address():
     with pytest.raises(BadConfig, match="url is empty"):
         ServerCaptioner(CaptionerParams(kind="server"))
+
+
+def test_a_kind_is_a_module_or_refused(server):
+    assert captioner_kinds() == ["existing", "local", "server"]
+    params = CaptionerParams(kind="server", url=server.url, model="m")
+    assert isinstance(load_captioner(params), ServerCaptioner)
+    with pytest.raises(BadConfig, match=r"kind 'sever' is unknown; known are existing, local, ser"):
+        load_captioner(CaptionerParams(kind="sever"))
 
 
 def test_no_more_requests_at_once_than_allowed_even_from_two_sources(
