@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from iclora.errors import BadInput
-from iclora.training.buckets import fit_canvas
-from iclora.training.sampler import BatchSampler, resolution_of, seed_of
-from iclora.training.samples import OUTSIDE, picture_at, read_items
+from iclora.training.sampler import BatchSampler, fit_canvas, resolution_of, seed_of
+from iclora.training.samples import OUTSIDE, image_at, read_items
 
 # Ten canvases with the spread of the published set: 1080 px wide, eight alike, two odd.
 ALIKE = (1407, 1410, 1415, 1433, 1446, 1447, 1455, 1466)
@@ -141,7 +140,7 @@ def test_seams_do_not_bleed_and_masks_cover_their_tokens(paint):
     red.paste(blue, (0, 64))
     buffer = io.BytesIO()
     red.save(buffer, format="PNG")
-    pixels = picture_at(buffer.getvalue(), sample.record, view.fit)
+    pixels = image_at(buffer.getvalue(), sample.record, view.fit)
     assert pixels.shape == (3, 96, 32)
     assert pixels[0, 31].tolist() == [1.0] * 32
     assert pixels[0, 32].tolist() == [-1.0] * 32
@@ -161,4 +160,4 @@ def test_a_picture_that_is_not_its_record_is_refused(paint):
     (item,) = read_items([sample], [1000], step=8)
     other = paint(1, width=64).image
     with pytest.raises(BadInput, match="iclora verify"):
-        picture_at(other, sample.record, item.views[1000].fit)
+        image_at(other, sample.record, item.views[1000].fit)

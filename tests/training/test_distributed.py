@@ -17,9 +17,8 @@ import torch
 from iclora.errors import BadConfig
 from iclora.store import Store
 from iclora.training import train_adapter
-from iclora.training.distributed import DistEnv, on_cpu
+from iclora.training.distributed import DistEnv, on_cpu, require_shardable
 from iclora.training.metrics import read_metrics
-from iclora.training.sharding import require_shardable
 from schemas.training import TrainParams
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the processes that import their work by name
