@@ -57,7 +57,7 @@ class BatchLoader:
         )
         # Cached by arguments: computing a file's name takes longer than the lookup.
         self._posterior = lru_cache(_CACHE_SIZE)(self._read_posterior)
-        self._text = lru_cache(_CACHE_SIZE)(lambda caption: cache.load(cache.text_path(caption)))
+        self._text = lru_cache(_CACHE_SIZE)(self._read_text)
         self._blank = lru_cache(_CACHE_SIZE)(cache.posterior)
         self._cache = cache
         self._thread = ThreadPoolExecutor(1, "dataloader")
@@ -146,6 +146,9 @@ class BatchLoader:
     def _read_posterior(self, key: str, resolution: int) -> Posterior:
         item = self._items[key]
         return self._cache.posterior(latents_path(self._cache, item, item.views[resolution]))
+
+    def _read_text(self, caption: str) -> dict[str, Tensor]:
+        return self._cache.load(self._cache.text_path(caption))
 
 
 def latents_path(cache: EncodingCache, item: TrainingItem, view: SampleView) -> str:

@@ -156,13 +156,16 @@ def build_trainer(
     views = [view for item in data.train.values() for view in item.views.values()]
     largest = max(views, key=lambda view: view.grid)
     grid = SampleGrid(inputs, context, largest, grid_captions(inputs, data))
-    renders = inputs.work_folder / "renders"
+
+    def draw(step: int) -> None:
+        grid.draw(inputs.work_folder / "renders" / f"step-{step:08d}.jpg")
+
     parts = TrainerParts(
         context=context,
         identity=inputs.identity,
         folder=inputs.work_folder,
         validate=lambda: validation_losses(inputs, data.val, context),
-        draw=lambda step: grid.draw(renders / f"step-{step:08d}.jpg"),
+        draw=draw,
         remote=RemoteCheckpoints(inputs.store, inputs.path, inputs.work_folder),
     )
     return Trainer(parts), parts
