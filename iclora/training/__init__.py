@@ -24,17 +24,13 @@ __all__ = [
 ]
 
 
-def _nobody(_report: StepReport) -> None:
-    """Ignores a step report."""
-
-
 def train_adapter(
     store: Store,
     dataset: str,
     config: Config,
     name: str,
     *,
-    progress: Callable[[StepReport], None] = _nobody,
+    progress: Callable[[StepReport], None] = lambda _report: None,
     resume: str = "",
 ) -> AdapterRef:
     """Trains an adapter, resuming an interrupted run and reusing a finished one.

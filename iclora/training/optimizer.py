@@ -73,7 +73,9 @@ class AdapterOptimizer:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
-        decay = ema_decay_at(self._params.ema_decay, step)
+        # The warm-up follows TensorFlow's ExponentialMovingAverage. Without it, the untrained
+        # weights would dominate the average of a short run.
+        decay = min(self._params.ema_decay, (2.0 + step) / (11.0 + step))
         blend: Any = torch._foreach_lerp_  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage] - has no public name
         with torch.no_grad():
             current = [tensor.to(self._ema_device) for tensor in self.tensors.values()]
@@ -137,15 +139,6 @@ def learning_rate(params: OptimizerParams, step: int, steps: int) -> float:
     if params.lr_schedule == "cosine":
         return params.lr * 0.5 * (1.0 + math.cos(math.pi * done))
     return params.lr
-
-
-def ema_decay_at(decay: float, step: int) -> float:
-    """Computes the EMA decay after 0-based step n: min(``decay``, (2 + n) / (11 + n)).
-
-    The warm-up follows TensorFlow's ExponentialMovingAverage. Without it, the untrained weights
-    would dominate the average of a short run.
-    """
-    return min(decay, (2.0 + step) / (11.0 + step))
 
 
 def require_optimizer(params: OptimizerParams) -> None:
