@@ -14,12 +14,14 @@ from iclora.training.metrics import TENSORBOARD, MetricsLog, read_metrics
 
 
 def curves(folder):
-    """Tag to step to value."""
+    """Tag to step to value; TensorBoard shows every step once."""
     seen = EventAccumulator(str(folder)).Reload()
-    return {
-        tag: {event.step: event.value for event in seen.Scalars(tag)}
-        for tag in seen.Tags()["scalars"]
-    }
+    drawn = {}
+    for tag in seen.Tags()["scalars"]:
+        events = seen.Scalars(tag)
+        drawn[tag] = {event.step: event.value for event in events}
+        assert len(drawn[tag]) == len(events)
+    return drawn
 
 
 def test_tensorboard_reads_what_the_journal_says(store, dataset, config):
