@@ -17,7 +17,8 @@ class RunIdentity(Schema):
 
     name: Key
     version: str
-    """Digest of the rest of this value, without what only changes how a run is watched."""
+    """Digest of the dataset, the base, and the sections ``base``, ``data`` and ``train`` of the
+    configuration, without operational fields."""
 
     dataset: str
     """``name@version``."""
@@ -47,7 +48,7 @@ class CheckpointState(Schema):
     identity: RunIdentity
     progress: TrainingProgress
     optimizer: dict[str, float] = {}
-    """The optimizer's numbers that are not tensors."""
+    """State of the optimizer that is numbers, not tensors."""
 
 
 class RunRecord(Schema):
@@ -90,7 +91,7 @@ class RunRecord(Schema):
     """GiB on the device; -1 on a CPU."""
 
     waiting: float = 0.0
-    """Share of the time spent waiting for data."""
+    """Share of the time spent waiting for data, 0-1."""
 
     plan: str = ""
     """Memory plan of a step: weights, recomputed blocks, micro-batches."""
@@ -103,7 +104,7 @@ class RunRecord(Schema):
 
 
 class AdapterManifest(Schema):
-    """``manifest.json``, written last: where it is, the adapter is whole."""
+    """``manifest.json``, written last: its presence marks the adapter as complete."""
 
     schema_version: int = ADAPTER_SCHEMA
     name: Key
@@ -113,7 +114,7 @@ class AdapterManifest(Schema):
 
 
 class AdapterRef(Schema):
-    """A trained adapter's folder."""
+    """Reference to the folder of a trained adapter."""
 
     name: Key
     version: str

@@ -1,4 +1,4 @@
-"""Parameters of training, and what a running training says of itself."""
+"""Parameters of training, its plan, and the progress of a run."""
 
 from __future__ import annotations
 
@@ -6,25 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from schemas.base import Schema, Unit
-
-MONITORING_FIELDS = (
-    "save_every",
-    "keep_checkpoints",
-    "sample_every",
-    "validate_every",
-    "validate_samples",
-    "validate_timesteps",
-)
-"""Fields of ``TrainParams`` that change what is seen of a run, not what it learns: a run goes on
-when they differ, and an adapter's version does not depend on them."""
+from schemas.base import Operational, Schema, Unit
 
 Interior = Annotated[float, Field(gt=0.0, lt=1.0)]
 """Strictly between 0 and 1."""
 
 
 class LoraParams(Schema):
-    """The adapter's shape; alpha always equals rank (scale 1)."""
+    """Shape and files of the adapter; alpha always equals rank (scale 1)."""
 
     rank: PositiveInt = 16
     """Rank of every changed layer."""
@@ -53,7 +42,7 @@ class DataParams(Schema):
 
 
 class OptimizerParams(Schema):
-    """AdamW and what surrounds it."""
+    """AdamW, its schedule, gradient clipping, and moving average."""
 
     name: Literal["adamw", "adamw8bit"] = "adamw"
     """``adamw8bit`` needs bitsandbytes."""
@@ -65,22 +54,22 @@ class OptimizerParams(Schema):
     """After the warm-up: constant, or falling to zero at the last step."""
 
     warmup_steps: NonNegativeInt = 0
-    """Steps in which the rate rises from zero."""
+    """Number of steps in which the rate rises from zero."""
 
     betas: tuple[Unit, Unit] = (0.9, 0.999)
-    """AdamW's."""
+    """AdamW's decay rates of the two moments."""
 
     eps: PositiveFloat = 1e-6
-    """AdamW's."""
+    """AdamW's epsilon."""
 
     weight_decay: NonNegativeFloat = 0.01
-    """AdamW's."""
+    """AdamW's weight decay."""
 
     max_grad_norm: PositiveFloat = 1.0
-    """Gradients longer than this are shortened to it."""
+    """Maximum norm of the gradient, to which longer ones are clipped."""
 
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
-    """0 switches the moving average off."""
+    """Decay of the moving average of the weights; 0 switches it off."""
 
 
 class NoiseParams(Schema):
@@ -106,10 +95,10 @@ class NonfiniteParams(Schema):
     """Handling of steps whose loss or gradient is not finite."""
 
     roll_back_after: PositiveInt = 3
-    """Bad steps in a row before weights and optimizer go back to the last checkpoint."""
+    """Consecutive bad steps before weights and optimizer return to the last checkpoint."""
 
     stop_after: PositiveInt = 10
-    """Bad steps in the whole run before it stops."""
+    """Total number of bad steps before the run stops."""
 
 
 class TrainParams(Schema):
@@ -123,10 +112,10 @@ class TrainParams(Schema):
     """Optimizer steps."""
 
     batch: PositiveInt = 4
-    """Samples a step, over all processes."""
+    """Samples per step, over all processes."""
 
     micro_batch: NonNegativeInt = 0
-    """Samples a forward pass at most; 0 leaves it to the planner."""
+    """Maximum samples per forward pass; 0 leaves it to the planner."""
 
     seed: NonNegativeInt = 42
     """Random seed."""
@@ -148,7 +137,7 @@ class TrainParams(Schema):
     """Format of the base's weights; ``auto``: dense where it fits, else fp8 layer by layer."""
 
     training_adapter: str = ""
-    """Adapter file that lies under a distilled base (schnell) while training, and not after."""
+    """Adapter file fused into a distilled base (schnell) during training only."""
 
     activation_checkpointing: Unit = 1.0
     """Share of the transformer's blocks that recompute activations."""
@@ -157,8 +146,8 @@ class TrainParams(Schema):
     """``auto``: on a GPU, raise recomputation and cut micro-batches until the step fits."""
 
     offload: bool = False
-    """Keep what is idle in host memory: the moving average between updates, and the base while a
-    sheet is decoded. Encoders never stay on the device, whatever this says."""
+    """Keep idle tensors in host memory: the moving average between updates, and the base while a
+    sheet is decoded. Encoders never stay on the device, with or without it."""
 
     compile: bool = False
     """Compile the repeated blocks."""
@@ -166,22 +155,22 @@ class TrainParams(Schema):
     attention_backend: str = ""
     """Attention backend of diffusers by name, such as ``_native_cudnn``; empty is its default."""
 
-    save_every: PositiveInt = 250
+    save_every: Annotated[PositiveInt, Operational] = 250
     """Steps between checkpoints."""
 
-    keep_checkpoints: PositiveInt = 4
-    """The newest that stay."""
+    keep_checkpoints: Annotated[PositiveInt, Operational] = 4
+    """Number of newest checkpoints that are kept."""
 
-    sample_every: NonNegativeInt = 250
+    sample_every: Annotated[NonNegativeInt, Operational] = 250
     """Steps between sample sheets; 0 switches them off."""
 
-    validate_every: NonNegativeInt = 250
-    """0 switches validation off."""
+    validate_every: Annotated[NonNegativeInt, Operational] = 250
+    """Steps between validations; 0 switches them off."""
 
-    validate_samples: PositiveInt = 16
-    """Val samples measured, at most."""
+    validate_samples: Annotated[PositiveInt, Operational] = 16
+    """Maximum number of val samples measured."""
 
-    validate_timesteps: tuple[Interior, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    validate_timesteps: Annotated[tuple[Interior, ...], Operational] = (0.1, 0.3, 0.5, 0.7, 0.9)
     """Timesteps at which the validation loss is measured, with noise that never changes."""
 
 
@@ -224,7 +213,7 @@ class Bucket(Schema):
     resolution: PositiveInt
     samples: PositiveInt
     tokens: PositiveInt
-    """On one canvas."""
+    """Image tokens per canvas."""
 
     micro_batch: PositiveInt
     checkpoint_blocks: Unit
@@ -232,13 +221,13 @@ class Bucket(Schema):
 
 
 class TrainPlan(Schema):
-    """Result of a dry run: everything that is decided before step 1."""
+    """Decisions before step 1; the result of a dry run."""
 
     base: str
     """Base model and revision; ``not here`` where its weights are missing: a plan needs none."""
 
     device: str
-    """Device that was planned for: ``cpu``, or the free memory."""
+    """Device of the plan: ``cpu``, or the free memory."""
 
     samples: PositiveInt
     steps: PositiveInt
@@ -246,7 +235,7 @@ class TrainPlan(Schema):
     weights: str
     buckets: tuple[Bucket, ...]
     checkpoints: tuple[NonNegativeInt, ...]
-    """The steps after which one is written."""
+    """Steps of the checkpoints that remain at the end."""
 
     epochs: NonNegativeFloat
-    """Visits of each sample."""
+    """Number of visits of each sample."""

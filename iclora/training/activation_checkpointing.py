@@ -17,9 +17,9 @@ class ActivationCheckpointing:
     """Activation checkpointing of evenly spaced blocks, adjustable between steps."""
 
     def __init__(self, transformer: Any) -> None:
-        self._blocks = repeated_blocks(transformer)
-        self._chosen: set[int] = set()
         self._transformer = transformer
+        self._blocks = repeated_blocks(transformer)
+        self._chosen: set[int] = set()  # ids of the checkpointed blocks
         self._share = -1.0
 
     def set_share(self, share: float) -> int:

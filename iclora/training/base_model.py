@@ -10,11 +10,9 @@ from typing import Any, NamedTuple
 from iclora.errors import BadConfig, BadInput
 from iclora.models.families import Family, Geometry
 from iclora.models.families.flux1 import cast_to_fp8
-from iclora.training.distributed import DistEnv
-from iclora.training.memory import ModelShape, choose_weights
-from iclora.training.memory_plan import available_weights, free_bytes
+from iclora.training.distributed import DistEnv, require_shardable
+from iclora.training.memory import ModelShape, available_weights, choose_weights, free_bytes
 from iclora.training.run_inputs import RunInputs
-from iclora.training.sharding import require_shardable
 from schemas.training import TrainParams
 
 STORED_BYTES = 2
@@ -45,38 +43,28 @@ def load_base(inputs: RunInputs, dist: DistEnv, tokens: int) -> LoadedBase:
         tokens: sequence length of the largest canvas and its caption.
     """
     train = inputs.config.train
-    shape = expected_shape(inputs)
+    shape = shape_at(geometry_of(inputs.family, inputs.base.folder), train.lora.rank)
     weights = "dense" if train.weights == "auto" else train.weights
     if dist.is_sharded:
         require_shardable(train, dist)
         shape = shape._replace(parameters=shape.parameters // dist.world_size)
     if dist.device.type == "cuda" and train.memory_plan == "auto":
-        ways = ("dense",) if dist.is_sharded else available_weights()
-        weights = choose_weights(shape, train, tokens, free_bytes(dist.device), ways)
-    return LoadedBase(_load(inputs, dist, weights), weights, shape)
-
-
-def _load(inputs: RunInputs, dist: DistEnv, weights: str) -> Any:
-    """Loads the transformer, fusing any training adapter before the fp8 cast (no float8 add)."""
-    adapter = inputs.config.train.training_adapter
-    late = bool(adapter) and weights == "fp8"
+        formats = ("dense",) if dist.is_sharded else available_weights()
+        weights = choose_weights(shape, train, tokens, free_bytes(dist.device), formats)
+    # float8 tensors cannot be added: fuse a training adapter first, then cast.
+    casts_late = bool(train.training_adapter) and weights == "fp8"
     transformer: Any = inputs.family.load_transformer(
         inputs.base.folder,
         dtype=inputs.dtype,
-        device="cpu" if dist.is_sharded or late else dist.device,
-        weights="" if weights == "dense" or late else weights,
+        device="cpu" if dist.is_sharded or casts_late else dist.device,
+        weights="" if weights == "dense" or casts_late else weights,
     )
-    if adapter:
-        _fuse(inputs, transformer, Path(adapter))
-    if late:
+    if train.training_adapter:
+        _fuse(inputs.family, transformer, Path(train.training_adapter))
+    if casts_late:
         cast_to_fp8(transformer, inputs.dtype)
         transformer.to(dist.device)
-    return transformer
-
-
-def expected_shape(inputs: RunInputs) -> ModelShape:
-    """Computes the model shape from the configuration and file sizes without loading weights."""
-    return shape_at(geometry_of(inputs.family, inputs.base.folder), inputs.config.train.lora.rank)
+    return LoadedBase(transformer, weights, shape)
 
 
 def shape_at(geometry: Geometry, rank: int) -> ModelShape:
@@ -97,7 +85,7 @@ def geometry_of(family: Family, folder: Path) -> Geometry:
     )
 
 
-def _fuse(inputs: RunInputs, transformer: Any, path: Path) -> None:
+def _fuse(family: Family, transformer: Any, path: Path) -> None:
     """Fuses a training adapter into the frozen weights.
 
     Raises:
@@ -107,7 +95,7 @@ def _fuse(inputs: RunInputs, transformer: Any, path: Path) -> None:
 
     if not path.is_file():
         raise BadInput(f"train.training_adapter: {path} does not exist")
-    pipeline = getattr(diffusers, inputs.family.pipeline)
+    pipeline = getattr(diffusers, family.pipeline)
     state = pipeline.lora_state_dict(str(path.resolve()), use_safetensors=True)
     transformer.load_lora_adapter(state, prefix="transformer", adapter_name="under")
     transformer.fuse_lora(adapter_names=["under"])

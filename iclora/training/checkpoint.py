@@ -1,4 +1,4 @@
-"""Atomic checkpoints.
+"""Atomic checkpoints, and their sync to an object store.
 
 A checkpoint folder holds the raw weights, moving average, optimizer state, and ``state.json`` with
 the progress and identity of the run. Files are written to a temporary folder, synced to disk, and
@@ -10,53 +10,53 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import safetensors.torch
 from torch import Tensor
 
-from iclora.errors import BadConfig
+from iclora.errors import BadConfig, IcloraError
+from iclora.redact import redact_url
+from iclora.store import Store, atomic_write
 from iclora.training.distributed import DistEnv
 from iclora.training.optimizer import AdapterOptimizer
 from schemas.adapter import CheckpointState, RunIdentity, TrainingProgress
-from schemas.training import MONITORING_FIELDS
 
 log = logging.getLogger(__name__)
 
-_PATTERN = "step-*"
+STATE = "state.json"
+"""Last file uploaded per checkpoint; its presence marks the checkpoint as complete."""
+
 _PARTS = ("raw", "ema", "optimizer")
+_METRICS = "metrics.jsonl"
 
 
 def save_checkpoint(
     folder: Path, optimizer: AdapterOptimizer, identity: RunIdentity, progress: TrainingProgress
 ) -> Path:
     """Writes ``folder/step-<n>`` unless it already exists, and returns its path."""
-    place = folder / f"step-{progress.step:08d}"
-    if place.exists():
-        return place
+    path = folder / f"step-{progress.step:08d}"
+    if path.exists():
+        return path
     folder.mkdir(parents=True, exist_ok=True)
-    scratch = folder / f".{place.name}.{os.getpid()}.tmp"
+    scratch = folder / f".{path.name}.{os.getpid()}.tmp"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    tensors, numbers = optimizer.optimizer_state()
-    parts = {"raw": optimizer.tensors, "ema": optimizer.ema, "optimizer": tensors}
-    for name, part in parts.items():
-        _write(scratch / f"{name}.safetensors", part)
+    state_tensors, numbers = optimizer.optimizer_state()
+    parts = (optimizer.tensors, optimizer.ema, state_tensors)
+    for name, tensors in zip(_PARTS, parts, strict=True):
+        flat = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        safetensors.torch.save_file(flat, scratch / f"{name}.safetensors")
     state = CheckpointState(identity=identity, progress=progress, optimizer=numbers)
-    (scratch / "state.json").write_text(state.to_text(), encoding="utf-8")
-    for path in (*scratch.iterdir(), scratch):
-        _sync(path)
-    scratch.rename(place)
+    (scratch / STATE).write_text(state.to_text(), encoding="utf-8")
+    for file in (*scratch.iterdir(), scratch):
+        _sync(file)
+    scratch.rename(path)
     _sync(folder)
     log.info("checkpoint after step %d", progress.step)
-    return place
-
-
-def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    safetensors.torch.save_file(flat, path)
+    return path
 
 
 def _sync(path: Path) -> None:
@@ -69,7 +69,7 @@ def _sync(path: Path) -> None:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Lists complete checkpoints, oldest first."""
-    return sorted(folder.glob(_PATTERN))
+    return sorted(folder.glob("step-*"))
 
 
 def prune(folder: Path, keep: int, keep_every: int) -> None:
@@ -78,14 +78,14 @@ def prune(folder: Path, keep: int, keep_every: int) -> None:
     A stop writes a checkpoint off the ``keep_every`` schedule. Pruning removes it once a newer
     checkpoint exists, so the remaining checkpoints do not depend on interruptions.
     """
-    found = checkpoints(folder)
-    stray = [path for path in found[:-1] if step_of(path) % keep_every]
-    regular = [path for path in found if path not in stray]
-    for path in (*stray, *regular[:-keep], *folder.glob(".step-*.tmp")):
-        doomed = path if path.name.startswith(".") else path.with_name(f".{path.name}.0.tmp")
-        if doomed != path:
-            path.rename(doomed)  # a complete name never refers to a partially removed folder
-        shutil.rmtree(doomed)
+    complete = checkpoints(folder)
+    stray = [path for path in complete[:-1] if step_of(path) % keep_every]
+    regular = [path for path in complete if path not in stray]
+    for path in (*stray, *regular[:-keep]):
+        # A complete name never refers to a partially removed folder.
+        path.rename(path.with_name(f".{path.name}.0.tmp"))
+    for path in sorted(folder.glob(".step-*.tmp")):
+        shutil.rmtree(path)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -95,11 +95,11 @@ def step_of(checkpoint: Path) -> int:
 
 def read_state(checkpoint: Path) -> CheckpointState:
     """Reads ``state.json`` of a checkpoint."""
-    return CheckpointState.from_text((checkpoint / "state.json").read_bytes())
+    return CheckpointState.from_text((checkpoint / STATE).read_bytes())
 
 
 def restore(
-    checkpoint: Path, learner: AdapterOptimizer, identity: RunIdentity, dist: DistEnv
+    checkpoint: Path, optimizer: AdapterOptimizer, identity: RunIdentity, dist: DistEnv
 ) -> TrainingProgress:
     """Restores the optimizer of every process from a checkpoint of the same run.
 
@@ -108,6 +108,7 @@ def restore(
     Raises:
         BadConfig: a different run wrote the checkpoint; the message lists the differences.
     """
+    parts: dict[str, dict[str, Tensor]] = {name: {} for name in _PARTS}
 
     def read() -> CheckpointState:
         state = read_state(checkpoint)
@@ -116,10 +117,9 @@ def restore(
             parts[name] = safetensors.torch.load_file(checkpoint / f"{name}.safetensors")
         return state
 
-    parts: dict[str, dict[str, Tensor]] = {name: {} for name in _PARTS}
     state = dist.first(read)
-    raw, average, optimizer = (dist.spread(parts[name]) for name in _PARTS)
-    learner.restore(raw, average, (optimizer, state.optimizer))
+    raw, ema, state_tensors = (dist.broadcast_tensors(parts[name]) for name in _PARTS)
+    optimizer.restore(raw, ema, state_tensors, state.optimizer)
     return state.progress
 
 
@@ -136,9 +136,9 @@ def require_same_run(before: RunIdentity, now: RunIdentity) -> None:
         )
 
 
-def differences(one: RunIdentity, other: RunIdentity) -> str:
-    """Formats differences in the versioned fields of two runs as ``key: one -> other; …``."""
-    old, new = (dict(_leaves({"name": run.name, **versioned_fields(run)})) for run in (one, other))
+def differences(before: RunIdentity, now: RunIdentity) -> str:
+    """Formats differences in the versioned fields of two runs as ``key: before -> now; …``."""
+    old, new = (dict(_leaves({"name": run.name, **versioned_fields(run)})) for run in (before, now))
     return "; ".join(
         f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
         for key in sorted({*old, *new})
@@ -148,18 +148,95 @@ def differences(one: RunIdentity, other: RunIdentity) -> str:
 
 def versioned_fields(identity: RunIdentity) -> dict[str, Any]:
     """Returns the fields that determine a run's result, as plain JSON."""
-    config = identity.config.to_json()
-    train = {key: value for key, value in config["train"].items() if key not in MONITORING_FIELDS}
+    config = identity.config
+    sections = {"base": config.base, "data": config.data, "train": config.train}
     return {
         "dataset": identity.dataset,
         "base": identity.base,
-        "config": {"base": config["base"], "data": config["data"], "train": train},
+        "config": {name: section.identity_json() for name, section in sections.items()},
     }
 
 
-def _leaves(tree: dict[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from _leaves(cast("dict[str, Any]", value), f"{where}{key}.")
+            yield from _leaves(cast("dict[str, Any]", value), f"{path}{key}.")
         else:
-            yield f"{where}{key}", value
+            yield f"{path}{key}", value
+
+
+class RemoteCheckpoints(NamedTuple):
+    """Two-way sync between a work folder and an object store, so another machine can resume.
+
+    Checkpoints, the metrics log, and sample sheets use the paths of the finished adapter. Until the
+    manifest exists, only a run of the same version reads them. A local store needs no sync because
+    its work folder is on the same disk.
+    """
+
+    store: Store
+    path: str
+    """Path of the adapter, relative to the store root."""
+
+    folder: Path
+    """Local folder of the running work."""
+
+    def push(self) -> None:
+        """Uploads new files and removes checkpoints that were pruned locally.
+
+        A network failure does not stop training; the next checkpoint retries.
+        """
+        if self.store.is_local:
+            return
+        try:
+            self._push()
+        except (IcloraError, OSError) as error:
+            log.warning("this checkpoint is on this machine alone: %s", error)
+
+    def _push(self) -> None:
+        remote, local = self._remote(), checkpoints(self.folder / "checkpoints")
+        for path in local:
+            if path.name not in remote:
+                for file in sorted(path.iterdir(), key=lambda file: (file.name == STATE, file)):
+                    self._send(file)
+        self._send(self.folder / _METRICS)
+        drawn = self.store.listdir(f"{self.path}/renders")
+        for file in sorted((self.folder / "renders").glob("*.jpg")):
+            if file.name not in drawn:
+                self._send(file)
+        for name in remote - {path.name for path in local}:
+            pruned = self.store.path(f"{self.path}/checkpoints/{name}")
+            self.store.fs.rm_file(f"{pruned}/{STATE}")
+            self.store.fs.rm(pruned, recursive=True)
+
+    def pull(self) -> None:
+        """Downloads checkpoints missing locally, with the metrics log and sample sheets.
+
+        Raises:
+            IcloraError: the store is unreachable.
+        """
+        if self.store.is_local:
+            return
+        missing = self._remote() - {path.name for path in checkpoints(self.folder / "checkpoints")}
+        for name in sorted(missing):
+            scratch = self.folder / "checkpoints" / f".{name}.0.tmp"
+            for file in self.store.listdir(f"{self.path}/checkpoints/{name}"):
+                self._fetch(f"checkpoints/{name}/{file}", scratch / file)
+            scratch.rename(scratch.with_name(name))
+        if missing:
+            sheets = [f"renders/{name}" for name in self.store.listdir(f"{self.path}/renders")]
+            for relative in (_METRICS, *sheets):
+                self._fetch(relative, self.folder / relative)
+            url = redact_url(self.store.address(self.path))
+            log.info("%d checkpoints came from %s", len(missing), url)
+
+    def _remote(self) -> set[str]:
+        folder = f"{self.path}/checkpoints"
+        names = self.store.listdir(folder)
+        return {name for name in names if self.store.exists(f"{folder}/{name}/{STATE}")}
+
+    def _send(self, file: Path) -> None:
+        relative = file.relative_to(self.folder).as_posix()
+        self.store.write(f"{self.path}/{relative}", file.read_bytes())
+
+    def _fetch(self, relative: str, file: Path) -> None:
+        atomic_write(file, self.store.read(f"{self.path}/{relative}"))

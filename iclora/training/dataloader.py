@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from iclora.models.families import Family, GivenTokens, Grid, Posterior, Text
+from iclora.models.families import Family, GivenTokens, Grid, Posterior
 from iclora.training.distributed import DistEnv
 from iclora.training.latent_cache import EncodingCache, stack_text
 from iclora.training.loss import MicroBatch, token_weights
@@ -58,9 +58,9 @@ class BatchLoader:
         # Cached by arguments: computing a file's name takes longer than the lookup.
         self._posterior = lru_cache(_CACHE_SIZE)(self._read_posterior)
         self._text = lru_cache(_CACHE_SIZE)(self._read_text)
-        self._empty = lru_cache(_CACHE_SIZE)(cache.posterior)
+        self._blank = lru_cache(_CACHE_SIZE)(cache.posterior)
         self._cache = cache
-        self._thread = ThreadPoolExecutor(1, "feed")
+        self._thread = ThreadPoolExecutor(1, "dataloader")
         self._prefetched: dict[int, Future[list[MicroBatch]]] = {}
         self._sizes: dict[Grid, int] = {}
 
@@ -86,71 +86,62 @@ class BatchLoader:
     def _make(self, step: int) -> list[MicroBatch]:
         train = self._config.train
         resolution = resolution_of(self._config.data.resolutions, train.seed, step)
-        draws = self._dist.split(self._sampler.batch(step, train.batch))
         shapes: dict[Grid, list[Example]] = defaultdict(list)
-        for draw in draws:
-            example = self._example(draw, step, resolution)
+        for slot in self._dist.split(self._sampler.batch(step, train.batch)):
+            example = self._example(slot, step, resolution)
             shapes[example.view.grid].append(example)
         batches: list[MicroBatch] = []
         for grid in sorted(shapes):
             size = self._sizes.get(grid) or train.micro_batch or len(shapes[grid])
-            parts = range(0, len(shapes[grid]), size)
-            batches += [self._collate(shapes[grid][part : part + size]) for part in parts]
+            starts = range(0, len(shapes[grid]), size)
+            batches += [self._collate(shapes[grid][start : start + size]) for start in starts]
         return batches
 
-    def _example(self, draw: BatchSlot, step: int, resolution: int) -> Example:
-        item = self._items[draw.key]
-        view = item.views[resolution]
-        posterior = self._posterior(draw.key, resolution)
-        seed = self._config.train.seed
-        chance = draw_noise(draw, step, posterior, item.panels, seed=seed, schedule=self._schedule)
-        return Example(item, view, posterior, chance)
+    def _example(self, slot: BatchSlot, step: int, resolution: int) -> Example:
+        item, seed = self._items[slot.key], self._config.train.seed
+        posterior = self._posterior(slot.key, resolution)
+        draw = draw_noise(slot, step, posterior, item.panels, seed=seed, schedule=self._schedule)
+        return Example(item, item.views[resolution], posterior, draw)
 
     def _collate(self, examples: Sequence[Example]) -> MicroBatch:
-        grid = examples[0].view.grid
-        chances = [example.draw for example in examples]
-        panel_of = torch.stack([torch.from_numpy(e.view.panel_of) for e in examples])
-        noise = self._config.train.noise
+        train = self._config.train
+        draws = [example.draw for example in examples]
+        panel_of = torch.stack([torch.from_numpy(example.view.panel_of) for example in examples])
+        learn = [torch.from_numpy(example.view.learn) for example in examples]
+        weights = [
+            token_weights(panels, learned, draw.given, train.panel_weights)
+            for panels, learned, draw in zip(panel_of, learn, draws, strict=True)
+        ]
+        texts = [
+            self._text("" if example.draw.drop_caption else example.item.caption)
+            for example in examples
+        ]
         return MicroBatch(
-            latents=torch.stack([draw.latent for draw in chances]),
-            noise=torch.stack([draw.noise for draw in chances]),
-            t=torch.tensor([draw.t for draw in chances]),
-            text=self._texts(examples),
-            grid=grid,
+            latents=torch.stack([draw.latent for draw in draws]),
+            noise=torch.stack([draw.noise for draw in draws]),
+            t=torch.tensor([draw.t for draw in draws]),
+            text=stack_text(texts),
+            grid=examples[0].view.grid,
             panel_of=panel_of,
-            weight=torch.stack([self._weights(example) for example in examples]),
+            weight=torch.stack(weights),
             given=self._given(examples, panel_of),
-            timestep_weight=torch.tensor([weight_of(noise, draw.t) for draw in chances]),
-            dropped=sum(draw.drop_caption for draw in chances),
-        )
-
-    def _texts(self, examples: Sequence[Example]) -> Text:
-        captions = ["" if e.draw.drop_caption else e.item.caption for e in examples]
-        return stack_text([self._text(text) for text in captions])
-
-    def _weights(self, example: Example) -> Tensor:
-        return token_weights(
-            torch.from_numpy(example.view.panel_of),
-            torch.from_numpy(example.view.learn),
-            example.draw.given,
-            self._config.train.panel_weights,
+            timestep_weight=torch.tensor([weight_of(train.noise, draw.t) for draw in draws]),
+            dropped=sum(draw.drop_caption for draw in draws),
         )
 
     def _given(self, examples: Sequence[Example], panel_of: Tensor) -> GivenTokens | None:
         """Builds the conditioning from the posterior mean of given panels, as sampling does."""
-        chosen = [torch.tensor(example.draw.given, dtype=torch.int64) for example in examples]
-        if not self._family.needs_blank and not any(len(panels) for panels in chosen):
+        given = [torch.tensor(example.draw.given, dtype=torch.int64) for example in examples]
+        if not self._family.needs_blank and not any(len(panels) for panels in given):
             return None
         mask = torch.stack(
-            [torch.isin(row, panels) for row, panels in zip(panel_of, chosen, strict=True)]
+            [torch.isin(row, panels) for row, panels in zip(panel_of, given, strict=True)]
         )
         clean = torch.stack([example.posterior.mean for example in examples])
-        return GivenTokens(clean, mask, self._blank(examples[0].view))
-
-    def _blank(self, view: SampleView) -> Tensor | None:
-        if not self._family.needs_blank:
-            return None
-        return self._empty(blank_path(self._cache, view)).mean[None]
+        blank = None
+        if self._family.needs_blank:
+            blank = self._blank(blank_path(self._cache, examples[0].view)).mean[None]
+        return GivenTokens(clean, mask, blank)
 
     def _read_posterior(self, key: str, resolution: int) -> Posterior:
         item = self._items[key]

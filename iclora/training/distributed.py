@@ -1,4 +1,4 @@
-"""Distributed environment: batch splitting, gradient reduction, and coordinated errors.
+"""Distributed environment: batches, gradients, coordinated errors, and a sharded base.
 
 Gradients are all-reduced once after the whole batch instead of through DistributedDataParallel,
 because samples of one batch may differ in shape and processes may run different numbers of passes.
@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from iclora.errors import IcloraError, SaidElsewhere, UserError
+from iclora.errors import BadConfig, IcloraError, SaidElsewhere, UserError
+from schemas.training import TrainParams
 
-Thing = TypeVar("Thing")
+T = TypeVar("T")
 
 _TIMEOUT = timedelta(hours=12)
 """Collective timeout; long because other processes wait while the first fills the caches."""
@@ -34,7 +35,6 @@ class DistEnv:
         from accelerate import PartialState
 
         state: Any = PartialState(cpu=on_cpu(), timeout=_TIMEOUT)
-        self._state = state
         self.world_size: int = state.num_processes
         self.rank: int = state.process_index
         self.device: torch.device = state.device
@@ -46,9 +46,9 @@ class DistEnv:
         """True for the first process, which writes the files."""
         return self.rank == 0
 
-    def split(self, things: Sequence[Thing]) -> list[Thing]:
+    def split(self, items: Sequence[T]) -> list[T]:
         """Returns this process's share of a batch."""
-        return list(things[self.rank :: self.world_size])
+        return list(items[self.rank :: self.world_size])
 
     def all_reduce(self, tensors: Sequence[Tensor]) -> None:
         """Sums tensors over the processes, in place."""
@@ -71,46 +71,48 @@ class DistEnv:
         """Returns the maximum of a number over the processes."""
         if self.world_size == 1:
             return number
-        found = torch.tensor([number], device=self.device)
-        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
-        return int(found.item())
+        maximum = torch.tensor([number], device=self.device)
+        torch.distributed.all_reduce(maximum, torch.distributed.ReduceOp.MAX)
+        return int(maximum.item())
 
-    def gather(self, thing: Thing) -> list[Thing]:
+    def gather(self, value: T) -> list[T]:
         """Gathers an object from every process, in rank order, on all processes."""
         if self.world_size == 1:
-            return [thing]
-        found: list[Any] = [None] * self.world_size
-        torch.distributed.all_gather_object(found, thing)
-        return found
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(values, value)
+        return values
 
-    def tell(self, thing: Thing) -> Thing:
+    def broadcast(self, value: T) -> T:
         """Broadcasts the first process's object to all processes."""
         if self.world_size == 1:
-            return thing
-        box = [thing]
-        torch.distributed.broadcast_object_list(box, 0)
-        return box[0]
+            return value
+        values = [value]
+        torch.distributed.broadcast_object_list(values, 0)
+        return values[0]
 
-    def spread(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Broadcasts the first process's tensors to the CPU of every process."""
-        shapes = self.tell({name: (value.shape, value.dtype) for name, value in tensors.items()})
         if self.world_size == 1:
             return dict(tensors)
-        found: dict[str, Tensor] = {}
+        shapes = self.broadcast(
+            {name: (value.shape, value.dtype) for name, value in tensors.items()}
+        )
+        received: dict[str, Tensor] = {}
         for name, (shape, dtype) in shapes.items():
             value = tensors[name] if self.is_main else torch.empty(shape, dtype=dtype)
-            there = value.to(self.device)
-            torch.distributed.broadcast(there, 0)
-            found[name] = there.cpu()
-        return found
+            value = value.to(self.device)
+            torch.distributed.broadcast(value, 0)
+            received[name] = value.cpu()
+        return received
 
-    def first(self, work: Callable[[], Thing]) -> Thing:
+    def first(self, work: Callable[[], T]) -> T:
         """Runs ``work`` on the first process and shares its result or error with all processes."""
-        made: Thing | None = None
+        result: T | None = None
         with self.together():
             if self.is_main:
-                made = work()
-        return cast("Thing", self.tell(made))
+                result = work()
+        return cast("T", self.broadcast(result))
 
     @contextmanager
     def together(self) -> Generator[None]:
@@ -128,35 +130,21 @@ class DistEnv:
             yield
         except Exception as error:  # noqa: BLE001 - raised below, after all processes know of it
             raised = error
-        faults = [fault for fault in self.gather(_fault(self.rank, raised)) if fault]
+        fault = None
+        if raised:
+            ours = isinstance(raised, IcloraError)
+            sentence = str(raised) if ours else f"{type(raised).__name__}: {raised}"
+            fault = (socket.gethostname(), sentence, raised.exit_code if ours else 1)
+        faults = self.gather(fault)
         if raised and (self.is_main or not isinstance(raised, IcloraError)):
             raise raised
-        if faults and self.is_main:
-            kind = UserError if faults[0].exit_code == UserError.exit_code else IcloraError
-            raise kind(f"process {faults[0].rank} on {faults[0].host}: {faults[0].sentence}")
-        if faults:
-            raise SaidElsewhere(faults[0].sentence, faults[0].exit_code)
-
-    def barrier(self) -> None:
-        """Waits for all processes."""
-        self._state.wait_for_everyone()
-
-
-class _Fault(NamedTuple):
-    """Error of one process, sent to the others."""
-
-    rank: int
-    host: str
-    sentence: str
-    exit_code: int
-
-
-def _fault(rank: int, error: Exception | None) -> _Fault | None:
-    if error is None:
-        return None
-    ours = isinstance(error, IcloraError)
-    sentence = str(error) if ours else f"{type(error).__name__}: {error}"
-    return _Fault(rank, socket.gethostname(), sentence, error.exit_code if ours else 1)
+        for rank, other in enumerate(faults):
+            if other:
+                host, sentence, exit_code = other
+                if not self.is_main:
+                    raise SaidElsewhere(sentence, exit_code)
+                kind = UserError if exit_code == UserError.exit_code else IcloraError
+                raise kind(f"process {rank} on {host}: {sentence}")
 
 
 def on_cpu() -> bool:
@@ -170,3 +158,61 @@ def on_cpu() -> bool:
 def _env_flag(variable: str) -> bool:
     """Parses a flag of ``accelerate launch``, which writes ``False`` for off."""
     return os.environ.get(variable, "").lower() in {"1", "true"}
+
+
+def require_shardable(train: TrainParams, dist: DistEnv) -> None:
+    """Rejects settings that do not work with a sharded base.
+
+    Raises:
+        BadConfig: the weights are quantized, or a batch has fewer samples than processes.
+    """
+    if train.weights not in {"auto", "dense"}:
+        raise BadConfig(f"train.weights = {train.weights!r} cannot be sharded: set it to 'dense'")
+    if train.batch < dist.world_size:
+        raise BadConfig(
+            f"train.batch = {train.batch} is less than the {dist.world_size} processes among which "
+            f"the base is sharded: every process needs a sample"
+        )
+
+
+def shard(
+    transformer: Any, blocks: Iterable[Any], tensors: Mapping[str, Tensor], dist: DistEnv
+) -> None:
+    """Shards the frozen base in place with FSDP and replicates the adapter's tensors.
+
+    ``accelerate launch`` with an FSDP configuration enables it (``docs/examples/fsdp.yaml``). The
+    gradients of the adapter are all-reduced, so checkpoints and files match those of a
+    single-process run. accelerate's ``prepare`` does not work here because it also shards the
+    adapter.
+
+    Args:
+        transformer: transformer on the CPU.
+        blocks: repeated blocks of the transformer; each forms one FSDP unit.
+        tensors: tensors of the adapter, which are not sharded.
+        dist: processes to shard across.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    for tensor in tensors.values():
+        tensor.data = tensor.data.to(dist.device)
+    shard_module: Any = fully_shard
+    mesh = init_device_mesh(dist.device.type, (dist.world_size,))
+    for module in (*blocks, transformer):
+        shard_module(module, mesh=mesh, ignored_params=set(tensors.values()))
+
+
+def padded(batches: Sequence[Any], dist: DistEnv) -> list[tuple[Any, bool]]:
+    """Pads this process's micro-batches to the largest count of any process.
+
+    A sharded base requires every process to run the same number of passes. A process with fewer
+    micro-batches repeats its last one with zero weights.
+
+    Returns:
+        Pairs of a micro-batch and a flag that is false for padding.
+    """
+    passes = [(batch, True) for batch in batches]
+    if dist.is_sharded:
+        empty = batches[-1]._replace(weight=batches[-1].weight * 0)
+        passes += [(empty, False)] * (dist.all_reduce_max(len(batches)) - len(batches))
+    return passes

@@ -103,21 +103,15 @@ def fill_text(
     every = sorted(set(captions))
     missing = [text for text in every if not cache.has(cache.text_path(text))]
     if missing:
-        _encode_text(cache, missing, family, load())
+        encoders = load()
+        fits = family.fits_text_encoder(encoders, missing)
+        for caption, fit in zip(missing, fits, strict=True):  # batching would change the last bits
+            path = cache.text_path(caption)
+            if not fit:  # marker first, so embeddings never exist without it
+                cache.touch(path + _CUT)
+            cache.save(path, family.encode_text(encoders, [caption]))
         log.info("encoded %d captions", len(missing))
     return [text for text in every if cache.has(cache.text_path(text) + _CUT)]
-
-
-def _encode_text(
-    cache: EncodingCache, captions: Sequence[str], family: Family, encoders: Any
-) -> None:
-    """Encodes captions one by one, because batching would change their last bits."""
-    fits = family.fits_text_encoder(encoders, captions)
-    for caption, fit in zip(captions, fits, strict=True):
-        path = cache.text_path(caption)
-        if not fit:  # marker first, so embeddings never exist without it
-            cache.touch(path + _CUT)
-        cache.save(path, family.encode_text(encoders, [caption]))
 
 
 def stack_text(rows: Sequence[Mapping[str, Tensor]]) -> Text:

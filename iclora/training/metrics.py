@@ -4,7 +4,7 @@ Rows of steps have the form ``{"step": 1.., "loss", "norm", "lr", "panels": [los
 ``norm`` is the gradient norm before clipping; a panel without measured tokens has loss -1. A
 skipped step has ``"loss": null`` and no further fields. Each validation appends a row ``{"step",
 "validation": {"all", "t=0.5", …, "panel-1", …}}``. The adjacent ``tensorboard/`` folder holds the
-same numbers.
+same numbers at the times at which they were written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from iclora.store import atomic_write
-from iclora.training.tensorboard_log import TensorBoardLog
 
 Row = dict[str, Any]
 
@@ -27,17 +26,38 @@ class MetricsLog:
     """Append-only metrics log that drops rows past the resumed checkpoint."""
 
     def __init__(self, path: Path, step: int) -> None:
+        # Imported late: TensorBoard takes half a second to load; reading metrics needs none of it.
+        from torch.utils.tensorboard import SummaryWriter
+
         kept = [row for row in read_metrics(path) if row["step"] <= step]
-        atomic_write(path, "".join(map(_line, kept)).encode())
+        atomic_write(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
         self._file = path.open("a", encoding="utf-8")
-        self._board = TensorBoardLog(path.with_name(TENSORBOARD), kept)
+        folder = path.with_name(TENSORBOARD)
+        has_events = folder.exists()
+        # TensorBoard hides events from ``purge_step`` on in the files of an interrupted process.
+        self._board: Any = SummaryWriter(str(folder), purge_step=step + 1)
+        if not has_events:  # resumed on another machine, which got the metrics log alone
+            for row in kept:
+                self._add_scalars(row)
 
     def write(self, row: Row) -> None:
         """Appends a row, rounding floats to six significant digits."""
         rounded: Row = _rounded(row)
-        self._file.write(_line(rounded))
+        self._file.write(json.dumps(rounded) + "\n")
         self._file.flush()
-        self._board.write(rounded)
+        self._add_scalars(rounded)
+        self._board.flush()
+
+    def _add_scalars(self, row: Row) -> None:
+        """Copies a row to tags such as ``loss``, ``panel/1``, and ``validation/t=0.5``."""
+        scalars = {name: row.get(name) for name in ("loss", "norm", "lr")}
+        for number, loss in enumerate(row.get("panels", ()), start=1):
+            scalars[f"panel/{number}"] = loss if loss >= 0 else None  # -1: no measured tokens
+        for name, loss in row.get("validation", {}).items():
+            scalars[f"validation/{name}"] = loss
+        for tag, value in scalars.items():
+            if value is not None:
+                self._board.add_scalar(tag, value, row["step"])
 
     def sync(self) -> None:
         """Flushes all rows to disk with fsync."""
@@ -62,10 +82,6 @@ def final_loss(path: Path) -> float:
     losses = [row["loss"] for row in read_metrics(path) if row.get("loss") is not None]
     tail = losses[-max(1, len(losses) // 10) :]
     return round(sum(tail) / len(tail), 6) if tail else 0.0
-
-
-def _line(row: Row) -> str:
-    return json.dumps(row) + "\n"
 
 
 def _rounded(value: Any) -> Any:

@@ -45,7 +45,7 @@ class NoiseSchedule(NamedTuple):
 
 
 def draw_noise(
-    draw: BatchSlot,
+    slot: BatchSlot,
     step: int,
     posterior: Posterior,
     panels: int,
@@ -56,14 +56,14 @@ def draw_noise(
     """Draws all random values for one sample, as a pure function of its arguments.
 
     Args:
-        draw: slot of the sample in the batch.
+        slot: slot of the sample in the batch.
         step: 0-based step.
         posterior: posterior of the canvas, ``[N, C]``.
         panels: number of panels on the canvas.
         seed: seed of the run.
         schedule: distributions of the draws.
     """
-    generator = torch.Generator().manual_seed(seed_of(seed, step, draw.key, draw.repeat))
+    generator = torch.Generator().manual_seed(seed_of(seed, step, slot.key, slot.repeat))
     scalars = torch.rand(3, generator=generator).tolist()
     t = draw_timestep(schedule.noise, posterior.mean.shape[0], generator)
     order = torch.randperm(panels, generator=generator).tolist()

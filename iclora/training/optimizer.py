@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -36,9 +37,10 @@ class AdapterOptimizer:
         offload: bool = False,
     ) -> None:
         self.tensors = dict(tensors)
-        self._home = torch.device("cpu") if offload else next(iter(tensors.values())).device
+        device = next(iter(tensors.values())).device
+        self._ema_device = torch.device("cpu") if offload else device
         self.ema = {
-            name: tensor.detach().clone().to(self._home) for name, tensor in tensors.items()
+            name: tensor.detach().clone().to(self._ema_device) for name, tensor in tensors.items()
         }
         self._params = params
         self._steps = steps
@@ -65,16 +67,32 @@ class AdapterOptimizer:
             torch.nn.utils.clip_grads_with_norm_(tensors, limit, norm)
         return length
 
-    def update(self, step: int) -> None:
-        """Runs one optimizer step (0-based) and updates the moving average."""
+    def update(self, step: int) -> float:
+        """Runs one optimizer step (0-based), updates the average, and returns the learning rate."""
+        rate = learning_rate(self._params, step, self._steps)
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self._params, step, self._steps)
+            group["lr"] = rate
         self._optimizer.step()
-        decay = ema_decay_at(self._params.ema_decay, step)
+        # The warm-up follows TensorFlow's ExponentialMovingAverage. Without it, the untrained
+        # weights would dominate the average of a short run.
+        decay = min(self._params.ema_decay, (2.0 + step) / (11.0 + step))
         blend: Any = torch._foreach_lerp_  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage] - has no public name
         with torch.no_grad():
-            now = [tensor.to(self._home) for tensor in self.tensors.values()]
-            blend(list(self.ema.values()), now, 1.0 - decay)
+            current = [tensor.to(self._ema_device) for tensor in self.tensors.values()]
+            blend(list(self.ema.values()), current, 1.0 - decay)
+        return rate
+
+    @contextmanager
+    def ema_weights(self) -> Generator[None]:
+        """Swaps the moving average into the adapter's tensors inside the block."""
+        raw = {name: tensor.detach().clone() for name, tensor in self.tensors.items()}
+        try:
+            for name, tensor in self.tensors.items():
+                tensor.data.copy_(self.ema[name])
+            yield
+        finally:
+            for name, tensor in self.tensors.items():
+                tensor.data.copy_(raw[name])
 
     def optimizer_state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Returns the optimizer state as named tensors and named numbers."""
@@ -91,20 +109,20 @@ class AdapterOptimizer:
     def restore(
         self,
         raw: Mapping[str, Tensor],
-        average: Mapping[str, Tensor],
-        optimizer: tuple[Mapping[str, Tensor], Mapping[str, float]],
+        ema: Mapping[str, Tensor],
+        state_tensors: Mapping[str, Tensor],
+        numbers: Mapping[str, float],
     ) -> None:
         """Restores weights, moving average, and optimizer state from a checkpoint."""
         with torch.no_grad():
             for name, tensor in self.tensors.items():
                 tensor.copy_(raw[name])
-                self.ema[name].copy_(average[name])
-        memories, numbers = optimizer
+                self.ema[name].copy_(ema[name])
         # bitsandbytes stores its step count as an int and accepts no other type.
-        whole = {place: int(n) if n.is_integer() else n for place, n in numbers.items()}
+        counts = {path: int(n) if n.is_integer() else n for path, n in numbers.items()}
         saved: dict[str, dict[str, Any]] = {}
-        for place, value in {**memories, **whole}.items():
-            name, _, key = place.rpartition("|")
+        for path, value in {**state_tensors, **counts}.items():
+            name, _, key = path.rpartition("|")
             saved.setdefault(name, {})[key] = value
         state = {index: saved[name] for index, name in enumerate(self.tensors) if name in saved}
         groups = self._optimizer.state_dict()["param_groups"]
@@ -121,15 +139,6 @@ def learning_rate(params: OptimizerParams, step: int, steps: int) -> float:
     if params.lr_schedule == "cosine":
         return params.lr * 0.5 * (1.0 + math.cos(math.pi * done))
     return params.lr
-
-
-def ema_decay_at(decay: float, step: int) -> float:
-    """Computes the EMA decay after 0-based step n: min(``decay``, (2 + n) / (11 + n)).
-
-    The warm-up follows TensorFlow's ExponentialMovingAverage. Without it, the untrained weights
-    would dominate the average of a short run.
-    """
-    return min(decay, (2.0 + step) / (11.0 + step))
 
 
 def require_optimizer(params: OptimizerParams) -> None:

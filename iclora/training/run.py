@@ -13,17 +13,21 @@ from iclora.locks import file_lock
 from iclora.store import Store
 from iclora.training.activation_checkpointing import ActivationCheckpointing, repeated_blocks
 from iclora.training.base_model import load_base, prepare_speed
-from iclora.training.checkpoint import checkpoints, differences, read_state, require_same_run
+from iclora.training.checkpoint import (
+    RemoteCheckpoints,
+    checkpoints,
+    differences,
+    read_state,
+    require_same_run,
+)
 from iclora.training.dataloader import BatchLoader
-from iclora.training.distributed import DistEnv
+from iclora.training.distributed import DistEnv, shard
 from iclora.training.lora import add_lora, load_start
-from iclora.training.memory import base_bytes
-from iclora.training.memory_plan import MemoryPlan, free_bytes
+from iclora.training.memory import MemoryPlan, base_bytes, free_bytes
 from iclora.training.metrics import final_loss
 from iclora.training.optimizer import AdapterOptimizer, require_optimizer
 from iclora.training.perf import peak_memory
-from iclora.training.publish_adapter import library_versions, publish
-from iclora.training.remote_checkpoints import RemoteCheckpoints
+from iclora.training.publish import library_versions, publish
 from iclora.training.run_inputs import (
     RunInputs,
     TrainingData,
@@ -33,11 +37,10 @@ from iclora.training.run_inputs import (
     tokens_of,
 )
 from iclora.training.sample_grid import SampleGrid, grid_captions
-from iclora.training.sharding import shard
 from iclora.training.signals import StopRequest, stop_requests
 from iclora.training.train_step import StepContext
 from iclora.training.trainer import OnStep, Trainer, TrainerParts
-from iclora.training.validation import Validator
+from iclora.training.validation import validation_losses
 from schemas.adapter import AdapterRef, RunRecord
 from schemas.config import Config
 from schemas.store_paths import adapter_path
@@ -73,21 +76,34 @@ def train_with_iclora(
     inputs: RunInputs, dist: DistEnv, request: StopRequest, on_step: OnStep
 ) -> None:
     """Trains with iclora's own trainer and publishes the adapter."""
-    data = _prepare(inputs, dist)
+    with dist.together():
+        require_optimizer(inputs.config.train.optimizer)
+        token_pixels = inputs.family.token_pixels(inputs.base.folder)
+        data = read_training_data(inputs.dataset, inputs.config, token_pixels)
+
+    def encode() -> None:
+        captions = grid_captions(inputs, data)
+        data.counts["captions_cut"] = fill_caches(inputs, data, dist.device, captions)
+        log.info("%s", ", ".join(f"{key} {count}" for key, count in data.counts.items()))
+
+    dist.first(encode)
     trainer, parts = build_trainer(inputs, data, dist)
     seconds = trainer.train(request, on_step)
-    dist.first(
-        lambda: publish(inputs, _record(inputs, trainer, parts, seconds, data.counts), parts)
-    )
+
+    def publish_run() -> None:
+        record = _record(inputs, trainer, parts.context, seconds, data.counts)
+        publish(inputs, record, parts.context)
+
+    dist.first(publish_run)
 
 
-def adapter_ref(store: Store, place: str) -> AdapterRef:
+def adapter_ref(store: Store, path: str) -> AdapterRef:
     """Builds the reference to a published adapter from its run record."""
-    record = RunRecord.from_text(store.read(f"{place}/run.json"))
+    record = RunRecord.from_text(store.read(f"{path}/run.json"))
     return AdapterRef(
         name=record.name,
         version=record.version,
-        url=store.address(place),
+        url=store.address(path),
         steps=record.steps,
         loss=record.loss,
         resumed_from=record.resumed_from,
@@ -100,10 +116,10 @@ def _refuse_different(inputs: RunInputs, dist: DistEnv) -> None:
     Raises:
         BadConfig: a process differs; the message lists the differences of the first such process.
     """
-    found = dist.gather((socket.gethostname(), inputs.identity))
+    identities = dist.gather((socket.gethostname(), inputs.identity))
 
     def compare() -> None:
-        for rank, (host, identity) in enumerate(found):
+        for rank, (host, identity) in enumerate(identities):
             if changes := differences(inputs.identity, identity):
                 raise BadConfig(
                     f"process {rank} on {host} was started for another training ({changes}); give "
@@ -117,10 +133,10 @@ def _require_checkpoint_of(inputs: RunInputs, version: str) -> None:
     name = inputs.identity.name
     work = inputs.work_folder.with_name(f"{name}-{version}")
     RemoteCheckpoints(inputs.store, adapter_path(name, version=version), work).pull()
-    found = checkpoints(work / "checkpoints")
-    if not found:
+    saved = checkpoints(work / "checkpoints")
+    if not saved:
         raise BadInput(f"there is no checkpoint of {name}@{version} in {work}")
-    require_same_run(read_state(found[-1]).identity, inputs.identity)
+    require_same_run(read_state(saved[-1]).identity, inputs.identity)
 
 
 @contextmanager
@@ -135,49 +151,23 @@ def _run_lock(inputs: RunInputs, dist: DistEnv) -> Generator[None]:
         yield
 
 
-def _prepare(inputs: RunInputs, dist: DistEnv) -> TrainingData:
-    with dist.together():
-        require_optimizer(inputs.config.train.optimizer)
-        step = inputs.family.token_pixels(inputs.base.folder)
-        data = read_training_data(inputs.dataset, inputs.config, step)
-
-    def encode() -> None:
-        more = grid_captions(inputs, data.train, data.val)
-        data.counts["captions_cut"] = fill_caches(inputs, data, dist.device, more)
-        log.info("%s", ", ".join(f"{key} {count}" for key, count in data.counts.items()))
-
-    dist.first(encode)
-    return data
-
-
 def build_trainer(
     inputs: RunInputs, data: TrainingData, dist: DistEnv
 ) -> tuple[Trainer, TrainerParts]:
     """Loads the base and assembles the trainer with its dependencies."""
     context = _build_context(inputs, data, dist)
-    transformer, optimizer = context.transformer, context.optimizer
-    check = Validator(
-        data.val, inputs.cache, inputs.family, transformer, inputs.config, dist.device
-    )
     views = [view for item in data.train.values() for view in item.views.values()]
-    grid = SampleGrid(
-        inputs,
-        inputs.cache,
-        transformer,
-        max(views, key=lambda view: view.grid),
-        grid_captions(inputs, data.train, data.val),
-        dist,
-    )
-    renders = inputs.work_folder / "renders"
+    largest = max(views, key=lambda view: view.grid)
+    grid = SampleGrid(inputs, context, largest, grid_captions(inputs, data))
 
     def draw(step: int) -> None:
-        grid.draw(renders / f"step-{step:08d}.jpg", optimizer.ema, optimizer.tensors)
+        grid.draw(inputs.work_folder / "renders" / f"step-{step:08d}.jpg")
 
     parts = TrainerParts(
         context=context,
         identity=inputs.identity,
         folder=inputs.work_folder,
-        validate=lambda: check(optimizer.ema, optimizer.tensors),
+        validate=lambda: validation_losses(inputs, data.val, context),
         draw=draw,
         remote=RemoteCheckpoints(inputs.store, inputs.path, inputs.work_folder),
     )
@@ -215,14 +205,16 @@ def _build_context(inputs: RunInputs, data: TrainingData, dist: DistEnv) -> Step
 
 
 def _record(
-    inputs: RunInputs, trainer: Trainer, parts: TrainerParts, seconds: float, more: dict[str, int]
+    inputs: RunInputs,
+    trainer: Trainer,
+    context: StepContext,
+    seconds: float,
+    sample_counts: dict[str, int],
 ) -> RunRecord:
-    done = max(1, trainer.progress.step - trainer.resumed_from)
-    counts: dict[str, int] = {**trainer.train_step.counts, **more}
-    counts["parameters"] = sum(
-        tensor.numel() for tensor in parts.context.optimizer.tensors.values()
-    )
-    counts["steps_this_stretch"] = done
+    seconds = max(seconds, 1e-9)
+    counts = {**trainer.train_step.counts, **sample_counts}
+    counts["parameters"] = sum(tensor.numel() for tensor in context.optimizer.tensors.values())
+    counts["steps_this_stretch"] = max(1, trainer.progress.step - trainer.resumed_from)
     return RunRecord(
         name=inputs.identity.name,
         version=inputs.identity.version,
@@ -236,13 +228,13 @@ def _record(
         skipped=trainer.progress.skipped,
         rollbacks=trainer.progress.rollbacks,
         resumed_from=trainer.resumed_from,
-        processes=parts.context.dist.world_size,
+        processes=context.dist.world_size,
         seconds=round(seconds, 3),
-        tokens_per_second=round(trainer.train_step.counts["tokens"] / max(seconds, 1e-9), 1),
-        utilisation=round(trainer.utilisation(max(seconds, 1e-9)), 4),
-        peak_memory=round(peak_memory(parts.context.dist.device), 2),
-        plan=parts.context.memory.describe(),
-        waiting=round(trainer.train_step.seconds_waiting / max(seconds, 1e-9), 4),
+        tokens_per_second=round(trainer.train_step.counts["tokens"] / seconds, 1),
+        utilisation=round(trainer.utilisation(seconds), 4),
+        peak_memory=round(peak_memory(context.dist.device), 2),
+        plan=context.memory.describe(),
+        waiting=round(trainer.train_step.seconds_waiting / seconds, 4),
         counts=dict(sorted(counts.items())),
         versions=library_versions(),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from iclora.store import Store
 from iclora.training.checkpoint import versioned_fields
 from iclora.training.dataloader import blank_path, latents_path
 from iclora.training.latent_cache import EncoderKey, EncodingCache, fill_text
-from iclora.training.samples import SampleView, TrainingItem, picture_at, read_items
+from iclora.training.samples import SampleView, TrainingItem, image_at, read_items
 from schemas.adapter import RunIdentity
 from schemas.base import digest_of
 from schemas.config import Config
@@ -76,42 +77,37 @@ def open_job(store: Store, dataset: str, config: Config, name: str) -> RunInputs
             ``data.allow_preview`` is off.
         MissingModel: the base is not on this machine.
     """
-    data = open_dataset(store, dataset)
-    refuse_preview(data, config)
+    opened = open_dataset(store, dataset)
+    refuse_preview(opened, config)
     family = load_family(config.base.family)
     base = locate(config.base.model)
     family.check(base.folder, training_adapter=config.train.training_adapter)
-    known = data.manifest
-    identity = RunIdentity(
-        name=name,
-        version="unnamed",
-        dataset=f"{known.name}@{known.version}",
-        base=f"{config.base.model}@{base.revision}",
-        config=_without_secrets(config),
-    )
-    identity = identity.model_copy(update={"version": digest_of(versioned_fields(identity))})
-    encoder = EncoderKey(family.name, base.revision, config.train.precision)
-    return RunInputs(store, data, family, base, identity, EncodingCache(store, encoder))
-
-
-def _without_secrets(config: Config) -> Config:
-    """Removes secrets from the captioner URL before the configuration is stored in an adapter."""
+    # Remove secrets from the captioner's URL: an adapter stores the configuration.
     captioner = config.caption.captioner
     captioner = captioner.model_copy(update={"url": redact_url(captioner.url)})
     caption = config.caption.model_copy(update={"captioner": captioner})
-    return config.model_copy(update={"caption": caption})
+    identity = RunIdentity(
+        name=name,
+        version="unnamed",
+        dataset=f"{opened.manifest.name}@{opened.manifest.version}",
+        base=f"{config.base.model}@{base.revision}",
+        config=config.model_copy(update={"caption": caption}),
+    )
+    identity = identity.model_copy(update={"version": digest_of(versioned_fields(identity))})
+    encoder = EncoderKey(family.name, base.revision, config.train.precision)
+    return RunInputs(store, opened, family, base, identity, EncodingCache(store, encoder))
 
 
-def refuse_preview(data: Dataset, config: Config) -> None:
+def refuse_preview(dataset: Dataset, config: Config) -> None:
     """Rejects training a real base on a preview dataset.
 
     Raises:
         BadConfig: the dataset is a preview and ``data.allow_preview`` is off.
     """
     real = not is_demo(config.base.model)
-    if data.manifest.preview and real and not config.data.allow_preview:
+    if dataset.manifest.preview and real and not config.data.allow_preview:
         raise BadConfig(
-            f"{data.url} is a preview: its captions or CLIP come from the miniature; build it "
+            f"{dataset.url} is a preview: its captions or CLIP come from the miniature; build it "
             f"with another preset, or pass --set data.allow_preview=true"
         )
 
@@ -139,22 +135,21 @@ def read_training_data(dataset: Dataset, config: Config, step: int) -> TrainingD
                 )
             yield item
 
+    def is_learnable(item: TrainingItem) -> bool:
+        return all(view.learn.any() for view in item.views.values())
+
     train = list(read("train"))
-    learnable = {item.key: item for item in train if _is_learnable(item)}
+    learnable = {item.key: item for item in train if is_learnable(item)}
     if not learnable:
         raise BadInput(f"{dataset.url} has no train sample that is not masked all over")
     chosen = sorted(read("val"), key=lambda item: digest_of(item.key))
-    val = [item for item in chosen if _is_learnable(item)][: config.train.validate_samples]
+    val = [item for item in chosen if is_learnable(item)][: config.train.validate_samples]
     counts = {
         "samples_train": len(learnable),
         "samples_val": len(val),
         "samples_masked_all_over": len(train) - len(learnable),
     }
     return TrainingData(learnable, val, counts)
-
-
-def _is_learnable(item: TrainingItem) -> bool:
-    return all(view.learn.any() for view in item.views.values())
 
 
 def tokens_of(data: TrainingData, text: int) -> dict[Grid, int]:
@@ -181,10 +176,12 @@ def fill_caches(
     items = [*data.train.values(), *data.val]
     captions = ["", *more, *(item.caption for item in items)]
 
-    def load() -> Any:
-        return inputs.family.load_text(inputs.base.folder, dtype=inputs.dtype, device=device)
-
-    cut = fill_text(inputs.cache, captions, inputs.family, load)
+    cut = fill_text(
+        inputs.cache,
+        captions,
+        inputs.family,
+        lambda: inputs.family.load_text(inputs.base.folder, dtype=inputs.dtype, device=device),
+    )
     for caption in cut:
         log.warning("the text encoder sees only the beginning of: %.60s…", caption)
     free_memory()
@@ -194,39 +191,31 @@ def fill_caches(
 
 
 def _fill_latents(inputs: RunInputs, items: dict[str, TrainingItem], device: torch.device) -> None:
-    missing = {
-        key: views for key, item in items.items() if (views := _missing_views(inputs.cache, item))
-    }
-    blanks = _missing_blanks(inputs, items) if inputs.family.needs_blank else []
+    """Encodes the canvases, and empty ones if the family needs them, that the cache lacks."""
+    cache = inputs.cache
+    missing: dict[str, dict[str, SampleView]] = {}  # sample key to cache path to view
+    blanks: dict[str, SampleView] = {}
+    for key, item in items.items():
+        views = {latents_path(cache, item, view): view for view in item.views.values()}
+        if views := {path: view for path, view in views.items() if not cache.has(path)}:
+            missing[key] = views
+        if inputs.family.needs_blank:
+            blanks |= {blank_path(cache, view): view for view in item.views.values()}
+    blanks = {path: view for path, view in blanks.items() if not cache.has(path)}
     if not missing and not blanks:
         return
     vae = inputs.family.load_vae(inputs.base.folder, dtype=inputs.dtype, device=device)
-    for view in blanks:
-        empty = torch.zeros(1, 3, view.fit.height, view.fit.width)
-        _encode(inputs, vae, empty, blank_path(inputs.cache, view))
+    for path, view in blanks.items():
+        _encode(inputs, vae, torch.zeros(1, 3, view.fit.height, view.fit.width), path)
     for sample in inputs.dataset.samples():
-        for view in missing.get(sample.record.key, []):
-            pixels = torch.from_numpy(picture_at(sample.image, sample.record, view.fit))[None]
-            path = latents_path(inputs.cache, items[sample.record.key], view)
+        for path, view in missing.get(sample.record.key, {}).items():
+            pixels = torch.from_numpy(image_at(sample.image, sample.record, view.fit))[None]
             _encode(inputs, vae, pixels, path)
     log.info("encoded %d canvases", len(missing))
 
 
-def _missing_views(cache: EncodingCache, item: TrainingItem) -> list[SampleView]:
-    views = {latents_path(cache, item, view): view for view in item.views.values()}
-    return [view for path, view in views.items() if not cache.has(path)]
-
-
-def _missing_blanks(inputs: RunInputs, items: dict[str, TrainingItem]) -> list[SampleView]:
-    views = {
-        blank_path(inputs.cache, view): view
-        for item in items.values()
-        for view in item.views.values()
-    }
-    return [view for path, view in views.items() if not inputs.cache.has(path)]
-
-
 def _encode(inputs: RunInputs, vae: Any, pixels: torch.Tensor, path: str) -> None:
+    """Encodes one canvas ``[1, 3, H, W]`` into the cache."""
     posterior = inputs.family.encode_images(vae, pixels)
     single = posterior._replace(mean=posterior.mean[0], deviation=posterior.deviation[0])
     inputs.cache.save_posterior(path, single, inputs.dtype)
@@ -234,8 +223,6 @@ def _encode(inputs: RunInputs, vae: Any, pixels: torch.Tensor, path: str) -> Non
 
 def free_memory() -> None:
     """Collects garbage and empties the CUDA cache."""
-    import gc
-
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from iclora.models.families import GivenTokens, Text, nothing_given
+from iclora.models.families import Text, nothing_given
 from iclora.sampling.denoise import Prompt, denoise
 from iclora.store import atomic_path
 from iclora.training.dataloader import blank_path
-from iclora.training.distributed import DistEnv
-from iclora.training.latent_cache import EncodingCache
 from iclora.training.loss import autocast
-from iclora.training.run_inputs import RunInputs, free_memory
+from iclora.training.run_inputs import RunInputs, TrainingData, free_memory
 from iclora.training.sampler import seed_of
-from iclora.training.samples import SampleView, TrainingItem
+from iclora.training.samples import SampleView
+from iclora.training.train_step import StepContext
 
 ROWS = 4
 """Maximum number of captions per sheet."""
@@ -29,114 +28,96 @@ _MAX_SIDE = 512
 """Maximum side of a render on a sheet, in pixels."""
 
 
-def grid_captions(
-    inputs: RunInputs, train: Mapping[str, TrainingItem], val: Sequence[TrainingItem]
-) -> list[str]:
+def grid_captions(inputs: RunInputs, data: TrainingData) -> list[str]:
     """Selects up to ``ROWS`` captions: configured prompts, else val, else train captions."""
-    given = list(inputs.config.sample.prompts)
-    items = val or [train[key] for key in sorted(train)]
-    return (given or [item.caption for item in items])[:ROWS]
+    items = data.val or [data.train[key] for key in sorted(data.train)]
+    prompts = list(inputs.config.sample.prompts)
+    return (prompts or [item.caption for item in items])[:ROWS]
 
 
 class SampleGrid(NamedTuple):
     """Renderer of sample sheets with the transformer in training."""
 
-    job: RunInputs
-    cache: EncodingCache
-    transformer: Any
+    inputs: RunInputs
+    context: StepContext
+    """Model and processes of the run; all render if the base is sharded, and the first writes."""
+
     view: SampleView
     """Canvas to render: the largest in training."""
 
     captions: Sequence[str]
-    dist: DistEnv
-    """Processes of the run; all render if the base is sharded, and only the first writes."""
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the transformer."""
-        return self.dist.device
 
     @torch.no_grad()
-    def draw(self, path: Path, weights: Mapping[str, Tensor], live: Mapping[str, Tensor]) -> None:
-        """Writes a sheet, one row per caption: the base, then ``weights`` swapped into ``live``."""
-        before = {name: tensor.detach().clone() for name, tensor in live.items()}
-        try:
-            for name, tensor in live.items():
-                tensor.data.copy_(weights[name])
-            self.transformer.disable_adapters()
-            bare = [self._tokens(caption) for caption in self.captions]
-            self.transformer.enable_adapters()
-            adapted = [self._tokens(caption) for caption in self.captions]
-        finally:
-            self.transformer.enable_adapters()
-            for name, tensor in live.items():
-                tensor.data.copy_(before[name])
-        if self.dist.is_main:
-            self._write(path, bare, adapted)
+    def draw(self, path: Path) -> None:
+        """Writes a sheet, one row per caption: the base, then the adapter's moving average."""
+        transformer = self.context.transformer
+        with self.context.optimizer.ema_weights():
+            try:
+                transformer.disable_adapters()
+                base = [self._render(caption) for caption in self.captions]
+            finally:
+                transformer.enable_adapters()
+            adapted = [self._render(caption) for caption in self.captions]
+        if self.context.dist.is_main:
+            self._write(path, base, adapted)
 
-    def _tokens(self, caption: str) -> Tensor:
+    def _render(self, caption: str) -> Tensor:
         """Denoises one canvas; the sampling seed and the caption determine the noise."""
-        inputs, grid, params = self.job, self.view.grid, self.job.config.sample
-        channels = inputs.family.token_channels(self.transformer)
+        family, cache, grid = self.inputs.family, self.inputs.cache, self.view.grid
+        params, precision = self.inputs.config.sample, self.inputs.config.train.precision
+        transformer, device = self.context.transformer, self.context.dist.device
+        channels = family.token_channels(transformer)
         generator = torch.Generator().manual_seed(seed_of("sheet", params.seed, caption))
-        x = torch.randn(1, grid.count, channels, generator=generator).to(self.device)
-        given = self._nothing_given(x)
+        x = torch.randn(1, grid.count, channels, generator=generator).to(device)  # [1, N, C]
+        given = None
+        if family.needs_blank:
+            blank = cache.posterior(blank_path(cache, self.view)).mean[None]
+            given = nothing_given(x, blank.to(x))
 
         def predict(x: Tensor, t: Tensor, text: Text) -> Tensor:
-            with autocast(inputs.config.train.precision, self.device):
-                return inputs.family.predict(
-                    self.transformer,
-                    x,
-                    t,
-                    text,
-                    grid=grid,
-                    guidance=params.guidance,
-                    given=given,
-                ).float()
+            with autocast(precision, device):
+                velocity = family.predict(
+                    transformer, x, t, text, grid=grid, guidance=params.guidance, given=given
+                )
+            return velocity.float()
 
-        null = self._text("") if params.true_cfg > 1 else None
-        prompt = Prompt(self._text(caption), null, params.true_cfg)
-        return denoise(
-            x, inputs.family.sigmas(inputs.base.folder, params.steps, grid.count), prompt, predict
-        )
+        def text_of(text: str) -> Text:
+            parts = cache.load(cache.text_path(text))
+            return {name: tensor.to(device) for name, tensor in parts.items()}
 
-    def _text(self, caption: str) -> Text:
-        parts = self.cache.load(self.cache.text_path(caption))
-        return {name: tensor.to(self.device) for name, tensor in parts.items()}
-
-    def _nothing_given(self, x: Tensor) -> GivenTokens | None:
-        if not self.job.family.needs_blank:
-            return None
-        blank = self.cache.posterior(blank_path(self.cache, self.view)).mean[None]
-        return nothing_given(x, blank.to(x))
+        null = text_of("") if params.true_cfg > 1 else None
+        prompt = Prompt(text_of(caption), null, params.true_cfg)
+        sigmas = family.sigmas(self.inputs.base.folder, params.steps, grid.count)
+        return denoise(x, sigmas, prompt, predict)
 
     def _write(self, path: Path, *columns: Sequence[Tensor]) -> None:
         """Decodes and writes the sheet, loading the VAE only for this call."""
-        inputs = self.job
-        rests = inputs.config.train.offload and not self.dist.is_sharded
-        if rests:
-            self.transformer.to("cpu")
+        inputs, transformer, dist = self.inputs, self.context.transformer, self.context.dist
+        offloads = inputs.config.train.offload and not dist.is_sharded
+        if offloads:
+            transformer.to("cpu")
             free_memory()
-        vae = inputs.family.load_vae(inputs.base.folder, dtype=inputs.dtype, device=self.device)
-        pictures = [
-            [_picture(inputs.family.decode(vae, tokens, self.view.grid)[0]) for tokens in column]
+        vae = inputs.family.load_vae(inputs.base.folder, dtype=inputs.dtype, device=dist.device)
+        images = [
+            [_image(inputs.family.decode(vae, tokens, self.view.grid)[0]) for tokens in column]
             for column in columns
         ]
         del vae
         free_memory()
-        if rests:
-            self.transformer.to(self.device)
-        width, height = pictures[0][0].size
+        if offloads:
+            transformer.to(dist.device)
+        width, height = images[0][0].size
         sheet = Image.new("RGB", (width * len(columns), height * len(self.captions)))
-        for x, column in enumerate(pictures):
-            for y, picture in enumerate(column):
-                sheet.paste(picture, (x * width, y * height))
+        for x, column in enumerate(images):
+            for y, image in enumerate(column):
+                sheet.paste(image, (x * width, y * height))
         with atomic_path(path) as scratch:
             sheet.save(scratch, format="JPEG", quality=90)
 
 
-def _picture(pixels: Tensor) -> Image.Image:
+def _image(pixels: Tensor) -> Image.Image:
+    """Converts ``[3, H, W]`` in -1..1 to an image of limited size."""
     values = ((pixels.clamp(-1.0, 1.0) + 1.0) * 127.5).round().byte()
-    picture = Image.fromarray(np.ascontiguousarray(values.permute(1, 2, 0).cpu().numpy()))
-    picture.thumbnail((_MAX_SIDE, _MAX_SIDE))
-    return picture
+    image = Image.fromarray(np.ascontiguousarray(values.permute(1, 2, 0).cpu().numpy()))
+    image.thumbnail((_MAX_SIDE, _MAX_SIDE))
+    return image

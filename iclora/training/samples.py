@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from iclora.dataset.shard_writer import Sample
 from iclora.errors import BadInput
 from iclora.models.families import Grid
-from iclora.training.buckets import CanvasFit, fit_canvas
+from iclora.training.sampler import CanvasFit, fit_canvas
 from schemas.base import Box
 from schemas.sample import SampleRecord
 
-log = logging.getLogger(__name__)
-
 OUTSIDE = -1
 """Panel number of a token outside every panel."""
-
-
-class StoredSample(Protocol):
-    """Sample as read from the shards."""
-
-    @property
-    def record(self) -> SampleRecord:
-        """Metadata of the sample."""
-        ...
-
-    @property
-    def text(self) -> str:
-        """Caption of the sample."""
-        ...
-
-    @property
-    def image(self) -> bytes:
-        """Encoded canvas file."""
-        ...
 
 
 class SampleView(NamedTuple):
@@ -67,7 +46,7 @@ class TrainingItem(NamedTuple):
 
 
 def read_items(
-    samples: Iterable[StoredSample], resolutions: Sequence[int], step: int
+    samples: Iterable[Sample], resolutions: Sequence[int], step: int
 ) -> Iterator[TrainingItem]:
     """Yields one training item per sample without decoding its image.
 
@@ -80,15 +59,10 @@ def read_items(
         record = sample.record
         boxes = [panel.box for panel in record.panels]
         size = (record.width, record.height)
-        views = {
-            resolution: _view(
-                fit_canvas(size, boxes, resolution=resolution, step=step),
-                boxes,
-                record.masks,
-                step,
-            )
-            for resolution in resolutions
-        }
+        views: dict[int, SampleView] = {}
+        for resolution in resolutions:
+            fit = fit_canvas(size, boxes, resolution=resolution, step=step)
+            views[resolution] = _view(fit, boxes, record.masks, step)
         yield TrainingItem(record.key, sample.text, record.image_sha256, len(boxes), views)
 
 
@@ -105,7 +79,7 @@ def _view(fit: CanvasFit, panels: Sequence[Box], masks: Sequence[Box], step: int
     return SampleView(fit, grid, panel_of.reshape(-1), learn.reshape(-1))
 
 
-def picture_at(image: bytes, record: SampleRecord, fit: CanvasFit) -> NDArray[np.float32]:
+def image_at(image: bytes, record: SampleRecord, fit: CanvasFit) -> NDArray[np.float32]:
     """Decodes a canvas and resizes it for training: ``[3, H, W]`` in -1..1.
 
     Panels are resized separately, so no color bleeds across a seam.
@@ -114,18 +88,19 @@ def picture_at(image: bytes, record: SampleRecord, fit: CanvasFit) -> NDArray[np
         BadInput: the image size differs from its record.
     """
     with Image.open(io.BytesIO(image)) as opened:
-        if opened.size != (record.width, record.height):
+        width, height = opened.size
+        if (width, height) != (record.width, record.height):
             raise BadInput(
-                f"{record.key} is {opened.size[0]}x{opened.size[1]} px, but its record says "
+                f"{record.key} is {width}x{height} px, but its record says "
                 f"{record.width}x{record.height}; run `iclora verify` on the dataset"
             )
         canvas = opened.convert("RGB")
-    small = Image.new("RGB", (fit.width, fit.height))
+    resized = Image.new("RGB", (fit.width, fit.height))
     for (top, to_top), (bottom, to_bottom) in pairwise(fit.rows):
         for (left, to_left), (right, to_right) in pairwise(fit.columns):
             size = (to_right - to_left, to_bottom - to_top)
             if min(size) > 0:
                 part = canvas.crop((left, top, right, bottom))
-                small.paste(part.resize(size, Image.Resampling.LANCZOS), (to_left, to_top))
-    pixels = np.asarray(small, dtype=np.float32) / 127.5 - 1.0
+                resized.paste(part.resize(size, Image.Resampling.LANCZOS), (to_left, to_top))
+    pixels = np.asarray(resized, dtype=np.float32) / 127.5 - 1.0
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from iclora.models.families import Family, Grid
 from iclora.training.dataloader import BatchLoader, to_device
-from iclora.training.distributed import DistEnv
+from iclora.training.distributed import DistEnv, padded
 from iclora.training.loss import MicroBatch, autocast, compute_losses, panel_losses
-from iclora.training.memory_plan import MemoryPlan
+from iclora.training.memory import MemoryPlan
 from iclora.training.optimizer import AdapterOptimizer
 from iclora.training.perf import count_flops, peak_flops
-from iclora.training.sharding import padded
 from schemas.training import TrainParams
 
 _SEQUENCE = 3
@@ -45,9 +44,6 @@ class StepResult(NamedTuple):
 
     norm: float
     """Gradient norm before clipping."""
-
-    tokens: int
-    """Number of image and caption tokens."""
 
 
 class TrainStep:
@@ -79,15 +75,22 @@ class TrainStep:
             torch.OutOfMemoryError: no memory option remains, or the base is sharded.
         """
         while True:
-            batches = self._fetch(step)
+            began = time.perf_counter()
+            batches = self._context.loader.batch(step)
+            self.seconds_waiting += time.perf_counter() - began
             before, flops = self.counts.copy(), self.flops
             running: Grid | None = None
             self._context.optimizer.zero_grad()
             sums = torch.zeros(2 + 2 * self._context.panels, dtype=torch.float64)
             try:
-                for micro, counts in padded(batches, self._context.dist):
+                for micro, is_real in padded(batches, self._context.dist):
                     running = micro.grid
-                    sums += self._pass(micro, step) if counts else self._idle_pass(micro, step)
+                    if is_real:
+                        sums += self._pass(micro, step)
+                    else:  # padding that a sharded base requires, which leaves no trace
+                        counted = self.counts.copy(), self.flops
+                        self._pass(micro, step)
+                        self.counts, self.flops = counted
                 return self._gather(sums)
             except torch.OutOfMemoryError:
                 # With a sharded base, other processes are blocked in the middle of this pass.
@@ -97,20 +100,11 @@ class TrainStep:
                     raise
             self.counts, self.flops = before, flops
             self.counts["retries"] += 1
-            self._free_memory(running)
-
-    def _fetch(self, step: int) -> list[MicroBatch]:
-        began = time.perf_counter()
-        batches = self._context.loader.batch(step)
-        self.seconds_waiting += time.perf_counter() - began
-        return batches
-
-    def _free_memory(self, grid: Grid) -> None:
-        option = self._context.memory.option(grid)
-        self._context.loader.set_micro_batch(grid, option.micro_batch)
-        self._context.optimizer.zero_grad()
-        if self._context.dist.device.type == "cuda":
-            torch.cuda.empty_cache()
+            option = self._context.memory.option(running)
+            self._context.loader.set_micro_batch(running, option.micro_batch)
+            self._context.optimizer.zero_grad()
+            if self._context.dist.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def _pass(self, micro: MicroBatch, step: int) -> Tensor:
         """Runs forward and backward; returns tokens, loss, and the sums and counts per panel."""
@@ -132,19 +126,15 @@ class TrainStep:
             return total.detach(), losses.tokens
 
         total, errors = self._count_flops(micro, work) if self._counts_flops else work()
-        tokens = errors.numel() + _text_tokens(batch)
+        tokens = errors.numel() + sum(
+            part.shape[0] * part.shape[1] for part in batch.text.values() if part.dim() == _SEQUENCE
+        )
         self.counts["captions_dropped"] += micro.dropped
-        self.counts["samples_conditional"] += _conditional(micro)
+        given = micro.given.mask.any(dim=1).sum() if micro.given else 0
+        self.counts["samples_conditional"] += int(given)
         panels = panel_losses(batch, errors, context.panels)
         measured = torch.cat([total[None], panels.flatten()]).cpu()  # the only device sync
         return torch.cat([torch.tensor([float(tokens)]), measured]).double()
-
-    def _idle_pass(self, micro: MicroBatch, step: int) -> float:
-        """Runs a padding pass that a sharded base requires, leaving the counters unchanged."""
-        before, flops = self.counts.copy(), self.flops
-        self._pass(micro, step)
-        self.counts, self.flops = before, flops
-        return 0.0
 
     def _count_flops(self, micro: MicroBatch, work: Any) -> Any:
         """Runs ``work`` and adds its FLOPs, measured once per shape and cached."""
@@ -168,15 +158,4 @@ class TrainStep:
             loss=values[1] / self._train.batch,
             panels=[total / count if count else -1.0 for total, count in pairs],
             norm=context.optimizer.gradient_norm(),
-            tokens=int(values[0]),
         )
-
-
-def _text_tokens(batch: MicroBatch) -> int:
-    return sum(
-        part.shape[0] * part.shape[1] for part in batch.text.values() if part.dim() == _SEQUENCE
-    )
-
-
-def _conditional(batch: MicroBatch) -> int:
-    return int(batch.given.mask.any(dim=1).sum()) if batch.given else 0

@@ -11,11 +11,16 @@ from typing import Any, NamedTuple
 
 import torch
 
-from iclora.training.checkpoint import checkpoints, prune, restore, save_checkpoint, step_of
+from iclora.training.checkpoint import (
+    RemoteCheckpoints,
+    checkpoints,
+    prune,
+    restore,
+    save_checkpoint,
+    step_of,
+)
 from iclora.training.metrics import MetricsLog
-from iclora.training.optimizer import learning_rate
 from iclora.training.perf import peak_flops, peak_memory
-from iclora.training.remote_checkpoints import RemoteCheckpoints
 from iclora.training.run_inputs import free_memory
 from iclora.training.signals import StopRequest, TrainingBroken, TrainingInterrupted
 from iclora.training.train_step import StepContext, TrainStep
@@ -79,7 +84,9 @@ class Trainer:
             TrainingBroken: too many losses were not finite.
         """
         began = time.perf_counter()
-        metrics = self._open_metrics()
+        metrics = None
+        if self._dist.is_main:
+            metrics = MetricsLog(self._parts.folder / "metrics.jsonl", self.progress.step)
         try:
             while self.progress.step < self._train.steps:
                 self._step(metrics)
@@ -97,8 +104,8 @@ class Trainer:
 
         def newest() -> Path:
             self._parts.remote.pull()
-            if found := checkpoints(self._checkpoints):
-                return found[-1]
+            if saved := checkpoints(self._checkpoints):
+                return saved[-1]
             start = TrainingProgress(step=0)
             return save_checkpoint(self._checkpoints, self._optimizer, self._parts.identity, start)
 
@@ -110,11 +117,6 @@ class Trainer:
     def _restore(self, checkpoint: Path) -> TrainingProgress:
         return restore(checkpoint, self._optimizer, self._parts.identity, self._dist)
 
-    def _open_metrics(self) -> MetricsLog | None:
-        if not self._dist.is_main:
-            return None
-        return MetricsLog(self._parts.folder / "metrics.jsonl", self.progress.step)
-
     def _step(self, metrics: MetricsLog | None) -> None:
         """Runs one step, then updates the adapter or skips a non-finite result."""
         step = self.progress.step
@@ -123,9 +125,8 @@ class Trainer:
         row: dict[str, Any] = {"step": step + 1, "loss": result.loss if good else None}
         self.loss = result.loss
         if good:
-            self._optimizer.update(step)
+            rate = self._optimizer.update(step)
             self.progress = self.progress.model_copy(update={"step": step + 1, "bad_in_a_row": 0})
-            rate = learning_rate(self._train.optimizer, step, self._train.steps)
             row |= {"norm": result.norm, "lr": rate, "panels": result.panels}
         else:
             self._skip(step)
@@ -138,32 +139,32 @@ class Trainer:
         The step number still advances, because the same step from the same weights would fail
         again.
         """
-        before, faults = self.progress, self._train.nonfinite
+        limits = self._train.nonfinite
         change = {
             "step": step + 1,
-            "skipped": before.skipped + 1,
-            "bad_in_a_row": before.bad_in_a_row + 1,
+            "skipped": self.progress.skipped + 1,
+            "bad_in_a_row": self.progress.bad_in_a_row + 1,
         }
-        self.progress = before.model_copy(update=change)
+        self.progress = self.progress.model_copy(update=change)
         log.warning("step %d has no finite loss and is skipped", step + 1)
-        if self.progress.skipped >= faults.stop_after:
+        if self.progress.skipped >= limits.stop_after:
             raise TrainingBroken(
                 f"{self.progress.skipped} steps had no finite loss, the last is step {step + 1}: "
                 f"lower train.optimizer.lr or use train.precision = 'fp32'"
             )
-        if self.progress.bad_in_a_row >= faults.roll_back_after:
+        if self.progress.bad_in_a_row >= limits.roll_back_after:
             self._roll_back()
 
     def _roll_back(self) -> None:
-        def safest() -> Path:
-            found = checkpoints(self._checkpoints)
+        def newest_regular() -> Path:
+            saved = checkpoints(self._checkpoints)
             # Ignore checkpoints written by a stop: an uninterrupted run would not have them.
-            regular = [path for path in found if step_of(path) % self._train.save_every == 0]
-            return (regular or found)[-1]
+            regular = [path for path in saved if step_of(path) % self._train.save_every == 0]
+            return (regular or saved)[-1]
 
-        safe = self._dist.first(safest)
-        self._restore(safe)
-        log.warning("back to the weights of step %d", step_of(safe))
+        checkpoint = self._dist.first(newest_regular)
+        self._restore(checkpoint)
+        log.warning("back to the weights of step %d", step_of(checkpoint))
         rollbacks = self.progress.rollbacks + 1
         self.progress = self.progress.model_copy(update={"bad_in_a_row": 0, "rollbacks": rollbacks})
 
@@ -203,7 +204,7 @@ class Trainer:
             log.warning("no sheet of step %d, there is no memory for it: %s", step, error)
         else:
             return
-        free_memory()
+        free_memory()  # here, because the handled error holds the sheet's tensors
         if self._train.offload:  # the sheet moved it to the CPU
             self._parts.context.transformer.to(self._dist.device)
 

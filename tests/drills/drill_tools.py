@@ -21,6 +21,7 @@ import psutil
 
 from iclora.dataset import open_dataset
 from iclora.store import Store, file_sha256
+from iclora.training.metrics import TENSORBOARD
 
 ROOT = Path(__file__).parents[2]
 ENDS = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -103,7 +104,7 @@ def adapter_files(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): file_sha256(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in told
+        if path.is_file() and path.name not in told and path.parent.name != TENSORBOARD
     }
 
 

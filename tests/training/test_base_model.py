@@ -135,7 +135,7 @@ def resumes(params):
     tensors, numbers = first.optimizer_state()
     kept = {name: tensor.clone() for name, tensor in tensors.items()}
     second = fresh()
-    second.restore(raw, average, (kept, {name: float(value) for name, value in numbers.items()}))
+    second.restore(raw, average, kept, {name: float(value) for name, value in numbers.items()})
     ours, theirs = stepped(first, range(3, 6)), stepped(second, range(3, 6))
     return torch.equal(ours["a"], theirs["a"])
 

@@ -17,9 +17,8 @@ import torch
 from iclora.errors import BadConfig
 from iclora.store import Store
 from iclora.train import train_adapter
-from iclora.training.distributed import DistEnv, on_cpu
+from iclora.training.distributed import DistEnv, on_cpu, require_shardable
 from iclora.training.metrics import read_metrics
-from iclora.training.sharding import require_shardable
 from schemas.training import TrainParams
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the processes that import their work by name
@@ -47,6 +46,15 @@ def together(tmp_path):
         return [json.loads(file.read_text()) for file in files]
 
     return run
+
+
+@pytest.fixture
+def alone(tmp_path, store):
+    """A store of its own with the same datasets, for the run of one process."""
+    folder = tmp_path / "alone"
+    folder.mkdir()
+    (folder / "datasets").symlink_to(Path(store.root) / "datasets")
+    return Store(str(folder))
 
 
 def weights(store):
@@ -77,19 +85,16 @@ def follows(store, alone, processes):
         torch.testing.assert_close(ours[name], value, atol=2e-5, rtol=1e-3)
 
 
-def test_two_processes_follow_one(tmp_path, store, dataset, config, together):
+def test_two_processes_follow_one(store, alone, dataset, config, together):
     lora = config.train.lora.model_copy(update={"save_dtype": "fp32"})
     train = config.train.model_copy(update={"batch": 3, "lora": lora, "steps": 6})
     config = config.model_copy(update={"train": train})
-    alone = Store(str(tmp_path / "alone"))
-    Path(alone.root).mkdir()
-    (Path(alone.root) / "datasets").symlink_to(Path(store.root) / "datasets")
     train_adapter(alone, "demo", config, "mine")
     together(train_together, store.url, [config.to_text()])
     follows(store, alone, 2)
 
 
-def test_a_sharded_base_follows_a_whole_one(tmp_path, store, publish, paint, config, together):
+def test_a_sharded_base_follows_a_whole_one(store, alone, publish, paint, config, together):
     """Shapes are mixed, so the two processes have different numbers of micro-batches."""
     samples = [paint(n) for n in range(3)] + [paint(n, heights=(32, 32)) for n in (3, 4)]
     publish(store, [*samples, paint(9, split="val")])
@@ -102,9 +107,6 @@ def test_a_sharded_base_follows_a_whole_one(tmp_path, store, publish, paint, con
         "sample_every": 6,
     }
     config = config.model_copy(update={"train": config.train.model_copy(update=changes)})
-    alone = Store(str(tmp_path / "alone"))
-    Path(alone.root).mkdir()
-    (Path(alone.root) / "datasets").symlink_to(Path(store.root) / "datasets")
     train_adapter(alone, "demo", config, "mine")
     divided = {"ACCELERATE_USE_FSDP": "true"}
     together(train_together, store.url, [config.to_text()], environments=[divided, divided])
@@ -120,7 +122,7 @@ def machines(tmp_path):
 
 
 def test_a_machine_without_checkpoints_goes_on_from_those_of_the_first(
-    tmp_path, store, dataset, config, together, machines, monkeypatch
+    store, alone, dataset, config, together, machines, monkeypatch
 ):
     class PowerCut(BaseException):
         """Nothing of ours handles it."""
@@ -129,9 +131,6 @@ def test_a_machine_without_checkpoints_goes_on_from_those_of_the_first(
         if report.step == 3:
             raise PowerCut
 
-    alone = Store(str(tmp_path / "alone"))
-    Path(alone.root).mkdir()
-    (Path(alone.root) / "datasets").symlink_to(Path(store.root) / "datasets")
     lora = config.train.lora.model_copy(update={"save_dtype": "fp32"})
     train = config.train.model_copy(update={"steps": 6, "lora": lora})
     config = config.model_copy(update={"train": train})
@@ -227,7 +226,7 @@ def test_only_a_switched_on_cpu_keeps_a_run_off_the_gpu(monkeypatch, said, stays
     ],
 )
 def test_accelerate_launch_starts_a_team_with_one_batch(
-    tmp_path, store, dataset, config, how, processes
+    tmp_path, store, alone, dataset, config, how, processes
 ):
     lora = config.train.lora.model_copy(update={"save_dtype": "fp32"})
     train = config.train.model_copy(update={"batch": 3, "lora": lora})
@@ -240,9 +239,6 @@ def test_accelerate_launch_starts_a_team_with_one_batch(
          "--config", str(file), "--name", "mine", "--store", store.url],
         check=True,
     )  # fmt: skip
-    alone = Store(str(tmp_path / "alone"))
-    Path(alone.root).mkdir()
-    (Path(alone.root) / "datasets").symlink_to(Path(store.root) / "datasets")
     train_adapter(alone, "demo", config, "mine")
     follows(store, alone, processes)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 
 import pytest
@@ -12,12 +14,14 @@ from iclora.training.metrics import TENSORBOARD, MetricsLog, read_metrics
 
 
 def curves(folder):
-    """Tag to step to value."""
+    """Tag to step to value; TensorBoard shows every step once."""
     seen = EventAccumulator(str(folder)).Reload()
-    return {
-        tag: {event.step: event.value for event in seen.Scalars(tag)}
-        for tag in seen.Tags()["scalars"]
-    }
+    drawn = {}
+    for tag in seen.Tags()["scalars"]:
+        events = seen.Scalars(tag)
+        drawn[tag] = {event.step: event.value for event in events}
+        assert len(drawn[tag]) == len(events)
+    return drawn
 
 
 def test_tensorboard_reads_what_the_journal_says(store, dataset, config):
@@ -52,12 +56,35 @@ def test_a_resumed_journal_forgets_what_came_after_and_gives_the_same_bytes(tmp_
             for row in rows[2:]:
                 journal.write(row)
         journal.close()
-        files = sorted(file for file in path.parent.rglob("*") if file.is_file())
-        return {str(file.relative_to(path.parent)): file.read_bytes() for file in files}
+        return path.read_bytes(), curves(path.with_name(TENSORBOARD))
 
     straight = written("straight", kill=5)
-    assert len(straight) == 2
+    assert straight[1]["loss"] == pytest.approx(
+        {row["step"]: row["loss"] for row in rows}, rel=1e-5
+    )
     assert written("killed", kill=4) == straight
+
+
+def test_points_have_the_time_at_which_they_were_written(tmp_path):
+    began = time.time()
+    log = MetricsLog(tmp_path / "metrics.jsonl", 0)
+    log.write({"step": 1, "loss": 0.5})
+    log.close()
+    log = MetricsLog(tmp_path / "metrics.jsonl", 1)
+    log.write({"step": 2, "loss": 0.25})
+    log.close()
+    seen = EventAccumulator(str(tmp_path / TENSORBOARD)).Reload()
+    times = [event.wall_time for event in seen.Scalars("loss")]
+    assert began <= times[0] < times[1] <= time.time()
+
+
+def test_a_log_that_came_without_its_copy_is_copied_again(tmp_path):
+    """Another machine gets the metrics log of an interrupted run, and no TensorBoard files."""
+    rows = [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}]
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    MetricsLog(path, 1).close()
+    assert curves(tmp_path / TENSORBOARD) == {"loss": {1: 0.5}}
 
 
 def test_a_skipped_step_has_no_point(tmp_path):

@@ -9,7 +9,7 @@ from iclora.models.families import load_family
 from iclora.models.locate import MINIATURE, is_demo
 from iclora.presets import load_config, preset_names
 from iclora.training import plan_training
-from iclora.training.buckets import fit_canvas
+from iclora.training.sampler import fit_canvas
 
 BASES = {
     "flux1-dev": "flux1",

@@ -15,7 +15,7 @@ from iclora.errors import BadConfig, BadInput
 from iclora.store import Store, file_sha256
 from iclora.train import train_adapter
 from iclora.training.checkpoint import checkpoints, step_of
-from iclora.training.metrics import read_metrics
+from iclora.training.metrics import TENSORBOARD, read_metrics
 from iclora.training.signals import TrainingInterrupted
 from schemas.adapter import RunRecord
 
@@ -70,7 +70,7 @@ def files(ref):
     return {
         str(path.relative_to(folder)): file_sha256(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in told
+        if path.is_file() and path.name not in told and path.parent.name != TENSORBOARD
     }
 
 

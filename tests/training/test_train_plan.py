@@ -16,13 +16,13 @@ from iclora.training.memory import (
     KEPT_BYTES,
     RESERVE,
     MemoryOption,
+    MemoryPlan,
     ModelShape,
     choose_weights,
     estimate_step_bytes,
     memory_options,
     options_that_fit,
 )
-from iclora.training.memory_plan import MemoryPlan
 from schemas.training import TrainParams
 
 GIB = 2**30
@@ -93,12 +93,12 @@ def test_the_first_rung_that_fits_is_taken():
     rungs = memory_options(4, TrainParams())
     assert rungs[0] == MemoryOption(0.0, 4)
     assert rungs[-1] == MemoryOption(1.0, 1)
-    wide = next(options_that_fit(FLUX, "dense", rungs, 4608, 141 * GIB))
+    wide = options_that_fit(FLUX, "dense", rungs, 4608, 141 * GIB)[0]
     assert wide == MemoryOption(0.0, 2)
     need = estimate_step_bytes(FLUX, "dense", wide, 4608)
-    assert next(options_that_fit(FLUX, "dense", rungs, 4608, need)) == wide
-    assert next(options_that_fit(FLUX, "dense", rungs, 4608, need - 1)) == MemoryOption(0.0, 1)
-    assert list(options_that_fit(FLUX, "dense", rungs, 4608, 0)) == [MemoryOption(1.0, 1)]
+    assert options_that_fit(FLUX, "dense", rungs, 4608, need)[0] == wide
+    assert options_that_fit(FLUX, "dense", rungs, 4608, need - 1)[0] == MemoryOption(0.0, 1)
+    assert options_that_fit(FLUX, "dense", rungs, 4608, 0) == [MemoryOption(1.0, 1)]
     fixed = TrainParams(memory_plan="fixed", activation_checkpointing=0.5, micro_batch=2)
     assert memory_options(4, fixed) == [MemoryOption(0.5, 2)]
 

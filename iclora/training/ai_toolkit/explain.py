@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from iclora.errors import BadConfig
-from iclora.training.ai_toolkit.keys import SECTIONS, Rule, upstream_keys
+from iclora.training.ai_toolkit.keys import SECTIONS, upstream_keys
 from iclora.training.ai_toolkit.load import Tree, load_tree
 from iclora.training.ai_toolkit.shown import shown_key, shown_value
 from schemas.training import Explained, KeyStatus
@@ -59,7 +59,15 @@ def explain_leaf(leaf: Leaf) -> Explained:
         return Explained(
             status="refused", note=f"{shown_value(leaf.value)} is not supported: {rule.note}"
         )
-    if fault := _fault(rule, leaf.value) or _rising(leaf):
+    fault = ""
+    if rule.convert:
+        try:
+            rule.convert(leaf.value)
+        except BadConfig as error:
+            fault = str(error)
+        except (TypeError, ValueError, AttributeError, LookupError):  # value of a wrong type
+            fault = f"{shown_value(leaf.value)} is nothing that it can be"
+    if fault := fault or _rising(leaf):
         return Explained(status="refused", note=fault)
     return Explained(status=cast("KeyStatus", rule.status), note=rule.note)
 
@@ -74,18 +82,6 @@ _TOP = {
 def _same(value: Any, other: Any) -> bool:
     """Compares two values without equating booleans and numbers (``0 == False`` in Python)."""
     return value == other and isinstance(value, bool) == isinstance(other, bool)
-
-
-def _fault(rule: Rule, value: Any) -> str:
-    if rule.convert is None:
-        return ""
-    try:
-        rule.convert(value)
-    except BadConfig as error:
-        return str(error)
-    except (TypeError, ValueError, AttributeError, LookupError):  # value of a wrong type
-        return f"{shown_value(value)} is nothing that it can be"
-    return ""
 
 
 def _rising(leaf: Leaf) -> str:
@@ -105,19 +101,19 @@ _LONGEST_KEY = 64
 
 
 def _nearest(leaf: Leaf) -> str:
-    leaf = leaf._replace(key=leaf.key[:_LONGEST_KEY])
-    here = SECTIONS.get(leaf.section, {})
-    close = difflib.get_close_matches(leaf.key, list(here), n=1, cutoff=0.6)
+    """Formats the note of an unknown key, with the nearest known one."""
+    key = leaf.key[:_LONGEST_KEY]
+    close = difflib.get_close_matches(key, list(SECTIONS.get(leaf.section, {})), n=1, cutoff=0.6)
     if close:
-        where = f"{leaf.section}.{close[0]}" if leaf.section else close[0]
-        return f"AI-Toolkit ignores it silently; did you mean {where}?"
-    elsewhere = [name for name, keys in SECTIONS.items() if leaf.key in keys]
+        known = f"{leaf.section}.{close[0]}".lstrip(".")
+        return f"AI-Toolkit ignores it silently; did you mean {known}?"
+    elsewhere = [name for name, keys in SECTIONS.items() if key in keys]
     if elsewhere:
         return f"AI-Toolkit ignores it here; it belongs into {elsewhere[0] or 'the process'}"
-    every = {key: name for name, keys in SECTIONS.items() for key in keys}
-    close = difflib.get_close_matches(leaf.key, list(every), n=1, cutoff=0.0)
-    where = f"{every[close[0]]}.{close[0]}".lstrip(".")
-    return f"AI-Toolkit ignores it silently; the nearest known key is {where}"
+    section_of = {name: section for section, keys in SECTIONS.items() for name in keys}
+    close = difflib.get_close_matches(key, list(section_of), n=1, cutoff=0.0)
+    known = f"{section_of[close[0]]}.{close[0]}".lstrip(".")
+    return f"AI-Toolkit ignores it silently; the nearest known key is {known}"
 
 
 def _table(value: Any, path: str) -> Tree:
@@ -136,8 +132,8 @@ def leaves(tree: Tree) -> Iterator[Leaf]:
         if key == "config":
             yield from _config_leaves(cast("Tree", value))
         elif key == "meta":
-            for place, (name, part) in enumerate(_table(value or {}, key).items(), 1):
-                yield Leaf(f"meta.{shown_key(name, place)}", "top", "meta", part)
+            for index, (name, part) in enumerate(_table(value or {}, key).items(), 1):
+                yield Leaf(f"meta.{shown_key(name, index)}", "top", "meta", part)
         else:
             section = "top" if key in _TOP else "file"
             yield Leaf(shown_key(key, number), section, key, value)
@@ -155,8 +151,8 @@ def _config_leaves(config: Tree) -> Iterator[Leaf]:
 def _process_leaves(process: Tree) -> Iterator[Leaf]:
     for number, (key, value) in enumerate(process.items(), 1):
         if key == "datasets" and isinstance(value, list):
-            for place, part in enumerate(cast("list[Any]", value)):
-                path = f"{_PROCESS}.datasets.{place}"
+            for index, part in enumerate(cast("list[Any]", value)):
+                path = f"{_PROCESS}.datasets.{index}"
                 yield from _section(path, "datasets", _table(part, path))
         elif isinstance(value, dict) and key in SECTIONS:
             yield from _section(f"{_PROCESS}.{key}", key, cast("Tree", value))

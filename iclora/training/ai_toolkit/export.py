@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,10 @@ import yaml
 from PIL import Image, ImageDraw
 
 from iclora.dataset.reader import Dataset
-from iclora.dataset.shard_writer import Sample
 from iclora.errors import BadConfig, BadInput
 from iclora.presets import load_config
 from schemas.config import Config
-from schemas.training import LoraParams, OptimizerParams
+from schemas.training import OptimizerParams
 
 READS = ("jpg", "png")
 """Image file extensions exported unchanged; others are converted to PNG."""
@@ -22,7 +22,6 @@ READS = ("jpg", "png")
 OUTPUT, LOGS = "output", "logs"
 """Folders that AI-Toolkit creates next to the YAML: trained weights and TensorBoard events."""
 
-_OPTIMIZERS = {"adamw": "adamw", "adamw8bit": "adamw8bit"}
 _SAMPLERS = {"sigmoid": "sigmoid", "uniform": "linear", "shift": "flux_shift"}
 _SAVE = {"fp16": "float16", "bf16": "bf16", "fp32": "float32"}
 _ARCHES = {"flux1": "flux", "flux2-klein": "flux2_klein_4b"}
@@ -49,22 +48,24 @@ def export_ai_toolkit(
         BadInput: the folder is not empty.
         BadConfig: AI-Toolkit does not support a setting; the message names it.
     """
-    place = Path(folder)
-    if place.exists() and any(place.iterdir()):
-        raise BadInput(f"{place} is not empty; name a new folder")
-    chosen = config or load_config("movie-shots-flux1-dev")
-    refuse_ours_alone(chosen)
-    pictures = place / "data"
-    pictures.mkdir(parents=True)
-    samples = list(_write(dataset, pictures, place / "masks"))
-    called = name or dataset.manifest.name
-    file = place / f"{called}.yml"
-    tree = _tree(called, chosen, dataset, masked=any(samples))
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise BadInput(f"{folder} is not empty; name a new folder")
+    config = config or load_config("movie-shots-flux1-dev")
+    require_supported(config)
+    name = name or dataset.manifest.name
+    masked = _write_samples(dataset, folder)
+    tree = {
+        "job": "extension",
+        "config": {"name": name, "process": [_process(config, dataset, masked=masked)]},
+        "meta": {"name": name, "version": dataset.manifest.version},
+    }
+    file = folder / f"{name}.yml"
     file.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return file
 
 
-def refuse_ours_alone(config: Config) -> None:
+def require_supported(config: Config) -> None:
     """Rejects settings that AI-Toolkit does not support.
 
     Raises:
@@ -86,46 +87,30 @@ def refuse_ours_alone(config: Config) -> None:
         )
 
 
-def _write(dataset: Dataset, pictures: Path, masks: Path) -> list[bool]:
-    masked: list[bool] = []
+def _write_samples(dataset: Dataset, folder: Path) -> bool:
+    """Writes the train split; returns true if there are masks, which then every sample has."""
+    images, masks = folder / "data", folder / "masks"
+    images.mkdir(parents=True)
+    masks.mkdir()
+    masked = False
     for sample in dataset.samples("train"):
-        key = sample.record.key
-        extension, data = _readable(sample)
-        (pictures / f"{key}.{extension}").write_bytes(data)
-        (pictures / f"{key}.txt").write_text(sample.text, encoding="utf-8")
-        masks.mkdir(exist_ok=True)
-        _mask(sample).save(masks / f"{key}.png")
-        masked.append(bool(sample.record.masks))
-    if not any(masked):
-        for file in masks.glob("*.png"):
-            file.unlink()
-        masks.rmdir()
+        record = sample.record
+        image = images / f"{record.key}.{sample.extension}"
+        if sample.extension in READS:
+            image.write_bytes(sample.image)
+        else:
+            with Image.open(io.BytesIO(sample.image)) as opened:
+                opened.convert("RGB").save(image.with_suffix(".png"))
+        (images / f"{record.key}.txt").write_text(sample.text, encoding="utf-8")
+        mask = Image.new("L", (record.width, record.height), 255)
+        draw = ImageDraw.Draw(mask)
+        for x0, y0, x1, y1 in record.masks:
+            draw.rectangle((x0, y0, x1 - 1, y1 - 1), fill=0)
+        mask.save(masks / f"{record.key}.png")
+        masked = masked or bool(record.masks)
+    if not masked:
+        shutil.rmtree(masks)
     return masked
-
-
-def _readable(sample: Sample) -> tuple[str, bytes]:
-    if sample.extension in READS:
-        return sample.extension, sample.image
-    buffer = io.BytesIO()
-    with Image.open(io.BytesIO(sample.image)) as picture:
-        picture.convert("RGB").save(buffer, format="PNG")
-    return "png", buffer.getvalue()
-
-
-def _mask(sample: Sample) -> Image.Image:
-    mask = Image.new("L", (sample.record.width, sample.record.height), 255)
-    brush = ImageDraw.Draw(mask)
-    for x0, y0, x1, y1 in sample.record.masks:
-        brush.rectangle((x0, y0, x1 - 1, y1 - 1), fill=0)
-    return mask
-
-
-def _tree(name: str, config: Config, dataset: Dataset, *, masked: bool) -> dict[str, Any]:
-    return {
-        "job": "extension",
-        "config": {"name": name, "process": [_process(config, dataset, masked=masked)]},
-        "meta": {"name": name, "version": dataset.manifest.version},
-    }
 
 
 def _process(config: Config, dataset: Dataset, *, masked: bool) -> dict[str, Any]:
@@ -140,13 +125,27 @@ def _process(config: Config, dataset: Dataset, *, masked: bool) -> dict[str, Any
     }
     if masked:
         folder["mask_path"] = "masks"
+    network: dict[str, Any] = {
+        "type": "lora",
+        "linear": train.lora.rank,
+        "linear_alpha": train.lora.rank,
+    }
+    if train.lora.start_from:
+        network["pretrained_lora_path"] = train.lora.start_from
+    model: dict[str, Any] = {
+        "name_or_path": config.base.model,
+        "arch": _ARCHES[config.base.family],
+        "quantize": train.weights == "fp8",
+    }
+    if train.training_adapter:
+        model["assistant_lora_path"] = train.training_adapter
     return {
         "type": "sd_trainer",
         "training_folder": OUTPUT,
         "training_seed": train.seed,
         "log_dir": LOGS,
         "logging": {"log_every": 1},
-        "network": _network(train.lora),
+        "network": network,
         "save": {
             "dtype": _SAVE[train.lora.save_dtype],
             "save_every": train.save_every,
@@ -154,7 +153,7 @@ def _process(config: Config, dataset: Dataset, *, masked: bool) -> dict[str, Any
         },
         "datasets": [folder],
         "train": _train(config),
-        "model": _model(config),
+        "model": model,
         "sample": {
             "sampler": "flowmatch",
             "sample_every": train.sample_every or train.steps,
@@ -178,7 +177,7 @@ def _train(config: Config) -> dict[str, Any]:
         "train_text_encoder": False,
         "gradient_checkpointing": train.activation_checkpointing > 0,
         "noise_scheduler": "flowmatch",
-        "optimizer": _OPTIMIZERS[optimizer.name],
+        "optimizer": optimizer.name,
         "optimizer_params": {
             "betas": list(optimizer.betas),
             "weight_decay": optimizer.weight_decay,
@@ -207,21 +206,3 @@ def _schedule(optimizer: OptimizerParams) -> dict[str, Any]:
         factors = {"start_factor": 1.0, "end_factor": 0.0}
         return {"lr_scheduler": name, "lr_scheduler_params": factors}
     return {"lr_scheduler": name}
-
-
-def _model(config: Config) -> dict[str, Any]:
-    settings: dict[str, Any] = {
-        "name_or_path": config.base.model,
-        "arch": _ARCHES[config.base.family],
-        "quantize": config.train.weights == "fp8",
-    }
-    if config.train.training_adapter:
-        settings["assistant_lora_path"] = config.train.training_adapter
-    return settings
-
-
-def _network(lora: LoraParams) -> dict[str, Any]:
-    settings: dict[str, Any] = {"type": "lora", "linear": lora.rank, "linear_alpha": lora.rank}
-    if lora.start_from:
-        settings["pretrained_lora_path"] = lora.start_from
-    return settings

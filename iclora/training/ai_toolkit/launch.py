@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,15 +23,14 @@ import safetensors
 
 from iclora.errors import BadConfig, IcloraError
 from iclora.models.lora_files import read_lora
-from iclora.training.ai_toolkit.export import LOGS, OUTPUT, export_ai_toolkit, refuse_ours_alone
+from iclora.training.ai_toolkit.export import LOGS, OUTPUT, export_ai_toolkit, require_supported
 from iclora.training.distributed import DistEnv
 from iclora.training.lora import lora_config, lora_header, save_lora
 from iclora.training.metrics import MetricsLog, final_loss
-from iclora.training.publish_adapter import facts, library_versions, publish_folder
+from iclora.training.publish import facts, library_versions, publish_folder
 from iclora.training.run_inputs import RunInputs
 from iclora.training.signals import StopRequest, TrainingInterrupted
 from schemas.adapter import RunRecord
-from schemas.config import Config
 
 CHECKOUT = "ICLORA_AI_TOOLKIT"
 """Environment variable with the checkout's folder, which is not part of a run's identity."""
@@ -52,56 +52,49 @@ def train_with_ai_toolkit(inputs: RunInputs, dist: DistEnv, request: StopRequest
         TrainingInterrupted: a stop was requested; AI-Toolkit resumes from its last save.
         IcloraError: AI-Toolkit failed or produced no adapter.
     """
-    checkout = _checkout()
+    configured = os.environ.get(CHECKOUT, "")
+    checkout = Path(configured).resolve()
+    if not (checkout / "run.py").is_file():
+        raise BadConfig(
+            f"train.trainer = 'ai-toolkit' needs {CHECKOUT} in the environment to name a checkout "
+            f"of AI-Toolkit; {configured or 'nothing'} is none"
+        )
     if dist.world_size > 1:
         raise BadConfig("AI-Toolkit is started as one process: run without accelerate launch")
-    refuse_ours_alone(inputs.config)
-    name, place = inputs.identity.name, inputs.work_folder / "ai-toolkit"
-    if not place.is_dir():
-        _export(inputs, place)
+    require_supported(inputs.config)
+    name, folder = inputs.identity.name, inputs.work_folder / "ai-toolkit"
+    if not folder.is_dir():
+        _export(inputs, folder)
+    pythons = [checkout / path for path in _PYTHONS if (checkout / path).is_file()]
+    python = pythons[0] if pythons else sys.executable
     began = time.perf_counter()
-    _run([*_command(checkout), f"{name}.yml"], place, request)
+    _run([str(python), str(checkout / "run.py"), f"{name}.yml"], folder, request)
     seconds = time.perf_counter() - began
-    output = place / OUTPUT / name
+    output = folder / OUTPUT / name
     if not (output / f"{name}.safetensors").is_file():
         raise IcloraError(f"AI-Toolkit ended without {name}.safetensors in {output}")
-    _convert_log(place / LOGS, inputs.work_folder / "metrics.jsonl")
+    _convert_log(folder / LOGS, inputs.work_folder / "metrics.jsonl")
     publish_folder(
         inputs,
         _record(inputs, output, checkout, seconds),
-        lambda folder: _collect(inputs, output, folder),
+        lambda target: _collect(inputs, output, target),
     )
 
 
-def _checkout() -> Path:
-    folder = os.environ.get(CHECKOUT, "")
-    if not (Path(folder) / "run.py").is_file():
-        raise BadConfig(
-            f"train.trainer = 'ai-toolkit' needs {CHECKOUT} in the environment to name a checkout "
-            f"of AI-Toolkit; {folder or 'nothing'} is none"
-        )
-    return Path(folder).resolve()
-
-
-def _command(checkout: Path) -> list[str]:
-    own = [checkout / python for python in _PYTHONS if (checkout / python).is_file()]
-    return [str(own[0]) if own else sys.executable, str(checkout / "run.py")]
-
-
-def _export(inputs: RunInputs, place: Path) -> None:
+def _export(inputs: RunInputs, folder: Path) -> None:
     """Exports the run with the base's local folder, so AI-Toolkit reads the same revision."""
     base = inputs.config.base.model_copy(update={"model": str(inputs.base.folder)})
-    config: Config = inputs.config.model_copy(update={"base": base})
-    scratch = place.with_name(f"{place.name}.tmp")
+    config = inputs.config.model_copy(update={"base": base})
+    scratch = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)
     export_ai_toolkit(inputs.dataset, scratch, config, name=inputs.identity.name)
-    scratch.rename(place)
+    scratch.rename(folder)
 
 
-def _run(command: list[str], place: Path, request: StopRequest) -> None:
+def _run(command: list[str], folder: Path, request: StopRequest) -> None:
     """Runs the trainer, redirecting its output to stderr."""
-    log.info("in %s: %s", place, " ".join(command))
-    with subprocess.Popen(command, cwd=place, stdout=2, stderr=2, start_new_session=True) as child:
+    log.info("in %s: %s", folder, " ".join(command))
+    with subprocess.Popen(command, cwd=folder, stdout=2, stderr=2, start_new_session=True) as child:
         while True:
             try:
                 code = child.wait(_POLL_SECONDS)
@@ -118,13 +111,11 @@ def _run(command: list[str], place: Path, request: StopRequest) -> None:
 
 def _end(child: subprocess.Popen[bytes]) -> None:
     """Stops the trainer, escalating signals because background processes ignore SIGINT."""
-    for requested in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        child.send_signal(requested)
-        try:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        child.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
             child.wait(_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
-        return
+            return
 
 
 def _convert_log(logs: Path, file: Path) -> None:
@@ -159,12 +150,18 @@ def _collect(inputs: RunInputs, output: Path, folder: Path) -> None:
 def _steps(output: Path, name: str) -> int:
     """Reads the number of completed steps from the adapter's metadata."""
     with safetensors.safe_open(output / f"{name}.safetensors", "pt") as file:  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue, reportUnknownVariableType] - untyped module
-        said = cast("dict[str, str]", file.metadata() or {})
-    return int(json.loads(said.get("training_info", "{}")).get("step", 0))
+        metadata = cast("dict[str, str]", file.metadata() or {})
+    return int(json.loads(metadata.get("training_info", "{}")).get("step", 0))
 
 
 def _record(inputs: RunInputs, output: Path, checkout: Path, seconds: float) -> RunRecord:
     identity = inputs.identity
+    head = subprocess.run(
+        ["git", "-C", str(checkout), "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return RunRecord(
         name=identity.name,
         version=identity.version,
@@ -176,15 +173,5 @@ def _record(inputs: RunInputs, output: Path, checkout: Path, seconds: float) -> 
         loss=final_loss(inputs.work_folder / "metrics.jsonl"),
         seconds=round(seconds, 3),
         plan="trained by AI-Toolkit",
-        versions=library_versions() | {"ai-toolkit": _commit(checkout)},
+        versions=library_versions() | {"ai-toolkit": head.stdout.strip() or "unknown"},
     )
-
-
-def _commit(checkout: Path) -> str:
-    requested = subprocess.run(
-        ["git", "-C", str(checkout), "rev-parse", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return requested.stdout.strip() or "unknown"

@@ -62,7 +62,7 @@ def load_tree(path: Path) -> Tree:
         tree = json.loads(text) if path.suffix == ".json" else _parse(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # JSON, UTF-8, numbers, depth
         kind = "JSON" if path.suffix == ".json" else "YAML"
-        raise BadConfig(f"{path} is not {kind}: {_said(error)}") from error
+        raise BadConfig(f"{path} is not {kind}: {_one_line(error)}") from error
     except OSError as error:
         raise BadConfig(f"{path} cannot be read: {error.strerror}") from error
     _refuse_bombs(tree, path)
@@ -70,7 +70,7 @@ def load_tree(path: Path) -> Tree:
     return cast("Tree", _with_name(tree, str(tree["config"].get("name", ""))))
 
 
-def _said(error: yaml.YAMLError | ValueError | RecursionError) -> str:
+def _one_line(error: yaml.YAMLError | ValueError | RecursionError) -> str:
     """Formats an error as one line, without the file content that YAML errors quote."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
@@ -111,9 +111,9 @@ def _refuse_bombs(tree: Any, path: Path) -> None:
             table = cast("dict[Any, Any]", value)
             if odd := [key for key in table if not isinstance(key, str)]:
                 raise BadConfig(f"{path}: keys are texts, not {shown_value(odd[0])}")
-            waiting += [(one, depth + 1) for one in table.values()]
+            waiting += [(item, depth + 1) for item in table.values()]
         elif isinstance(value, list):
-            waiting += [(one, depth + 1) for one in cast("list[Any]", value)]
+            waiting += [(item, depth + 1) for item in cast("list[Any]", value)]
     raise BadConfig(f"{path} has values too deep in each other, or too many of them")
 
 
@@ -122,13 +122,13 @@ def _refuse_other_jobs(tree: Any, path: Path) -> None:
         raise BadConfig(f"{path} is not an AI-Toolkit file: it has no config")
     tree = cast("Tree", tree)
     if tree.get("job", "extension") not in JOBS:
-        inputs = shown_value(tree["job"])
-        raise BadConfig(f"{path}: job {inputs} does not train; known are {', '.join(JOBS)}")
-    processes = tree["config"].get("process")
-    found = cast("list[Any]", processes) if isinstance(processes, list) else []
-    if len(found) != 1 or not isinstance(found[0], dict):
+        job = shown_value(tree["job"])
+        raise BadConfig(f"{path}: job {job} does not train; known are {', '.join(JOBS)}")
+    value = tree["config"].get("process")
+    processes = cast("list[Any]", value) if isinstance(value, list) else []
+    if len(processes) != 1 or not isinstance(processes[0], dict):
         raise BadConfig(f"{path}: config.process must be a list of one process")
-    kind = cast("Tree", found[0]).get("type")
+    kind = cast("Tree", processes[0]).get("type")
     if kind not in PROCESSES:
         raise BadConfig(
             f"{path}: process type {shown_value(kind)} is not read; known are "

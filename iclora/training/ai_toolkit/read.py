@@ -48,32 +48,31 @@ def read_ai_toolkit(path: Path | str, overrides: Iterable[str] = ()) -> ToolkitJ
             datasets, or has an unknown or unsupported key; the message names the key.
     """
     tree = load_tree(Path(path))
-    found = list(leaves(tree))
-    for leaf in found:
-        _refuse(leaf)
+    every = list(leaves(tree))
+    for leaf in every:
+        explained = explain_leaf(leaf)
+        if explained.status in {"unknown", "refused"}:
+            raise BadConfig(f"{leaf.path}: {explained.note}")
+        if explained.status != "honoured":
+            log.info("%s is %s: %s", leaf.path, explained.status, explained.note)
     settings = dict(DEFAULTS)
-    for leaf in found:
+    for leaf in every:
         settings |= _settings_of(leaf)
-    settings |= _layout(tree)
     process = cast("Tree", tree["config"]["process"][0])
-    settings |= _average(_table(_table(process, "train"), "ema_config"))
-    said = {key: value for key, value in settings.items() if value is not None}
+    settings |= _layout(_table(process, "sample"))
+    ema = _table(_table(process, "train"), "ema_config")
+    settings["train.optimizer.ema_decay"] = (
+        ema.get("ema_decay", EMA_DECAY) if ema.get("use_ema", False) else 0.0
+    )
+    settings = {key: value for key, value in settings.items() if value is not None}
     for key, value in cast("Tree", tree.get("meta") or {}).items():
         note = _UNSAFE.sub("-", key.lower())
-        said[f"train.lora.metadata.{note}"] = redact_text(str(value))
+        settings[f"train.lora.metadata.{note}"] = redact_text(str(value))
     own = dict(map(parse_override, overrides))
-    config = load_config(_PRESET, {**said, **own}, unshown=said.keys() - own.keys())
+    config = load_config(_PRESET, {**settings, **own}, unshown=settings.keys() - own.keys())
     name = _UNSAFE.sub("-", str(tree["config"].get("name", "adapter")).lower())
     name = name[:_LONGEST_NAME].strip("-_")
     return ToolkitJob(name or "adapter", _folder(process), config)
-
-
-def _refuse(leaf: Leaf) -> None:
-    said = explain_leaf(leaf)
-    if said.status in {"unknown", "refused"}:
-        raise BadConfig(f"{leaf.path}: {said.note}")
-    if said.status != "honoured":
-        log.info("%s is %s: %s", leaf.path, said.status, said.note)
 
 
 def _settings_of(leaf: Leaf) -> Settings:
@@ -83,12 +82,6 @@ def _settings_of(leaf: Leaf) -> Settings:
     if rule.target:
         return {rule.target: leaf.value}
     return rule.convert(leaf.value) if rule.convert else {}
-
-
-def _average(settings: Tree) -> Settings:
-    if not settings.get("use_ema", False):
-        return {"train.optimizer.ema_decay": 0.0}
-    return {"train.optimizer.ema_decay": settings.get("ema_decay", EMA_DECAY)}
 
 
 def _table(tree: Tree, key: str) -> Tree:
@@ -103,9 +96,8 @@ def _table(tree: Tree, key: str) -> Tree:
     return cast("Tree", value)
 
 
-def _layout(tree: Tree) -> Settings:
+def _layout(sample: Tree) -> Settings:
     """Derives the panel size from the sampled canvas and the preset's rows and columns."""
-    sample = _table(tree["config"]["process"][0], "sample")
     layout = load_config(_PRESET).layout
     sides: Settings = {}
     for key, target, parts in (

@@ -46,7 +46,7 @@ _WORDS = frozenset({
 """AI-Toolkit setting values that are safe to show in messages."""
 
 _PLAIN = re.compile(r"[a-z]{1,14}(?:_[a-z]{1,14}){0,5}(?:_?[0-9]{1,3})?")
-_GIVEN_OUT = ("hf", "sk", "pk", "rk", "gho", "ghp", "ghr", "ghs", "ghu", "xox", "pat", "key")
+_TOKEN_PREFIXES = ("hf", "sk", "pk", "rk", "gho", "ghp", "ghr", "ghs", "ghu", "xox", "pat", "key")
 """Token prefixes of well-known services."""
 
 _LONGEST_KEY = 40
@@ -64,27 +64,20 @@ def shown_key(key: str, number: int) -> str:
         key: key of a table.
         number: 1-based position of the key in its table.
     """
-    if key in _known_keys() or _resembles(key, _known_keys()):
+    known = _known_keys()
+    if key in known:
         return key
-    if (
-        len(key) <= _LONGEST_KEY
-        and key.partition("_")[0] not in _GIVEN_OUT
-        and _PLAIN.fullmatch(key)
-    ):
-        return key
-    return f"(key {number})"
+    if len(key) > _LONGEST_KEY:
+        return f"(key {number})"
+    resembles = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.8)
+    is_plain = key.partition("_")[0] not in _TOKEN_PREFIXES and _PLAIN.fullmatch(key)
+    return key if resembles or is_plain else f"(key {number})"
 
 
 def nearest(value: object, known: Iterable[str]) -> str:
     """Formats a suggestion of the closest known word as the end of a message; empty if none."""
     close = difflib.get_close_matches(str(value)[:_LONGEST_KEY], list(known), n=1, cutoff=0.7)
     return f"; did you mean {close[0]}?" if close else ""
-
-
-def _resembles(key: str, known: frozenset[str]) -> bool:
-    if len(key) > _LONGEST_KEY:
-        return False
-    return bool(difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.8))
 
 
 @lru_cache(maxsize=1)

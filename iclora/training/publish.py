@@ -1,4 +1,4 @@
-"""Publication of a trained adapter to the store."""
+"""Publication of a trained adapter to the store, with its model card."""
 
 from __future__ import annotations
 
@@ -8,16 +8,53 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from iclora.models.locate import is_demo
 from iclora.store import file_sha256
-from iclora.training.adapter_card import write_card
 from iclora.training.lora import lora_header, save_lora
 from iclora.training.metrics import TENSORBOARD
 from iclora.training.run_inputs import RunInputs
-from iclora.training.trainer import TrainerParts
+from iclora.training.train_step import StepContext
 from schemas.adapter import AdapterManifest, RunRecord
+from schemas.dataset import DatasetManifest
 from schemas.store_paths import adapter_path
 
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "iclora")
+
+_CARD = """\
+---
+tags:
+- lora
+- text-to-image
+- in-context-lora
+- {family}
+base_model: {base}
+library_name: diffusers
+---
+# {name}
+
+An In-Context LoRA: it draws sets of {panels} pictures on one canvas ({layout}, {width}x{height} px,
+panels {markers}).
+
+| | |
+|---|---|
+| base | `{revision}` |
+| dataset | `{dataset}`: {samples} samples |
+| steps | {steps} at batch {batch}, rank {rank}, seed {seed} |
+| loss | {loss:.4f} (mean of the last tenth) |
+| validation | {validation} |
+{warnings}
+## Use
+
+```python
+from diffusers import DiffusionPipeline
+
+pipe = DiffusionPipeline.from_pretrained("{base}")
+pipe.load_lora_weights(".", weight_name="{name}.safetensors")
+picture = pipe("{example}", width={width}, height={height}).images[0]
+```
+
+{files} `run.json` says how they were made.
+"""
 
 
 def library_versions() -> dict[str, str]:
@@ -25,10 +62,10 @@ def library_versions() -> dict[str, str]:
     return {library: importlib.metadata.version(library) for library in LIBRARIES}
 
 
-def publish(inputs: RunInputs, record: RunRecord, parts: TrainerParts) -> None:
+def publish(inputs: RunInputs, record: RunRecord, context: StepContext) -> None:
     """Publishes an adapter trained by iclora."""
-    name, optimizer = inputs.identity.name, parts.context.optimizer
-    settings = parts.context.transformer.peft_config["default"]
+    name, optimizer = inputs.identity.name, context.optimizer
+    settings = context.transformer.peft_config["default"]
     header = lora_header(settings, facts(inputs, record.steps))
 
     def fill(folder: Path) -> None:
@@ -58,7 +95,8 @@ def publish_folder(inputs: RunInputs, record: RunRecord, fill: Callable[[Path], 
         shutil.copy2(inputs.work_folder / "metrics.jsonl", folder / "metrics.jsonl")
         shutil.copytree(inputs.work_folder / TENSORBOARD, folder / TENSORBOARD)
         (folder / "run.json").write_text(record.to_text(), encoding="utf-8")
-        write_card(folder / "README.md", record, inputs.dataset.manifest)
+        card = model_card(record, inputs.dataset.manifest)
+        (folder / "README.md").write_text(card, encoding="utf-8")
         digests = {
             str(path.relative_to(folder)): file_sha256(path)
             for path in sorted(folder.rglob("*"))
@@ -88,3 +126,45 @@ def link_or_copy(source: str, target: str) -> str:
     except OSError:
         shutil.copy2(source, target)
     return target
+
+
+def model_card(record: RunRecord, dataset: DatasetManifest) -> str:
+    """Formats the adapter's ``README.md``."""
+    config, layout, name = record.config, dataset.config.layout, record.name
+    markers = [f"{marker} …" for marker in layout.markers]
+    warnings: list[str] = []
+    if is_demo(config.base.model):
+        warnings.append("The base is the miniature: small pictures, for trying things out.")
+    if record.preview:
+        warnings.append("The dataset is a preview: its captions or scores come from the miniature.")
+    if record.skipped:
+        warnings.append(f"{record.skipped} steps had no finite loss and were skipped.")
+    files = (
+        f"`{name}.safetensors` holds the moving average of the weights, `{name}-raw.safetensors` "
+        f"the last\nones; both have alpha = rank."
+    )
+    if config.train.trainer == "ai-toolkit":
+        files = f"`{name}.safetensors` is what AI-Toolkit saved last; alpha = rank."
+    validation = [f"{key} {loss:.4f}" for key, loss in record.validation.items()]
+    return _CARD.format(
+        name=name,
+        family=config.base.family,
+        base=config.base.model,
+        revision=record.base,
+        dataset=record.dataset,
+        samples=dataset.samples,
+        panels=layout.panels,
+        layout=layout.name,
+        width=layout.width,
+        height=layout.height,
+        markers=", ".join(f"`{marker}`" for marker in layout.markers),
+        steps=record.steps,
+        batch=config.train.batch,
+        rank=config.train.lora.rank,
+        seed=config.train.seed,
+        loss=record.loss,
+        validation=", ".join(validation) or "none",
+        warnings="".join(f"\n> {warning}\n" for warning in warnings),
+        files=files,
+        example=" ".join([dataset.config.caption.prefix, *markers]).strip(),
+    )

@@ -1,10 +1,11 @@
-"""Sizes keep panels whole; samples count equally."""
+"""Sizes keep panels whole; every sample counts alike, and AI-Toolkit's rule favors rare aspects."""
 
 from __future__ import annotations
 
 import io
 import itertools
-from collections import Counter
+import math
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
@@ -13,56 +14,69 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from iclora.errors import BadInput
-from iclora.training.buckets import fit_canvas
-from iclora.training.sampler import BatchSampler, resolution_of, seed_of
-from iclora.training.samples import OUTSIDE, picture_at, read_items
+from iclora.training.sampler import BatchSampler, fit_canvas, resolution_of, seed_of
+from iclora.training.samples import OUTSIDE, image_at, read_items
 
-# Ten canvases with the spread of the published set: 1080 px wide, eight alike, two odd.
-ALIKE = (1407, 1410, 1415, 1433, 1446, 1447, 1455, 1466)
-SIZES = {f"alike-{height}": (1080, height) for height in ALIKE}
-SIZES |= {"odd-flat": (1080, 1363), "odd-tall": (1080, 1620)}
+SIZES = {
+    **{f"common-{n}": (1080, height) for n, height in enumerate([1386] * 4 + [1423, 1440] * 2)},
+    "odd-1": (1080, 1363),
+    "odd-2": (1080, 1620),
+}
+"""Ten canvases with the spread of aspects of the published movie-shots sets."""
+
 RESOLUTIONS = (512, 768, 1024, 1280, 1536)
+BATCH = 4
 
 
-def toolkit_bucket(size, resolution, divisible=32):
-    """AI-Toolkit's bucket: sides floored or ceiled, within the area, closest to it."""
-    width, height = size
+def their_bucket(width, height, resolution, step=32):
+    """AI-Toolkit's: each side cut or filled up to the step; the nearest area that is allowed."""
     target = min(width * height, resolution**2)
-    scale = (target / (width * height)) ** 0.5
+    scale = math.sqrt(target / (width * height))
     sides = [
-        {int(s * scale // divisible) * divisible, -int(-s * scale // divisible) * divisible}
-        for s in size
+        [round_(side * scale / step) * step for round_ in (math.floor, math.ceil)]
+        for side in (width, height)
     ]
-    fitting = [pair for pair in itertools.product(*sides) if pair[0] * pair[1] <= resolution**2]
-    return min(fitting, key=lambda pair: abs(pair[0] * pair[1] - target))
+    allowed = [(w, h) for w in sides[0] for h in sides[1] if w * h <= resolution**2]
+    return min(allowed, key=lambda size: abs(size[0] * size[1] - target))
 
 
-def toolkit_slots(batch):
-    """Slots an epoch: batches within a bucket, the last one filled up by repetition."""
+def their_slots():
+    """Places in the batches of one epoch: buckets are filled up by repeating their samples."""
     slots = Counter()
     for resolution in RESOLUTIONS:
-        buckets = {}
+        buckets = defaultdict(list)
         for key, size in SIZES.items():
-            buckets.setdefault(toolkit_bucket(size, resolution), []).append(key)
+            buckets[their_bucket(*size, resolution)].append(key)
         for keys in buckets.values():
-            padded = -(-len(keys) // batch) * batch
-            slots.update(itertools.islice(itertools.cycle(keys), padded))
+            places = math.ceil(len(keys) / BATCH) * BATCH
+            slots.update(keys[place % len(keys)] for place in range(places))
     return slots
 
 
-def share(slots, keys):
-    return sum(slots[key] for key in keys) / sum(slots.values())
+def share(slots):
+    return (slots["odd-1"] + slots["odd-2"]) / slots.total()
 
 
-def test_two_odd_canvases_are_a_fifth_of_the_gradient_not_nearly_half():
-    odd = ["odd-flat", "odd-tall"]
-    theirs = toolkit_slots(4)
-    assert sum(theirs.values()) == 88
-    assert share(theirs, odd) == pytest.approx(0.45, abs=0.01)
-    order = BatchSampler(list(SIZES), seed=42)
-    ours = Counter(draw.key for step in range(500) for draw in order.batch(step, 4))
-    assert share(ours, odd) == pytest.approx(0.20, abs=0.01)
-    assert max(ours.values()) - min(ours.values()) <= 1
+def test_two_of_ten_get_45_percent_of_ai_toolkits_gradient():
+    slots = their_slots()
+    assert slots.total() == 88
+    assert share(slots) == pytest.approx(0.4545, abs=1e-3)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 7, 16])
+def test_and_20_percent_of_ours(batch):
+    order, slots = BatchSampler(list(SIZES), seed=42), Counter()
+    by_resolution = defaultdict(Counter)
+    for step in range(2000 // batch):
+        keys = [draw.key for draw in order.batch(step, batch)]
+        assert len(keys) == batch  # each is one of `batch` equal parts of the gradient
+        slots.update(keys)
+        by_resolution[resolution_of(RESOLUTIONS, 42, step)].update(keys)
+    assert share(slots) == pytest.approx(0.20, abs=0.01)
+    assert max(slots.values()) - min(slots.values()) <= 1
+    assert set(by_resolution) == set(RESOLUTIONS)
+    for seen in by_resolution.values():
+        assert share(seen) == pytest.approx(0.20, abs=0.05)
 
 
 def test_every_epoch_visits_every_sample_once_in_another_order():
@@ -141,7 +155,7 @@ def test_seams_do_not_bleed_and_masks_cover_their_tokens(paint):
     red.paste(blue, (0, 64))
     buffer = io.BytesIO()
     red.save(buffer, format="PNG")
-    pixels = picture_at(buffer.getvalue(), sample.record, view.fit)
+    pixels = image_at(buffer.getvalue(), sample.record, view.fit)
     assert pixels.shape == (3, 96, 32)
     assert pixels[0, 31].tolist() == [1.0] * 32
     assert pixels[0, 32].tolist() == [-1.0] * 32
@@ -161,4 +175,4 @@ def test_a_picture_that_is_not_its_record_is_refused(paint):
     (item,) = read_items([sample], [1000], step=8)
     other = paint(1, width=64).image
     with pytest.raises(BadInput, match="iclora verify"):
-        picture_at(other, sample.record, item.views[1000].fit)
+        image_at(other, sample.record, item.views[1000].fit)
