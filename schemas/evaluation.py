@@ -97,7 +97,7 @@ class EvaluateParams(Schema):
     """Longer side of a canvas in the report, in pixels."""
 
 
-class Rule(Schema):
+class PromotionRule(Schema):
     """``RULE.json``: the settings by which every adapter of a name is decided on."""
 
     evaluate: EvaluateParams

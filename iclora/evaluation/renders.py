@@ -1,4 +1,4 @@
-"""Rendering of the prompt suite per arm, with the same noise.
+"""Rendering of the prompts per arm, with the same noise.
 
 Renders are stored in a folder of the work folder named by the digest of their inputs. A retry
 resumes, and the base's renders are reused for every later adapter.
@@ -80,16 +80,18 @@ def render_arm(
     params = config.evaluate
     folder = store.work_folder / "renders"
     requests = [RenderRequest(prompt, seed) for prompt in prompts.prompts for seed in params.seeds]
-    known = () if prompts.real_seen else prompts.real[: params.conditional_prompts]
+    real = () if prompts.real_seen else prompts.real[: params.conditional_prompts]
     requests += [
-        RenderRequest(found.caption, params.seeds[0], {GIVEN_PANEL: found.panels()[GIVEN_PANEL]})
-        for found in known
+        RenderRequest(item.caption, params.seeds[0], {GIVEN_PANEL: item.panels()[GIVEN_PANEL]})
+        for item in real
     ]
-
-    def report(_what: str, done: int, of: int) -> None:
-        progress(f"draw {arm.label}", done, of)
-
-    records = render_requests(requests, config, folder, adapters=arm.adapters, progress=report)
+    records = render_requests(
+        requests,
+        config,
+        folder,
+        adapters=arm.adapters,
+        progress=lambda _step, done, total: progress(f"draw {arm.label}", done, total),
+    )
     count, seeds = len(prompts.prompts), len(params.seeds)
     free = tuple(records[n * seeds : (n + 1) * seeds] for n in range(count))
     return Renders(folder, free, records[count * seeds :])
