@@ -15,6 +15,7 @@ from PIL import Image
 from iclora.evaluation.plan import Arm, EvaluationPlan
 from iclora.evaluation.prompts import PromptSet
 from iclora.sampling.given_panels import pixels_digest
+from iclora.sampling.render_records import RenderRequest
 from iclora.store import Store
 from schemas.layout import Layout
 from schemas.sampling import RenderRecord
@@ -74,7 +75,6 @@ def render_arm(
         MissingModel: the base is not on this machine.
     """
     from iclora.sampling.render import render_requests
-    from iclora.sampling.sampler import RenderRequest
 
     config = plan.config.model_copy(update={"base": arm.base or plan.config.base})
     params = config.evaluate

@@ -48,11 +48,7 @@ def check_captions(captions: Sequence[str], layout: Layout, params: CaptionParam
         faults = lint_caption(caption, layout, params)
         broken = [fault.sentence for fault in faults if fault.rule in hard]
         if broken:
-            raise BadInput(f"caption {number} ({_start(caption)}): {' '.join(broken)}")
+            start = caption if len(caption) <= 60 else f"{caption[:57]}..."  # noqa: PLR2004 - one line
+            raise BadInput(f"caption {number} ({start!r}): {' '.join(broken)}")
         for fault in faults:
             log.info("caption %d: %s", number, fault.sentence)
-
-
-def _start(caption: str) -> str:
-    short = caption if len(caption) <= 60 else f"{caption[:57]}..."  # noqa: PLR2004 - one line
-    return repr(short)

@@ -29,7 +29,12 @@ from iclora.miniature.draw import render_panel
 from iclora.miniature.script import NAMES
 from iclora.miniature.world import VALUES, View, random_attributes, random_view
 from iclora.presets import load_config
-from iclora.sampling.render_records import make_record, save_render
+from iclora.sampling.render_records import (
+    RenderRequest,
+    RenderSettings,
+    make_record,
+    save_render,
+)
 
 PROMPTS, SEEDS, TRAINED, UNSEEN = 16, (1, 2), 30, 20
 
@@ -153,16 +158,9 @@ def draw_all(tmp_path_factory, config, ground):
         for seed, prompt in enumerate(ground[0].prompts):
             row = []
             for number in SEEDS:
-                record = make_record(
-                    prompt,
-                    number,
-                    base="world@1",
-                    adapters=(),
-                    layout=config.layout,
-                    params=config.sample,
-                    given={},
-                    clean=False,
-                )
+                request = RenderRequest(prompt, number)
+                settings = RenderSettings(config.layout, config.sample)
+                record = make_record(request, settings, base="world@1")
                 picture = way(seed, random.Random(f"{name} {seed} {number}"))
                 save_render(folder, record, picture, config.layout, {})
                 row.append(record)
