@@ -85,13 +85,14 @@ def measure_canvas(canvas: Image.Image, layout: Layout) -> PixelScores:
     laplacian = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * center
     rows, columns = luma.shape[0] // _BLOCK, luma.shape[1] // _BLOCK
     blocks = luma[: rows * _BLOCK, : columns * _BLOCK].reshape(rows, _BLOCK, columns, _BLOCK)
+    clipped = (rgb <= _BLACK).all(axis=2) | (rgb >= _WHITE).all(axis=2)
     return PixelScores(
         thumbs=np.stack([np.asarray(thumb, np.float64) for thumb in thumbs]) / 255.0,
         seams=_seams_found(luma, layout, boxes, strengths),
         inner=np.array([max(rows.max(), columns.max()) for rows, columns in strengths]),
-        clipping=((rgb <= _BLACK).all(axis=2) | (rgb >= _WHITE).all(axis=2)).mean(),
-        flatness=(blocks.std(axis=(1, 3)) < _FLAT_BLOCK).mean(),
-        sharpness=np.log10(1.0 + laplacian.var()),
+        clipping=np.asarray(clipped.mean(), np.float64),
+        flatness=np.asarray((blocks.std(axis=(1, 3)) < _FLAT_BLOCK).mean(), np.float64),
+        sharpness=np.asarray(np.log10(1.0 + laplacian.var()), np.float64),
         corners=_corners(luma),
     )
 
@@ -181,7 +182,7 @@ def _seams_found(
             stronger.append(_strength_at(luma[:, x0:x1], y0) > usual[0])
         if panel % layout.columns:
             stronger.append(_strength_at(luma.T[:, y0:y1], x0) > usual[1])
-    return np.mean(stronger)
+    return np.asarray(np.mean(stronger), np.float64)
 
 
 def _strength_at(picture: Array, line: int) -> float:

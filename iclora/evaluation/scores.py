@@ -193,8 +193,10 @@ def control_scores(
     if count > panels:
         scores = embedding_scores(shuffled(clip), shuffled(thumbs), texts, limits)
         for role, scorer in scorers.others.items():
-            if scorer.on_shuffled and measured.others[role].ndim > 2:  # noqa: PLR2004 - it measured something
-                scores |= scorer.scores(shuffled(measured.others[role]), captions)
+            rows = measured.others[role]
+            failed = rows.ndim == measured.pixels.seams.ndim  # on every canvas
+            if scorer.on_shuffled and not failed:
+                scores |= scorer.scores(shuffled(rows), captions)
         controls[SHUFFLED] = scores
     return controls
 

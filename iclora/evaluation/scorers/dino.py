@@ -59,7 +59,7 @@ class Dino:
             rows.append(unit[: len(batch)].cpu().double().numpy())
         return np.concatenate(rows)
 
-    def scores(self, measured: Array, captions: Sequence[Caption]) -> dict[str, Array]:  # noqa: ARG002 - a scorer without words
+    def scores(self, measured: Array, captions: Sequence[Caption]) -> dict[str, Array]:  # noqa: ARG002
         """Computes the mean cosine between the panels of each set."""
         return {"consistency_dino": consistency(measured)}
 
