@@ -25,7 +25,8 @@ from iclora.evaluation.renders import open_picture
 from iclora.evaluation.scorers import load_scorers
 from iclora.presets import load_config
 from iclora.sampling.render import render_requests
-from iclora.sampling.sampler import RenderRequest, Sampler, load_sampler
+from iclora.sampling.render_records import RenderRequest
+from iclora.sampling.sampler import Sampler, load_sampler
 from schemas.config import Config
 
 BATCHES = (1, 8)

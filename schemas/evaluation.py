@@ -18,7 +18,7 @@ class Margins(Schema):
 
     An adapter passes when the lower bound of its paired difference is above minus the margin. The
     defaults are about as wide as the half of an interval on twenty prompts: narrower ones would
-    refuse an adapter that is exactly as good as its rival.
+    refuse an adapter that is exactly as good as its baseline.
     """
 
     consistency: NonNegativeFloat = 0.05
@@ -45,18 +45,18 @@ class EvaluateParams(Schema):
     """Measurement of an adapter and the conditions of promotion."""
 
     prompts: tuple[str, ...] = ()
-    """The prompt suite; when empty, the dataset's val captions, else ``sample.prompts``.
+    """Prompts; when empty, the dataset's val captions, else ``sample.prompts``.
     A caption of the train split is never a prompt."""
 
     max_prompts: PositiveInt = 48
-    """Prompts drawn, at most; of more val captions the same ones are taken every time, in no
+    """Maximum number of prompts; of more val captions the same ones are taken every time, in no
     film's order."""
 
     seeds: tuple[NonNegativeInt, ...] = (1001, 1002)
-    """One render a prompt and seed; at least two, or the spread over seeds is missing."""
+    """One render per prompt and seed; at least two, or the spread over seeds is missing."""
 
     conditional_prompts: NonNegativeInt = 16
-    """Val sets of which the first panel is given and the others are drawn."""
+    """Number of val sets whose first panel is given while the others are drawn."""
 
     clip: str = "miniature/clip"
     """Folder, hub id or ``model:pretrained`` of open_clip. It sees whole panels, squashed to its
@@ -97,8 +97,8 @@ class EvaluateParams(Schema):
     """Longer side of a canvas in the report, in pixels."""
 
 
-class Rule(Schema):
-    """``RULE.json``: the settings by which every adapter of a name is decided on."""
+class PromotionRule(Schema):
+    """``RULE.json``: the settings that measure and decide about every adapter of a name."""
 
     evaluate: EvaluateParams
     sample: SampleParams
@@ -111,8 +111,8 @@ class HistoryEntry(Schema):
     """ISO 8601, in UTC."""
 
     change: Literal["promoted", "forced", "undone", "rule"]
-    """``promoted`` by a report, ``forced`` against it or without one, taken back, or another
-    rule."""
+    """``promoted`` by a report, ``forced`` against it or without one, ``undone``, or another
+    ``rule``."""
 
     before: str
     """The champion's version before the change; empty if there was none."""
@@ -121,10 +121,10 @@ class HistoryEntry(Schema):
     """The champion's version after it; empty if there is none."""
 
     report: str = ""
-    """Version of the report that promoted it, or that was overruled; empty if there is none."""
+    """Version of the report that promoted the champion or was overruled; empty if there is none."""
 
     rule: str = ""
-    """Digest of the settings of the rule that decide."""
+    """Digest of the rule's decisive settings."""
 
 
 class Score(Schema):
@@ -137,24 +137,24 @@ class Score(Schema):
     """Prompts that were measured."""
 
     missing: NonNegativeInt = 0
-    """Prompts that could not be measured; they are in no figure."""
+    """Prompts that could not be measured and are excluded."""
 
 
 class ArmReport(Schema):
-    """Score of one model's renders or of a control."""
+    """Scores of one model's renders, of a control, or of the real sets."""
 
     arm: str
-    """``adapter``, ``base``, ``rival``, ``repeated``, ``shuffled`` or ``real``."""
+    """``adapter``, ``base``, ``rival`` (the baseline), ``repeated``, ``shuffled`` or ``real``."""
 
     label: str
     renders: NonNegativeInt
     scores: dict[str, Score]
     unmeasured: dict[str, str] = {}
-    """Score to the reason why there is no figure."""
+    """Score to the reason it is missing."""
 
 
 class DecisionCheck(Schema):
-    """One question of the decision."""
+    """One check of the decision."""
 
     name: str
     passed: bool
@@ -163,7 +163,7 @@ class DecisionCheck(Schema):
 
 
 class Decision(Schema):
-    """Promoted or refused, and why."""
+    """Outcome with its reasons."""
 
     outcome: DecisionOutcome
     reasons: tuple[str, ...]
@@ -196,8 +196,8 @@ class Agreement(Schema):
     """Number of renders of the adapter, the base and the baseline together."""
 
     strangers: bool = False
-    """The adapter's panels shuffled between sets are ranked with them: a base that obeys every word
-    leaves nothing else to rank."""
+    """True if the adapter's panels shuffled between sets are ranked too: a base that obeys every
+    word leaves nothing else to rank."""
 
 
 class SetReport(Schema):
@@ -220,14 +220,14 @@ class EvaluationReport(Schema):
     """``name@version``."""
 
     against: str
-    """``base`` or ``name@version`` of the rival."""
+    """``base`` or ``name@version`` of the baseline."""
 
     dataset: str
     base: str
     """Base model and revision."""
 
     preview: bool = False
-    """Measured with the miniature's judges on something other than its film world."""
+    """True if the miniature's CLIP measured something other than its film world."""
 
     decision: Decision
     scores: dict[str, Score]
@@ -243,19 +243,18 @@ class EvaluationReport(Schema):
     worst: tuple[SetReport, ...]
     nearest: tuple[SetReport, ...]
     judges: dict[str, str]
-    """Role to model and revision, or the reason why it did not judge."""
+    """Scorer's role to model and revision, or the reason it is missing."""
 
     params: EvaluateParams
     rule: str = ""
-    """Digest of the settings that decide, as the rule of the adapter's name had them; empty for an
-    adapter from elsewhere."""
+    """Digest of the rule's decisive settings; empty for an external file."""
 
     overrides: tuple[str, ...] = ()
     """Settings that differ from the pinned rule; with any, the report promotes nobody."""
 
     limits: dict[str, float]
-    """Thresholds of near-duplicates, of lines inside a panel and of memorization, and what of a
-    score is no more than real sets have."""
+    """Thresholds of near-duplicates, of lines inside a panel and of memorization, and the caps of
+    scores at the real sets' values."""
 
     sampling: dict[str, float]
     """Steps, guidance and true_cfg of every render."""
@@ -282,7 +281,7 @@ class ReportRef(Schema):
     """Name of the adapter."""
 
     version: str
-    """Digest of what was measured with what."""
+    """Digest of everything that can change the report."""
 
     url: str
     """URL or path of its folder."""

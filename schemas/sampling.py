@@ -28,10 +28,10 @@ class SampleParams(Schema):
     """Random seed of the first render of a caption."""
 
     count: PositiveInt = 1
-    """Renders a caption: seeds ``seed``, ``seed + 1``, ..."""
+    """Renders per caption: seeds ``seed``, ``seed + 1``, ..."""
 
     batch: PositiveInt = 8
-    """Renders drawn together, at most; halved by itself when memory does not suffice."""
+    """Maximum number of renders in a batch; halved automatically when memory runs out."""
 
     given_mode: GivenMode = "auto"
     """Mode for given panels: ``put-back`` puts their noised latents back before every step
@@ -70,7 +70,7 @@ class AdapterUse(Schema):
 
     weight: float = 1.0
     conditional: bool = False
-    """Its run record says that panels were given clean in training."""
+    """True if panels were given clean in training, by the run record."""
 
 
 class RenderRecord(Schema):

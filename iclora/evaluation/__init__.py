@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import NamedTuple
 
 from iclora.dataset.reader import Dataset, open_dataset
 from iclora.errors import BadInput
@@ -26,14 +25,15 @@ from iclora.evaluation.prompts import (
 from iclora.evaluation.renders import render_arm
 from iclora.evaluation.report import read_losses, write_report
 from iclora.evaluation.report_images import ReportData
-from iclora.evaluation.reports import report_folder, reports_on
-from iclora.evaluation.results import EvaluationInputs, run_metrics
+from iclora.evaluation.reports import reports_on
+from iclora.evaluation.results import run_metrics
 from iclora.evaluation.scorers import Scorers, load_scorers
 from iclora.models.locate import locate
 from iclora.store import MANIFEST, Store
 from schemas.base import digest_of
 from schemas.config import Config
 from schemas.evaluation import EvaluationReport, ReportManifest, ReportRef
+from schemas.store_paths import report_path
 
 __all__ = ["evaluate_adapter", "read_report", "reports_on"]
 
@@ -56,7 +56,7 @@ def evaluate_adapter(
     dataset: str = "",
     promote: bool = False,
     repin: bool = False,
-    progress: ProgressCallback = lambda _what, _done, _of: None,
+    progress: ProgressCallback = lambda _step, _done, _total: None,
 ) -> ReportRef:
     """Renders, measures, decides, and reports; completed renders and measurements are reused.
 
@@ -86,16 +86,27 @@ def evaluate_adapter(
     )
     if promote:
         validate_promotion(store, plan)
-    data = _load_data(store, plan)
+    data = open_dataset(store, plan.dataset)
+    trained = data if plan.trained_on == plan.dataset else _training_dataset(store, plan)
+    prompts = choose_prompts(data, plan.config, trained)
+    scorers = load_scorers(plan.config)
     if repin and plan.rule is not None:
         pin_rule(store, plan.name, plan.rule)
-    manifest = _report_of(store, plan, data, progress)
+    version = _version(plan, data, trained, scorers)
+    path = report_path(plan.name, version=version)
+    if not store.exists(f"{path}/{MANIFEST}"):
+        report = _run_evaluation(store, plan, trained, prompts, scorers, progress)
+        with store.atomic_folder(path) as folder:
+            manifest = write_report(folder, version, report)
+            (folder / MANIFEST).write_text(manifest.to_text(), encoding="utf-8")
+        log.info("%s: %s", plan.adapter.label, report.results.decision.reasons[0])
+    manifest = ReportManifest.from_text(store.read(f"{path}/{MANIFEST}"))
     if promote and manifest.outcome == "promoted" and plan.stored is not None:
-        make_champion(store, plan.name, plan.stored.version, report=manifest.version)
+        make_champion(store, plan.name, plan.stored.version, report=version)
     return ReportRef(
-        name=manifest.name,
-        version=manifest.version,
-        url=store.address(report_folder(manifest.name, manifest.version)),
+        name=plan.name,
+        version=version,
+        url=store.address(path),
         outcome=manifest.outcome,
         champion=champion_of(store, plan.name),
     )
@@ -103,50 +114,19 @@ def evaluate_adapter(
 
 def read_report(store: Store, ref: ReportRef) -> EvaluationReport:
     """Reads a report from the store."""
-    return EvaluationReport.from_text(
-        store.read(f"{report_folder(ref.name, ref.version)}/report.json")
-    )
+    return EvaluationReport.from_text(store.read(f"{ref.path}/report.json"))
 
 
-class _EvaluationData(NamedTuple):
-    """Datasets, prompts, and scorers shared by all arms."""
-
-    data: Dataset
-    trained: Dataset | None
-    """Training dataset of the adapter; None if it no longer exists."""
-
-    prompts: PromptSet
-    scorers: Scorers
+def _training_dataset(store: Store, plan: EvaluationPlan) -> Dataset | None:
+    """Opens the training dataset of the adapter; None if it no longer exists."""
+    try:
+        return open_dataset(store, plan.trained_on)
+    except BadInput as error:
+        log.warning("memorisation cannot be measured: %s", error)
+        return None
 
 
-def _report_of(
-    store: Store, plan: EvaluationPlan, ground: _EvaluationData, progress: ProgressCallback
-) -> ReportManifest:
-    version = _version(plan, ground)
-    place = report_folder(plan.name, version)
-    if not store.exists(f"{place}/{MANIFEST}"):
-        data = _run_evaluation(store, plan, ground, progress)
-        with store.atomic_folder(place) as folder:
-            manifest = write_report(folder, version, data)
-            (folder / MANIFEST).write_text(manifest.to_text(), encoding="utf-8")
-        log.info("%s: %s", plan.adapter.label, data.results.decision.reasons[0])
-    return ReportManifest.from_text(store.read(f"{place}/{MANIFEST}"))
-
-
-def _load_data(store: Store, plan: EvaluationPlan) -> _EvaluationData:
-    data = open_dataset(store, plan.dataset)
-    trained: Dataset | None = data
-    if plan.trained_on != plan.dataset:
-        try:
-            trained = open_dataset(store, plan.trained_on)
-        except BadInput as error:
-            log.warning("memorisation cannot be measured: %s", error)
-            trained = None
-    prompts = choose_prompts(data, plan.config, trained)
-    return _EvaluationData(data, trained, prompts, load_scorers(plan.config))
-
-
-def _version(plan: EvaluationPlan, data: _EvaluationData) -> str:
+def _version(plan: EvaluationPlan, data: Dataset, trained: Dataset | None, scorers: Scorers) -> str:
     """Computes the digest of everything that can change the report."""
     config = plan.config
     arms = [
@@ -157,42 +137,42 @@ def _version(plan: EvaluationPlan, data: _EvaluationData) -> str:
         ]
         for arm in plan.arms
     ]
-    parts = [config.evaluate, config.sample, config.base, config.layout, config.caption]
+    sections = [config.evaluate, config.sample, config.base, config.layout, config.caption]
     return digest_of(
         [
             VERSION,
             arms,
-            data.data.manifest.version,
-            data.trained.manifest.version if data.trained else "",
-            data.scorers.labels(),
+            data.manifest.version,
+            trained.manifest.version if trained else "",
+            scorers.labels(),
             plan.overrides,
-            [part.to_json() for part in parts],
+            [section.to_json() for section in sections],
         ]
     )
 
 
 def _run_evaluation(
-    store: Store, plan: EvaluationPlan, data: _EvaluationData, progress: ProgressCallback
+    store: Store,
+    plan: EvaluationPlan,
+    trained: Dataset | None,
+    prompts: PromptSet,
+    scorers: Scorers,
+    progress: ProgressCallback,
 ) -> ReportData:
     """Renders and measures all arms."""
-    prompts, scorers = data.prompts, data.scorers
-    renders = {s.name: render_arm(store, plan, s, prompts, progress) for s in plan.arms}
+    renders = {arm.name: render_arm(store, plan, arm, prompts, progress) for arm in plan.arms}
     progress("measure", 0, 1)
-    training = load_training_embeddings(store, data.trained, plan.config.layout, scorers.clip)
-    results = run_metrics(plan, EvaluationInputs(renders, prompts, training), scorers)
+    layout = plan.config.layout
+    training = load_training_embeddings(store, trained, layout, scorers.clip)
+    results = run_metrics(plan, renders, prompts, training, scorers)
     progress("measure", 1, 1)
-    keys = [key for _, _, _, key in results.nearest]
+    metrics = f"{plan.stored.folder}/metrics.jsonl" if plan.stored else ""
     return ReportData(
         plan=plan,
         prompts=prompts,
         renders=renders,
         results=results,
         scorers=scorers,
-        training=training_canvases(data.trained, keys, plan.config.layout),
-        losses=_losses(store, plan),
+        training=training_canvases(trained, [key for *_, key in results.nearest], layout),
+        losses=read_losses(store.read(metrics)) if metrics and store.exists(metrics) else [],
     )
-
-
-def _losses(store: Store, plan: EvaluationPlan) -> list[tuple[int, float]]:
-    place = f"{plan.stored.folder}/metrics.jsonl" if plan.stored else ""
-    return read_losses(store.read(place)) if place and store.exists(place) else []

@@ -85,19 +85,21 @@ def _score(values: Array, how: Resampling, statistic: Callable[[Array], Array]) 
         how: confidence, number of resamples and their seed.
         statistic: function of means [..., V], over the last axis.
     """
-    whole = values[~np.isnan(values).any(axis=1)]
-    if len(whole) < MIN_PROMPTS:
+    complete = values[~np.isnan(values).any(axis=1)]
+    if len(complete) < MIN_PROMPTS:
         return None
-    draws = np.random.default_rng(how.seed).integers(len(whole), size=(how.resamples, len(whole)))
-    found = statistic(whole[draws].mean(axis=1))
-    tail = expanded_tail(len(whole), how.confidence)
-    low, high = np.quantile(found, [tail, 1.0 - tail])
+    draws = np.random.default_rng(how.seed).integers(
+        len(complete), size=(how.resamples, len(complete))
+    )
+    resampled = statistic(complete[draws].mean(axis=1))
+    tail = expanded_tail(len(complete), how.confidence)
+    low, high = np.quantile(resampled, [tail, 1.0 - tail])
     return Score(
-        value=round(float(statistic(whole.mean(axis=0))), 4),
+        value=round(float(statistic(complete.mean(axis=0))), 4),
         low=round(float(low), 4),
         high=round(float(high), 4),
-        prompts=len(whole),
-        missing=len(values) - len(whole),
+        prompts=len(complete),
+        missing=len(values) - len(complete),
     )
 
 
@@ -120,48 +122,3 @@ def student(share: float, freedom: int) -> float:
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
     return z + first / freedom + second / freedom**2 + third / freedom**3
-
-
-def spearman(metric: Array, truth: Array, how: Resampling) -> tuple[float, float, float] | None:
-    """Computes the rank correlation of two scores over renders, resampled over prompts.
-
-    Args:
-        metric: [N, K]; NaN is missing.
-        truth: [N, K].
-        how: confidence, number of resamples and their seed.
-
-    Returns:
-        Value, low and high; None when fewer than three prompts were measured or one side is
-        constant.
-    """
-    rows = [
-        np.stack([m, t])[:, ~np.isnan(m + t)] for m, t in zip(metric, truth, strict=True)
-    ]  # N of [2, measured seeds]
-    rows = [row for row in rows if row.shape[1]]
-    if len(rows) <= MIN_PROMPTS:
-        return None
-    value = _rank_correlation(np.concatenate(rows, axis=1))
-    if math.isnan(value):
-        return None
-    rng = np.random.default_rng(how.seed)
-    draws = rng.integers(len(rows), size=(how.resamples, len(rows)))
-    values = [_rank_correlation(np.concatenate([rows[i] for i in d], axis=1)) for d in draws]
-    tail = (1.0 - how.confidence) / 2
-    low, high = np.nanquantile(values, [tail, 1.0 - tail])
-    return round(value, 4), round(float(low), 4), round(float(high), 4)
-
-
-def _rank_correlation(pair: Array) -> float:
-    ranks = np.stack([_ranks(row) for row in pair])
-    centred = ranks - ranks.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(centred, axis=1)
-    if not norms.all():
-        return math.nan
-    return float(centred[0] @ centred[1] / (norms[0] * norms[1]))
-
-
-def _ranks(values: Array) -> Array:
-    """Computes ranks from 0; ties share their mean rank."""
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return (ends - (counts + 1) / 2)[group]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from iclora.evaluation.metrics import Array
-from schemas.evaluation import ArmReport, Remark, Score
+from schemas.evaluation import ArmReport, Remark
 
 ADAPTER, BASE, BASELINE = "adapter", "base", "rival"
 REPEATED, SHUFFLED, REAL = "repeated", "shuffled", "real"
@@ -22,7 +22,6 @@ REMARKED_SCORES = ("adherence", "own_margin", "variety", "spread", "structure")
 
 _OWN_PANELS = ("adherence", "own_margin", "variety")
 """Subset for controls built from the adapter's panels, which share its spread."""
-
 
 _BEATS = {
     BASE: "The base beats",
@@ -58,6 +57,32 @@ def shuffled(panels: Array) -> Array:
     return np.stack(moved, axis=2)
 
 
+def remarks(arms: Mapping[str, ArmReport]) -> tuple[Remark, ...]:
+    """Collects all remarks on the controls, broken metrics first."""
+    own = arms[ADAPTER].scores
+    beaten: list[Remark] = []
+    compared = {
+        BASE: ("consistency", *REMARKED_SCORES),
+        REPEATED: _OWN_PANELS,
+        SHUFFLED: _OWN_PANELS,
+        REAL: REMARKED_SCORES,
+    }
+    for control, names in compared.items():
+        theirs = arms[control].scores if control in arms else {}
+        for name in names:
+            if name not in theirs or name not in own:
+                continue
+            control_score, score = theirs[name], own[name]
+            if round(control_score.value, 3) > round(score.value, 3):
+                overlap = "; their intervals overlap" if control_score.low <= score.high else ""
+                text = (
+                    f"{_BEATS[control]} the adapter in {name.replace('_', ' ')}: "
+                    f"{control_score.value:.3f} against {score.value:.3f}{overlap}."
+                )
+                beaten.append(Remark(control=control, score=name, text=text))
+    return (*broken_metrics(arms), *beaten)
+
+
 def broken_metrics(arms: Mapping[str, ArmReport]) -> tuple[Remark, ...]:
     """Lists the ways in which the controls show that a metric is broken.
 
@@ -67,67 +92,33 @@ def broken_metrics(arms: Mapping[str, ArmReport]) -> tuple[Remark, ...]:
     An adapter that renders one image for every prompt leaves nothing to shuffle. That counts as the
     adapter's fault, not the metric's, as long as the score separates another arm from it.
     """
-    extremes = (("consistency", 1.0, "best"), ("variety", -1.0, "worst"))
-    found = [_extreme(arms, score, sign=sign, word=word) for score, sign, word in extremes]
-    return tuple(remark for remark in found if remark)
-
-
-def _extreme(arms: Mapping[str, ArmReport], score: str, *, sign: float, word: str) -> Remark | None:
-    control = arms[REPEATED].scores.get(score)
-    if control is None:
-        return _broken(score, f"{score} of the repeated panel was not measured.")
-    for arm in arms.values():
-        other = arm.scores.get(score)
-        if other is None or arm.arm == REPEATED:
-            continue
-        beyond = sign * (other.value - control.value)
-        blind = beyond == 0 and arm.arm == SHUFFLED and not _collapsed(arms, score, control.value)
-        if beyond > 0 or blind:
-            return _broken(
-                score,
-                f"one panel repeated should come out {word} in {score} ({control.value:.3f}), but "
-                f"{arm.label} has {other.value:.3f}.",
-            )
-    return None
-
-
-def _collapsed(arms: Mapping[str, ArmReport], score: str, extreme: float) -> bool:
-    """Checks if the adapter alone lies at the extreme, without the base or the real sets."""
-    others = [arms[name].scores.get(score) for name in (BASE, REAL) if name in arms]
-    own = arms[ADAPTER].scores.get(score)
-    apart = any(other is not None and other.value != extreme for other in others)
-    return own is not None and own.value == extreme and apart
-
-
-def _broken(score: str, why: str) -> Remark:
-    text = f"The metric {score} is broken here: {why}"
-    return Remark(control=REPEATED, score=score, text=text, broken=True)
-
-
-def remarks(arms: Mapping[str, ArmReport]) -> tuple[Remark, ...]:
-    """Collects all remarks on the controls, broken metrics first."""
-    own = arms[ADAPTER].scores
-    report: list[Remark] = []
-    for control in (BASE, REPEATED, SHUFFLED, REAL):
-        if control not in arms:
-            continue
-        for score in _remarked_scores(control):
-            theirs, ours = arms[control].scores.get(score), own.get(score)
-            if theirs and ours and round(theirs.value, 3) > round(ours.value, 3):
-                report.append(_beaten(control, score, theirs, ours))
-    return (*broken_metrics(arms), *report)
-
-
-def _remarked_scores(control: str) -> tuple[str, ...]:
-    if control == BASE:
-        return ("consistency", *REMARKED_SCORES)
-    return REMARKED_SCORES if control == REAL else _OWN_PANELS
-
-
-def _beaten(control: str, score: str, theirs: Score, ours: Score) -> Remark:
-    close = "; their intervals overlap" if theirs.low <= ours.high else ""
-    text = (
-        f"{_BEATS[control]} the adapter in {score.replace('_', ' ')}: {theirs.value:.3f} against "
-        f"{ours.value:.3f}{close}."
+    return tuple(
+        Remark(
+            control=REPEATED,
+            score=score,
+            text=f"The metric {score} is broken here: {reason}",
+            broken=True,
+        )
+        for score, sign, word in (("consistency", 1.0, "best"), ("variety", -1.0, "worst"))
+        if (reason := _fault(arms, score, sign, word))
     )
-    return Remark(control=control, score=score, text=text)
+
+
+def _fault(arms: Mapping[str, ArmReport], score: str, sign: float, word: str) -> str:
+    """Explains the first arm that lies beyond the repeated panel; empty if there is none."""
+    repeated_panel = arms[REPEATED].scores.get(score)
+    if repeated_panel is None:
+        return f"{score} of the repeated panel was not measured."
+    extreme = repeated_panel.value
+    values = {name: arm.scores[score].value for name, arm in arms.items() if score in arm.scores}
+    others = [values[name] for name in (BASE, REAL) if name in values]
+    collapsed = values.get(ADAPTER) == extreme and any(value != extreme for value in others)
+    for name, value in values.items():
+        beyond = sign * (value - extreme)
+        inseparable = beyond == 0 and name == SHUFFLED and not collapsed
+        if name != REPEATED and (beyond > 0 or inseparable):
+            return (
+                f"one panel repeated should come out {word} in {score} ({extreme:.3f}), but "
+                f"{arms[name].label} has {value:.3f}."
+            )
+    return ""

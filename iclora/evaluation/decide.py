@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from schemas.evaluation import Decision, DecisionCheck, EvaluateParams, Margins, Score
+from schemas.evaluation import Decision, DecisionCheck, EvaluateParams, Score
 
 REQUIRED = ("consistency", "variety", "spread", "adherence", "own_margin", "structure")
 OPTIONAL = ("identity",)
@@ -40,7 +40,7 @@ chance once in 32 times per side, which a bootstrap cannot detect. Interval cove
 from 8.
 """
 
-_MARGIN_OF = {"own_margin": "adherence"}
+MARGIN_OF = {"own_margin": "adherence"}
 """Score whose margin another one shares: both are cosine differences."""
 
 
@@ -84,20 +84,30 @@ def decide(inputs: DecisionInputs, params: EvaluateParams) -> Decision:
         _memorization_check(inputs.memorized, params.max_memorized),
     ]
     if inputs.untouched is not None:
-        checks.append(_given_panels_check(inputs.untouched))
-    checks += _not_worse_checks(inputs, params.margins)
+        text = (
+            f"Given panels came back untouched in {inputs.untouched:.1%} of the conditional "
+            f"renders."
+        )
+        checks.append(DecisionCheck(name="untouched", passed=inputs.untouched >= 1.0, text=text))
+    margins = params.margins.model_dump()
+    names = [*REQUIRED, *(name for name in OPTIONAL if name in inputs.paired)]
+    checks += [
+        _not_worse_check(inputs, name, round(margins[MARGIN_OF.get(name, name)], 4))
+        for name in names
+    ]
     better = _improvement_check(inputs)
-    failed = tuple(check.text for check in (*checks, better) if not check.passed)
-    if failed:
-        return Decision(outcome="refused", reasons=failed, checks=(*checks, better))
-    return Decision(outcome="promoted", reasons=(better.text,), checks=(*checks, better))
+    checks.append(better)
+    failed = tuple(check.text for check in checks if not check.passed)
+    return Decision(
+        outcome="refused" if failed else "promoted",
+        reasons=failed or (better.text,),
+        checks=tuple(checks),
+    )
 
 
 def _controls_check(broken: tuple[str, ...]) -> DecisionCheck:
-    if broken:
-        return DecisionCheck(name="controls", passed=False, text=" ".join(broken))
     text = "The repeated-panel control is best in consistency and worst in variety, as it must be."
-    return DecisionCheck(name="controls", passed=True, text=text)
+    return DecisionCheck(name="controls", passed=not broken, text=" ".join(broken) or text)
 
 
 def _measured_check(paired: Mapping[str, Score], bound: float) -> DecisionCheck:
@@ -113,77 +123,67 @@ def _measured_check(paired: Mapping[str, Score], bound: float) -> DecisionCheck:
     return DecisionCheck(name="measured", passed=passed, text=text)
 
 
-def _not_worse_checks(inputs: DecisionInputs, margins: Margins) -> list[DecisionCheck]:
-    names = [*REQUIRED, *(name for name in OPTIONAL if name in inputs.paired)]
-    bounds = margins.model_dump()
-    return [
-        _not_worse_check(inputs, name, round(bounds[_MARGIN_OF.get(name, name)], 4))
-        for name in names
-    ]
-
-
-def _not_worse_check(inputs: DecisionInputs, name: str, margin: float) -> DecisionCheck:
-    difference = inputs.paired.get(name)
-    if difference is None:
-        text = f"{_display_name(name)} against {inputs.baseline} was not measured."
-        return DecisionCheck(name=name, passed=False, text=text)
-    passed = round(difference.low, 4) >= -margin
-    failed = "is worse than" if difference.high < -margin else "may be worse than"
-    said = "is not worse than" if passed else failed
-    text = (
-        f"{_display_name(name)} {said} that of {inputs.baseline} by more than {margin:g}: "
-        f"{_format_score(difference)}{_uncapped_note(inputs, name)}."
-    )
-    return DecisionCheck(name=name, passed=passed, text=text)
-
-
-def _uncapped_note(inputs: DecisionInputs, name: str) -> str:
-    whole = inputs.uncapped.get(name)
-    if whole is None or whole == inputs.paired[name]:
-        return ""
-    return f", counted as far as real sets go (in full {_format_score(whole)})"
-
-
 def _memorization_check(share: float | None, bound: float) -> DecisionCheck:
     if share is None:
         text = "Memorisation was not measured: there is no training set to compare with."
         return DecisionCheck(name="memorisation", passed=False, text=text)
-    passed = round(share, 4) <= round(bound, 4)
     text = (
         f"{share:.1%} of the renders lie closer to a training set than unseen real sets do; "
         f"at most {bound:.1%} may."
     )
+    passed = round(share, 4) <= round(bound, 4)
     return DecisionCheck(name="memorisation", passed=passed, text=text)
 
 
-def _given_panels_check(share: float) -> DecisionCheck:
-    text = f"Given panels came back untouched in {share:.1%} of the conditional renders."
-    return DecisionCheck(name="untouched", passed=share >= 1.0, text=text)
+def _not_worse_check(inputs: DecisionInputs, name: str, margin: float) -> DecisionCheck:
+    difference, title = inputs.paired.get(name), _display_name(name)
+    if difference is None:
+        text = f"{title} against {inputs.baseline} was not measured."
+        return DecisionCheck(name=name, passed=False, text=text)
+    passed = round(difference.low, 4) >= -margin
+    failed = "is worse than" if difference.high < -margin else "may be worse than"
+    text = (
+        f"{title} {'is not worse than' if passed else failed} that of {inputs.baseline} by more "
+        f"than {margin:g}: {_describe(inputs, name)}."
+    )
+    return DecisionCheck(name=name, passed=passed, text=text)
 
 
 def _improvement_check(inputs: DecisionInputs) -> DecisionCheck:
     for name in BETTER:
         difference = inputs.paired.get(name)
         if difference is not None and round(difference.low, 4) > 0:
-            text = f"{_display_name(name)} is better than that of {inputs.baseline}: "
-            more = _uncapped_note(inputs, name)
-            return DecisionCheck(
-                name="better", passed=True, text=f"{text}{_format_score(difference)}{more}."
+            text = (
+                f"{_display_name(name)} is better than that of {inputs.baseline}: "
+                f"{_describe(inputs, name)}."
             )
-    said = "; ".join(
-        f"{name} {_format_score(inputs.paired[name])}"
+            return DecisionCheck(name="better", passed=True, text=text)
+    scores = "; ".join(
+        f"{name} {format_difference(inputs.paired[name])}"
         if name in inputs.paired
         else f"{name} missing"
         for name in BETTER
     )
-    text = f"No evidence of improvement over {inputs.baseline} ({said}): {inputs.baseline} stays."
+    text = f"No evidence of improvement over {inputs.baseline} ({scores}): {inputs.baseline} stays."
     return DecisionCheck(name="better", passed=False, text=text)
+
+
+def _describe(inputs: DecisionInputs, name: str) -> str:
+    """Formats a difference, with the uncapped one if the cap changed it."""
+    difference, uncapped = inputs.paired[name], inputs.uncapped.get(name)
+    if uncapped is None or uncapped == difference:
+        return format_difference(difference)
+    return (
+        f"{format_difference(difference)}, counted as far as real sets go "
+        f"(in full {format_difference(uncapped)})"
+    )
 
 
 def _display_name(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _format_score(score: Score) -> str:
+def format_difference(score: Score) -> str:
+    """Formats a difference as ``+0.031 [+0.010, +0.052]``."""
     value, low, high = (round(x, 3) + 0.0 for x in (score.value, score.low, score.high))
     return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"  # the sum makes -0.0 positive

@@ -7,7 +7,7 @@ consistency is always reported with variety and adherence.
 
 A row of NaN marks an image that could not be measured. It makes its set's scores NaN, never zero.
 
-Legend: N prompts, K seeds, P panels of a set, D embedding, M sets of a gallery.
+Legend: N prompts, K seeds, P panels of a set, D embedding, M training sets.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ def compositions(thumbs: Array) -> Array:
         (unrelated). A flat thumbnail matches another flat one and is unrelated to any other.
     """
     rows = thumbs.reshape(*thumbs.shape[:-2], -1)
-    centred = rows - rows.mean(axis=-1, keepdims=True)
-    norms = np.linalg.norm(centred, axis=-1, keepdims=True)
+    centered = rows - rows.mean(axis=-1, keepdims=True)
+    norms = np.linalg.norm(centered, axis=-1, keepdims=True)
     flat = norms[..., 0] < _FLAT * np.sqrt(rows.shape[-1])
-    unit = np.where(flat[..., None], 0.0, centred / np.where(norms > 0, norms, 1.0))
+    unit = np.where(flat[..., None], 0.0, centered / np.where(norms > 0, norms, 1.0))
     similar = unit @ np.swapaxes(unit, -1, -2)
     similar = np.where(flat[..., :, None] & flat[..., None, :], 1.0, similar)
     return np.clip(1.0 - similar, 0.0, 1.0)
@@ -99,9 +99,9 @@ def spread(thumbs: Array) -> Array:
     """
     result = np.full(len(thumbs), np.nan)
     for prompt, seeds in enumerate(thumbs):
-        whole = seeds[~np.isnan(seeds).any(axis=(1, 2, 3))]
-        if len(whole) > 1:
-            result[prompt] = composition(np.swapaxes(whole, 0, 1)).mean()
+        complete = seeds[~np.isnan(seeds).any(axis=(1, 2, 3))]
+        if len(complete) > 1:
+            result[prompt] = composition(np.swapaxes(complete, 0, 1)).mean()
     return result
 
 
@@ -146,8 +146,8 @@ def wins(panels: Array, texts: Array) -> Array:
     """
     similar = np.einsum("nkpd,nqd->nkpq", panels, texts)
     own = np.einsum("nkpp->nkp", similar)
-    rivals = np.where(np.eye(similar.shape[-1], dtype=bool), -np.inf, similar)
-    won = (own > rivals.max(axis=-1)).astype(np.float64)
+    others = np.where(np.eye(similar.shape[-1], dtype=bool), -np.inf, similar)
+    won = (own > others.max(axis=-1)).astype(np.float64)
     return np.where(np.isnan(own), np.nan, won).mean(axis=-1)
 
 
@@ -169,7 +169,7 @@ def identity(panels: Array, given: tuple[int, ...]) -> Array:
 
 
 def nearest(panels: Array, training: Array) -> tuple[Array, NDArray[np.int64]]:
-    """Finds each set's nearest set in a gallery, panel by panel.
+    """Finds each set's nearest training set, panel by panel.
 
     Args:
         panels: [..., P, D] unit rows.
@@ -188,7 +188,7 @@ def nearest(panels: Array, training: Array) -> tuple[Array, NDArray[np.int64]]:
 
 
 def nearest_others(training: Array) -> Array:
-    """Computes each gallery set's cosine to its nearest other set, [M]."""
+    """Computes each training set's cosine to its nearest other one, [M]."""
     rows = training.reshape(len(training), -1)
     similar = rows @ rows.T / training.shape[1]
     np.fill_diagonal(similar, -np.inf)

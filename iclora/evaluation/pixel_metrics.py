@@ -41,44 +41,58 @@ _CORNER = 0.2
 
 
 class PixelScores(NamedTuple):
-    """Pixel metrics of one canvas."""
+    """Pixel metrics of canvases; the leading axes [...] are those of the canvases."""
 
     thumbs: Array
-    """Luma thumbnails, [P, 16, 16], 0 to 1."""
+    """Luma thumbnails, [..., P, 16, 16], 0 to 1."""
 
-    seams: float
-    """Share of the layout's seams that were found."""
+    seams: Array
+    """Share of the layout's seams that were found, [...]."""
 
     inner: Array
-    """Strongest line inside each panel, [P], in square roots of luma levels."""
+    """Strongest line inside each panel, [..., P], in square roots of luma levels."""
 
-    clipping: float
-    """Share of pixels at black or white."""
+    clipping: Array
+    """Share of pixels at black or white, [...]."""
 
-    flatness: float
-    """Share of 8x8 blocks without structure."""
+    flatness: Array
+    """Share of 8x8 blocks without structure, [...]."""
 
-    sharpness: float
-    """log10(1 + variance of the Laplacian)."""
+    sharpness: Array
+    """log10(1 + variance of the Laplacian), [...]."""
 
     corners: Array
-    """Gradient magnitudes in the corner boxes, [4, h, w], for ``residue``."""
+    """Gradient magnitudes in the corner boxes, [..., 4, h, w], for ``residue``."""
 
 
 def measure_canvas(canvas: Image.Image, layout: Layout) -> PixelScores:
     """Measures one canvas, shrunk to 512 pixels on the longer side if larger."""
-    small = _at_working_size(canvas.convert("RGB"))
+    small = canvas.convert("RGB")
+    small.thumbnail((_WORKING_SIDE, _WORKING_SIDE), Image.Resampling.BOX)
     rgb = np.asarray(small)
     luma = np.asarray(small.convert("L"), np.float64)
-    boxes = _scaled_boxes(layout, small.size)
-    strengths = [_line_strengths(luma[y0:y1, x0:x1]) for x0, y0, x1, y1 in boxes]
+    across, down = small.width / layout.width, small.height / layout.height
+    boxes = [
+        (round(x0 * across), round(y0 * down), round(x1 * across), round(y1 * down))
+        for x0, y0, x1, y1 in layout.boxes
+    ]
+    strengths = [_inner_lines(luma[y0:y1, x0:x1]) for x0, y0, x1, y1 in boxes]
+    thumbs = [
+        canvas.crop(box).convert("L").resize((THUMB, THUMB), Image.Resampling.BOX)
+        for box in layout.boxes
+    ]
+    center = luma[1:-1, 1:-1]
+    laplacian = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * center
+    rows, columns = luma.shape[0] // _BLOCK, luma.shape[1] // _BLOCK
+    blocks = luma[: rows * _BLOCK, : columns * _BLOCK].reshape(rows, _BLOCK, columns, _BLOCK)
+    clipped = (rgb <= _BLACK).all(axis=2) | (rgb >= _WHITE).all(axis=2)
     return PixelScores(
-        thumbs=np.stack([_thumb(canvas.crop(box)) for box in layout.boxes]),
+        thumbs=np.stack([np.asarray(thumb, np.float64) for thumb in thumbs]) / 255.0,
         seams=_seams_found(luma, layout, boxes, strengths),
         inner=np.array([max(rows.max(), columns.max()) for rows, columns in strengths]),
-        clipping=float(((rgb <= _BLACK).all(axis=2) | (rgb >= _WHITE).all(axis=2)).mean()),
-        flatness=_flatness(luma),
-        sharpness=float(np.log10(1.0 + _laplacian(luma).var())),
+        clipping=np.asarray(clipped.mean(), np.float64),
+        flatness=np.asarray((blocks.std(axis=(1, 3)) < _FLAT_BLOCK).mean(), np.float64),
+        sharpness=np.asarray(np.log10(1.0 + laplacian.var()), np.float64),
         corners=_corners(luma),
     )
 
@@ -123,27 +137,8 @@ def _correlation(first: Array, second: Array) -> Array:
     return (a * b).sum(axis=-1) / np.where(norms > 0, norms, 1.0)
 
 
-def _at_working_size(picture: Image.Image) -> Image.Image:
-    small = picture.copy()
-    small.thumbnail((_WORKING_SIDE, _WORKING_SIDE), Image.Resampling.BOX)
-    return small
-
-
-def _scaled_boxes(layout: Layout, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
-    across, down = size[0] / layout.width, size[1] / layout.height
-    return [
-        (round(x0 * across), round(y0 * down), round(x1 * across), round(y1 * down))
-        for x0, y0, x1, y1 in layout.boxes
-    ]
-
-
-def _thumb(panel: Image.Image) -> Array:
-    small = panel.convert("L").resize((THUMB, THUMB), Image.Resampling.BOX)
-    return np.asarray(small, np.float64) / 255.0
-
-
-def _line_strengths(panel: Array) -> tuple[Array, Array]:
-    """Computes the strength of every inner row and column of a panel."""
+def _inner_lines(panel: Array) -> tuple[Array, Array]:
+    """Computes the strengths of a panel's rows and columns, without those near its border."""
     inner: list[Array] = []
     for picture in (panel, panel.T):
         margin = max(2, round(len(picture) * _INNER))
@@ -176,39 +171,28 @@ def _seams_found(
     layout: Layout,
     boxes: list[tuple[int, int, int, int]],
     strengths: list[tuple[Array, Array]],
-) -> float:
+) -> Array:
     """Compares each border between two panels with the inner lines of the same direction."""
     usual = [
         np.quantile(np.concatenate([s[axis] for s in strengths]), SEAM_RANK) for axis in (0, 1)
     ]
-    found: list[bool] = []
+    stronger: list[bool] = []
     for panel, (x0, y0, x1, y1) in enumerate(boxes):
         if panel >= layout.columns:
-            found.append(_at(luma[:, x0:x1], y0) > usual[0])
+            stronger.append(_strength_at(luma[:, x0:x1], y0) > usual[0])
         if panel % layout.columns:
-            found.append(_at(luma.T[:, y0:y1], x0) > usual[1])
-    return float(np.mean(found))
+            stronger.append(_strength_at(luma.T[:, y0:y1], x0) > usual[1])
+    return np.asarray(np.mean(stronger), np.float64)
 
 
-def _at(picture: Array, line: int) -> float:
+def _strength_at(picture: Array, line: int) -> float:
     """Returns the maximum strength around row ``line``: models miss the border by a pixel."""
     return float(line_strengths(picture[line - 2 : line + 2]).max())
-
-
-def _flatness(luma: Array) -> float:
-    rows, columns = luma.shape[0] // _BLOCK, luma.shape[1] // _BLOCK
-    blocks = luma[: rows * _BLOCK, : columns * _BLOCK].reshape(rows, _BLOCK, columns, _BLOCK)
-    return float((blocks.std(axis=(1, 3)) < _FLAT_BLOCK).mean())
-
-
-def _laplacian(luma: Array) -> Array:
-    centre = luma[1:-1, 1:-1]
-    return luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * centre
 
 
 def _corners(luma: Array) -> Array:
     height, width = max(4, int(luma.shape[0] * _CORNER)), max(4, int(luma.shape[1] * _CORNER))
     down, across = np.gradient(luma)
     edges = np.hypot(down, across)
-    tops = (edges[:height], edges[-height:])
-    return np.stack([part for half in tops for part in (half[:, :width], half[:, -width:])])
+    halves = (edges[:height], edges[-height:])
+    return np.stack([part for half in halves for part in (half[:, :width], half[:, -width:])])

@@ -12,12 +12,12 @@ from iclora.sampling.adapters import StoredAdapter, find_stored, locate_adapter
 from iclora.store import Store
 from schemas.adapter import RunRecord
 from schemas.config import BaseParams, Config
-from schemas.evaluation import Rule
+from schemas.evaluation import PromotionRule
 from schemas.sampling import AdapterUse
 
 
 class Arm(NamedTuple):
-    """Model that renders the prompt suite."""
+    """Model that renders the prompts."""
 
     name: str
     """Role of the model: ``adapter``, ``base`` or ``rival``."""
@@ -50,7 +50,7 @@ class EvaluationPlan(NamedTuple):
     trained_on: str
     """Dataset whose train split the adapter may have memorized."""
 
-    rule: Rule | None = None
+    rule: PromotionRule | None = None
     """Promotion rule for adapters of this name; None for an external file."""
 
     overrides: tuple[str, ...] = ()
@@ -90,12 +90,15 @@ def make_evaluation_plan(
             store and has no rule to change.
     """
     use = locate_adapter(store, adapter)
-    stored = find_stored(store, use.name) if "@" in use.name else None
-    run = _run_record(store, stored)
+    stored, run = _stored_run(store, use)
     if repin and run is None:
         raise BadInput(f"{adapter} is not in {store.url}: only adapters of the store have a rule")
     settled = _resolve_config(config, run, adapter)
-    rule = rule_in(settled) if repin else _rule_of(store, stored, run)
+    rule = None
+    if repin:
+        rule = rule_in(settled)
+    elif stored and run:
+        rule = rule_of(store, stored.name, champion_of(store, stored.name), run)
     if rule and config is None:
         settled = with_rule(settled, rule)
     dataset = dataset or (run.dataset if run else "")
@@ -104,7 +107,7 @@ def make_evaluation_plan(
     base = Arm(BASE, "the base", ())
     baseline = _find_baseline(store, use, stored, against) or base
     return EvaluationPlan(
-        name=stored.name if stored else _as_key(use.name),
+        name=stored.name if stored else _key_of(use.name),
         stored=stored,
         run=run,
         adapter=Arm(ADAPTER, use.name, (use,)),
@@ -117,9 +120,9 @@ def make_evaluation_plan(
         overrides=(
             *(differing(rule, rule_in(settled)) if rule else ()),
             *(
-                f"{one.name} at {one.weight:g}"
-                for one in (use, *baseline.adapters)
-                if one.weight != 1.0
+                f"{applied.name} at {applied.weight:g}"
+                for applied in (use, *baseline.adapters)
+                if applied.weight != 1.0
             ),
         ),
     )
@@ -131,14 +134,12 @@ def measured_by(store: Store, stored: StoredAdapter) -> Config:
     return with_rule(run.config, rule_of(store, stored.name, champion_of(store, stored.name), run))
 
 
-def _rule_of(store: Store, stored: StoredAdapter | None, run: RunRecord | None) -> Rule | None:
-    if stored is None or run is None:
-        return None
-    return rule_of(store, stored.name, champion_of(store, stored.name), run)
-
-
-def _run_record(store: Store, stored: StoredAdapter | None) -> RunRecord | None:
-    return RunRecord.from_text(store.read(f"{stored.folder}/run.json")) if stored else None
+def _stored_run(store: Store, use: AdapterUse) -> tuple[StoredAdapter | None, RunRecord | None]:
+    """Returns an adapter's location in the store and its run record; None for an external file."""
+    stored = find_stored(store, use.name) if "@" in use.name else None
+    if stored is None:
+        return None, None
+    return stored, RunRecord.from_text(store.read(f"{stored.folder}/run.json"))
 
 
 def _resolve_config(config: Config | None, run: RunRecord | None, adapter: str) -> Config:
@@ -166,11 +167,11 @@ def _find_baseline(
     other = locate_adapter(store, against)
     if other.content == use.content and other.weight == use.weight:
         raise BadInput(f"{use.name} and {other.name} are the same adapter: nothing to compare")
-    theirs = _run_record(store, find_stored(store, other.name) if "@" in other.name else None)
-    return Arm(BASELINE, other.name, (other,), theirs.config.base if theirs else None)
+    _, run = _stored_run(store, other)
+    return Arm(BASELINE, other.name, (other,), run.config.base if run else None)
 
 
-def _as_key(name: str) -> str:
+def _key_of(name: str) -> str:
     kept = "".join(char if char.isalnum() and char.isascii() else "-" for char in name.lower())
     return kept.strip("-")[:80] or "adapter"
 

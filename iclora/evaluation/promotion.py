@@ -23,12 +23,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from iclora.errors import BadInput
-from iclora.evaluation.reports import standing
+from iclora.evaluation.reports import promotion_objection
 from iclora.evaluation.rule import RULE, differing, pinned_rule, rule_digest, rule_of
 from iclora.locks import file_lock
 from iclora.store import Store
 from schemas.adapter import RunRecord
-from schemas.evaluation import HistoryEntry, Rule
+from schemas.evaluation import HistoryEntry, PromotionRule
 from schemas.store_paths import adapter_path
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,8 @@ HISTORY = "HISTORY.jsonl"
 
 def champion_of(store: Store, name: str) -> str:
     """Returns the champion's version, or an empty string."""
-    place = adapter_path(name, "CHAMPION")
-    return store.read(place).decode().strip() if store.exists(place) else ""
+    path = adapter_path(name, "CHAMPION")
+    return store.read(path).decode().strip() if store.exists(path) else ""
 
 
 def promote(store: Store, name: str, version: str, *, report: str = "", force: bool = False) -> str:
@@ -68,35 +68,32 @@ def promote(store: Store, name: str, version: str, *, report: str = "", force: b
             f"{store.address(adapter_path(name, version=version))} is not a finished adapter; "
             f"`iclora inspect` lists the versions of {name}"
         )
-    with _alone(store, name):
+    with _lock(store, name):
         before = champion_of(store, name)
         if version == before:
             return version
         rule = rule_of(store, name, before, RunRecord.from_text(store.read(record)))
         baseline = f"{name}@{before}" if before else ""
-        found = standing(store, f"{name}@{version}", baseline, rule, report)
-        if found.objection and not force:
-            raise BadInput(found.objection)
+        report, objection = promotion_objection(store, f"{name}@{version}", baseline, rule, report)
+        if objection and not force:
+            raise BadInput(objection)
         if champion_of(store, name) != before:  # reading the reports took a while
             raise BadInput(f"the champion of {name} changed just now: promote {version} again")
         if not store.exists(adapter_path(name, RULE)):
             store.write(adapter_path(name, RULE), rule.to_text().encode())
-        _write_succession(store, name, [*_succession(store, name), version])
-        _note(
-            store,
-            name,
-            HistoryEntry(
-                when=_now(),
-                change="forced" if found.objection else "promoted",
-                before=before,
-                champion=version,
-                report=found.report,
-                rule=rule_digest(rule),
-            ),
+        _write_champions(store, name, [*_champions(store, name), version])
+        entry = HistoryEntry(
+            when=_now(),
+            change="forced" if objection else "promoted",
+            before=before,
+            champion=version,
+            report=report,
+            rule=rule_digest(rule),
         )
+        _append_history(store, name, entry)
         store.write(adapter_path(name, "CHAMPION"), f"{version}\n".encode())
-        if found.objection:
-            log.warning("promoted by force: %s", found.objection)
+        if objection:
+            log.warning("promoted by force: %s", objection)
         log.info("champion of %s: %s", name, version)
     return version
 
@@ -111,32 +108,32 @@ def undo(store: Store, name: str) -> str:
         BadInput: there is no champion.
     """
     nothing = BadInput(f"{name} has no champion in {store.url}: nothing to undo")
-    if not champion_of(store, name):
+    if not champion_of(store, name):  # the lock would make the folder of a misspelled name
         raise nothing
-    with _alone(store, name):
-        line = _succession(store, name)
-        if not line:
+    with _lock(store, name):
+        champions = _champions(store, name)
+        if not champions:
             raise nothing
-        before = line[-2] if line[:-1] else ""
-        place = adapter_path(name, "CHAMPION")
-        entry = HistoryEntry(when=_now(), change="undone", before=line[-1], champion=before)
-        _note(store, name, entry)
+        before = champions[-2] if champions[:-1] else ""
+        path = adapter_path(name, "CHAMPION")
+        entry = HistoryEntry(when=_now(), change="undone", before=champions[-1], champion=before)
+        _append_history(store, name, entry)
         if before:
-            store.write(place, f"{before}\n".encode())
+            store.write(path, f"{before}\n".encode())
         else:
-            store.fs.rm(store.path(place))
-        _write_succession(store, name, line[:-1])
+            store.fs.rm(store.path(path))
+        _write_champions(store, name, champions[:-1])
         log.info("champion of %s: %s", name, before or "none")
     return before
 
 
-def pin_rule(store: Store, name: str, rule: Rule) -> None:
+def pin_rule(store: Store, name: str, rule: PromotionRule) -> None:
     """Pins a rule as the promotion rule for adapters of a name.
 
     Raises:
         BadInput: the pinned rule cannot be read.
     """
-    with _alone(store, name):
+    with _lock(store, name):
         old = pinned_rule(store, name)
         if old == rule:
             return
@@ -144,21 +141,19 @@ def pin_rule(store: Store, name: str, rule: Rule) -> None:
         entry = HistoryEntry(
             when=_now(), change="rule", before=champion, champion=champion, rule=rule_digest(rule)
         )
-        _note(store, name, entry)
+        _append_history(store, name, entry)
         store.write(adapter_path(name, RULE), rule.to_text().encode())
         changed = ", ".join(differing(old, rule)) or "nothing that decides" if old else ""
         log.warning("the rule of %s %s", name, f"changed: {changed}" if old else "is pinned now")
 
 
 @contextmanager
-def _alone(store: Store, name: str) -> Generator[None]:
+def _lock(store: Store, name: str) -> Generator[None]:
     """Locks this CHAMPION against concurrent moves; see the module docstring."""
-    beside = (
-        Path(store.path(adapter_path(name)))
-        if store.is_local
-        else store.work_folder / "locks" / name
-    )
-    with file_lock(beside / ".lock", f"the promotion of {name}"):
+    folder = store.work_folder / "locks" / name
+    if store.is_local:
+        folder = Path(store.path(adapter_path(name)))
+    with file_lock(folder / ".lock", f"the promotion of {name}"):
         yield
 
 
@@ -166,24 +161,24 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _note(store: Store, name: str, entry: HistoryEntry) -> None:
-    place = adapter_path(name, HISTORY)
-    lines = store.read(place) if store.exists(place) else b""
-    store.write(place, lines + json.dumps(entry.to_json(), sort_keys=True).encode() + b"\n")
+def _append_history(store: Store, name: str, entry: HistoryEntry) -> None:
+    path = adapter_path(name, HISTORY)
+    lines = store.read(path) if store.exists(path) else b""
+    store.write(path, lines + json.dumps(entry.to_json(), sort_keys=True).encode() + b"\n")
 
 
-def _succession(store: Store, name: str) -> list[str]:
+def _champions(store: Store, name: str) -> list[str]:
     """Returns all champions so far, ending with the current one."""
-    place = adapter_path(name, "CHAMPIONS")
-    line = store.read(place).decode().split() if store.exists(place) else []
+    path = adapter_path(name, "CHAMPIONS")
+    versions = store.read(path).decode().split() if store.exists(path) else []
     current = champion_of(store, name)
     if not current:
         return []
-    if current not in line:  # CHAMPION was written by hand
-        return [*line, current]
-    return line[: len(line) - line[::-1].index(current)]
+    if current not in versions:  # CHAMPION was written by hand
+        return [*versions, current]
+    return versions[: len(versions) - versions[::-1].index(current)]
 
 
-def _write_succession(store: Store, name: str, line: list[str]) -> None:
-    text = "".join(f"{version}\n" for version in line)
+def _write_champions(store: Store, name: str, versions: list[str]) -> None:
+    text = "".join(f"{version}\n" for version in versions)
     store.write(adapter_path(name, "CHAMPIONS"), text.encode())

@@ -1,4 +1,4 @@
-"""Prompt suite for all models, and the real sets for comparison.
+"""Prompts for all models, and the real sets for comparison.
 
 Prompts come from the configuration, else from the val split, and never from training captions: an
 adapter that memorized its prompts would score high adherence.
@@ -11,7 +11,6 @@ import io
 from collections.abc import Collection, Iterator
 from heapq import nsmallest
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -96,21 +95,24 @@ def choose_prompts(
     Raises:
         BadInput: the dataset has another layout, no prompt is left, or a prompt breaks its format.
     """
-    _check_layout(dataset, config.layout)
-    layout = config.layout
-    known = {data.url: data for data in (dataset, trained_on) if data}
-    trained = {flatten(s.text) for data in known.values() for s in data.samples("train")}
-    unseen = (found for found in real_sets(dataset, "val", layout) if found.caption not in trained)
-    val = tuple(nsmallest(MAX_REAL, unseen, key=lambda found: _hash_order(found.caption)))
-    wanted = config.evaluate.prompts or tuple(found.caption for found in val)
-    wanted = wanted or config.sample.prompts
-    fresh = [text for text in dict.fromkeys(map(flatten, wanted)) if text not in trained]
-    if not fresh:
+    layout, their_layout = config.layout, dataset.manifest.config.layout
+    if their_layout.name != layout.name:
+        raise BadInput(
+            f"{dataset.url} has {their_layout.name} sets, but the adapter draws {layout.name}: "
+            f"evaluate it on a dataset of its own layout"
+        )
+    datasets = {data.url: data for data in (dataset, trained_on) if data}
+    trained = {flatten(s.text) for data in datasets.values() for s in data.samples("train")}
+    unseen = (item for item in real_sets(dataset, "val", layout) if item.caption not in trained)
+    val = tuple(nsmallest(MAX_REAL, unseen, key=_random_order))
+    wanted = config.evaluate.prompts or tuple(item.caption for item in val) or config.sample.prompts
+    new = [text for text in dict.fromkeys(map(flatten, wanted)) if text not in trained]
+    if not new:
         raise BadInput(
             f"{dataset.url} has no val captions that were not trained on: name prompts with "
             f"--set evaluate.prompts=[...]"
         )
-    prompts = tuple(fresh[: config.evaluate.max_prompts])
+    prompts = tuple(new[: config.evaluate.max_prompts])
     if config.evaluate.prompts or not val:
         check_captions(prompts, layout, config.caption)
     return PromptSet(
@@ -121,9 +123,9 @@ def choose_prompts(
     )
 
 
-def _hash_order(caption: str) -> str:
+def _random_order(real_set: RealSet) -> str:
     """Returns a sort key that is independent of the film and of other captions."""
-    return hashlib.sha256(caption.encode()).hexdigest()
+    return hashlib.sha256(real_set.caption.encode()).hexdigest()
 
 
 def real_sets(dataset: Dataset, split: Split, layout: Layout) -> Iterator[RealSet]:
@@ -134,47 +136,29 @@ def real_sets(dataset: Dataset, split: Split, layout: Layout) -> Iterator[RealSe
             yield RealSet(sample.record.key, flatten(sample.text), sample.image, boxes, layout)
 
 
-def _check_layout(dataset: Dataset, layout: Layout) -> None:
-    theirs = dataset.manifest.config.layout
-    if theirs.name != layout.name:
-        raise BadInput(
-            f"{dataset.url} has {theirs.name} sets, but the adapter draws {layout.name}: evaluate "
-            f"it on a dataset of its own layout"
-        )
-
-
 def load_training_embeddings(
     store: Store, dataset: Dataset | None, layout: Layout, clip: ImageTextEncoder
 ) -> TrainingEmbeddings:
     """Loads the training sets' embeddings, cached per dataset version and encoder."""
     if dataset is None:
         return TrainingEmbeddings((), np.zeros((0, 1, 1)))
-    keys = tuple(found.key for found in real_sets(dataset, "train", layout))
+    keys = tuple(real_set.key for real_set in real_sets(dataset, "train", layout))
     size = f"{layout.panel_width}x{layout.panel_height}"
-    file = (
-        store.work_folder / "galleries" / f"{dataset.manifest.version}-{clip.revision}-{size}.npy"
-    )
+    name = f"{dataset.manifest.version}-{clip.revision}-{size}.npy"
+    file = store.work_folder / "galleries" / name
     if file.is_file():
-        panels: Array = np.load(file, allow_pickle=False)
-        return TrainingEmbeddings(keys, panels)
-    panels = _embed_all(real_sets(dataset, "train", layout), clip)
-    _save(file, panels)
-    return TrainingEmbeddings(keys, panels)
-
-
-def _save(file: Path, panels: Array) -> None:
-    with atomic_path(file) as scratch, scratch.open("wb") as handle:
-        np.save(handle, panels, allow_pickle=False)
-
-
-def _embed_all(sets: Iterator[RealSet], clip: ImageTextEncoder) -> Array:
-    """Embeds sets to [M, P, D], in chunks that fit in memory."""
-    rows: list[Array] = [np.zeros((0, 1, 1))]
+        return TrainingEmbeddings(keys, np.load(file, allow_pickle=False))
+    # Embed the sets in chunks that fit in memory.
+    chunks: list[Array] = []
+    sets = real_sets(dataset, "train", layout)
     while batch := list(islice(sets, _EMBED_BATCH)):
-        panels = [panel for found in batch for panel in found.panels()]
+        panels = [panel for real_set in batch for panel in real_set.panels()]
         embedded = np.asarray(clip.images(panels), np.float64)
-        rows.append(embedded.reshape(len(batch), -1, embedded.shape[-1]))
-    return np.concatenate(rows[1:]) if rows[1:] else rows[0]
+        chunks.append(embedded.reshape(len(batch), -1, embedded.shape[-1]))
+    embeddings = np.concatenate(chunks) if chunks else np.zeros((0, 1, 1))
+    with atomic_path(file) as scratch, scratch.open("wb") as handle:
+        np.save(handle, embeddings, allow_pickle=False)
+    return TrainingEmbeddings(keys, embeddings)
 
 
 def training_canvases(
@@ -182,4 +166,4 @@ def training_canvases(
 ) -> dict[str, Image.Image]:
     """Loads the canvases of the given training sets."""
     sets = real_sets(dataset, "train", layout) if dataset else ()
-    return {found.key: found.open() for found in sets if found.key in keys}
+    return {real_set.key: real_set.open() for real_set in sets if real_set.key in keys}

@@ -1,4 +1,4 @@
-"""Rendering of the prompt suite per arm, with the same noise.
+"""Rendering of the prompts per arm, with the same noise.
 
 Renders are stored in a folder of the work folder named by the digest of their inputs. A retry
 resumes, and the base's renders are reused for every later adapter.
@@ -15,6 +15,7 @@ from PIL import Image
 from iclora.evaluation.plan import Arm, EvaluationPlan
 from iclora.evaluation.prompts import PromptSet
 from iclora.sampling.given_panels import pixels_digest
+from iclora.sampling.render_records import RenderRequest
 from iclora.store import Store
 from schemas.layout import Layout
 from schemas.sampling import RenderRecord
@@ -74,22 +75,23 @@ def render_arm(
         MissingModel: the base is not on this machine.
     """
     from iclora.sampling.render import render_requests
-    from iclora.sampling.sampler import RenderRequest
 
     config = plan.config.model_copy(update={"base": arm.base or plan.config.base})
     params = config.evaluate
     folder = store.work_folder / "renders"
     requests = [RenderRequest(prompt, seed) for prompt in prompts.prompts for seed in params.seeds]
-    known = () if prompts.real_seen else prompts.real[: params.conditional_prompts]
+    real = () if prompts.real_seen else prompts.real[: params.conditional_prompts]
     requests += [
-        RenderRequest(found.caption, params.seeds[0], {GIVEN_PANEL: found.panels()[GIVEN_PANEL]})
-        for found in known
+        RenderRequest(item.caption, params.seeds[0], {GIVEN_PANEL: item.panels()[GIVEN_PANEL]})
+        for item in real
     ]
-
-    def report(_what: str, done: int, of: int) -> None:
-        progress(f"draw {arm.label}", done, of)
-
-    records = render_requests(requests, config, folder, adapters=arm.adapters, progress=report)
+    records = render_requests(
+        requests,
+        config,
+        folder,
+        adapters=arm.adapters,
+        progress=lambda _step, done, total: progress(f"draw {arm.label}", done, total),
+    )
     count, seeds = len(prompts.prompts), len(params.seeds)
     free = tuple(records[n * seeds : (n + 1) * seeds] for n in range(count))
     return Renders(folder, free, records[count * seeds :])

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 
+from iclora.evaluation.agreement import PAIRS
 from iclora.evaluation.controls import ADAPTER
-from iclora.evaluation.plots import TITLES, absent, differences, loss_curve, score_plots, tiles
-from iclora.evaluation.renders import Renders, open_picture
+from iclora.evaluation.plots import loss_curve, score_plots
+from iclora.evaluation.renders import open_picture
 from iclora.evaluation.report_images import QUALITY, ReportData, completed, data_uri, extremes, rows
 from iclora.evaluation.rule import rule_digest
-from iclora.evaluation.truth import PAIRS
+from iclora.evaluation.score_tables import absent, differences, score_infos, tiles
+from iclora.evaluation.scorers import ScoreInfo
 from iclora.models.locate import is_demo
 from iclora.sampling.contact_sheet import contact_sheet
 from iclora.store import file_sha256
@@ -29,7 +30,7 @@ from schemas.sampling import RenderRecord
 
 TEMPLATE = "report.html.j2"
 _SHORT = 8
-_ROWS_A_SHEET = 12
+_ROWS_PER_SHEET = 12
 
 
 def write_report(folder: Path, version: str, data: ReportData) -> ReportManifest:
@@ -44,9 +45,9 @@ def write_report(folder: Path, version: str, data: ReportData) -> ReportManifest
         The manifest, which the caller writes last.
     """
     sheets = _write_sheets(folder / "sheets", data)
-    report = assemble(data, sheets)
+    report = _assemble(data, sheets)
     (folder / "report.json").write_text(report.to_text(), encoding="utf-8")
-    (folder / "report.html").write_text(render_html(report, data), encoding="utf-8")
+    (folder / "report.html").write_text(_render_html(report, data), encoding="utf-8")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     digests = {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
     return ReportManifest(
@@ -57,17 +58,17 @@ def write_report(folder: Path, version: str, data: ReportData) -> ReportManifest
     )
 
 
-def assemble(data: ReportData, sheets: Sequence[str]) -> EvaluationReport:
+def _assemble(data: ReportData, sheets: Sequence[str]) -> EvaluationReport:
     """Assembles the content of ``report.json``."""
     plan, results = data.plan, data.results
     sample, free = plan.config.sample, data.renders[ADAPTER].free
-    judge_is_small = is_demo(plan.config.evaluate.clip)
+    clip_is_small = is_demo(plan.config.evaluate.clip)
     return EvaluationReport(
         adapter=plan.adapter.label,
         against=plan.baseline.label if plan.baseline.adapters else "base",
         dataset=plan.dataset,
         base=free[0][0].base,
-        preview=judge_is_small and not is_demo(plan.config.base.model),
+        preview=clip_is_small and not is_demo(plan.config.base.model),
         decision=results.decision,
         scores=results.arms[ADAPTER].scores,
         arms=tuple(results.arms.values()),
@@ -98,33 +99,31 @@ def _set_report(record: RenderRecord, value: float, nearest: str = "") -> SetRep
 
 
 def _write_sheets(folder: Path, data: ReportData) -> list[str]:
-    """Writes contact sheets of adapter, base, and rival; one row per prompt, first seed only."""
+    """Writes contact sheets of all arms; one row per prompt, first seed only."""
     folder.mkdir(parents=True)
-    arms = data.plan.arms
+    arms, prompts = data.plan.arms, data.prompts.prompts
+    side = data.plan.config.evaluate.sheet_side
     names: list[str] = []
-    arm = data.plan.config.evaluate.sheet_side
-    for start in range(0, len(data.prompts.prompts), _ROWS_A_SHEET):
-        prompts = data.prompts.prompts[start : start + _ROWS_A_SHEET]
-        rows = [
-            [_canvas(data.renders[s.name], start + number) for s in arms]
-            for number in range(len(prompts))
+    for start in range(0, len(prompts), _ROWS_PER_SHEET):
+        labels = prompts[start : start + _ROWS_PER_SHEET]
+        pictures = [
+            [
+                open_picture(renders.folder / renders.free[prompt][0].canvas)
+                for renders in (data.renders[arm.name] for arm in arms)
+            ]
+            for prompt in range(start, start + len(labels))
         ]
-        sheet = contact_sheet(rows, prompts, heads=[s.label for s in arms], side=arm)
-        name = f"sheet-{start // _ROWS_A_SHEET + 1:02}.jpg"
+        sheet = contact_sheet(pictures, labels, heads=[arm.label for arm in arms], side=side)
+        name = f"sheet-{start // _ROWS_PER_SHEET + 1:02}.jpg"
         sheet.save(folder / name, "JPEG", quality=QUALITY, subsampling=0)
         names.append(f"sheets/{name}")
     return names
 
 
-def _canvas(renders: Renders, prompt: int, seed: int = 0) -> Image.Image:
-    return open_picture(renders.folder / renders.free[prompt][seed].canvas)
-
-
-def render_html(report: EvaluationReport, data: ReportData) -> str:
+def _render_html(report: EvaluationReport, data: ReportData) -> str:
     """Renders ``report.html``."""
-    loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
-        loader=loader,
+        loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -132,39 +131,37 @@ def render_html(report: EvaluationReport, data: ReportData) -> str:
     )
     environment.filters["pretty"] = _pretty
     environment.filters["short"] = short
-    return environment.get_template(TEMPLATE).render(**_context(report, data))
-
-
-def _context(report: EvaluationReport, data: ReportData) -> dict[str, Any]:
     plan, results = data.plan, data.results
-    return {
-        "report": report,
-        "plan": plan,
-        "plots": score_plots(results.arms),
-        "titles": TITLES,
-        "differences": {
-            arm.label: differences(results.paired[arm.name], report.params.margins)
+    infos, margins = score_infos(data.scorers), report.params.margins
+    own, paired = results.arms[ADAPTER].scores, results.paired
+    return environment.get_template(TEMPLATE).render(
+        report=report,
+        plan=plan,
+        infos=infos,
+        plots=score_plots(results.arms, infos),
+        differences={
+            arm.label: differences(paired[arm.name], margins, infos)
             for arm in plan.arms
-            if arm.name in results.paired
+            if arm.name in paired
         },
-        "rows": rows(data),
-        "conditional": completed(data),
-        "worst": extremes(data, [(n, k) for n, k, _ in results.worst]),
-        "nearest": extremes(data, [(n, k) for n, k, _, _ in results.nearest]),
-        "training": {key: data_uri(image, data) for key, image in data.training.items()},
-        "curve": loss_curve(data.losses),
-        "withheld": data.prompts.withheld,
-        "tiles": tiles(results.arms, results.paired[plan.baseline.name]),
-        "absent": absent(results.arms),
-        "unranked": _unranked(report),
-    }
+        rows=rows(data),
+        conditional=completed(data),
+        worst=extremes(data, [(n, k) for n, k, _ in results.worst]),
+        nearest=extremes(data, [(n, k) for n, k, _, _ in results.nearest]),
+        training={key: data_uri(image, data) for key, image in data.training.items()},
+        curve=loss_curve(data.losses),
+        withheld=data.prompts.withheld,
+        tiles=tiles(own, paired[plan.baseline.name], infos),
+        absent=absent(results.arms, infos),
+        unranked=_unranked(report, infos),
+    )
 
 
-def _unranked(report: EvaluationReport) -> list[str]:
+def _unranked(report: EvaluationReport, infos: Mapping[str, ScoreInfo]) -> list[str]:
     """Lists metrics that cannot be assessed because the true score is constant."""
     ranked = {row.metric for row in report.agreement if not row.strangers}
     return [
-        TITLES[metric][0]
+        infos[metric].title
         for metric, truth in PAIRS
         if truth in report.scores and metric not in ranked
     ]
@@ -180,14 +177,14 @@ def _pretty(value: object) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True)
 
 
-def read_losses(journal: bytes) -> list[tuple[int, float]]:
+def read_losses(metrics: bytes) -> list[tuple[int, float]]:
     """Reads step and loss from every complete line of ``metrics.jsonl`` that has both."""
-    found: list[tuple[int, float]] = []
-    for line in journal.decode().splitlines():
+    losses: list[tuple[int, float]] = []
+    for line in metrics.decode().splitlines():
         try:
             row: Any = json.loads(line)
         except json.JSONDecodeError:
             continue  # a kill cut the last line short
         if isinstance(row.get("loss"), (int, float)) and math.isfinite(row["loss"]):
-            found.append((int(row["step"]), float(row["loss"])))
-    return found
+            losses.append((int(row["step"]), float(row["loss"])))
+    return losses

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from iclora.evaluation.controls import ADAPTER
-from iclora.evaluation.plan import EvaluationPlan
+from iclora.evaluation.plan import Arm, EvaluationPlan
 from iclora.evaluation.prompts import PromptSet, structured
 from iclora.evaluation.renders import Renders, open_picture
 from iclora.evaluation.results import EvaluationResults
@@ -51,46 +51,45 @@ class RenderCard(NamedTuple):
     seed: int
 
 
-def _card(data: ReportData, arm: str, record: RenderRecord) -> RenderCard:
-    label = next(side.label for side in data.plan.arms if side.name == arm)
+def _card(data: ReportData, arm: Arm, record: RenderRecord) -> RenderCard:
     config = data.plan.config
-    parts = structured(record.caption, config).parts
-    picture = open_picture(data.renders[arm].folder / record.canvas)
-    pairs = tuple(zip(config.layout.markers, parts, strict=True))
-    return RenderCard(label, data_uri(picture, data), record.caption, pairs, record.seed)
+    texts = structured(record.caption, config).parts
+    return RenderCard(
+        label=arm.label,
+        uri=data_uri(open_picture(data.renders[arm.name].folder / record.canvas), data),
+        caption=record.caption,
+        parts=tuple(zip(config.layout.markers, texts, strict=True)),
+        seed=record.seed,
+    )
 
 
 def rows(data: ReportData) -> list[list[RenderCard]]:
     """Returns one row per prompt, with one card per arm, first seed only."""
-    arms = [side.name for side in data.plan.arms]
-    count = len(data.prompts.prompts)
     return [
-        [_card(data, arm, data.renders[arm].free[prompt][0]) for arm in arms]
-        for prompt in range(count)
+        [_card(data, arm, data.renders[arm.name].free[prompt][0]) for arm in data.plan.arms]
+        for prompt in range(len(data.prompts.prompts))
     ]
 
 
 def completed(data: ReportData) -> list[list[RenderCard]]:
     """Returns one row per conditional set, with one card per arm."""
-    arms = [side.name for side in data.plan.arms]
-    count = min(_COMPLETED, len(data.renders[ADAPTER].conditional))
     return [
-        [_card(data, arm, data.renders[arm].conditional[number]) for arm in arms]
-        for number in range(count)
+        [_card(data, arm, data.renders[arm.name].conditional[number]) for arm in data.plan.arms]
+        for number in range(min(_COMPLETED, len(data.renders[ADAPTER].conditional)))
     ]
 
 
-def extremes(data: ReportData, places: Sequence[tuple[int, int]]) -> list[RenderCard]:
+def extremes(data: ReportData, renders: Sequence[tuple[int, int]]) -> list[RenderCard]:
     """Returns cards of the adapter's renders at the given prompts and seeds."""
     free = data.renders[ADAPTER].free
-    return [_card(data, ADAPTER, free[prompt][seed]) for prompt, seed in places]
+    return [_card(data, data.plan.adapter, free[prompt][seed]) for prompt, seed in renders]
 
 
 def data_uri(picture: Image.Image, data: ReportData) -> str:
     """Encodes an image as a data URI, shrunk to ``sheet_side`` if larger."""
-    arm = data.plan.config.evaluate.sheet_side
+    side = data.plan.config.evaluate.sheet_side
     small = picture.convert("RGB")
-    small.thumbnail((arm, arm), Image.Resampling.LANCZOS)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     small.save(out, "JPEG", quality=QUALITY, subsampling=0)
     return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"

@@ -18,7 +18,7 @@ from iclora.store import Store
 from schemas.adapter import RunRecord
 from schemas.base import digest_of
 from schemas.config import Config
-from schemas.evaluation import Rule
+from schemas.evaluation import PromotionRule
 from schemas.store_paths import adapter_path
 
 RULE = "RULE.json"
@@ -37,17 +37,17 @@ FREE = frozenset(
 those that change no image."""
 
 
-def rule_in(config: Config) -> Rule:
+def rule_in(config: Config) -> PromotionRule:
     """Extracts the rule from a configuration."""
-    return Rule(evaluate=config.evaluate, sample=config.sample)
+    return PromotionRule(evaluate=config.evaluate, sample=config.sample)
 
 
-def with_rule(config: Config, rule: Rule) -> Config:
+def with_rule(config: Config, rule: PromotionRule) -> Config:
     """Replaces a configuration's own settings with a rule."""
     return config.model_copy(update={"evaluate": rule.evaluate, "sample": rule.sample})
 
 
-def rule_of(store: Store, name: str, champion: str, run: RunRecord) -> Rule:
+def rule_of(store: Store, name: str, champion: str, run: RunRecord) -> PromotionRule:
     """Finds the rule that decides about an adapter.
 
     Args:
@@ -69,38 +69,38 @@ def rule_of(store: Store, name: str, champion: str, run: RunRecord) -> Rule:
     return rule_in(run.config)
 
 
-def pinned_rule(store: Store, name: str) -> Rule | None:
+def pinned_rule(store: Store, name: str) -> PromotionRule | None:
     """Reads the pinned rule of a name; None if there is none.
 
     Raises:
         BadInput: the rule cannot be read.
     """
-    place = adapter_path(name, RULE)
-    if not store.exists(place):
+    path = adapter_path(name, RULE)
+    if not store.exists(path):
         return None
     try:
-        return Rule.from_text(store.read(place))
+        return PromotionRule.from_text(store.read(path))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "it"
+        field = ".".join(str(part) for part in first["loc"]) or "it"
         raise BadInput(
-            f"{store.address(place)} cannot be read: {where}: {first['msg']}; mend it, or delete "
+            f"{store.address(path)} cannot be read: {field}: {first['msg']}; mend it, or delete "
             f"it and pin another with `iclora evaluate {name} --repin`"
         ) from error
 
 
-def differing(rule: Rule, other: Rule) -> tuple[str, ...]:
+def differing(rule: PromotionRule, other: PromotionRule) -> tuple[str, ...]:
     """Lists the decisive settings that differ between two rules."""
     mine, theirs = _deciding(rule), _deciding(other)
     return tuple(key for key in mine if mine[key] != theirs[key])
 
 
-def rule_digest(rule: Rule) -> str:
+def rule_digest(rule: PromotionRule) -> str:
     """Computes the digest of a rule's decisive settings."""
     return digest_of(_deciding(rule))
 
 
-def _deciding(rule: Rule) -> dict[str, Any]:
+def _deciding(rule: PromotionRule) -> dict[str, Any]:
     return {key: value for key, value in _leaves(rule.to_json(), "") if key not in FREE}
 
 

@@ -18,7 +18,7 @@ from iclora.evaluation.controls import REPEATED, SHUFFLED, repeated, shuffled
 from iclora.evaluation.measurements import CanvasMeasurements
 from iclora.evaluation.metrics import Array
 from iclora.evaluation.pixel_metrics import residue, structure
-from iclora.evaluation.scorers import ImageTextEncoder
+from iclora.evaluation.scorers import ImageTextEncoder, Scorers
 from schemas.caption import Caption
 from schemas.evaluation import ArmReport, EvaluateParams
 
@@ -83,38 +83,29 @@ def find_limits(
         params: the floor of ``near_duplicate`` and the tail of ``memorised``.
         seen: true if the real sets are training sets.
     """
-    rows = [training.panels] if len(training.panels) else []
+    sets = [training.panels] if len(training.panels) else []
     inner, spread = _DEFAULT_INNER_LIMIT, None
     if real is not None:
-        rows.append(real.clip[:, 0])
-        inner = float(np.nanquantile(real.inner, _QUANTILE))
-        spread = _COMPOSITION_SHARE * float(np.nanmean(metrics.composition(real.thumbs[:, 0])))
-    near = params.near_duplicate
-    if rows:
-        cosines = np.concatenate(rows) @ np.swapaxes(np.concatenate(rows), -1, -2)
-        near = max(near, float(np.nanquantile(_pairs(cosines), _QUANTILE)))
-    unseen = None if seen else real
-    return Limits(near, inner, _memorized_limit(unseen, training, params.memorized_tail), spread)
-
-
-def _pairs(matrices: Array) -> Array:
-    """Extracts the pairs i < j from [S, P, P] to [S, P (P - 1) / 2]."""
-    first, second = np.triu_indices(matrices.shape[-1], k=1)
-    return matrices[:, first, second]
-
-
-def _memorized_limit(
-    real: CanvasMeasurements | None, training: TrainingEmbeddings, tail: float
-) -> float | None:
-    """Returns the cosine of unseen real sets to training sets at the quantile ``1 - tail``."""
-    if len(training.panels) < 2:  # noqa: PLR2004 - a lone set has no neighbour
-        return None
-    near = np.zeros(0)
-    if real is not None:
-        near, _ = metrics.nearest(real.clip[:, 0], training.panels)
-    if len(near) < FEW_REAL_SETS:
-        near = np.concatenate([near, metrics.nearest_others(training.panels)])
-    return float(np.nanquantile(near, 1.0 - tail))
+        sets.append(real.clip[:, 0])
+        inner = float(np.nanquantile(real.pixels.inner, _QUANTILE))
+        differences = metrics.composition(real.pixels.thumbs[:, 0])
+        spread = _COMPOSITION_SHARE * float(np.nanmean(differences))
+    near_duplicate = params.near_duplicate
+    if sets:
+        panels = np.concatenate(sets)  # [S, P, D]
+        first, second = np.triu_indices(panels.shape[1], k=1)
+        cosines = (panels @ np.swapaxes(panels, -1, -2))[:, first, second]
+        near_duplicate = max(near_duplicate, float(np.nanquantile(cosines, _QUANTILE)))
+    memorized = None
+    if len(training.panels) > 1:  # a lone set has no neighbor
+        # The cosine of unseen real sets to training sets, at the quantile 1 - tail.
+        near = np.zeros(0)
+        if real is not None and not seen:
+            near, _ = metrics.nearest(real.clip[:, 0], training.panels)
+        if len(near) < FEW_REAL_SETS:
+            near = np.concatenate([near, metrics.nearest_others(training.panels)])
+        memorized = float(np.nanquantile(near, 1.0 - params.memorized_tail))
+    return Limits(near_duplicate, inner, memorized, spread)
 
 
 def embed_texts(captions: Sequence[Caption], clip: ImageTextEncoder) -> Array:
@@ -132,7 +123,7 @@ def embedding_scores(panels: Array, thumbs: Array, texts: Array, limits: Limits)
         texts: [N, P, D].
         limits: limits derived from real sets.
     """
-    found = {
+    scores = {
         "consistency": metrics.consistency(panels),
         "variety": metrics.variety(panels, thumbs, limits.near_duplicate),
         "adherence": metrics.adherence(panels, texts),
@@ -140,44 +131,74 @@ def embedding_scores(panels: Array, thumbs: Array, texts: Array, limits: Limits)
         "wins": metrics.wins(panels, texts),
     }
     if panels.shape[1] > 1:
-        found["spread"] = metrics.spread(thumbs)
-    return found
+        scores["spread"] = metrics.spread(thumbs)
+    return scores
 
 
 def arm_scores(
-    measured: CanvasMeasurements, texts: Array, training: TrainingEmbeddings, limits: Limits
+    measured: CanvasMeasurements,
+    captions: Sequence[Caption],
+    texts: Array,
+    training: TrainingEmbeddings,
+    limits: Limits,
+    scorers: Scorers,
 ) -> Scores:
-    """Computes every score of an arm of renders or real sets."""
-    found = embedding_scores(measured.clip, measured.thumbs, texts, limits)
-    found["structure"] = structure(measured.plain["seams"], measured.inner, limits.inner)
-    for name in ("clipping", "flatness", "sharpness"):
-        found[name] = measured.plain[name]
-    shape = measured.plain["seams"].shape
-    found["residue"] = residue(measured.corners.reshape(-1, *measured.corners.shape[2:])).reshape(
-        shape
-    )
-    if measured.dino is not None:
-        found["consistency_dino"] = metrics.consistency(measured.dino)
+    """Computes every score of an arm of renders or real sets.
+
+    Args:
+        measured: canvases of the arm.
+        captions: captions of its N prompts.
+        texts: their embeddings, [N, P, D].
+        training: the training sets; may be empty.
+        limits: limits derived from real sets.
+        scorers: scorers that measured the canvases.
+    """
+    pixels = measured.pixels
+    scores = embedding_scores(measured.clip, pixels.thumbs, texts, limits)
+    corners = pixels.corners.reshape(-1, *pixels.corners.shape[2:])
+    scores |= {
+        "structure": structure(pixels.seams, pixels.inner, limits.inner),
+        "clipping": pixels.clipping,
+        "flatness": pixels.flatness,
+        "sharpness": pixels.sharpness,
+        "residue": residue(corners).reshape(pixels.seams.shape),
+    }
+    for role, scorer in scorers.others.items():
+        rows = measured.others[role]
+        failed = rows.ndim == pixels.seams.ndim  # on every canvas
+        scores |= dict.fromkeys(scorer.infos, rows) if failed else scorer.scores(rows, captions)
     if limits.memorized is not None:
         near, _ = metrics.nearest(measured.clip, training.panels)
-        found["nearest"] = near
-        found["memorised"] = np.where(
+        scores["nearest"] = near
+        scores["memorised"] = np.where(
             np.isnan(near), np.nan, (near > limits.memorized).astype(np.float64)
         )
-    return found
+    return scores
 
 
-def control_scores(measured: CanvasMeasurements, texts: Array, limits: Limits) -> dict[str, Scores]:
+def control_scores(
+    measured: CanvasMeasurements,
+    captions: Sequence[Caption],
+    texts: Array,
+    limits: Limits,
+    scorers: Scorers,
+) -> dict[str, Scores]:
     """Computes the scores of the controls built from an arm's own panels.
 
     The shuffled control requires more prompts than panels and is absent otherwise.
     """
-    count, panels = measured.clip.shape[0], measured.clip.shape[2]
-    makers = {REPEATED: repeated, **({SHUFFLED: shuffled} if count > panels else {})}
-    return {
-        name: embedding_scores(make(measured.clip), make(measured.thumbs), texts, limits)
-        for name, make in makers.items()
-    }
+    clip, thumbs = measured.clip, measured.pixels.thumbs
+    controls = {REPEATED: embedding_scores(repeated(clip), repeated(thumbs), texts, limits)}
+    count, _, panels, _ = clip.shape
+    if count > panels:
+        scores = embedding_scores(shuffled(clip), shuffled(thumbs), texts, limits)
+        for role, scorer in scorers.others.items():
+            rows = measured.others[role]
+            failed = rows.ndim == measured.pixels.seams.ndim  # on every canvas
+            if scorer.on_shuffled and not failed:
+                scores |= scorer.scores(shuffled(rows), captions)
+        controls[SHUFFLED] = scores
+    return controls
 
 
 def report_arm(
@@ -192,16 +213,16 @@ def report_arm(
         how: confidence and resamples.
         reasons: reasons for scores that this arm cannot have.
     """
-    report = {name: interval(values, how) for name, values in scores.items()}
-    unmeasured = dict(reasons)
-    for name, score in report.items():
-        if score is None:
-            unmeasured[name] = "fewer than two prompts could be measured"
-    some = scores.get("consistency", np.zeros((0, 0)))
+    intervals = {name: interval(values, how) for name, values in scores.items()}
+    few = "fewer than two prompts could be measured"
+    renders = scores.get("consistency", np.zeros((0, 0)))
     return ArmReport(
         arm=arm,
         label=label,
-        renders=int((~np.isnan(some)).sum()),
-        scores={name: score for name, score in report.items() if score is not None},
-        unmeasured=unmeasured,
+        renders=int((~np.isnan(renders)).sum()),
+        scores={name: score for name, score in intervals.items() if score is not None},
+        unmeasured={
+            **reasons,
+            **{name: few for name, score in intervals.items() if score is None},
+        },
     )

@@ -14,7 +14,7 @@ from PIL import Image
 from iclora.sampling.caption_input import check_captions
 from iclora.sampling.contact_sheet import contact_sheet
 from iclora.sampling.given_panels import GivenPanels
-from iclora.sampling.render_records import write_lines
+from iclora.sampling.render_records import RenderRequest, write_lines
 from iclora.store import atomic_path
 from schemas.config import Config
 from schemas.sampling import AdapterUse, RenderRecord
@@ -32,7 +32,7 @@ def sample_sets(
     *,
     adapters: Sequence[AdapterUse] = (),
     given: GivenPanels | None = None,
-    progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
+    progress: Callable[[str, int, int], None] = lambda _step, _done, _total: None,
 ) -> tuple[RenderRecord, ...]:
     """Samples sets: ``sample.count`` renders per caption, with seeds from ``sample.seed``.
 
@@ -55,7 +55,6 @@ def sample_sets(
     check_captions(captions, config.layout, config.caption)
     # Behind the check: a caption that is refused costs no loading of torch.
     from iclora.sampling.render import render_requests
-    from iclora.sampling.sampler import RenderRequest
 
     seeds = range(config.sample.seed, config.sample.seed + config.sample.count)
     requests = [RenderRequest(caption, seed, given or {}) for caption in captions for seed in seeds]

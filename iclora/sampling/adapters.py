@@ -58,20 +58,19 @@ def find_stored(store: Store, text: str) -> StoredAdapter | None:
         return None
     name, version = match["name"], match["version"] or "LATEST"
     if version in ("LATEST", "champion"):
-        version = _pointed(store, name, version.upper())
+        pointer = adapter_path(name, version.upper())
+        if not store.exists(pointer):
+            missing = "champion yet" if version == "champion" else "finished version"
+            raise BadInput(f"{name} in {store.url} has no {missing}")
+        version = store.read(pointer).decode().strip()
     stored = StoredAdapter(name, version)
     if not store.exists(f"{stored.folder}/run.json"):
-        known = [v for v in store.listdir(adapter_path(name)) if not v.partition(".")[0].isupper()]
-        raise BadInput(f"{store.url} has no {name}@{version}; it has {', '.join(known) or 'none'}")
+        entries = store.listdir(adapter_path(name))
+        versions = [entry for entry in entries if not entry.partition(".")[0].isupper()]
+        raise BadInput(
+            f"{store.url} has no {name}@{version}; it has {', '.join(versions) or 'none'}"
+        )
     return stored
-
-
-def _pointed(store: Store, name: str, pointer: str) -> str:
-    place = adapter_path(name, pointer)
-    if not store.exists(place):
-        what = "champion yet" if pointer == "CHAMPION" else "finished version"
-        raise BadInput(f"{name} in {store.url} has no {what}")
-    return store.read(place).decode().strip()
 
 
 def locate_adapter(store: Store, text: str) -> AdapterUse:
@@ -85,39 +84,33 @@ def locate_adapter(store: Store, text: str) -> AdapterUse:
         BadInput: the adapter does not exist, or a folder or repository holds several.
         MissingModel: a hub id that is not on this machine.
     """
-    name, weight = _cut_weight(text)
-    stored = None if Path(name).exists() else find_stored(store, name)
+    name, weight, match = text, 1.0, _WEIGHT.fullmatch(text)
+    if match and not Path(text).exists():
+        name, weight = match["name"], float(match["weight"])
+    path = Path(name)
+    stored = None if path.exists() else find_stored(store, name)
     if stored:
         file = store.local_path(f"{stored.folder}/{stored.name}.safetensors")
-        record = RunRecord.from_text(store.read(f"{stored.folder}/run.json"))
-        return _use(f"{stored.name}@{stored.version}", file, weight, record)
-    path = Path(name) if Path(name).exists() else _from_hub(store, name)
+        run = RunRecord.from_text(store.read(f"{stored.folder}/run.json"))
+        return _use(f"{stored.name}@{stored.version}", file, weight, run)
+    if not path.exists():
+        path = _from_hub(store, name)
     file = _only_weights(path) if path.is_dir() else path
     if file.suffix != ".safetensors":
         raise BadInput(f"{file} is not a safetensors file; other weights are not loaded")
-    return _use(file.stem, file, weight, _record_beside(file))
+    record = file.with_name("run.json")
+    run = RunRecord.from_text(record.read_bytes()) if record.is_file() else None
+    return _use(file.stem, file, weight, run)
 
 
-def _cut_weight(text: str) -> tuple[str, float]:
-    match = _WEIGHT.fullmatch(text)
-    if match and not Path(text).exists():
-        return match["name"], float(match["weight"])
-    return text, 1.0
-
-
-def _use(name: str, file: Path, weight: float, record: RunRecord | None) -> AdapterUse:
+def _use(name: str, file: Path, weight: float, run: RunRecord | None) -> AdapterUse:
     return AdapterUse(
         name=name,
         file=str(file),
         content=file_sha256(file)[:DIGEST_LENGTH],
         weight=weight,
-        conditional=record is not None and record.config.train.conditional_probability > 0,
+        conditional=run is not None and run.config.train.conditional_probability > 0,
     )
-
-
-def _record_beside(file: Path) -> RunRecord | None:
-    record = file.with_name("run.json")
-    return RunRecord.from_text(record.read_bytes()) if record.is_file() else None
 
 
 def _only_weights(folder: Path) -> Path:
@@ -143,13 +136,10 @@ def _from_hub(store: Store, name: str) -> Path:
         from iclora.models.locate import locate
 
         return locate(name).folder
-    return _hub_file(match["repo"], match["file"])
-
-
-def _hub_file(repo: str, file: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    repo, file = match["repo"], match["file"]
     try:
         return Path(hf_hub_download(repo, file))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:

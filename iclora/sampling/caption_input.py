@@ -16,6 +16,9 @@ from schemas.layout import Layout
 
 log = logging.getLogger(__name__)
 
+_SHOWN = 60
+"""Maximum number of characters of a caption in an error."""
+
 
 def read_captions(file: Path) -> tuple[str, ...]:
     """Reads captions from a text file, one per line; skips empty lines and ``#`` comments.
@@ -48,11 +51,7 @@ def check_captions(captions: Sequence[str], layout: Layout, params: CaptionParam
         faults = lint_caption(caption, layout, params)
         broken = [fault.sentence for fault in faults if fault.rule in hard]
         if broken:
-            raise BadInput(f"caption {number} ({_start(caption)}): {' '.join(broken)}")
+            start = caption if len(caption) <= _SHOWN else f"{caption[: _SHOWN - 3]}..."
+            raise BadInput(f"caption {number} ({start!r}): {' '.join(broken)}")
         for fault in faults:
             log.info("caption %d: %s", number, fault.sentence)
-
-
-def _start(caption: str) -> str:
-    short = caption if len(caption) <= 60 else f"{caption[:57]}..."  # noqa: PLR2004 - one line
-    return repr(short)

@@ -41,8 +41,12 @@ def contact_sheet(
     """
     assert len(rows) == len(labels), "a label for every row"
     small = [[_shrunk(picture, side) for picture in row] for row in rows]
-    width = max([_row_width(row) for row in small] + [side]) + GAP
-    wrapped = [_wrap(label, width - 2 * GAP) for label in labels]
+    widths = [GAP + sum(picture.width + GAP for picture in row) for row in small]
+    width = max([*widths, side]) + GAP
+    characters = max(8, (width - 2 * GAP) // _CHAR_WIDTH)
+    wrapped = [
+        textwrap.wrap(label, characters, max_lines=_MAX_LINES, placeholder=" …") for label in labels
+    ]
     column_width = max((picture.width for row in small for picture in row), default=side)
     step = _LINE if any(len(word) * _CHAR_WIDTH > column_width for word in heads) else 0
     head = _LINE + step * (len(heads) - 1) if heads else 0
@@ -51,47 +55,23 @@ def contact_sheet(
         for row, lines in zip(small, wrapped, strict=True)
     ]
     sheet = Image.new("RGB", (width, sum(heights) + head + GAP), _PAPER)
-    draw = ImageDraw.Draw(sheet)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=_FONT_SIZE)
     for column, word in enumerate(heads):
-        place = (GAP + column * (column_width + GAP), GAP // 2 + column * step)
-        draw.text(place, word, fill=_INK, font=_font())
-    y = head + GAP
+        corner = (GAP + column * (column_width + GAP), GAP // 2 + column * step)
+        draw.text(corner, word, fill=_INK, font=font)
+    top = head + GAP
     for row, lines, height in zip(small, wrapped, heights, strict=True):
-        _draw_row(sheet, draw, row, lines, y)
-        y += height
+        for number, line in enumerate(lines):
+            draw.text((GAP, top + number * _LINE), line, fill=_FAINT, font=font)
+        x, y = GAP, top + len(lines) * _LINE + GAP // 2
+        for picture in row:
+            sheet.paste(picture, (x, y))
+            x += picture.width + GAP
+        top += height
     return sheet
-
-
-def _draw_row(
-    sheet: Image.Image,
-    draw: ImageDraw.ImageDraw,
-    row: Sequence[Image.Image],
-    lines: Sequence[str],
-    y: int,
-) -> None:
-    for line in lines:
-        draw.text((GAP, y), line, fill=_FAINT, font=_font())
-        y += _LINE
-    x = GAP
-    for picture in row:
-        sheet.paste(picture, (x, y + GAP // 2))
-        x += picture.width + GAP
 
 
 def _shrunk(picture: Image.Image, side: int) -> Image.Image:
     small = picture.convert("RGB")
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     return small
-
-
-def _row_width(row: Sequence[Image.Image]) -> int:
-    return GAP + sum(picture.width + GAP for picture in row)
-
-
-def _wrap(label: str, width: int) -> list[str]:
-    characters = max(8, width // _CHAR_WIDTH)
-    return textwrap.wrap(label, characters, max_lines=_MAX_LINES, placeholder=" …")
-
-
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=_FONT_SIZE)

@@ -28,9 +28,10 @@ def panel_index(layout: Layout, name: str) -> int:
     Raises:
         BadInput: the layout has no such panel.
     """
-    bare = [marker.strip("[]").lower() for marker in layout.markers]
-    if name.strip("[]").lower() in bare:
-        return bare.index(name.strip("[]").lower())
+    markers = [marker.strip("[]").lower() for marker in layout.markers]
+    bare = name.strip("[]").lower()
+    if bare in markers:
+        return markers.index(bare)
     if name.isdecimal() and 1 <= int(name) <= layout.panels:
         return int(name) - 1
     raise BadInput(
@@ -96,10 +97,10 @@ def pixels_digest(picture: Image.Image) -> str:
 
 def paste(canvas: Image.Image, panels: GivenPanels, layout: Layout) -> Image.Image:
     """Pastes the given panels over their boxes on a canvas."""
-    whole = canvas.copy()
+    complete = canvas.copy()
     for index, picture in panels.items():
-        whole.paste(picture, layout.boxes[index][:2])
-    return whole
+        complete.paste(picture, layout.boxes[index][:2])
+    return complete
 
 
 def split_canvas(canvas: Image.Image, layout: Layout) -> list[Image.Image]:

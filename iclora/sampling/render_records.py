@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from pydantic import ValidationError
@@ -28,32 +29,43 @@ _SLUG_WORDS = 5
 _SLUG_LENGTH = 40
 
 
+class RenderRequest(NamedTuple):
+    """Request for one image."""
+
+    caption: str
+    seed: int
+    given: GivenPanels = {}
+
+
+class RenderSettings(NamedTuple):
+    """Settings shared by all images of a run."""
+
+    layout: Layout
+    params: SampleParams
+    clean: bool = False
+    """True to feed given panels clean (conditional adapters) instead of putting them back."""
+
+
 def make_record(
-    caption: str,
-    seed: int,
+    request: RenderRequest,
+    settings: RenderSettings,
     *,
     base: str,
-    adapters: Sequence[AdapterUse],
-    layout: Layout,
-    params: SampleParams,
-    given: GivenPanels,
-    clean: bool,
+    adapters: Sequence[AdapterUse] = (),
 ) -> RenderRecord:
     """Returns the record of a render before it is sampled.
 
     Args:
-        caption: the text.
-        seed: seed of the noise.
+        request: caption, seed and given panels.
+        settings: layout and parameters; batch size does not matter.
         base: base model and revision.
         adapters: adapters applied to the transformer.
-        layout: layout of the canvas.
-        params: steps, guidance, precision; batch size does not matter.
-        given: panels that are kept.
-        clean: given panels enter clean instead of being put back.
     """
+    layout, params, given = settings.layout, settings.params, request.given
+    given_mode = "clean" if settings.clean else f"put-back {params.strength:g}"
     facts: dict[str, object] = {
-        "caption": caption,
-        "seed": seed,
+        "caption": request.caption,
+        "seed": request.seed,
         "layout": layout.name,
         "width": layout.width,
         "height": layout.height,
@@ -63,19 +75,14 @@ def make_record(
         "guidance": params.guidance,
         "true_cfg": params.true_cfg,
         "given": {layout.markers[index]: pixels_digest(given[index]) for index in given},
-        "way": _given_mode(params, given, clean=clean),
+        "way": given_mode if given else "",
     }
     hidden = [params.precision, params.weights, sorted(use.content for use in adapters)]
     named = {use.content: use.weight for use in adapters}
-    key = f"{_slug(caption)}-{seed}-{digest_of([{**facts, 'adapters': named}, hidden])}"
+    digest = digest_of([{**facts, "adapters": named}, hidden])
+    key = f"{_slug(request.caption)}-{request.seed}-{digest}"
     panels = [f"panels/{key}-{number}.png" for number in range(1, layout.panels + 1)]
     return RenderRecord.from_json({**facts, "key": key, "canvas": f"{key}.png", "panels": panels})
-
-
-def _given_mode(params: SampleParams, given: GivenPanels, *, clean: bool) -> str:
-    if not given:
-        return ""
-    return "clean" if clean else f"put-back {params.strength:g}"
 
 
 def _slug(caption: str) -> str:

@@ -17,7 +17,7 @@ import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,32 +29,14 @@ from iclora.models.families import Family, GivenTokens, Grid, Text, load_family,
 from iclora.models.loaded import cached_model
 from iclora.models.locate import locate
 from iclora.sampling.denoise import Prompt, denoise
-from iclora.sampling.given_panels import GivenPanels
+from iclora.sampling.render_records import RenderRequest, RenderSettings
 from schemas.layout import Layout
-from schemas.sampling import SampleParams
 
 log = logging.getLogger(__name__)
 
 # B batch, N tokens, C token values, H W canvas height and width in pixels
 TEXT_BATCH = 8
 """Captions per forward pass of the text encoders."""
-
-
-class RenderRequest(NamedTuple):
-    """Request for one image."""
-
-    caption: str
-    seed: int
-    given: GivenPanels = {}
-
-
-class RenderSettings(NamedTuple):
-    """Settings shared by all images of a batch."""
-
-    layout: Layout
-    params: SampleParams
-    clean: bool = False
-    """True to feed given panels clean (conditional adapters) instead of putting them back."""
 
 
 class Sampler:
@@ -69,14 +51,16 @@ class Sampler:
     def __init__(
         self, model: str, family: str, *, weights: str = "", precision: str = "auto"
     ) -> None:
-        found = locate(model)
+        located = locate(model)
         name = Path(model).name if Path(model).is_dir() else model
-        self.label = f"{name}@{found.revision}"
+        self.label = f"{name}@{located.revision}"
         self.family: Family = load_family(family)
-        self._folder = found.folder
+        self._folder = located.folder
         self._weights = weights
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._dtype = _dtype(precision, self._device)
+        if precision == "auto":
+            precision = "bf16" if self._device.type == "cuda" else "fp32"
+        self._dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
         self._text_folder = tempfile.TemporaryDirectory(prefix="iclora-text-")
         self._transformer: Any = None
         self._vae: Any = None
@@ -108,22 +92,16 @@ class Sampler:
         encoders = self.family.load_text(self._folder, dtype=self._dtype, device=self._device)
         for start in range(0, len(new), TEXT_BATCH):
             batch = new[start : start + TEXT_BATCH]
-            self._store_text(batch, self.family.encode_text(encoders, batch))
+            text = self.family.encode_text(encoders, batch)
+            for row, caption in enumerate(batch):
+                tensors = {name: value[row].cpu().clone() for name, value in text.items()}
+                save_file(tensors, self._text_file(caption))
         del encoders
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         if crowded:
             self.transformer.to(self._device)
-
-    def text_files(self) -> list[Path]:
-        """Lists the encoded captions on disk."""
-        return list(Path(self._text_folder.name).iterdir())
-
-    def _store_text(self, captions: Sequence[str], text: Text) -> None:
-        for row, caption in enumerate(captions):
-            tensors = {name: value[row].cpu().clone() for name, value in text.items()}
-            save_file(tensors, self._text_file(caption))
 
     def _text_file(self, caption: str) -> Path:
         name = hashlib.sha256(caption.encode()).hexdigest()
@@ -183,15 +161,15 @@ class Sampler:
         """Denoises with Euler steps along the predicted velocity."""
         params = settings.params
         held = math.ceil(params.strength * params.steps)
-        seen = given if settings.clean else None
-        if seen is None and self.family.needs_blank:
-            seen = nothing_given(noise, self._blank(settings.layout))
+        condition = given if settings.clean else None
+        if condition is None and self.family.needs_blank:
+            condition = nothing_given(noise, self._blank(settings.layout))
 
         def put_back(x: Tensor, step: int, sigma: float) -> Tensor:
             if given is None or settings.clean or step >= held:
                 return x
-            known = (1 - sigma) * given.tokens + sigma * noise
-            return torch.where(given.mask[..., None], known, x)
+            noised = (1 - sigma) * given.tokens + sigma * noise
+            return torch.where(given.mask[..., None], noised, x)
 
         def predict(x: Tensor, t: Tensor, text: Text) -> Tensor:
             return self.family.predict(
@@ -201,7 +179,7 @@ class Sampler:
                 text,
                 grid=self.grid(settings.layout),
                 guidance=params.guidance,
-                given=seen,
+                given=condition,
             ).float()
 
         null = self._text([""] * len(captions)) if params.true_cfg > 1 else None
@@ -237,7 +215,9 @@ class Sampler:
         channels = self.family.token_channels(self.transformer)
         tokens = torch.zeros(self.grid(layout).count, channels, device=self._device)
         for index, picture in request.given.items():
-            encoded = self.family.encode_images(self.vae, _pixels(picture)[None]).mean[0]
+            levels = np.asarray(picture, np.float32) / 127.5 - 1.0
+            pixels = torch.from_numpy(levels).permute(2, 0, 1)[None]  # [1, 3, H, W] in -1..1
+            encoded = self.family.encode_images(self.vae, pixels).mean[0]
             mask = self._mask([index], layout)[0].to(self._device)
             tokens[mask] = encoded.to(tokens)
         return tokens
@@ -274,15 +254,3 @@ def noise_seed(caption: str, seed: int, layout: Layout) -> int:
     """Computes a generator's seed (63 bits) from caption, seed, and layout."""
     text = f"{seed}\n{layout.width}x{layout.height}\n{caption}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-
-
-def _dtype(precision: str, device: torch.device) -> torch.dtype:
-    if precision == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
-
-
-def _pixels(picture: Image.Image) -> Tensor:
-    """Returns ``[3, H, W]`` in -1..1."""
-    array = np.asarray(picture, np.float32) / 127.5 - 1.0
-    return torch.from_numpy(array).permute(2, 0, 1)

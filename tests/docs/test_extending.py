@@ -1,4 +1,4 @@
-"""The pages on writing a source, a check, a captioner and a family: what they say to do works."""
+"""The pages on writing a source, a check, a captioner, a family and a scorer work as they say."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCE, CHECK, CAPTIONER, FAMILY = PAGES = [
-    f"docs/write-a-{what}.md" for what in ("source", "quality-check", "captioner", "model-family")
+SOURCE, CHECK, CAPTIONER, FAMILY, SCORER = PAGES = [
+    f"docs/write-a-{name}.md"
+    for name in ("source", "quality-check", "captioner", "model-family", "scorer")
 ]
 SHOTS = 12
 
@@ -154,6 +155,42 @@ def test_the_family_changes_the_attention(tree):
         "print(sum(bool(re.fullmatch(family.lora_targets, name)) for name in linears))\n",
     )
     assert int(said) == 19 * 8 + 38 * 3
+
+
+def test_the_scores_are_in_the_report(tree, family):
+    """An adapter of random weights on a tiny base, evaluated by the code with the scorer in it."""
+    here = tree(SCORER)
+    values = python(
+        here,
+        "import runpy\n"
+        "from pathlib import Path\n"
+        "from iclora.evaluation import evaluate_adapter, read_report\n"
+        "from iclora.miniature.flux_folder import build_flux, save_flux\n"
+        "from iclora.miniature.sizes import TINY\n"
+        "from iclora.presets import load_config\n"
+        "from iclora.store import Store\n"
+        f"worlds = runpy.run_path({str(ROOT / 'tests/evaluation/conftest.py')!r})\n"
+        "save_flux(build_flux(TINY), Path('flux'))\n"
+        "config = load_config('miniature', {\n"
+        "    'base.model': str(Path('flux').absolute()),\n"
+        "    'layout.panel_width': 32, 'layout.panel_height': 32, 'sample.steps': 1,\n"
+        f"    'evaluate.clip': {str(family / 'clip')!r}, 'evaluate.seeds': [1],\n"
+        "    'evaluate.conditional_prompts': 0, 'evaluate.bootstrap_resamples': 100})\n"
+        "store = Store('evaluated')\n"
+        "world = worlds['make_world'](store, config, Path('flux'))\n"
+        "world.publish(train=range(2), val=range(50, 53))\n"
+        "world.add_adapter('v1', scale=0.3)\n"
+        "ref = evaluate_adapter(store, 'film')\n"
+        "report = read_report(store, ref)\n"
+        "print(report.judges['colorfulness'], 'colorfulness' in report.paired['base'])\n"
+        "print(*[arm.scores['colorfulness'].value for arm in report.arms\n"
+        "        if 'colorfulness' in arm.scores])\n"
+        "print('<h3>Colorfulness</h3>' in Path(ref.url, 'report.html').read_text())\n",
+    ).splitlines()
+    assert values[0] == "colorfulness@1 True"
+    adapter, base, real = map(float, values[1].split())
+    assert min(adapter, base, real) > 0
+    assert values[2] == "True"
 
 
 @pytest.mark.slow

@@ -288,7 +288,7 @@ def _first_promotion(tmp_path_factory, config, tiny_flux) -> tuple[Path, ReportR
     wide = dict.fromkeys(
         ("consistency", "adherence", "variety", "spread", "structure", "identity"), 2.0
     )
-    changes = {"memorised": 1.0, "confidence": 0.51, "conditional_prompts": 0}
+    changes = {"max_memorized": 1.0, "confidence": 0.51, "conditional_prompts": 0}
     margins = config.evaluate.margins.model_copy(update=wide)
     easy = config.evaluate.model_copy(update={**changes, "margins": margins})
     store = Store(str(tmp_path_factory.mktemp("better") / "store"))

@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from iclora.evaluation.agreement import spearman
 from iclora.evaluation.bootstrap import (
     Resampling,
     by_prompt,
     expanded_tail,
     interval,
     paired,
-    spearman,
     student,
 )
 
@@ -45,9 +45,9 @@ def test_few_prompts_cut_less_off_the_tail():
 def test_pairing_takes_the_prompts_difficulty_out():
     rng = np.random.default_rng(0)
     hard = rng.normal(0, 1, (40, 1))
-    rival = hard + rng.normal(0, 0.05, (40, 2))
+    baseline = hard + rng.normal(0, 0.05, (40, 2))
     better = hard + 0.1 + rng.normal(0, 0.05, (40, 2))
-    alone, difference = interval(better, HOW), paired(better, rival, HOW)
+    alone, difference = interval(better, HOW), paired(better, baseline, HOW)
     assert difference.low > 0
     assert alone.high - alone.low > 5 * (difference.high - difference.low)
 

@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iclora.evaluation.plots import axis, differences, loss_curve, score_plots
+from iclora.evaluation.plots import axis, loss_curve, score_plots
+from iclora.evaluation.score_tables import absent, differences, score_infos, tiles
+from iclora.evaluation.scorers import Scorers
 from schemas.evaluation import ArmReport, Margins, Score
 
+INFOS = score_infos(Scorers(None))
 ends = st.floats(-1e3, 1e3, allow_nan=False)
 
 
@@ -48,7 +51,7 @@ def test_a_plot_shows_every_arm_that_has_the_score_in_its_place():
         )
     }
     arms["base"] = ArmReport(arm="base", label="base", renders=0, scores={})
-    (plot,) = score_plots(arms)
+    (plot,) = score_plots(arms, INFOS)
     assert [mark.label for mark in plot.marks] == ["adapter", "repeated"]
     assert all(0 <= mark.low <= mark.x <= mark.high <= 100 for mark in plot.marks)
     assert "adapter 0.500 [0.400, 0.600]" in plot.summary
@@ -65,21 +68,40 @@ def test_a_plot_shows_every_arm_that_has_the_score_in_its_place():
     ],
 )
 def test_a_difference_in_words(name, value, word):
-    assert differences({name: value}, Margins())[0].better == word
+    assert differences({name: value}, Margins(), INFOS)[0].verdict == word
 
 
 def test_the_margin_stands_beside_what_the_rule_looks_at():
     both = {"variety": score(0, 0, 0), "variety_capped": score(0, 0, 0)}
-    rows = differences(both, Margins(variety=0.07))
+    rows = differences(both, Margins(variety=0.07), INFOS)
     assert [(row.title, row.margin) for row in rows] == [
         ("Variety", ""),
         ("Variety, as far as real sets go", "-0.07"),
     ]
-    assert differences({"own_margin": score(0, 0, 0)}, Margins(adherence=0.03))[0].margin == "-0.03"
+    assert (
+        differences({"own_margin": score(0, 0, 0)}, Margins(adherence=0.03), INFOS)[0].margin
+        == "-0.03"
+    )
+
+
+def test_tiles_show_the_adapters_value_beside_the_difference():
+    own = {"adherence": score(0.3, 0.2, 0.4), "wins": score(0.5, 0.4, 0.6)}
+    paired = {"adherence": score(0.1, 0.05, 0.2), "wins": score(0, 0, 0)}
+    ((value, row),) = tiles(own, paired, INFOS)
+    assert (value, row.title, row.text) == (0.3, "Adherence", "+0.100 [+0.050, +0.200]")
+
+
+def test_scores_that_are_missing_for_one_reason_share_a_sentence():
+    reasons = dict.fromkeys(("structure", "memorised"), "no canvas")
+    arms = {
+        name: ArmReport(arm=name, label=name, renders=0, scores={}, unmeasured=reasons)
+        for name in ("repeated", "shuffled")
+    }
+    assert absent(arms, INFOS) == ["repeated and shuffled without structure, memorised: no canvas."]
 
 
 def test_no_figure_shows_a_negative_zero():
-    assert differences({"wins": score(-0.0, -0.0001, 0.0)}, Margins())[0].text == (
+    assert differences({"wins": score(-0.0, -0.0001, 0.0)}, Margins(), INFOS)[0].text == (
         "+0.000 [+0.000, +0.000]"
     )
 

@@ -16,7 +16,7 @@ from iclora.evaluation.rule import rule_digest, rule_in
 from iclora.store import Store
 from schemas.adapter import RunRecord
 from schemas.config import Config
-from schemas.evaluation import EvaluateParams, HistoryEntry, Rule
+from schemas.evaluation import EvaluateParams, HistoryEntry, PromotionRule
 
 RULE = rule_in(Config())
 
@@ -270,13 +270,13 @@ def test_an_object_store_is_read_again_just_before_champion_is_written(tmp_path,
     store = Store("memory://promotions")
     add_versions(store, "v1", "v2")
     add_report(store, "v1")
-    plain = room.standing
+    plain = room.promotion_objection
 
     def overtaken(*asked):
         store.write("adapters/film/CHAMPION", b"v2\n")  # by another machine
         return plain(*asked)
 
-    monkeypatch.setattr(room, "standing", overtaken)
+    monkeypatch.setattr(room, "promotion_objection", overtaken)
     with pytest.raises(BadInput, match="the champion of film changed just now"):
         promote(store, "film", "v1")
     assert champion_of(store, "film") == "v2"
@@ -294,17 +294,17 @@ def test_the_first_promotion_pins_the_rule_and_no_later_one_changes_it(versions)
     strict = Config(evaluate=EvaluateParams(confidence=0.99))
     add_versions(versions, "strict", config=strict)
     promote(versions, "film", "strict", force=True)
-    assert Rule.from_text(versions.read("adapters/film/RULE.json")) == rule_in(strict)
+    assert PromotionRule.from_text(versions.read("adapters/film/RULE.json")) == rule_in(strict)
     undo(versions, "film")
     promote(versions, "film", "v1", force=True)
-    assert Rule.from_text(versions.read("adapters/film/RULE.json")) == rule_in(strict)
+    assert PromotionRule.from_text(versions.read("adapters/film/RULE.json")) == rule_in(strict)
 
 
 def test_where_a_champion_came_before_rules_its_settings_are_the_rule(versions):
     add_versions(versions, "old", config=Config(evaluate=EvaluateParams(confidence=0.99)))
     versions.write("adapters/film/CHAMPION", b"old\n")
     promote(versions, "film", "v1", force=True)
-    pinned = Rule.from_text(versions.read("adapters/film/RULE.json"))
+    pinned = PromotionRule.from_text(versions.read("adapters/film/RULE.json"))
     assert pinned.evaluate.confidence == 0.99
 
 
@@ -321,7 +321,7 @@ def test_every_change_is_recorded(versions):
     promote(versions, "film", "v2", force=True)
     undo(versions, "film")
     undo(versions, "film")
-    other = Rule(evaluate=EvaluateParams(confidence=0.9), sample=RULE.sample)
+    other = PromotionRule(evaluate=EvaluateParams(confidence=0.9), sample=RULE.sample)
     pin_rule(versions, "film", other)
     pin_rule(versions, "film", other)
     found = history_of(versions)

@@ -44,7 +44,7 @@ def test_an_adapter_that_knows_a_few_sets_by_heart_is_refused_for_it(judged):
     report = judged("heart", train=range(4))
     assert report.decision.outcome == "refused"
     assert any("closer to a training set" in reason for reason in report.decision.reasons)
-    assert report.scores["memorised"].value > report.params.memorised
+    assert report.scores["memorised"].value > report.params.max_memorized
 
 
 def test_an_adapter_that_repeats_a_panel_is_refused_for_want_of_variety(judged):

@@ -13,26 +13,28 @@ import pytest
 from PIL import Image
 
 from iclora.captioning.caption_text import parse_caption
+from iclora.evaluation.agreement import agreements
 from iclora.evaluation.bootstrap import Resampling
+from iclora.evaluation.controls import shuffled
 from iclora.evaluation.measurements import measure_canvases
 from iclora.evaluation.plan import Arm, EvaluationPlan
 from iclora.evaluation.prompts import PromptSet, RealSet
 from iclora.evaluation.renders import Renders
-from iclora.evaluation.results import EvaluationInputs, nearest_renders, run_metrics, worst_renders
+from iclora.evaluation.results import nearest_renders, run_metrics, worst_renders
 from iclora.evaluation.scorers import Scorers
+from iclora.evaluation.scorers.reader import TrueScores
 from iclora.evaluation.scores import TrainingEmbeddings
-from iclora.evaluation.truth import (
-    agreements,
-    shuffled_read,
-    true_adherence,
-    true_consistency,
-)
 from iclora.miniature.captions import attributes_in, set_caption
 from iclora.miniature.draw import render_panel
 from iclora.miniature.script import NAMES
 from iclora.miniature.world import VALUES, View, random_attributes, random_view
 from iclora.presets import load_config
-from iclora.sampling.render_records import make_record, save_render
+from iclora.sampling.render_records import (
+    RenderRequest,
+    RenderSettings,
+    make_record,
+    save_render,
+)
 
 PROMPTS, SEEDS, TRAINED, UNSEEN = 16, (1, 2), 30, 20
 
@@ -156,16 +158,9 @@ def draw_all(tmp_path_factory, config, ground):
         for seed, prompt in enumerate(ground[0].prompts):
             row = []
             for number in SEEDS:
-                record = make_record(
-                    prompt,
-                    number,
-                    base="world@1",
-                    adapters=(),
-                    layout=config.layout,
-                    params=config.sample,
-                    given={},
-                    clean=False,
-                )
+                request = RenderRequest(prompt, number)
+                settings = RenderSettings(config.layout, config.sample)
+                record = make_record(request, settings, base="world@1")
                 picture = way(seed, random.Random(f"{name} {seed} {number}"))
                 save_render(folder, record, picture, config.layout, {})
                 row.append(record)
@@ -189,7 +184,7 @@ def judge(config, ground, base, draw_all):
         plan = EvaluationPlan("film", None, None, *sides, sides[1], config, "scenes", "scenes")
         suite, training, scorers = ground
         renders = {"adapter": draw_all(name, way), "base": base}
-        return run_metrics(plan, EvaluationInputs(renders, suite, training), scorers)
+        return run_metrics(plan, renders, suite, training, scorers)
 
     return find
 
@@ -265,26 +260,36 @@ def test_a_damaged_canvas_is_missing_and_the_rest_is_measured(config, ground, dr
     sides = Arm("adapter", "damaged", ()), Arm("base", "the base", ())
     plan = EvaluationPlan("film", None, None, *sides, sides[1], config, "scenes", "scenes")
     both = {"adapter": renders, "base": renders}
-    found = run_metrics(plan, EvaluationInputs(both, suite, training), scorers)
+    found = run_metrics(plan, both, suite, training, scorers)
     assert found.arms["adapter"].renders == PROMPTS * len(SEEDS) - 1
     assert found.arms["adapter"].scores["consistency"].prompts == PROMPTS
     assert found.arms["adapter"].scores["spread"].missing == 1
 
 
-class Failing(Eye):
-    """An encoder that fails on a batch with a bright picture in it."""
+class Failing:
+    """A scorer that fails on every batch."""
 
-    name = "failing"
+    name, revision, infos, on_shuffled = "failing", "1", {"luck": None}, True
 
-    def images(self, images):
+    def measure(self, panels):
         raise RuntimeError("out of luck")
 
+    def scores(self, measured, captions):
+        raise AssertionError("there is nothing to score")
 
-def test_a_judge_that_fails_is_missing_and_never_a_number(config, base):
-    scorers = Scorers(Eye(), dino=Failing())
-    found = measure_canvases(base.open_free(), config.layout, scorers)
-    assert np.isnan(found.dino).all()
-    assert not np.isnan(found.clip).any()
+
+def test_a_scorer_that_fails_is_missing_and_never_a_number(config, ground, base):
+    suite, training, _ = ground
+    scorers = Scorers(Eye(), {"failing": Failing()})
+    measured = measure_canvases(base.open_free(), config.layout, scorers)
+    assert np.isnan(measured.others["failing"]).all()
+    assert not np.isnan(measured.clip).any()
+    sides = Arm("adapter", "base again", ()), Arm("base", "the base", ())
+    plan = EvaluationPlan("film", None, None, *sides, sides[1], config, "scenes", "scenes")
+    both = {"adapter": base, "base": base}
+    found = run_metrics(plan, both, suite, training, scorers)
+    assert "fewer than two prompts" in found.arms["adapter"].unmeasured["luck"]
+    assert "luck" not in found.paired["base"]
 
 
 class Truthful:
@@ -315,13 +320,14 @@ def test_true_scores_count_attributes_and_agree_with_the_metrics(config, ground)
                 reader.known[picture.tobytes()] = panel.to_json()
             row.append(lambda pictures=pictures: stacked(pictures))
         canvases.append(row)
-    measured = measure_canvases(canvases, config.layout, Scorers(Eye(), reader=reader))
+    scorer = TrueScores(reader)
+    measured = measure_canvases(canvases, config.layout, Scorers(Eye(), {"reader": scorer}))
     captions = [
         parse_caption(prompt, config.layout.markers, config.caption.prefix)
         for prompt in ground[0].prompts
     ]
-    consistency = true_consistency(measured.read)
-    adherence = true_adherence(measured.read, captions)
+    true_scores = scorer.scores(measured.others["reader"], captions)
+    consistency, adherence = true_scores["true_consistency"], true_scores["true_adherence"]
     assert consistency[:, 3].tolist() == [1.0] * PROMPTS
     assert adherence[:, 3].tolist() == [1.0] * PROMPTS
     assert consistency[:, 0].mean() < consistency[:, 2].mean() < 1
@@ -332,8 +338,7 @@ def test_true_scores_count_attributes_and_agree_with_the_metrics(config, ground)
     scores = {
         "consistency": metric_consistency(measured.clip),
         "adherence": metric_adherence(measured.clip, embed_texts(captions, Eye())),
-        "true_consistency": consistency,
-        "true_adherence": adherence,
+        **true_scores,
     }
     found = agreements([scores], Resampling(resamples=100))
     assert [row.metric for row in found] == ["consistency", "adherence"]
@@ -355,26 +360,32 @@ def test_shuffled_panels_are_ranked_where_everybody_obeys():
     assert found.low > 0.5
 
 
-def test_what_is_read_is_shuffled_as_the_panels_are():
-    read = [[({"n": str(n)}, {"n": str(n)})] for n in range(3)]
-    assert shuffled_read(read) == [
-        [({"n": str((n + 1) % 3)}, {"n": str((n + 2) % 3)})] for n in range(3)
-    ]
-    read[1][0] = None
-    assert shuffled_read(read) == [[None], [({"n": "2"}, {"n": "0"})], [None]]
+ONE = random_attributes(random.Random(0)).to_json()
 
 
-def test_a_caption_that_names_nothing_has_no_true_adherence():
+def test_true_scores_of_a_caption_that_names_nothing_and_of_a_missing_panel():
+    scorer = TrueScores(Truthful())
+    scorer._reader.read = lambda panels: panels
+    row = scorer.measure([ONE, ONE])
+    measured = np.stack([row, np.where([[True], [False]], row, np.nan)])[None]
     caption = parse_caption("[SCENE-1] someone, [SCENE-2] someone", ("[SCENE-1]", "[SCENE-2]"), "")
-    seen = random_attributes(random.Random(0)).to_json()
-    assert np.isnan(true_adherence([[[seen, seen], None]], [caption])).all()
-    assert true_consistency([[[seen, seen], None]])[0, 0] == 1.0
+    found = scorer.scores(measured, [caption])
+    assert np.isnan(found["true_adherence"]).all()
+    assert found["true_consistency"][0, 0] == 1.0
+    assert np.isnan(found["true_consistency"][0, 1])
+
+
+def test_what_is_read_is_shuffled_as_the_panels_are():
+    rows = np.arange(3.0)[:, None, None, None].repeat(2, axis=2)  # [N, 1, P, 1]
+    rows[1] = np.nan
+    moved = shuffled(rows)[:, 0, :, 0]
+    assert np.array_equal(moved, [[np.nan, 2], [2, 0], [0, np.nan]], equal_nan=True)
 
 
 def test_the_worst_have_the_lowest_ranks_and_the_unmeasured_are_not_among_them():
     values = np.array([[0.1, 0.9], [0.5, np.nan], [0.2, 0.8]])
     scores = dict.fromkeys(("consistency", "adherence", "variety", "structure"), values)
-    found = worst_renders(scores, count=5)
+    found = worst_renders(scores)
     assert [(n, k) for n, k, _ in found] == [(0, 0), (2, 0), (1, 0), (2, 1), (0, 1)]
 
 

@@ -15,7 +15,7 @@ from iclora.evaluation.plan import make_evaluation_plan, measured_by
 from iclora.evaluation.promotion import champion_of, promote, undo
 from iclora.evaluation.rule import rule_in
 from iclora.sampling.adapters import StoredAdapter
-from schemas.evaluation import HistoryEntry, Rule
+from schemas.evaluation import HistoryEntry, PromotionRule
 
 
 def changed(config, section="evaluate", **settings):
@@ -24,7 +24,7 @@ def changed(config, section="evaluate", **settings):
 
 
 def pinned(world):
-    return Rule.from_text(world.store.read("adapters/film/RULE.json"))
+    return PromotionRule.from_text(world.store.read("adapters/film/RULE.json"))
 
 
 def contest_of(world, adapter, config=None):

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from iclora.errors import MissingModel
-from iclora.evaluation.scorers import Dino, load_scorers, scorer_label
+from iclora.evaluation.scorers import load_scorers
+from iclora.evaluation.scorers.dino import Dino
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +33,11 @@ def pictures(count):
 def test_dino_gives_unit_vectors_whatever_the_company(dino_folder):
     dino = Dino(str(dino_folder))
     some = pictures(18)
-    rows = dino.images(some)
+    rows = dino.measure(some)
     assert rows.shape == (18, 32)
     assert np.linalg.norm(rows, axis=1) == pytest.approx(np.ones(18), abs=1e-5)
-    assert np.allclose(dino.images(some[17:]), rows[17:], atol=1e-6)
-    assert scorer_label(dino).startswith(f"{dino_folder.name}@")
+    assert np.allclose(dino.measure(some[17:]), rows[17:], atol=1e-6)
+    assert dino.name == dino_folder.name
 
 
 def test_dino_sees_the_edges_of_a_wide_panel(dino_folder):
@@ -44,7 +45,7 @@ def test_dino_sees_the_edges_of_a_wide_panel(dino_folder):
     panel = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 128, 3), np.uint8))
     changed = panel.copy()
     changed.paste((255, 0, 255), (96, 0, 128, 64))
-    one, other, again = dino.images([panel, changed, panel])
+    one, other, again = dino.measure([panel, changed, panel])
     assert float(one @ other) < 0.999
     assert np.array_equal(one, again)
 
@@ -52,9 +53,9 @@ def test_dino_sees_the_edges_of_a_wide_panel(dino_folder):
 def test_dinos_vector_does_not_depend_on_the_shapes_beside_it(dino_folder):
     dino = Dino(str(dino_folder))
     shapes = [pictures(1)[0].resize(size) for size in ((64, 64), (128, 64), (40, 90))]
-    together = dino.images(shapes)
+    together = dino.measure(shapes)
     for number, shape in enumerate(shapes):
-        assert np.array_equal(dino.images([shape])[0], together[number])
+        assert np.array_equal(dino.measure([shape])[0], together[number])
 
 
 def test_the_view_is_part_of_what_reports_record(config, dino_folder):
@@ -72,15 +73,15 @@ def test_judges_that_are_not_there_are_named_with_their_reason(config, dino_fold
         update={"dino": str(dino_folder), "attribute_reader": "none"}
     )
     found = load_scorers(config.model_copy(update={"evaluate": evaluation}))
-    assert found.dino is not None
-    assert found.labels()["dino"] == scorer_label(found.dino)
+    dino = found.others["dino"]
+    assert found.labels()["dino"] == f"{dino.name}@{dino.revision}"
     assert found.labels()["reader"] == "missing: evaluate.attribute_reader is none"
 
 
 def test_a_dino_that_is_not_on_this_machine_is_missing_and_clip_still_judges(config):
     evaluation = config.evaluate.model_copy(update={"dino": "nobody/has-this-dino"})
     found = load_scorers(config.model_copy(update={"evaluate": evaluation}))
-    assert found.dino is None
+    assert found.others == {}
     assert "nobody/has-this-dino" in found.labels()["dino"]
 
 

@@ -76,7 +76,7 @@ def reader(_family):
 def dino(family):
     from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
 
-    from iclora.evaluation.scorers import load_dino
+    from iclora.evaluation.scorers.dino import load_dino
 
     folder = family / "dino"
     if not folder.exists():

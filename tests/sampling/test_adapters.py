@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from iclora.errors import BadInput, MissingModel
 from iclora.sampling.adapters import applied, find_stored, locate_adapter
 from iclora.sampling.render import render_requests
-from iclora.sampling.sampler import RenderRequest, load_sampler
+from iclora.sampling.render_records import RenderRequest
+from iclora.sampling.sampler import load_sampler
 from schemas.adapter import RunRecord
 from schemas.sampling import AdapterUse
 

@@ -7,7 +7,8 @@ from PIL import Image
 
 from iclora.sampling.given_panels import fit_panel, split_canvas
 from iclora.sampling.render import render_requests
-from iclora.sampling.sampler import RenderRequest, RenderSettings, load_sampler, noise_seed
+from iclora.sampling.render_records import RenderRequest, RenderSettings
+from iclora.sampling.sampler import load_sampler, noise_seed
 
 
 @pytest.fixture
@@ -169,10 +170,13 @@ def test_less_strength_lets_the_model_repaint_the_last_steps(sampler, config, ca
     assert drawn[0.5].tobytes() not in {drawn[0.0].tobytes(), drawn[1.0].tobytes()}
 
 
-def test_text_is_encoded_once(sampler, captions):
+def test_text_is_encoded_once(sampler, captions, monkeypatch):
     sampler.encode_captions(captions)
-    files = sorted(sampler.text_files())
-    stamps = [file.stat().st_mtime_ns for file in files]
+
+    def load_text(*_args, **_options):
+        raise AssertionError("every caption is encoded already")
+
+    monkeypatch.setattr(sampler.family, "load_text", load_text)
     sampler.encode_captions(captions)
-    assert sorted(sampler.text_files()) == files
-    assert [file.stat().st_mtime_ns for file in files] == stamps
+    with pytest.raises(AssertionError, match="encoded already"):
+        sampler.encode_captions([*captions, "another"])

@@ -9,9 +9,15 @@ from PIL import Image
 from iclora.errors import BadInput
 from iclora.sampling import SHEET, sample_sets
 from iclora.sampling.given_panels import split_canvas
-from iclora.sampling.render import RenderJob, render_all
-from iclora.sampling.render_records import is_complete, make_record, read_lines, read_record
-from iclora.sampling.sampler import RenderRequest, RenderSettings
+from iclora.sampling.render import render_all
+from iclora.sampling.render_records import (
+    RenderRequest,
+    RenderSettings,
+    is_complete,
+    make_record,
+    read_lines,
+    read_record,
+)
 
 
 def counted(config, count):
@@ -82,16 +88,8 @@ def test_a_canvas_under_a_foreign_name_is_not_taken_for_another(config, captions
 )
 def test_every_parameter_that_changes_the_picture_changes_its_key(config, captions, change):
     def key(params):
-        return make_record(
-            captions[0],
-            1,
-            base="b@1",
-            adapters=(),
-            layout=config.layout,
-            params=params,
-            given={},
-            clean=False,
-        ).key
+        settings = RenderSettings(config.layout, params)
+        return make_record(RenderRequest(captions[0], 1), settings, base="b@1").key
 
     assert key(config.sample) != key(config.sample.model_copy(update=change))
     assert key(config.sample) == key(config.sample.model_copy(update={"batch": 1, "prompts": ()}))
@@ -144,21 +142,18 @@ class Crowded:
         return [Image.new("RGB", (32, 96), (request.seed, 0, 0)) for request in requests]
 
 
-def orders(config, count):
+def jobs_of(config, count):
+    settings = RenderSettings(config.layout, config.sample)
     requests = [RenderRequest("a", seed) for seed in range(count)]
-    common = {"base": "b@1", "adapters": (), "layout": config.layout, "params": config.sample}
-    return [
-        RenderJob(request, make_record("a", request.seed, **common, given={}, clean=False))
-        for request in requests
-    ]
+    return [(request, make_record(request, settings, base="b@1")) for request in requests]
 
 
 def test_out_of_memory_halves_the_batch_and_loses_nothing(config, tmp_path):
-    sampler, wanted = Crowded(), orders(config, 7)
+    sampler, wanted = Crowded(), jobs_of(config, 7)
     settings = RenderSettings(config.layout, config.sample)
     render_all(sampler, wanted, settings, tmp_path, lambda *_: None)
     assert sampler.batches == [4, 2, 2, 2, 1]
-    assert all(is_complete(tmp_path, order.record) for order in wanted)
+    assert all(is_complete(tmp_path, record) for _, record in wanted)
 
 
 def test_a_single_picture_that_does_not_fit_is_an_error(config, tmp_path):
@@ -169,7 +164,7 @@ def test_a_single_picture_that_does_not_fit_is_an_error(config, tmp_path):
     with pytest.raises(torch.OutOfMemoryError):
         render_all(
             sampler,
-            orders(config, 3),
+            jobs_of(config, 3),
             RenderSettings(config.layout, config.sample),
             tmp_path,
             lambda *_: None,

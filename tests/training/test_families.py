@@ -20,7 +20,8 @@ from iclora.evaluation.renders import render_arm
 from iclora.models.families import Family, GivenTokens, Grid, family_names, load_family
 from iclora.sampling.adapters import applied, locate_adapter
 from iclora.sampling.render import render_requests
-from iclora.sampling.sampler import RenderRequest, RenderSettings, load_sampler, noise_seed
+from iclora.sampling.render_records import RenderRequest, RenderSettings
+from iclora.sampling.sampler import load_sampler, noise_seed
 from iclora.store import Store
 from iclora.train import train_adapter
 from schemas.config import Config
