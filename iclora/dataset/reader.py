@@ -10,12 +10,12 @@ from typing import IO, NamedTuple, cast
 
 from pydantic import ValidationError
 
-from iclora.dataset.shard_writer import FORMATS, Sample, read_record
+from iclora.dataset.shard_writer import FORMATS, Sample
 from iclora.errors import BadInput
 from iclora.store import MANIFEST, Store, refuse_special
 from schemas.base import PATH_FAULT, is_version, shortened
 from schemas.dataset import SCHEMA_VERSION, DatasetManifest, DatasetRef, ShardEntry
-from schemas.sample import Split
+from schemas.sample import SampleRecord, Split
 from schemas.store_paths import dataset_path
 
 LATEST = "LATEST"
@@ -117,7 +117,7 @@ def read_samples(file: IO[bytes]) -> Iterator[Sample]:
         if len(images) != 1 or not {"json", "txt"} <= set(members):
             raise ValueError(f"{key} has the members {', '.join(sorted(members))}")
         yield Sample(
-            record=read_record(members["json"]),
+            record=SampleRecord.from_text(members["json"]),
             text=members["txt"].decode(),
             image=members[images[0]],
             extension=images[0],

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from PIL import Image
 from pydantic import ValidationError
 
-from iclora.dataset.shard_writer import FORMATS, MEMBER_MODE, read_record, record_bytes
+from iclora.dataset.shard_writer import FORMATS, MEMBER_MODE, record_bytes
 from iclora.errors import BROKEN_PICTURE
 from schemas.base import Box
 from schemas.caption import Caption
@@ -51,7 +51,7 @@ def read_sample(key: str, members: Mapping[str, bytes]) -> tuple[ReadSample, lis
     if len(images) != 1 or set(members) != {images[0], "json", "txt"}:
         return bare, [f"has the members {', '.join(sorted(members))}, not a canvas, json and txt"]
     try:
-        record = read_record(members["json"])
+        record = SampleRecord.from_text(members["json"])
         text = members["txt"].decode()
     except ValidationError as error:
         first = error.errors()[0]
