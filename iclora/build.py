@@ -123,16 +123,7 @@ def publish(
     context: BuildContext, job: BuildJob, stages: Sequence[SourceStages], chosen: StageRef
 ) -> DatasetRef:
     """Writes shards, tables and card; moves LATEST last."""
-    return publish_dataset(
-        context.store,
-        job.name,
-        job.config,
-        sources=job.sources,
-        refused=job.refused,
-        stages=stages,
-        chosen=chosen,
-        review=job.review,
-    )
+    return publish_dataset(context.store, job, stages, chosen)
 
 
 READ: Final = Step("read", read_source)

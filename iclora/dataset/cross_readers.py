@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, cast
 
 import yaml
 
-from iclora.dataset.assemble import CARD
 from iclora.dataset.dataset_card import Node, card_data
+from iclora.dataset.publish import CARD
 from iclora.dataset.shard_writer import FORMATS
 from schemas.dataset import DatasetManifest
 from schemas.sample import SampleRecord

@@ -20,12 +20,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from iclora.dataset.assemble import INDEX, REJECTS, SAMPLES, version_of
 from iclora.dataset.cross_readers import SampleDigest, cross_reader_problems, digest_sample
+from iclora.dataset.publish import INDEX, REJECTS, SAMPLES, version_of
 from iclora.dataset.reader import Dataset, UnsafeManifest, UnsafeMember, group_members, open_dataset
 from iclora.dataset.sample_checks import ReadSample, header_problems, read_sample, sample_problems
 from iclora.dataset.shard_writer import wids_index
-from iclora.dataset.tables import SampleRow, read_rows, sample_columns
+from iclora.dataset.tables import read_rows, sample_row
 from iclora.store import MANIFEST, Store, file_sha256
 from schemas.dataset import DatasetManifest, Problem, ShardEntry, Verification
 
@@ -196,7 +196,7 @@ def _row_problems(
         yield f"is not listed in {SAMPLES}"
         return
     size = len(read.members[read.extension])
-    own = sample_columns(SampleRow(read.record, read.text, shard.file, size))
+    own = sample_row(read.record, read.text, shard.file, size)
     differing = [name for name, value in row.items() if name not in own or own[name] != value]
     if differing:
         yield f"{SAMPLES} says something else of its {', '.join(sorted(differing))}"

@@ -20,6 +20,7 @@ from schemas.caption import Caption
 from schemas.config import Config
 from schemas.dataset import DatasetRef, ReviewLine
 from schemas.frame import Frame, ImageSet
+from schemas.job import BuildJob
 from schemas.sample import PanelRecord
 from schemas.source import Licence, Source
 from schemas.stage import (
@@ -50,16 +51,15 @@ class Build(NamedTuple):
     chosen: StageRef
 
     def publish(self, name: str = "films", review: tuple[ReviewLine, ...] = ()) -> DatasetRef:
-        return publish_dataset(
-            self.store,
-            name,
-            self.config,
-            sources=self.sources,
-            refused=self.refused,
-            stages=self.stages,
-            chosen=self.chosen,
+        job = BuildJob(
+            store=self.store.url,
+            name=name,
+            config=self.config,
+            sources=tuple(self.sources),
+            refused=tuple(self.refused),
             review=review,
         )
+        return publish_dataset(self.store, job, self.stages, self.chosen)
 
 
 def canvas_bytes(seed: int, config: Config) -> bytes:

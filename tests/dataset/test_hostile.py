@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from iclora.cli.app import run
 from iclora.dataset import open_dataset
-from iclora.dataset.assemble import version_of
 from iclora.dataset.lint_path import lint_path
+from iclora.dataset.publish import version_of
 from iclora.dataset.review import write_review
 from iclora.dataset.verify import verify_dataset, verify_named
 from iclora.errors import BadInput

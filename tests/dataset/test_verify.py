@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from iclora.dataset import open_dataset
-from iclora.dataset.assemble import version_of
+from iclora.dataset.publish import version_of
 from iclora.dataset.verify import verify_dataset
 from iclora.store import Store, file_sha256
 from schemas.dataset import DatasetManifest, Verification
