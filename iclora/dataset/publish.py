@@ -35,6 +35,7 @@ from schemas.dataset import (
     Published,
     PublishParams,
     SourceEntry,
+    SourceSplit,
 )
 from schemas.job import BuildJob
 from schemas.sample import Split
@@ -50,6 +51,14 @@ SAMPLES, REJECTS, INDEX = "samples.parquet", "rejects.parquet", "index.json"
 CARD, PREVIEW = "README.md", "preview.jpg"
 
 SPLITS: tuple[Split, ...] = ("train", "val")
+
+_SPLIT_OF_SOURCE: dict[tuple[bool, bool], SourceSplit] = {
+    (True, True): "both",
+    (True, False): "train",
+    (False, True): "val",
+    (False, False): "none",
+}
+"""Split of a source by whether it has samples in train and in val."""
 
 _MAX_REASONS = 4
 """Number of reasons listed when no sample was kept."""
@@ -190,13 +199,13 @@ def _write_files(
     source_entries: list[SourceEntry] = []
     counts = Counter((entry.source.name, split) for split in SPLITS for entry in by_split[split])
     for source in sources:
-        splits = [split for split in SPLITS if counts[source.name, split]]
+        in_train, in_val = (counts[source.name, split] for split in SPLITS)
         source_entries.append(
             SourceEntry(
                 name=source.name,
                 kind=source.kind,
-                split="both" if len(splits) > 1 else splits[0] if splits else "none",
-                samples=sum(counts[source.name, split] for split in splits),
+                split=_SPLIT_OF_SOURCE[in_train > 0, in_val > 0],
+                samples=in_train + in_val,
                 rights=source.rights,
             )
         )
