@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,14 @@ def publish_dataset(
         max_failed = params.config.ingest.max_failed_share
         stop_if_failing("shard", shard_rejects, contents.ledger["shard"], max_failed)
 
+        if not contents.entries:
+            causes = Counter((verdict.stage, verdict.reason) for verdict in contents.rejects)
+            reasons = ", ".join(
+                f"{count} {reason} ({stage})"
+                for (stage, reason), count in causes.most_common(_MAX_REASONS)
+            )
+            raise BadInput(f"nothing was kept: {reasons or 'the sources hold no pictures'}")
+
         with store.scratch_folder(f"dataset-{params.name}") as scratch:
             manifest = _write_files(store, params, sources, contents, scratch)
             version = dataset_path(params.name, version=manifest.version)
@@ -139,20 +147,8 @@ def _write_files(
     contents: BuildContents,
     folder: Path,
 ) -> DatasetManifest:
-    """Fills a folder with all files except the manifest, and returns the manifest.
-
-    Raises:
-        BadInput: no sample was kept; the message lists the most common reasons.
-    """
+    """Fills a folder with all files except the manifest, and returns the manifest."""
     entries, config = contents.entries, params.config
-    if not entries:
-        causes = Counter((verdict.stage, verdict.reason) for verdict in contents.rejects)
-        reasons = [
-            f"{count} {reason} ({stage})"
-            for (stage, reason), count in causes.most_common(_MAX_REASONS)
-        ]
-        raise BadInput(f"nothing was kept: {', '.join(reasons) or 'the sources hold no pictures'}")
-
     # Everything that a sample holds is fixed before the first byte is written.
     units = [
         unit_of(entry.source.content, entry.canvas.set.scene, config.split) for entry in entries
@@ -196,19 +192,6 @@ def _write_files(
         ((entry.canvas.key, _read_canvas(store, entry)) for entry in shown), folder / PREVIEW
     )
 
-    source_entries: list[SourceEntry] = []
-    counts = Counter((entry.source.name, split) for split in SPLITS for entry in by_split[split])
-    for source in sources:
-        in_train, in_val = (counts[source.name, split] for split in SPLITS)
-        source_entries.append(
-            SourceEntry(
-                name=source.name,
-                kind=source.kind,
-                split=_SPLIT_OF_SOURCE[in_train > 0, in_val > 0],
-                samples=in_train + in_val,
-                rights=source.rights,
-            )
-        )
     captioners = {portable(entry.captioned.caption.captioner) for entry in entries}
     models = models_of(config, contents.encoders, captioners)
     manifest = DatasetManifest(
@@ -221,7 +204,7 @@ def _write_files(
         splits={split: len(by_split[split]) for split in SPLITS},
         scores=score_names,
         shards=shards,
-        sources=tuple(source_entries),
+        sources=_source_entries(sources, by_split),
         ledger=contents.ledger,
         digests={name: file_sha256(folder / name) for name in (INDEX, PREVIEW, REJECTS, SAMPLES)},
     )
@@ -229,6 +212,25 @@ def _write_files(
     (folder / CARD).write_text(write_card(manifest, extension), encoding="utf-8")
     digests = {**manifest.digests, CARD: file_sha256(folder / CARD)}
     return manifest.model_copy(update={"digests": dict(sorted(digests.items()))})
+
+
+def _source_entries(
+    sources: Sequence[Source], by_split: Mapping[Split, Sequence[SampleEntry]]
+) -> tuple[SourceEntry, ...]:
+    samples = Counter((entry.source.name, split) for split in SPLITS for entry in by_split[split])
+    entries: list[SourceEntry] = []
+    for source in sources:
+        in_train, in_val = (samples[source.name, split] for split in SPLITS)
+        entries.append(
+            SourceEntry(
+                name=source.name,
+                kind=source.kind,
+                split=_SPLIT_OF_SOURCE[in_train > 0, in_val > 0],
+                samples=in_train + in_val,
+                rights=source.rights,
+            )
+        )
+    return tuple(entries)
 
 
 def _read_canvas(store: Store, entry: SampleEntry) -> bytes:
