@@ -43,6 +43,7 @@ from iclora.presets import load_config
 from iclora.stitching import stitch_source
 from iclora.store import Store
 from schemas.config import Config
+from schemas.job import BuildJob
 from schemas.stage import Captioned, Chosen, Formed, Ingested, Scored, SourceStages, Stitched
 from tasks.executor import batch_sizes
 from tasks.prefect_defaults import max_concurrent_runs
@@ -119,8 +120,14 @@ def build(clock: Clock, films: Sequence[Path], config: Config) -> None:
         SourceStages(ingested=a, scored=b, formed=c, stitched=d, captioned=e)
         for a, b, c, d, e in zip(ingested, scored, formed, stitched, captioned, strict=True)
     ]
-    clock("publish", publish_dataset, "rates", config,
-          sources=sources, refused=judged, stages=stages, chosen=chosen)  # fmt: skip
+    job = BuildJob(
+        store=clock.store.url,
+        name="rates",
+        config=config,
+        sources=tuple(sources),
+        refused=tuple(judged),
+    )
+    clock("publish", publish_dataset, job, stages, chosen)
 
 
 def show_films(films: Sequence[Path]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from iclora.captioning import caption_source
 from iclora.captioning.captioners import EXISTING, check_captioner_kind
@@ -47,7 +47,7 @@ CAPTIONER_WORKERS: Final = 4
 
 
 class BuildContext(NamedTuple):
-    """What every step of a build is given."""
+    """First argument of every step of a build."""
 
     store: Store
     config: Config
@@ -124,16 +124,7 @@ def publish(
     context: BuildContext, job: BuildJob, stages: Sequence[SourceStages], chosen: StageRef
 ) -> DatasetRef:
     """Writes shards, tables and card; moves LATEST last."""
-    return publish_dataset(
-        context.store,
-        job.name,
-        job.config,
-        sources=job.sources,
-        refused=job.refused,
-        stages=stages,
-        chosen=chosen,
-        review=job.review,
-    )
+    return publish_dataset(context.store, job, stages, chosen)
 
 
 READ: Final = Step("read", read_source)
@@ -164,10 +155,10 @@ def build_dataset(
     """Builds a dataset from sources in this process, or finds that it is built.
 
     Args:
-        store: where stages and the dataset go.
+        store: store of the stages and of the dataset.
         locations: films, folders, archives, URLs, hub ids.
         config: the resolved configuration.
-        name: the dataset's name.
+        name: name of the dataset.
         listener: receives the progress of the stages.
         reports: receives the progress of the sources.
         review: a person's choices about samples, from ``review.csv``.
@@ -246,7 +237,7 @@ def run_build(
         read = executor.map(READ, job.sources)
         early = executor.map(CAPTION_LIKELY, read)
         _collect(job, progress, read)
-        scored = [one.scored for one in read.results()]
+        scored = [source.scored for source in read.results()]
         thresholds = executor.run(CALIBRATE, scored)
 
         formed = executor.map(FORM, read, thresholds)
@@ -259,24 +250,31 @@ def run_build(
         captioned = executor.map(CAPTION, stitched)
         _collect(job, progress, stitched, captioned)
 
-        made = (read.results(), formed.results(), stitched.results(), captioned.results())
+        refs = zip(
+            read.results(),
+            formed.results(),
+            stitched.results(),
+            captioned.results(),
+            strict=True,
+        )
         stages = [
             SourceStages(
-                ingested=one.ingested,
-                scored=one.scored,
+                ingested=source.ingested,
+                scored=source.scored,
                 formed=sets,
                 stitched=canvases,
                 captioned=captions,
             )
-            for one, sets, canvases, captions in zip(*made, strict=True)
+            for source, sets, canvases, captions in refs
         ]
         dataset = executor.run(PUBLISH, job, stages, chosen)
         return BuildResult(dataset=dataset, scored=tuple(scored), thresholds=thresholds)
 
 
-def _collect(job: BuildJob, progress: BuildProgress, *mapped: Mapped[Any]) -> None:
+def _collect(job: BuildJob, progress: BuildProgress, *mapped: Mapped) -> None:
     """Counts the stages of every source as they are finished."""
-    for batch in as_completed(*mapped):
-        for source, made in zip(job.sources[batch.start :], batch.results, strict=False):
-            refs = (made.ingested, made.scored) if isinstance(made, ReadSource) else (made,)
+    for start, results in as_completed(*mapped):
+        for source, result in zip(job.sources[start:], results, strict=False):
+            is_read = isinstance(result, ReadSource)
+            refs = (result.ingested, result.scored) if is_read else (result,)
             progress.record(source.name.rpartition("@")[0], *refs)

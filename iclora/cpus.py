@@ -1,4 +1,4 @@
-"""How many processors there are for this process."""
+"""Number of processors available to this process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def available_cpus() -> int:
-    """Those it may run on: a container or ``taskset`` can give it fewer than the machine has."""
+    """Counts the CPUs of this process; a container or ``taskset`` may allow fewer than exist."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

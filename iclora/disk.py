@@ -1,7 +1,7 @@
-"""A full disk, said so that a person can make room.
+"""Detection of a full disk, with a message that says what to do.
 
-Everything that is kept is written through ``store.whole`` and ``Store.atomic_folder``, which look
-here at what went wrong; so the sentence is the same for every file of every stage.
+``store.atomic_path`` and ``Store.atomic_folder`` write all artifacts and use it, so the message is
+the same for every file of every stage.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 from iclora.errors import DiskFull
 
 _FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""No room, no quota, and a limit on the size of files."""
+"""Error numbers: no room, no quota, and a limit on the size of files."""
 
 _FULL_MESSAGES = ("No space left", "os error 28", "os error 27", "disk is full", " requested and ")
-"""What libraries say that do not pass the number on: safetensors, sqlite, numpy."""
+"""Messages of libraries that do not pass the number on: safetensors, sqlite, numpy."""
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error says that there was no room to write."""
+    """Checks if an error means that there was no room to write."""
     number = getattr(error, "errno", None)
     return number in _FULL_ERRNOS or (
         number is None and any(sign in str(error) for sign in _FULL_MESSAGES)
@@ -30,27 +30,27 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 @contextmanager
-def raise_on_full_disk(place: Path) -> Generator[None]:
-    """Says where there is no room, if that is why the block fails.
+def raise_on_full_disk(folder: Path) -> Generator[None]:
+    """Names the full disk, if that is why the block fails.
 
     Raises:
-        DiskFull: the disk (or quota) of ``place`` is full; what is finished is kept.
+        DiskFull: the disk (or quota) of ``folder`` is full; finished work is kept.
     """
     try:
         yield
-    except Exception as error:  # libraries say it in their own ways; all others are passed on
+    except Exception as error:  # libraries have their own types for a full disk
         if isinstance(error, DiskFull) or not is_disk_full(error):
             raise
-        raise DiskFull(full_disk_message(place)) from error
+        raise DiskFull(full_disk_message(folder)) from error
 
 
-def full_disk_message(place: Path) -> str:
-    """Which disk is full, and what to do."""
-    there = next((one for one in (place, *place.absolute().parents) if one.exists()), Path("/"))
-    left = os.statvfs(there)
-    free = left.f_bavail * left.f_frsize / 1e6
+def full_disk_message(folder: Path) -> str:
+    """Names the full disk, its free space and the remedy."""
+    paths = (folder, *folder.absolute().parents)
+    disk = os.statvfs(next((path for path in paths if path.exists()), Path("/")))
+    free = disk.f_bavail * disk.f_frsize / 1e6
     return (
-        f"no room to write in {place} ({free:.1f} MB are free on its disk, unless a quota says "
+        f"no room to write in {folder} ({free:.1f} MB are free on its disk, unless a quota says "
         "less): make room there, or name another disk with --store (for work in progress with "
         "ICLORA_WORK), and run the same command again; what is finished is kept"
     )

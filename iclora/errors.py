@@ -1,4 +1,4 @@
-"""What can go wrong, by who can mend it."""
+"""Errors of this package, by the person who can fix them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ BROKEN_PICTURE = (
     struct.error,
     zlib.error,
 )
-"""What Pillow's readers raise when a file is damaged; they have no error of their own."""
+"""Errors of Pillow's readers for a damaged file; there is no common base class."""
 
 
 class IcloraError(Exception):
-    """Anything this package raises on purpose; its text is one sentence for a person.
+    """Base of all errors of this package; the message is one sentence for a person.
 
-    Sentences are printed, logged and kept in verdicts and manifests, and URLs and texts of others
-    are in them: secrets are hidden here, once for all of them.
+    Messages are printed, logged and stored in verdicts and manifests, and may quote URLs and
+    texts of others: secrets are hidden here, for all of them.
     """
 
     exit_code = 1
@@ -36,29 +36,29 @@ class IcloraError(Exception):
 
 
 class UserError(IcloraError):
-    """The user can mend it; the text says what is wrong, where, and what to do."""
+    """Error that the user can fix; the message says what is wrong, where, and what to do."""
 
     exit_code = 2
 
 
 class BadInput(UserError):
-    """A file or folder that cannot be used."""
+    """Error for a file or folder that cannot be used."""
 
 
 class BadConfig(UserError):
-    """A setting that is unknown, out of range or contradicts another."""
+    """Error for a setting that is unknown, out of range or contradicts another."""
 
 
 class MissingModel(UserError):
-    """Weights that are not on this machine; the text says which and how to get them."""
+    """Error for weights that are not on this machine; the message says how to get them."""
 
 
 class BuildStopped(IcloraError):
-    """Too large a share of a stage failed, or a ledger does not add up."""
+    """Error of a build: too large a share of a stage failed, or a ledger does not add up."""
 
 
 class SaidElsewhere(IcloraError):
-    """Another process of the same training says why it ends; this one ends with it."""
+    """Error of a training process whose reason another process of the training reports."""
 
     def __init__(self, sentence: str, exit_code: int) -> None:
         super().__init__(sentence)
@@ -66,4 +66,4 @@ class SaidElsewhere(IcloraError):
 
 
 class DiskFull(IcloraError):
-    """There is no room to write; the text says where, and what to do."""
+    """Error for a full disk; the message names it and says what to do."""

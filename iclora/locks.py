@@ -1,8 +1,8 @@
-"""Turns between processes of one machine.
+"""Locks between processes of one machine.
 
-A lock is an ``flock`` on a small file: it needs no server, outlives no process, and a child that
-was given the file's descriptor keeps it held when its parent is killed. The file says who holds
-it; it stays, empty of meaning, when the holder is gone.
+A lock is an ``flock`` on a small file: it needs no server and ends with its process. A child that
+inherits the file's descriptor keeps the lock when its parent is killed. The file names its holder;
+the name is stale once the lock is free.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _POLL_SECONDS = 0.5
 
 
 @contextmanager
-def file_lock(file: Path, what: str, holder: str = "") -> Generator[int]:
-    """Waits until nobody else holds a lock, and holds it while the block runs.
+def file_lock(file: Path, work: str, holder: str = "") -> Generator[int]:
+    """Waits for a lock, and holds it while the block runs.
 
     Args:
-        file: of the lock; made if missing.
-        what: what waits, for the log: "the build of demo".
-        holder: written into the file, for the log of those who wait.
+        file: file of the lock; created if missing.
+        work: waiting work for the log, such as "the build of demo".
+        holder: name of this process in the file, for the log of others that wait.
 
     Yields:
         The file's descriptor. A child process that inherits it shares the lock.
@@ -37,10 +37,10 @@ def file_lock(file: Path, what: str, holder: str = "") -> Generator[int]:
     try:
         if not _try_lock(handle):
             holder = file.read_text(encoding="utf-8").strip() or "another process"
-            log.warning("%s waits for %s (%s)", what, holder, file)
+            log.warning("%s waits for %s (%s)", work, holder, file)
             while not _try_lock(handle):
                 time.sleep(_POLL_SECONDS)
-            log.info("%s goes on", what)
+            log.info("%s goes on", work)
         os.ftruncate(handle, 0)
         os.pwrite(handle, (holder or f"process {os.getpid()}").encode(), 0)
         yield handle
@@ -49,7 +49,7 @@ def file_lock(file: Path, what: str, holder: str = "") -> Generator[int]:
 
 
 def is_locked(file: Path) -> bool:
-    """Whether somebody holds the lock."""
+    """Checks if a process holds the lock."""
     if not file.exists():
         return False
     handle = os.open(file, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""The names that people give to datasets and adapters."""
+"""Names of datasets and adapters."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def check_name(name: str, owner: str) -> None:
     """Refuses a name that cannot be a folder, a URL and a tar member alike.
 
     Args:
-        name: what was asked for.
-        owner: what is named, for the sentence: "a dataset".
+        name: name to check.
+        owner: kind of artifact for the message, such as "a dataset".
 
     Raises:
-        BadConfig: it has other characters or is too long.
+        BadConfig: the name has other characters or is too long.
     """
     if not _NAME.fullmatch(name):
         raise BadConfig(

@@ -1,7 +1,7 @@
-"""Secrets taken out of URLs and of other people's texts before anybody reads or stores them.
+"""Redaction of secrets in URLs and in texts of others, before they are shown or stored.
 
-Decided: what is not known to be harmless is hidden. A password that is shown once is in a log, in
-a terminal and perhaps in a published dataset; a query that is hidden costs its reader little.
+Everything that is not known to be harmless is hidden. A password that is shown once is in a log, in
+a terminal and perhaps in a published dataset; a hidden query costs its reader little.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from typing import Final
 from urllib.parse import quote, unquote, unquote_plus
 
 HIDDEN: Final = "***"
-"""Stands where a secret was."""
+"""Replacement for a secret."""
 
 _SHORTEST: Final = 8
-"""Characters: a shorter word is in many texts that have nothing to do with it."""
+"""Minimum characters of a secret: a shorter word occurs in unrelated texts."""
 
 _SHORTEST_PASSWORD: Final = 4
-"""Characters of a secret that a caller is sure of."""
+"""Minimum characters of a secret that a caller names."""
 
 _HARMLESS: Final = frozenset(
     {"dl", "download", "format", "page", "raw", "ref", "rev", "revision", "v", "version"}
     | {"versionid"}  # of S3
 )
-"""Query parameters that choose what is served, not who may have it."""
+"""Query parameters that select content and grant no access."""
 
 _NOT_USERS: Final = frozenset({"hf", "github"})
-"""Schemes that have a revision or a repository around their ``@``."""
+"""Schemes whose ``@`` separates a revision or a repository."""
 
 _LOCAL: Final = frozenset({"file", "local", "memory"})
 
 _CHAIN = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.\-]{0,30}(?:::|://))")
-"""Between the parts of fsspec's chains, such as ``zip://film.mp4::https://host/films.zip``."""
+"""Separator of fsspec's chains, such as ``zip://film.mp4::https://host/films.zip``."""
 
 _URL = re.compile(r"""(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9+.\-]{0,30}://[^\s"'<>`]+""")
 _PARTS = re.compile(r"([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL)
@@ -49,64 +49,80 @@ _NAMED = re.compile(
     ( ["']? = ["']? | ["']? \s? [=:] \s? ["']? (?:(?:bearer|basic|token)\s)? (?=[^\s"'&,;<>]{6}) )
     (?!\.\.\.) [^\s"'&,;<>]+"""
 )
-"""A secret with its name before it; behind a colon or a space a short word is none."""
+"""Secret after its name; a short word after a colon or a space is none."""
 
 _BEARER = re.compile(r"(?i)\b(bearer\s+)(?=[^\s\"',;<>]*\d)[^\s\"',;<>]{8,}")
 _KNOWN = re.compile(
     r"\b(?:sk-[\w-]{16,}|hf_\w{16,}|gh[opsru]_\w{16,}|github_pat_\w{16,}|A[KS]IA[A-Z0-9]{16}"
     r"|AIza[\w-]{30,}|xox[a-z]-[\w-]{10,})"
 )
-"""Keys that well-known services give out."""
+"""Keys in the formats of well-known services."""
 
 _VARIABLE = re.compile(r"(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$")
 
 
+_LONGEST_NUMBER: Final = 10**12
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ][\d:.]{4,15})?|\d\d:\d\d:\d\d")
+
+
 def redact_url(url: str) -> str:
-    """Hides what a URL has of users, passwords, signatures and tokens.
+    """Hides the users, passwords, signatures and tokens in a URL.
 
     Args:
-        url: a URL, or a chain of them as fsspec takes it; a local path is returned as it is.
+        url: a URL, or a chain of them as fsspec takes it; a local path is returned unchanged.
 
     Returns:
-        The URL without its user information and without every query parameter that is not known
-        to be harmless; the same text for the same place, whoever may read it and until when.
+        The URL without its user information, and without its query or fragment unless they are
+        known to be harmless. Two URLs that differ only in secrets give the same text.
     """
     return "::".join(map(_redact_one, _CHAIN.split(url)))
 
 
 def redact_users(text: str) -> str:
-    """Hides the user information of the URLs in a text and leaves everything else as it is."""
+    """Hides the user information of the URLs in a text and leaves the rest unchanged."""
 
-    def hide(found: re.Match[str]) -> str:
-        scheme, mark, rest = found[0].partition("://")
+    def hide(match: re.Match[str]) -> str:
+        scheme, mark, rest = match[0].partition("://")
         end = 0 if scheme.lower() in _NOT_USERS | _LOCAL else _user_end(rest)
-        return f"{scheme}{mark}{HIDDEN}@{rest[end:]}" if end else found[0]
+        return f"{scheme}{mark}{HIDDEN}@{rest[end:]}" if end else match[0]
 
     return _URL.sub(hide, text)
 
 
 def redact_text(text: str, secrets: Iterable[str] = ()) -> str:
-    """Hides the secrets in a text: in its URLs, behind telling names, and those that are known.
+    """Hides the secrets in a text: in URLs, after names such as ``token=``, and known ones.
 
     Args:
         text: a sentence, an error's text, a server's answer.
-        secrets: those that the caller knows; the environment's are known anyway.
+        secrets: secrets that the caller knows, in addition to those of the environment.
     """
-    sure = [secret for secret in secrets if len(secret) >= _SHORTEST_PASSWORD]
-    known = {form for one in sure for form in (one, quote(one, safe=""), json.dumps(one)[1:-1])}
-    for secret in sorted(known | _environment_secrets(), key=len, reverse=True):
+    # Variables that hold a secret by their name; paths and short words are none.
+    hidden = {
+        value
+        for name, value in os.environ.items()
+        if _VARIABLE.search(name.upper()) and len(value) >= _SHORTEST and not value.startswith("/")
+    }
+    for secret in secrets:
+        if len(secret) >= _SHORTEST_PASSWORD:
+            hidden |= {secret, quote(secret, safe=""), json.dumps(secret)[1:-1]}
+    for secret in sorted(hidden, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
-    text = _URL.sub(_redact_match, text)
+
+    def redact(match: re.Match[str]) -> str:
+        url = match[0].rstrip(".,;:!)]}")
+        return redact_url(url) + match[0][len(url) :]
+
+    text = _URL.sub(redact, text)
     text = _NAMED.sub(rf"\1\2{HIDDEN}", text)
     return _KNOWN.sub(HIDDEN, _BEARER.sub(rf"\1{HIDDEN}", text))
 
 
 def tell_value(value: object, words: Collection[str] = ()) -> str:
-    """A value that may be a secret, as a sentence may have it: numbers, dates and known words.
+    """Describes a value that may be a secret; numbers, dates and known words are shown.
 
     Args:
-        value: of a setting in somebody's file.
-        words: texts that may be told.
+        value: value of a setting in a file of others.
+        words: texts that may be shown.
 
     Returns:
         The value itself, or its kind.
@@ -124,29 +140,27 @@ def tell_value(value: object, words: Collection[str] = ()) -> str:
     return "a table" if isinstance(value, dict) else "something else"
 
 
-_LONGEST_NUMBER: Final = 10**12
-_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ][\d:.]{4,15})?|\d\d:\d\d:\d\d")
-
-
 def url_secrets(url: str) -> tuple[str, ...]:
-    """The secrets of a URL, as an error's text may have them without the URL around them."""
+    """Returns a URL's secrets in the forms in which an error may quote them without the URL."""
     passwords: set[str] = set()
     words: set[str] = set()
     for part in _CHAIN.split(url):
         scheme, mark, rest = part.partition("://")
         if not mark or scheme.lower() in _LOCAL:
             continue
-        place, query, fragment = _taken_apart(rest)
-        user = place[: _user_end(place)].rstrip("@") if scheme.lower() not in _NOT_USERS else ""
+        location, query, fragment = _split(rest)
+        user = (
+            location[: _user_end(location)].rstrip("@") if scheme.lower() not in _NOT_USERS else ""
+        )
         passwords |= {user, user.partition(":")[2]}
         if query and not _is_harmless(query):
             words |= {query, *(pair.partition("=")[2] for pair in query.split("&"))}
         if fragment and not _ANCHOR.fullmatch(fragment):
             words.add(fragment)
-    found = {word for word in passwords if len(word) >= _SHORTEST_PASSWORD}
-    found |= {word for word in words if len(word) >= _SHORTEST}
+    secrets = {word for word in passwords if len(word) >= _SHORTEST_PASSWORD}
+    secrets |= {word for word in words if len(word) >= _SHORTEST}
     return tuple(
-        sorted({form(secret) for secret in found for form in (str, unquote, unquote_plus)})
+        sorted({form(secret) for secret in secrets for form in (str, unquote, unquote_plus)})
     )
 
 
@@ -154,29 +168,29 @@ def _redact_one(url: str) -> str:
     scheme, mark, rest = url.partition("://")
     if not mark or scheme.lower() in _LOCAL:
         return url
-    place, query, fragment = _taken_apart(rest)
-    if scheme.lower() not in _NOT_USERS and (end := _user_end(place)):
-        place = f"{HIDDEN}@{place[end:]}"
+    location, query, fragment = _split(rest)
+    if scheme.lower() not in _NOT_USERS and (end := _user_end(location)):
+        location = f"{HIDDEN}@{location[end:]}"
     if query:
-        place += f"?{query if _is_harmless(query) else HIDDEN}"
+        location += f"?{query if _is_harmless(query) else HIDDEN}"
     if fragment:
-        place += f"#{fragment if _ANCHOR.fullmatch(fragment) else HIDDEN}"
-    return f"{scheme}://{place}"
+        location += f"#{fragment if _ANCHOR.fullmatch(fragment) else HIDDEN}"
+    return f"{scheme}://{location}"
 
 
-def _taken_apart(rest: str) -> tuple[str, str, str]:
-    """Authority and path, query, fragment of what stands behind ``://``."""
+def _split(rest: str) -> tuple[str, str, str]:
+    """Splits the text after ``://`` into authority with path, query and fragment."""
     end = _user_end(rest)  # a password may hold a ? or a #
-    found = _PARTS.fullmatch(rest[end:])
-    assert found is not None, "the pattern takes every text"
-    return rest[:end] + found[1], found[2] or "", found[3] or ""
+    match = _PARTS.fullmatch(rest[end:])
+    assert match is not None, "the pattern matches every text"
+    return rest[:end] + match[1], match[2] or "", match[3] or ""
 
 
 def _user_end(rest: str) -> int:
-    """Where the host begins behind ``user:password@``; 0 if there is no user.
+    """Returns the position of the host after ``user:password@``; 0 if there is no user.
 
-    A password with a ``/``, ``?`` or ``#`` in it ends the authority too early for the rules of
-    URLs: what is no host with a port is taken for a user if an ``@`` follows.
+    By the rules of URLs, a ``/``, ``?`` or ``#`` in a password ends the authority too early.
+    Therefore text that is no host with a port counts as a user if an ``@`` follows.
     """
     authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0]
     if "@" in authority:
@@ -185,23 +199,9 @@ def _user_end(rest: str) -> int:
 
 
 def _is_harmless(query: str) -> bool:
-    """Every parameter of it is one that chooses, with a value of a plain kind."""
+    """Checks that all parameters of a query select content and have plain values."""
     pairs = [pair.partition("=") for pair in re.split("[&;]", query) if pair]
     return all(
         name.lower() in _HARMLESS and re.fullmatch(r"[\w.%/-]{0,64}", value)
         for name, _, value in pairs
     )
-
-
-def _redact_match(found: re.Match[str]) -> str:
-    url = found[0].rstrip(".,;:!)]}")
-    return redact_url(url) + found[0][len(url) :]
-
-
-def _environment_secrets() -> set[str]:
-    """Values of the variables that hold a secret by their name; paths and short words are none."""
-    return {
-        value
-        for name, value in os.environ.items()
-        if _VARIABLE.search(name.upper()) and len(value) >= _SHORTEST and not value.startswith("/")
-    }

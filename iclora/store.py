@@ -1,13 +1,10 @@
-"""One root for everything the product makes: a local folder or any fsspec URL.
+"""Store of all artifacts: a local folder or any fsspec URL.
 
-Decisions: files are addressed by their path below the root; a file or folder appears whole or not
-at all (written beside its place, then renamed; on an object store a folder is whole when its
-manifest exists, which is uploaded last); readers that need a real file get one through ``local``,
-which copies from an object store once. A path that leads out of the root is refused wherever it
-comes from: manifests and listings name files, and they may be somebody else's. Listings are never
-remembered: another machine may have finished a stage a moment ago. Waiting for a busy or broken
-network is left to the object store's client, which has its own settings for it; when it gives up, a
-sentence says what it was about.
+Files are addressed by their path below the root. A file or folder appears whole or not at all: it
+is written beside its path and renamed; on an object store a folder is whole when its manifest
+exists, which is uploaded last. A path that leads out of the root is refused, because manifests and
+listings name files and may be somebody else's. Listings are never cached: another machine may have
+finished a stage a moment ago. Retries are left to the object store's client and its settings.
 """
 
 from __future__ import annotations
@@ -31,25 +28,22 @@ from iclora.redact import redact_text, redact_url, url_secrets
 from schemas.base import path_fault, shortened
 
 MANIFEST = "manifest.json"
-_CHUNK = 1 << 20
+
 _SYNC_THREADS = 8
-"""Files synced beside each other: a disk's journal takes many at once as fast as one."""
+"""Number of files synced concurrently: a disk's journal takes many at once as fast as one."""
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, in hex."""
-    digest = hashlib.sha256()
+    """Computes the sha256 of a file's bytes, in hex."""
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def refuse_special(path: Path) -> None:
-    """Refuses pipes and devices, which may never end and may never begin.
+    """Refuses pipes and devices, because reading them may never end.
 
     Raises:
-        BadInput: there is something else than a file at the path.
+        BadInput: the path exists and is no regular file.
     """
     if not path.is_file():
         raise BadInput(f"{path} is not a file")
@@ -57,13 +51,13 @@ def refuse_special(path: Path) -> None:
 
 @contextmanager
 def atomic_path(path: Path) -> Generator[Path]:
-    """Gives a scratch path beside ``path`` and renames it there if the block succeeds.
+    """Yields a scratch path beside ``path`` and renames it to ``path`` if the block succeeds.
 
     The file is synced to disk before the rename, so a power cut leaves the old file or the new
     one. If the block raises, the scratch file is removed and ``path`` is untouched.
 
     Raises:
-        DiskFull: there is no room for it.
+        DiskFull: the disk is full.
     """
     scratch = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(3).hex()}.tmp")
     try:
@@ -78,7 +72,7 @@ def atomic_path(path: Path) -> Generator[Path]:
 
 
 def atomic_write(path: Path, data: bytes) -> None:
-    """Writes a small file so that it appears whole or not at all."""
+    """Writes a small file atomically."""
     with atomic_path(path) as scratch:
         scratch.write_bytes(data)
 
@@ -87,8 +81,8 @@ class Store:
     """Reads and writes below one root.
 
     Attributes:
-        url: the root as it was given, without a trailing slash.
-        work_folder: a local folder for running work; the environment's ``ICLORA_WORK``, else
+        url: URL or path of the root, without a trailing slash.
+        work_folder: local folder of running work: ``ICLORA_WORK`` of the environment, else
             ``.work`` inside a local store, else a folder below the system's temporary one.
     """
 
@@ -103,27 +97,25 @@ class Store:
         except Exception as error:  # every file system has errors of its own
             missing = isinstance(error, ImportError) and url.startswith("s3")
             hint = "; try: pip install 'iclora[s3]'" if missing else ""
-            why = redact_text(str(error), url_secrets(url))
-            raise BadInput(f"{redact_url(url)}: {why}{hint}") from error
+            reason = redact_text(str(error), url_secrets(url))
+            raise BadInput(f"{redact_url(url)}: {reason}{hint}") from error
         self.fs: fsspec.AbstractFileSystem = fs
         self.root: str = root.rstrip("/")
         self.is_local = isinstance(fs, LocalFileSystem)
         self.url = self.root if self.is_local else url.rstrip("/")
-        self.work_folder = self._find_work_folder()
-
-    def _find_work_folder(self) -> Path:
-        if given := os.environ.get("ICLORA_WORK"):
-            return Path(given)
-        if self.is_local:
-            return Path(self.root) / ".work"
-        name = hashlib.sha256(self.url.encode()).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"iclora-work-{name}"
+        if folder := os.environ.get("ICLORA_WORK"):
+            self.work_folder = Path(folder)
+        elif self.is_local:
+            self.work_folder = Path(self.root) / ".work"
+        else:
+            name = hashlib.sha256(self.url.encode()).hexdigest()[:12]
+            self.work_folder = Path(tempfile.gettempdir()) / f"iclora-work-{name}"
 
     def path(self, relative: str) -> str:
-        """The file system's own name of a path below the root; empty means the root.
+        """Returns the file system's own name of a path below the root; empty means the root.
 
         Raises:
-            BadInput: the path leads elsewhere, or no file can have it.
+            BadInput: the path leads out of the root, or no file can have it.
         """
         if not relative:
             return self.root
@@ -132,18 +124,18 @@ class Store:
         return f"{self.root}/{relative}"
 
     def address(self, relative: str) -> str:
-        """The URL (or local path) of a path below the root."""
+        """Returns the URL (or local path) of a path below the root."""
         return f"{self.url}/{relative}"
 
     def exists(self, relative: str) -> bool:
-        """Whether a file or folder is there; never under a path that leads out of the root."""
+        """Checks if a file or folder exists; false for a path that leads out of the root."""
         if relative and path_fault(relative):
             return False
         with self._translate_errors(relative):
             return bool(self.fs.exists(self.path(relative)))
 
     def listdir(self, relative: str) -> list[str]:
-        """The sorted names in a folder; empty if there is none."""
+        """Lists the sorted names in a folder; empty if there is no such folder."""
         if not self.exists(relative):
             return []
         with self._translate_errors(relative):
@@ -152,24 +144,24 @@ class Store:
         return sorted(name for name in names if not name.startswith(".") and not path_fault(name))
 
     def files(self, relative: str) -> list[str]:
-        """The sorted paths of all files below a folder, relative to it.
+        """Lists the sorted paths of all files below a folder, relative to it.
 
         Raises:
             BadInput: one of them leads out of the folder.
         """
         folder = self.path(relative)
         with self._translate_errors(relative):
-            found = [str(path).removeprefix(f"{folder}/") for path in self.fs.find(folder)]
-        for name in found:
+            names = [str(path).removeprefix(f"{folder}/") for path in self.fs.find(folder)]
+        for name in names:
             if fault := path_fault(name):
                 raise BadInput(f"{shortened(name)} leads out of {self.address(relative)}: {fault}")
-        return sorted(found)
+        return sorted(names)
 
     def read(self, relative: str) -> bytes:
-        """A file's bytes.
+        """Reads a file.
 
         Raises:
-            BadInput: there is no such file, or no file's bytes would come from it.
+            BadInput: there is no such file, or it is a pipe or a device.
         """
         if self.is_local and Path(self.path(relative)).exists():
             refuse_special(Path(self.path(relative)))
@@ -180,7 +172,7 @@ class Store:
                 raise BadInput(f"{self.address(relative)} does not exist") from error
 
     def write(self, relative: str, data: bytes) -> None:
-        """Writes one file, whole or not at all; an existing one is replaced."""
+        """Writes one file atomically; an existing one is replaced."""
         if self.is_local:
             atomic_write(Path(self.path(relative)), data)
         else:
@@ -188,43 +180,43 @@ class Store:
                 self.fs.pipe_file(self.path(relative), data)
 
     def remove(self, relative: str) -> None:
-        """Removes a file or a folder, if it is there."""
+        """Removes a file or a folder, if it exists."""
         with self._translate_errors(relative), suppress(FileNotFoundError):
             self.fs.rm(self.path(relative), recursive=True)
 
     def local_path(self, relative: str) -> Path:
-        """A real file with these bytes; copied into the work folder if the store is remote.
+        """Returns a local file; a remote one is copied into the work folder once.
 
         Raises:
             BadInput: the path leads out of the root.
         """
-        place = self.path(relative)  # before anything is done with it
+        path = self.path(relative)  # checks the path before it is joined to the work folder
         if self.is_local:
-            return Path(place)
+            return Path(path)
         copy = self.work_folder / "copies" / relative
         if not copy.exists():
             self.copy(relative, copy)
         return copy
 
-    def copy(self, relative: str, place: Path) -> None:
-        """Copies a file to a local place, whole or not at all.
+    def copy(self, relative: str, target: Path) -> None:
+        """Copies a file to a local path, atomically.
 
         Raises:
             BadInput: the path leads out of the root.
         """
         source = self.path(relative)
-        with atomic_path(place) as scratch, self._translate_errors(relative):
+        with atomic_path(target) as scratch, self._translate_errors(relative):
             self.fs.get_file(source, str(scratch))
 
     @contextmanager
     def atomic_folder(self, relative: str) -> Generator[Path]:
-        """Gives an empty local folder that becomes ``relative`` if the block succeeds.
+        """Yields an empty local folder that becomes ``relative`` if the block succeeds.
 
-        The block must leave a ``manifest.json``. If the place is taken by then (another process
-        did the same work) the result is dropped: equal digests mean equal content.
+        The block must leave a ``manifest.json``. If ``relative`` exists by then (another process
+        did the same work), the result is dropped: equal digests mean equal content.
 
         Raises:
-            DiskFull: there is no room for it.
+            DiskFull: the disk is full.
         """
         with self.scratch_folder(relative.replace("/", "-")) as scratch:
             yield scratch
@@ -233,10 +225,10 @@ class Store:
 
     @contextmanager
     def scratch_folder(self, name: str) -> Generator[Path]:
-        """Gives an empty folder in the work folder, which is gone when the block ends.
+        """Yields an empty folder in the work folder, and removes it when the block ends.
 
         Raises:
-            DiskFull: there is no room in it.
+            DiskFull: the disk is full.
         """
         with raise_on_full_disk(self.work_folder):
             self.work_folder.mkdir(parents=True, exist_ok=True)
@@ -256,16 +248,16 @@ class Store:
         files = [path for path in sorted(scratch.rglob("*")) if path.is_file()]
         rest = [path for path in files if path != scratch / MANIFEST]
         with self._translate_errors(relative):
-            for some in (rest, [scratch / MANIFEST]):  # the first side by side
-                places = [self.path(f"{relative}/{file.relative_to(scratch)}") for file in some]
-                self.fs.put([str(file) for file in some], places)
+            for group in (rest, [scratch / MANIFEST]):  # the manifest last
+                targets = [self.path(f"{relative}/{file.relative_to(scratch)}") for file in group]
+                self.fs.put([str(file) for file in group], targets)
 
     @contextmanager
     def _translate_errors(self, relative: str) -> Generator[None]:
-        """Turns what an object store's client raises into a sentence.
+        """Turns the errors of an object store's client into one sentence.
 
         Raises:
-            UserError: the client has no rights there, or the bucket does not exist.
+            UserError: access is denied, or the bucket does not exist.
             IcloraError: the network or the server failed for longer than the client waits.
         """
         try:
@@ -276,8 +268,8 @@ class Store:
             refused = isinstance(error, (PermissionError, FileNotFoundError))
             keyless = "Credentials" in type(error).__name__  # botocore's, which is not imported
             kind = UserError if refused or keyless else IcloraError
-            why = redact_text(str(error), url_secrets(self.url))
-            raise kind(f"{self.address(relative)} cannot be reached: {why}") from error
+            reason = redact_text(str(error), url_secrets(self.url))
+            raise kind(f"{self.address(relative)} cannot be reached: {reason}") from error
 
 
 def _fsync(file: Path) -> None:
@@ -285,30 +277,31 @@ def _fsync(file: Path) -> None:
         os.fsync(handle.fileno())
 
 
-def _rename_folder(scratch: Path, place: Path) -> None:
+def _rename_folder(scratch: Path, target: Path) -> None:
+    """Syncs a folder to disk and moves it to its path, which may be on another disk."""
     files = [path for path in scratch.rglob("*") if path.is_file()]
     with ThreadPoolExecutor(_SYNC_THREADS) as pool:
         list(pool.map(_fsync, files))
     scratch.chmod(0o755)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if scratch.stat().st_dev == place.parent.stat().st_dev:
-        _move(scratch, place)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if scratch.stat().st_dev == target.parent.stat().st_dev:
+        _move(scratch, target)
         return
-    beside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    copy = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:  # ICLORA_WORK is on another disk
-        _move(shutil.copytree(scratch, beside / place.name), place)
+        _move(shutil.copytree(scratch, copy / target.name), target)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(copy, ignore_errors=True)
 
 
-def _move(folder: Path, place: Path) -> None:
+def _move(folder: Path, target: Path) -> None:
     """Renames a folder, unless another process put the same content there first."""
     try:
-        folder.rename(place)
+        folder.rename(target)
     except OSError:
-        if (place / MANIFEST).exists():
+        if (target / MANIFEST).exists():
             return
-        if not place.is_dir():
+        if not target.is_dir():
             raise
-        shutil.rmtree(place)  # leftovers without a manifest: never made by a rename
-        folder.rename(place)
+        shutil.rmtree(target)  # leftovers without a manifest: never made by a rename
+        folder.rename(target)

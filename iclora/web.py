@@ -1,10 +1,9 @@
-"""Reads from web servers that cannot send the reader into this machine or its network.
+"""HTTP client options that keep a server from redirecting into this machine or its network (SSRF).
 
-Decided: all addresses of a source belong to one class: public, private or loopback. It is the
-class of the host that the user named. The address is checked when the socket is created, so
-neither a redirect nor a host name that resolves to another address the next time leads elsewhere.
-Reserved addresses, such as those of cloud metadata services, are never contacted. Checking names
-instead would be simpler and easy to evade.
+All addresses of a source belong to one class: public, private or loopback. It is the class of the
+host that the user named. The address is checked when the socket is created, which covers redirects
+and DNS rebinding; a check of host names would be simpler and easy to evade. Reserved addresses,
+such as those of cloud metadata services, are never contacted.
 """
 
 from __future__ import annotations
@@ -47,21 +46,21 @@ _RESERVED = tuple(
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _CONNECT_SECONDS = 30
 _SILENT_SECONDS = 60
-"""A server that sends nothing for so long is given up; a download may take as long as it likes."""
+"""Seconds without data until a server is given up; the duration of a download is not limited."""
 
 
 class ForbiddenAddress(BadInput):
-    """An address that a source must not lead to."""
+    """Error for an address that a source must not lead to."""
 
 
 class _WrongClassError(OSError):
-    """A socket that is not created; an ``OSError``, so that other addresses are tried."""
+    """Error for a socket to another class; an ``OSError``, so that other addresses are tried."""
 
-    def __init__(self, found: AddressClass, home: AddressClass) -> None:
-        # One text for all: of several different ones aiohappyeyeballs makes a plain OSError.
+    def __init__(self, actual: AddressClass, allowed: AddressClass) -> None:
+        # One text for all: aiohappyeyeballs turns several different ones into a plain OSError.
         super().__init__(errno.EACCES, "address of another class")
-        self.found = found
-        self.home = home
+        self.actual = actual
+        self.allowed = allowed
 
 
 def class_of(address: str) -> AddressClass:
@@ -81,26 +80,27 @@ def class_of(address: str) -> AddressClass:
 def _class_of_host(host: str) -> AddressClass:
     """Classifies a host that the user named.
 
-    The first answer counts for this process. Of several classes the most restrictive counts.
+    The first answer counts for this process. If the addresses differ in class, the first of
+    public, private and loopback counts: a public host must not lead into a network.
 
     Raises:
-        OSError: it has no address.
+        OSError: the host has no address.
     """
-    found = {str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
-    classes = {class_of(address) for address in found}
+    infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    classes = {class_of(str(info[4][0])) for info in infos}
     order: tuple[AddressClass, ...] = ("public", "private", "loopback", "reserved")
-    return next(one for one in order if one in classes)
+    return next(name for name in order if name in classes)
 
 
 def web_options(location: str) -> dict[str, Any]:
-    """Makes fsspec's options for a location, which bound where its web server may lead.
+    """Makes fsspec's options for a location, which restrict the addresses of its web server.
 
     Args:
         location: a URL, or a chain of them; for other protocols there are no options.
 
     Raises:
-        ForbiddenAddress: it names a reserved address.
-        OSError: its host has no address.
+        ForbiddenAddress: the location names a reserved address.
+        OSError: the host has no address.
     """
     links = location.split("::")
     options: dict[str, Any] = {}
@@ -109,29 +109,29 @@ def web_options(location: str) -> dict[str, Any]:
         if not mark or scheme not in _WEB:
             continue
         host = urlsplit(link).hostname or ""
-        home = _class_of_host(host)
-        if home == "reserved":
+        allowed = _class_of_host(host)
+        if allowed == "reserved":
             raise ForbiddenAddress(f"{host} is a reserved address")
-        bounds = options_within(home)
-        options |= bounds if len(links) == 1 else {scheme: bounds}
+        own = options_within(allowed)
+        options |= own if len(links) == 1 else {scheme: own}
     return options
 
 
-def options_within(home: AddressClass) -> dict[str, Any]:
+def options_within(allowed: AddressClass) -> dict[str, Any]:
     """Makes options of fsspec's ``HTTPFileSystem`` that allow addresses of one class."""
-    # aiohttp counts the redirect that is one too many.
-    return {"get_client": _client_within(home), "max_redirects": MAX_REDIRECTS + 1}
+    # aiohttp also counts the redirect that exceeds the limit.
+    return {"get_client": _client_within(allowed), "max_redirects": MAX_REDIRECTS + 1}
 
 
 @lru_cache
-def _client_within(home: AddressClass) -> Any:
-    """Makes a client; one object a class, so that fsspec shares its connections within a class."""
+def _client_within(allowed: AddressClass) -> Any:
+    """Makes a client factory; one per class, so that fsspec shares connections within a class."""
 
     async def client(**_: Any) -> aiohttp.ClientSession:
         import aiohttp
 
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(socket_factory=partial(_create_socket, home=home)),
+            connector=aiohttp.TCPConnector(socket_factory=partial(_create_socket, allowed=allowed)),
             middlewares=(_follow_carefully,),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENT_SECONDS
@@ -141,11 +141,11 @@ def _client_within(home: AddressClass) -> Any:
     return client
 
 
-def _create_socket(info: aiohttp.AddrInfoType, home: AddressClass) -> socket.socket:
+def _create_socket(info: aiohttp.AddrInfoType, allowed: AddressClass) -> socket.socket:
     family, kind, protocol, _, address = info
-    found = class_of(str(address[0]))
-    if found != home:
-        raise _WrongClassError(found, home)
+    actual = class_of(str(address[0]))
+    if actual != allowed:
+        raise _WrongClassError(actual, allowed)
     return socket.socket(family, kind, protocol)
 
 
@@ -161,8 +161,8 @@ async def _follow_carefully(
         wrong = error.os_error
         if isinstance(wrong, _WrongClassError):
             raise ForbiddenAddress(
-                f"it leads to {redact_url(str(request.url))}, which has a {wrong.found} address; "
-                f"from the named host, only {wrong.home} addresses may be reached"
+                f"it leads to {redact_url(str(request.url))}, which has a {wrong.actual} address; "
+                f"from the named host, only {wrong.allowed} addresses may be reached"
             ) from error
         raise
     target = response.headers.get("Location")
@@ -176,10 +176,10 @@ async def _follow_carefully(
 
 
 def check_redirect(url: yarl.URL, target: str) -> None:
-    """Checks the protocol that a redirect leads to.
+    """Checks the protocol of a redirect's target.
 
     Raises:
-        ForbiddenAddress: it leads from HTTPS to HTTP, or from the web to something else.
+        ForbiddenAddress: the redirect leads from HTTPS to HTTP, or to another protocol.
     """
     import yarl
 
@@ -192,7 +192,7 @@ def check_redirect(url: yarl.URL, target: str) -> None:
 
 
 def is_missing(error: Exception) -> bool:
-    """Tells whether there is nothing at a place; fsspec says so of servers that fail, too."""
+    """Checks if an error means HTTP 404; fsspec also raises FileNotFoundError for other ones."""
     import aiohttp
 
     root = _root_of(error)
@@ -202,7 +202,7 @@ def is_missing(error: Exception) -> bool:
 
 
 def describe(error: Exception) -> str:
-    """Tells what went wrong between a client and a server; other errors describe themselves."""
+    """Describes an error between a client and a server; other errors describe themselves."""
     import aiohttp
 
     root = _root_of(error)

@@ -53,6 +53,29 @@ class BuildConfig(Schema):
         return cls(**{name: getattr(config, name) for name in cls.model_fields})
 
 
+class ReviewLine(Schema):
+    """One row of a person's ``review.csv``."""
+
+    key: Key
+    choice: Literal["keep", "drop"] = "keep"
+    caption: str = ""
+    """The caption to use; empty keeps the one the sample has."""
+
+    note: str = ""
+
+
+class PublishParams(Schema):
+    """Parameters of the publish stage."""
+
+    name: Key
+    config: BuildConfig
+    review: tuple[ReviewLine, ...] = ()
+    """A person's choices about samples."""
+
+    film_world: bool
+    """Every source is of the miniature's film world (see ``iclora.dataset.provenance``)."""
+
+
 class ShardEntry(Schema):
     """One tar of samples."""
 
@@ -155,14 +178,3 @@ class Verification(Schema):
 
     problems: tuple[Problem, ...]
     """In the order of reading: the first one names the first broken sample."""
-
-
-class ReviewLine(Schema):
-    """One row of a person's ``review.csv``."""
-
-    key: Key
-    choice: Literal["keep", "drop"] = "keep"
-    caption: str = ""
-    """The caption to use; empty keeps the one the sample has."""
-
-    note: str = ""

@@ -135,7 +135,7 @@ def tally(verdicts: Sequence[Verdict], seen: int) -> Tally:
 
 
 def add_tallies(tallies: Iterable[Tally]) -> Tally:
-    """The sum over the parts of a stage (its sources, its batches)."""
+    """Sums the tallies of a stage's parts (its sources, its batches)."""
     parts = list(tallies)
     return Tally(
         seen=sum(part.seen for part in parts),

@@ -88,7 +88,7 @@ class PrefectExecutor:
             for start, count in zip(self._starts, batches, strict=True)
         ]
 
-    def map(self, step: Step, items: Sequence[Any] | Mapped[Any], *shared: object) -> Mapped[Any]:
+    def map(self, step: Step, items: Sequence[Any] | Mapped, *shared: object) -> Mapped:
         """Starts a step over the sources of the build, or over what another step makes of them."""
         batches: Sequence[Any] = (
             items.batches

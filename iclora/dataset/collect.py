@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from iclora.captioning.caption_text import flatten, parse_caption
@@ -16,7 +16,8 @@ from iclora.errors import BuildStopped
 from iclora.pipeline.ledger import STAGES, add_up
 from iclora.pipeline.stage import result_of
 from iclora.store import Store
-from schemas.dataset import BuildConfig, ReviewLine
+from schemas.dataset import ReviewLine
+from schemas.sample import CaptionRecord, SampleRecord, Split
 from schemas.source import Source
 from schemas.stage import (
     Canvas,
@@ -35,6 +36,9 @@ from schemas.verdict import Ledger, Tally, Verdict, add_tallies
 BY_HAND = "by hand"
 """Captioner name of a caption edited by a person."""
 
+UNMEASURED_SCORE = -1.0
+"""Placeholder for a score that a sample lacks; all samples have the same score names."""
+
 _LOCAL = re.compile(r"/|\.{1,2}[\\/]|~[\\/]|[A-Za-z]:[\\/]|file:")
 
 
@@ -45,6 +49,26 @@ class SampleEntry(NamedTuple):
     stitched: StageRef
     canvas: Canvas
     captioned: CaptionedSet
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """Markers of the panels, in order."""
+        return tuple(panel.marker for panel in self.canvas.panels)
+
+    @property
+    def text(self) -> str:
+        """Caption as one line."""
+        return self.captioned.caption.text(self.markers)
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Scores of the set and its caption, by name."""
+        words = len(self.text.split())
+        return {
+            **self.canvas.set.scores,
+            **self.captioned.scores,
+            "caption_words": float(words),
+        }
 
 
 class BuildContents(NamedTuple):
@@ -59,25 +83,6 @@ class BuildContents(NamedTuple):
     ledger: Ledger
     encoders: tuple[str, ...]
     """CLIP models that scored the frames."""
-
-
-class _StageTotals:
-    """Running totals of the stages over sources."""
-
-    def __init__(self) -> None:
-        self.tallies: dict[str, list[Tally]] = {stage: [] for stage in STAGES}
-        self.rejects: dict[str, list[Verdict]] = {stage: [] for stage in STAGES}
-        self.entries: list[SampleEntry] = []
-        self.encoders: set[str] = set()
-
-    def count(self, stage: str, verdicts: Sequence[Verdict], seen: int) -> None:
-        """Adds the verdicts of one part of a stage."""
-        self.tallies[stage].append(add_up(stage, verdicts, seen))
-        self.rejects[stage] += [v for v in verdicts if v.outcome != "kept"]
-
-    def ledger(self) -> Ledger:
-        """Returns the totals per stage."""
-        return {stage: add_tallies(parts) for stage, parts in self.tallies.items()}
 
 
 def collect(
@@ -101,111 +106,128 @@ def collect(
     Raises:
         BuildStopped: a ledger does not add up.
     """
-    assert len(sources) == len(stages), "one SourceStages per source"
-    so_far = _StageTotals()
-    passed = [Verdict(stage="sources", id=source.name, outcome="kept") for source in sources]
+    tallies: dict[str, list[Tally]] = {stage: [] for stage in STAGES}
+    rejects: dict[str, list[Verdict]] = {stage: [] for stage in STAGES}
+
+    def count(stage: str, verdicts: Sequence[Verdict], seen: int) -> None:
+        tallies[stage].append(add_up(stage, verdicts, seen))
+        rejects[stage] += [verdict for verdict in verdicts if verdict.outcome != "kept"]
+
+    passed = [Verdict.kept("sources", source.name) for source in sources]
     judged = [*(verdict for verdict in refused if verdict.outcome != "kept"), *passed]
-    so_far.count("sources", judged, len(judged))
+    count("sources", judged, len(judged))
     choice = result_of(store, chosen, Chosen)
-    so_far.count("choose", choice.verdicts, choice.seen)
-    formed = 0
-    for source, made in zip(sources, stages, strict=True):
-        formed += _add_source(store, so_far, source, made)
-    _expect("choose", choice.seen, "sets formed", formed)
-    _add_shard_stage(so_far, review)
-    ledger = so_far.ledger()
+    count("choose", choice.verdicts, choice.seen)
+
+    entries: list[SampleEntry] = []
+    encoders: set[str] = set()
+    sets_formed = 0
+    for source, refs in zip(sources, stages, strict=True):
+        ingested = result_of(store, refs.ingested, Ingested)
+        scored = result_of(store, refs.scored, Scored)
+        formed = result_of(store, refs.formed, Formed)
+        stitched = result_of(store, refs.stitched, Stitched)
+        captioned = result_of(store, refs.captioned, Captioned)
+        count("ingest", ingested.verdicts, ingested.seen)
+        count("quality", scored.verdicts, scored.seen)
+        count("sets", formed.verdicts, formed.seen)
+        count("stitch", stitched.verdicts, stitched.seen)
+        count("caption", captioned.verdicts, captioned.seen)
+        if scored.frames:
+            encoders.add(scored.encoder)
+        sets_formed += len(formed.sets)
+        captions = {item.key: item for item in captioned.captions}
+        entries += [
+            SampleEntry(source, refs.stitched, canvas, captions[canvas.key])
+            for canvas in stitched.canvases
+            if canvas.key in captions
+        ]
+
+    kept, verdicts = _judge_entries(entries, review)
+    rejects["shard"] = [verdict for verdict in verdicts if verdict.outcome != "kept"]
+    outcomes = Counter(verdict.outcome for verdict in verdicts)
+    # Not by add_up, which refuses two verdicts on one key: two sources may share a key.
+    shard = Tally(
+        seen=len(verdicts),
+        kept=outcomes["kept"],
+        rejected=outcomes["rejected"],
+        failed=outcomes["failed"],
+    )
+    ledger = {stage: add_tallies(parts) for stage, parts in tallies.items()} | {"shard": shard}
+
+    expected = [("choose", "sets formed", sets_formed)]
     for stage, before in (("stitch", "choose"), ("caption", "stitch"), ("shard", "caption")):
-        _expect(stage, ledger[stage].seen, f"kept by {before}", ledger[before].kept)
+        expected.append((stage, f"kept by {before}", ledger[before].kept))
+    for stage, description, number in expected:
+        if ledger[stage].seen != number:
+            raise BuildStopped(
+                f"the ledger does not add up: {ledger[stage].seen} went into stage {stage}, "
+                f"but {number} {description}"
+            )
     return BuildContents(
-        entries=tuple(sorted(so_far.entries, key=lambda entry: entry.canvas.key)),
-        rejects=tuple(v for stage in STAGES for v in so_far.rejects[stage]),
+        entries=tuple(sorted(kept, key=lambda entry: entry.canvas.key)),
+        rejects=tuple(verdict for stage in STAGES for verdict in rejects[stage]),
         ledger=ledger,
-        encoders=tuple(sorted(so_far.encoders)),
+        encoders=tuple(sorted(encoders)),
     )
 
 
-def _add_source(store: Store, so_far: _StageTotals, source: Source, made: SourceStages) -> int:
-    """Adds one source's stages; returns the number of sets formed."""
-    ingested = result_of(store, made.ingested, Ingested)
-    scored = result_of(store, made.scored, Scored)
-    formed = result_of(store, made.formed, Formed)
-    stitched = result_of(store, made.stitched, Stitched)
-    captioned = result_of(store, made.captioned, Captioned)
-    so_far.count("ingest", ingested.verdicts, ingested.seen)
-    so_far.count("quality", scored.verdicts, scored.seen)
-    so_far.count("sets", formed.verdicts, formed.seen)
-    so_far.count("stitch", stitched.verdicts, stitched.seen)
-    so_far.count("caption", captioned.verdicts, captioned.seen)
-    if scored.frames:
-        so_far.encoders.add(scored.encoder)
-    captions = {item.key: item for item in captioned.captions}
-    so_far.entries += [
-        SampleEntry(source, made.stitched, canvas, captions[canvas.key])
-        for canvas in stitched.canvases
-        if canvas.key in captions
-    ]
-    return len(formed.sets)
-
-
-def _expect(stage: str, seen: int, what: str, count: int) -> None:
-    if seen != count:
-        raise BuildStopped(
-            f"the ledger does not add up: {seen} went into stage {stage}, but {count} {what}"
-        )
-
-
-def _add_shard_stage(so_far: _StageTotals, review: Mapping[str, ReviewLine]) -> None:
+def _judge_entries(
+    entries: Iterable[SampleEntry], review: Mapping[str, ReviewLine]
+) -> tuple[list[SampleEntry], list[Verdict]]:
     """Applies the manual choices and checks that captions are bound to their images."""
-    verdicts: list[Verdict] = []
     kept: dict[str, SampleEntry] = {}
-    for entry in so_far.entries:
-        verdict = _sample_verdict(entry, review, twice=entry.canvas.key in kept)
+    verdicts: list[Verdict] = []
+    for entry in entries:
+        key, source, line = entry.canvas.key, entry.source.name, review.get(entry.canvas.key)
+        if line is not None and line.choice == "drop":
+            verdict = Verdict.rejected("shard", key, "by_hand", line.note, source=source)
+        elif entry.captioned.image_sha256 != entry.canvas.image_sha256:
+            verdict = Verdict.failed("shard", key, "caption_of_another_picture", source=source)
+        elif key in kept:
+            verdict = Verdict.rejected("shard", key, "key_taken", source=source)
+        else:
+            verdict = Verdict.kept("shard", key, source=source)
+            kept[key] = _with_edit(entry, line.caption) if line and line.caption else entry
         verdicts.append(verdict)
-        if verdict.outcome == "kept":
-            kept[entry.canvas.key] = _edited(entry, review.get(entry.canvas.key))
-    so_far.entries = list(kept.values())
-    so_far.rejects["shard"] = [v for v in verdicts if v.outcome != "kept"]
-    counts = Counter(verdict.outcome for verdict in verdicts)  # two sources may share a key
-    so_far.tallies["shard"].append(
-        Tally(
-            seen=len(verdicts),
-            kept=counts["kept"],
-            rejected=counts["rejected"],
-            failed=counts["failed"],
-        )
-    )
+    return list(kept.values()), verdicts
 
 
-def _sample_verdict(
-    entry: SampleEntry, review: Mapping[str, ReviewLine], *, twice: bool
-) -> Verdict:
-    key, source = entry.canvas.key, entry.source.name
-    line = review.get(key)
-    if line is not None and line.choice == "drop":
-        return Verdict(
-            stage="shard", id=key, outcome="rejected", reason="by_hand", detail=line.note,
-            source=source,
-        )  # fmt: skip
-    if entry.captioned.image_sha256 != entry.canvas.image_sha256:
-        return Verdict(
-            stage="shard", id=key, outcome="failed", reason="caption_of_another_picture",
-            source=source,
-        )  # fmt: skip
-    if twice:
-        return Verdict(stage="shard", id=key, outcome="rejected", reason="key_taken", source=source)
-    return Verdict(stage="shard", id=key, outcome="kept", source=source)
-
-
-def _edited(entry: SampleEntry, line: ReviewLine | None) -> SampleEntry:
-    """Returns the entry with the edited caption, if there is one."""
-    if line is None or not line.caption:
-        return entry
-    markers = tuple(panel.marker for panel in entry.canvas.panels)
-    made = entry.captioned.caption
-    caption = parse_caption(line.caption, markers, made.prefix, captioner=BY_HAND)
-    if caption.text(markers) == flatten(made.text(markers)):
+def _with_edit(entry: SampleEntry, text: str) -> SampleEntry:
+    """Returns the entry with an edited caption; the captioner stays if the text is the same."""
+    caption = parse_caption(text, entry.markers, entry.captioned.caption.prefix, captioner=BY_HAND)
+    if caption.text(entry.markers) == flatten(entry.text):
         return entry
     return entry._replace(captioned=entry.captioned.model_copy(update={"caption": caption}))
+
+
+def record_of(entry: SampleEntry, split: Split, score_names: Iterable[str]) -> SampleRecord:
+    """Builds a sample's record."""
+    canvas, caption, scores = entry.canvas, entry.captioned.caption, entry.scores
+    boxes = [panel.box for panel in canvas.panels]
+    rows, columns = len({box[1] for box in boxes}), len({box[0] for box in boxes})
+    return SampleRecord(
+        key=canvas.key,
+        layout=f"{rows}x{columns}",
+        width=max(box[2] for box in boxes),
+        height=max(box[3] for box in boxes),
+        panels=tuple(
+            panel.model_copy(update={"caption": part})
+            for panel, part in zip(canvas.panels, caption.parts, strict=True)
+        ),
+        masks=canvas.masks,
+        image_sha256=canvas.image_sha256,
+        caption=CaptionRecord(
+            prefix=caption.prefix,
+            summary=caption.summary,
+            roles=caption.roles,
+            captioner=portable(caption.captioner),
+            image_sha256=entry.captioned.image_sha256,
+        ),
+        scores={name: round(scores.get(name, UNMEASURED_SCORE), 4) for name in score_names},
+        licence=entry.source.rights.licence,
+        split=split,
+    )
 
 
 def portable(value: Any) -> Any:
@@ -222,8 +244,3 @@ def portable(value: Any) -> Any:
     if isinstance(value, str) and _LOCAL.match(value):
         return re.split(r"[\\/]", value.rstrip("\\/"))[-1]
     return value
-
-
-def portable_config(config: BuildConfig) -> BuildConfig:
-    """Returns the configuration as recorded in a dataset."""
-    return BuildConfig.from_json(portable(config.to_json()))

@@ -17,14 +17,20 @@ from typing import Any, NamedTuple, cast
 
 import yaml
 
-from iclora.dataset.assemble import CARD
 from iclora.dataset.dataset_card import Node, card_data
+from iclora.dataset.publish import CARD
 from iclora.dataset.shard_writer import FORMATS
 from schemas.dataset import DatasetManifest
 from schemas.sample import SampleRecord
 
 Finding = tuple[str, str, str]
 """Problem as (shard, key, text)."""
+
+
+_READ = ("configs", "dataset_info")
+"""Keys of a card that determine the files ``datasets`` opens, and their format."""
+
+_LARGEST_CARD = 1 << 20
 
 
 class SampleDigest(NamedTuple):
@@ -60,30 +66,30 @@ def cross_reader_problems(
     """
     for shard in manifest.shards:
         if shard.file in ours:
-            read = _guarded(_by_webdataset(folder / shard.file))
-            yield from _compared("webdataset", ours[shard.file], read, shard.file)
+            theirs = _guarded(_by_webdataset(folder / shard.file))
+            yield from _compared("webdataset", ours[shard.file], theirs, shard.file)
     card = _card_of(folder, manifest)
     if card is None:
         yield CARD, "", "does not name the shards and their features as the manifest does"
         return
-    by_split = {
-        split: [s.file for s in manifest.shards if s.split == split and s.file in ours]
-        for split in manifest.splits
-    }
-    there = {split: files for split, files in by_split.items() if files}
+    files_of_split: dict[str, list[str]] = {}
+    for shard in manifest.shards:
+        if shard.file in ours:
+            files_of_split.setdefault(shard.split, []).append(shard.file)
     (configuration,) = card["configs"]
-    named = [one for one in configuration["data_files"] if one["split"] in there]
-    configuration["data_files"] = named
-    with TemporaryDirectory(prefix="iclora-verify-") as place:
-        apart = Path(place)
-        (apart / CARD).write_text(f"---\n{yaml.safe_dump(card)}---\n", encoding="utf-8")
+    configuration["data_files"] = [
+        item for item in configuration["data_files"] if item["split"] in files_of_split
+    ]
+    with TemporaryDirectory(prefix="iclora-verify-") as name:
+        copy = Path(name)
+        (copy / CARD).write_text(f"---\n{yaml.safe_dump(card)}---\n", encoding="utf-8")
         for file in ours:
-            (apart / file).parent.mkdir(parents=True, exist_ok=True)
-            (apart / file).symlink_to((folder / file).resolve())
-        for split, files in there.items():
+            (copy / file).parent.mkdir(parents=True, exist_ok=True)
+            (copy / file).symlink_to((folder / file).resolve())
+        for split, files in files_of_split.items():
             expected = [digest for file in files for digest in ours[file]]
-            read = _guarded(_by_datasets(apart, split))
-            yield from _compared("datasets", expected, read, files[0])
+            theirs = _guarded(_by_datasets(copy, split))
+            yield from _compared("datasets", expected, theirs, files[0])
 
 
 def _card_of(folder: Path, manifest: DatasetManifest) -> Node | None:
@@ -100,31 +106,28 @@ def _card_of(folder: Path, manifest: DatasetManifest) -> Node | None:
         (extension,) = {name["name"] for name in head["dataset_info"]["features"]} & set(FORMATS)
     except Exception:  # noqa: BLE001 - of YAML, of its depth, and of whatever is in it
         return None
-    asked = card_data(manifest, extension)
-    return read if read == {key: asked[key] for key in _READ} else None
-
-
-_READ = ("configs", "dataset_info")
-"""Keys of a card that determine the files ``datasets`` opens, and their format."""
-
-_LARGEST_CARD = 1 << 20
+    expected = card_data(manifest, extension)
+    return read if read == {key: expected[key] for key in _READ} else None
 
 
 def _compared(
     reader: str, ours: Sequence[SampleDigest], theirs: Iterator[SampleDigest | str], shard: str
 ) -> Iterator[Finding]:
-    for mine, other in zip_longest(ours, theirs):
-        if isinstance(other, str):
-            yield shard, mine.key if mine else "", f"{reader} cannot read it: {other}"
-            return
-        if mine is None or other is None:
-            key = mine.key if mine else cast("SampleDigest", other).key
-            yield shard, key, f"{reader} {'does not find it' if mine else 'finds it too'}"
-            return
-        if mine != other:
-            names = [n for n, a, b in zip(SampleDigest._fields, mine, other, strict=True) if a != b]
-            yield shard, mine.key, f"{reader} reads another {', '.join(names)}"
-            return
+    """Yields the first difference between two readers, if there is one."""
+    for our, their in zip_longest(ours, theirs):
+        if isinstance(their, str):
+            yield shard, our.key if our else "", f"{reader} cannot read it: {their}"
+        elif our is None:
+            yield shard, their.key, f"{reader} finds it too"
+        elif their is None:
+            yield shard, our.key, f"{reader} does not find it"
+        elif our != their:
+            fields = zip(SampleDigest._fields, our, their, strict=True)
+            names = [name for name, a, b in fields if a != b]
+            yield shard, our.key, f"{reader} reads another {', '.join(names)}"
+        else:
+            continue
+        return
 
 
 def _guarded(samples: Iterator[SampleDigest]) -> Iterator[SampleDigest | str]:
@@ -139,9 +142,9 @@ def _by_webdataset(path: Path) -> Iterator[SampleDigest]:
     from webdataset.compat import WebDataset
 
     # A list is not searched for braces, as a string would be.
-    for found in WebDataset([str(path)], shardshuffle=False, empty_check=False):
-        sample = cast("dict[str, Any]", found)
-        (extension,) = [name for name in sample if name in {"jpg", "png", "webp"}]
+    for item in WebDataset([str(path)], shardshuffle=False, empty_check=False):
+        sample = cast("dict[str, Any]", item)
+        (extension,) = [name for name in sample if name in FORMATS]
         record = SampleRecord.from_text(sample["json"])
         yield digest_sample(sample["__key__"], sample[extension], sample["txt"], record)
 
@@ -153,7 +156,7 @@ def _by_datasets(folder: Path, split: str) -> Iterator[SampleDigest]:
     assert isinstance(rows, datasets.IterableDataset)
     assert rows.features is not None
     (image,) = [n for n, kind in rows.features.items() if isinstance(kind, datasets.Image)]
-    for found in rows.cast_column(image, datasets.Image(decode=False)):
-        row = cast("dict[str, Any]", found)
+    for item in rows.cast_column(image, datasets.Image(decode=False)):
+        row = cast("dict[str, Any]", item)
         record = SampleRecord.from_text(json.dumps(row["json"]))
         yield digest_sample(row["__key__"], row[image]["bytes"], row["txt"].encode(), record)

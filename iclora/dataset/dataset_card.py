@@ -7,24 +7,26 @@ would fail).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from schemas.dataset import NOT_CHECKED, DatasetManifest
 from schemas.verdict import Ledger
 
 Node = dict[str, Any]
 
+_CARD = "dataset_card.md"
+
 _HUB_LICENCES = {
-    name: name
-    for name in (
-        "apache-2.0", "mit", "cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0",
-        "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "cc-by-nd-4.0",
-        "pddl", "unlicense", "unknown", "other",
-    )
+    "apache-2.0", "mit", "cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0",
+    "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "cc-by-nd-4.0",
+    "pddl", "unlicense", "unknown", "other",
 }  # fmt: skip
+"""Identifiers of licenses on the hub."""
 
 
 def write_card(manifest: DatasetManifest, extension: str) -> str:
@@ -35,26 +37,39 @@ def write_card(manifest: DatasetManifest, extension: str) -> str:
         extension: extension of the canvases, which is the name of the image column.
     """
     head = yaml.safe_dump(card_data(manifest, extension), sort_keys=False, allow_unicode=True)
-    return f"---\n{head}---\n\n{_body(manifest)}"
+    environment = Environment(  # noqa: S701 - Markdown, not HTML
+        loader=FileSystemLoader(Path(__file__).parent),
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters["cell"] = _cell
+    body = environment.get_template(f"{_CARD}.j2").render(
+        dataset=manifest, ledger=ledger_table(manifest.ledger), not_checked=NOT_CHECKED
+    )
+    return f"---\n{head}---\n\n{body}"
 
 
 def card_data(manifest: DatasetManifest, extension: str) -> Node:
     """Builds the YAML block: license, files of each split, features."""
     splits = [split for split in ("train", "val") if manifest.splits.get(split)]
-    scores = manifest.scores
+    rights = [source.rights.licence.lower() for source in manifest.sources]
+    licences = sorted({name if name in _HUB_LICENCES else "other" for name in rights})
+    bounds = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
+    sizes = [name for bound, name in bounds if manifest.samples < bound]
     return {
         "pretty_name": manifest.name,
-        "license": _licences(manifest),
+        "license": licences if len(licences) > 1 else (licences or ["unknown"])[0],
         "task_categories": ["text-to-image"],
         "tags": ["in-context-lora", "webdataset", manifest.config.caption.task],
-        "size_categories": [_size_category(manifest.samples)],
+        "size_categories": (sizes or ["100K<n<1M"])[:1],
         "configs": [
             {
                 "config_name": "default",
                 "data_files": [{"split": s, "path": f"{s}-*.tar"} for s in splits],
             }
         ],
-        "dataset_info": {"features": features(extension, scores)},
+        "dataset_info": {"features": features(extension, manifest.scores)},
     }
 
 
@@ -90,106 +105,15 @@ def ledger_table(ledger: Ledger) -> str:
     """Renders the ledger in Markdown."""
     rows = [("stage", "in", "kept", "rejected", "failed"), ("---", "--:", "--:", "--:", "--:")]
     rows += [
-        (stage, str(t.seen), str(t.kept), str(t.rejected), str(t.failed))
-        for stage, t in ledger.items()
+        (stage, str(total.seen), str(total.kept), str(total.rejected), str(total.failed))
+        for stage, total in ledger.items()
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _body(manifest: DatasetManifest) -> str:
-    sections = [
-        f"# {manifest.name}",
-        f"Version `{manifest.version}`, made by iclora.{_preview_note(manifest)}",
-        _contents(manifest),
-        "## How many, and what became of the rest",
-        ledger_table(manifest.ledger),
-        "One row per item that was rejected or failed, with the reason, is in `rejects.parquet`.",
-        "## Sources and rights",
-        _sources(manifest),
-        "## Models",
-        _models(manifest.models),
-        "## Reading it",
-        _reading(manifest),
-    ]
-    return "\n\n".join(sections) + "\n"
-
-
-def _preview_note(manifest: DatasetManifest) -> str:
-    if not manifest.preview:
-        return ""
-    return (
-        " **A preview:** its sets or captions come from the miniature models, which know nothing "
-        "but their own film world; do not train another base on it."
-    )
-
-
-def _contents(manifest: DatasetManifest) -> str:
-    layout = manifest.config.layout
-    counts = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
-    text = (
-        f"{manifest.samples} samples ({counts}): {layout.name} panels (rows x columns), each "
-        f"{layout.panel_width}x{layout.panel_height}, behind the markers "
-        f"{' '.join(f'`{marker}`' for marker in layout.markers)}."
-    )
-    return f"{text} {_split_note(manifest)}"
-
-
-def _split_note(manifest: DatasetManifest) -> str:
-    if not manifest.splits.get("val"):
-        return "**There is no val split:** only one source kept sets, or `split.val_share` is 0."
-    if manifest.config.split.by == "scene":
-        return (
-            "**Split by scene:** train and val hold different scenes of the same sources, so a "
-            "score on val overstates how well an adapter does on a film it has not seen."
-        )
-    return "Split by source: no source is in both."
-
-
-def _sources(manifest: DatasetManifest) -> str:
-    rows = [
-        "| source | kind | split | samples | licence | url |",
-        "| --- | --- | --- | --: | --- | --- |",
-    ]
-    for source in manifest.sources:
-        rights = source.rights
-        cells = (source.name, source.kind, source.split, source.samples, rights.licence, rights.url)
-        rows.append(f"| {' | '.join(_cell(str(cell)) for cell in cells)} |")
-    return "\n".join(rows)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _models(models: Mapping[str, str]) -> str:
-    lines = [f"* {role}: {_cell(name)}" for role, name in models.items()]
-    if NOT_CHECKED in models.values():
-        lines.append(f"\n`{NOT_CHECKED}`: no model for it was given, so nothing is known of it.")
-    return "\n".join(lines)
-
-
-def _reading(manifest: DatasetManifest) -> str:
-    first = manifest.shards[0].file
-    return (
-        "```python\n"
-        "from datasets import load_dataset\n"
-        'load_dataset("path/to/this/folder", split="train")\n\n'
-        "import webdataset\n"
-        f'webdataset.WebDataset("{first}", shardshuffle=False)\n'
-        "```"
-    )
-
-
-def _licences(manifest: DatasetManifest) -> str | list[str]:
-    """Returns the hub's identifiers of all sources' licenses."""
-    found = {_HUB_LICENCES.get(s.rights.licence.lower(), "other") for s in manifest.sources}
-    names = sorted(found or {"unknown"})
-    return names[0] if len(names) == 1 else names
-
-
-def _size_category(samples: int) -> str:
-    bounds = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
-    return next((name for bound, name in bounds if samples < bound), "100K<n<1M")
+def _cell(text: object) -> str:
+    """Escapes a text for a cell of a Markdown table."""
+    return str(text).replace("|", "\\|").replace("\n", " ")
 
 
 def _text(name: str) -> Node:

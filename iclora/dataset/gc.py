@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from iclora.pipeline.stage import folder_of, result_of
+from iclora.pipeline.stage import result_of
 from iclora.store import MANIFEST, Store
 from schemas.dataset import Published
 from schemas.stage import Ingested, MeasuredBatch, StageRef
@@ -44,48 +44,48 @@ def collect_garbage(store: Store, *, caches: bool = False, dry_run: bool = False
         caches: removes latents and text embeddings too.
         dry_run: reports removals without performing them.
     """
-    places = [*_unused_stages(store), *(REBUILT if caches else ())]
-    places = [place for place in places if store.exists(place)]
-    scratch = list(_leftovers(store))
-    size = sum(cast("int", store.fs.du(store.path(place))) for place in places)
-    size += sum(file.stat().st_size for path in scratch for file in _files(path))
+    folders = [*_unused_stages(store), *(REBUILT if caches else ())]
+    folders = [folder for folder in folders if store.exists(folder)]
+    leftovers = list(_leftovers(store))
+    size = sum(cast("int", store.fs.du(store.path(folder))) for folder in folders)
+    for path in leftovers:
+        files = path.rglob("*") if path.is_dir() else [path]
+        size += sum(file.stat().st_size for file in files if file.is_file())
     if not dry_run:
-        for place in places:
-            _remove(store, place)
-        for path in scratch:
+        for folder in folders:
+            # Manifest first, so a partial stage never looks complete.
+            store.remove(f"{folder}/{MANIFEST}")
+            store.remove(folder)
+        for path in leftovers:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return RemovedFiles((*places, *(str(path) for path in scratch)), size)
+    return RemovedFiles((*folders, *map(str, leftovers)), size)
 
 
 def _unused_stages(store: Store) -> Iterator[str]:
-    live, frames = set[str](), set[str]()
-    for ref, made in _published(store):
-        live |= {folder_of(ref), folder_of(made.chosen)}
-        for stages in made.stages:
-            live |= {folder_of(StageRef.from_json(one)) for one in stages.to_json().values()}
+    used, frames = set[str](), set[str]()
+    for digest in store.listdir(stage_path(_PUBLISH)):
+        ref = StageRef(stage=_PUBLISH, digest=digest)
+        if not store.exists(f"{ref.path}/{MANIFEST}"):
+            continue
+        published = result_of(store, ref, Published)
+        if not store.exists(dataset_path(published.name, MANIFEST, version=published.version)):
+            continue
+        used |= {ref.path, published.chosen.path}
+        for stages in published.stages:
+            used |= {StageRef.from_json(value).path for value in stages.to_json().values()}
             ingested = result_of(store, stages.ingested, Ingested)
-            given = (frame for one in ingested.given for frame in one.frames)
+            given = (frame for image_set in ingested.given for frame in image_set.frames)
             frames |= {frame.id for frame in (*ingested.frames, *given)}
     for stage in store.listdir("stages"):
         for digest in store.listdir(stage_path(stage)):
             ref = StageRef(stage=stage, digest=digest)
-            if folder_of(ref) not in live and not _measures(store, ref, frames):
-                yield folder_of(ref)
-
-
-def _published(store: Store) -> Iterator[tuple[StageRef, Published]]:
-    """Yields the publish stages whose dataset version still exists."""
-    for digest in store.listdir(stage_path(_PUBLISH)):
-        ref = StageRef(stage=_PUBLISH, digest=digest)
-        if store.exists(f"{folder_of(ref)}/{MANIFEST}"):
-            made = result_of(store, ref, Published)
-            if store.exists(dataset_path(made.name, MANIFEST, version=made.version)):
-                yield ref, made
+            if ref.path not in used and not _measures(store, ref, frames):
+                yield ref.path
 
 
 def _measures(store: Store, ref: StageRef, frames: set[str]) -> bool:
     """Checks that a stage holds measurements of any of these frames."""
-    if ref.stage != _MEASURE or not store.exists(f"{folder_of(ref)}/{MANIFEST}"):
+    if ref.stage != _MEASURE or not store.exists(f"{ref.path}/{MANIFEST}"):
         return False
     measured = result_of(store, ref, MeasuredBatch)
     return not frames.isdisjoint({*measured.frames, *measured.unreadable})
@@ -102,15 +102,3 @@ def _leftovers(store: Store) -> Iterator[Path]:
         )
     if store.is_local:
         yield from sorted(Path(store.root).rglob(".*.tmp"))
-
-
-def _files(path: Path) -> list[Path]:
-    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-
-
-def _remove(store: Store, place: str) -> None:
-    """Removes a folder, manifest first, so a partial stage never looks complete."""
-    manifest = store.path(f"{place}/{MANIFEST}")
-    if store.fs.exists(manifest):
-        store.fs.rm(manifest)
-    store.fs.rm(store.path(place), recursive=True)

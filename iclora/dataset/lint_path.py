@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from iclora.captioning.linter import lint_caption
-from iclora.dataset.reader import open_dataset
+from iclora.dataset.reader import LATEST, open_dataset
 from iclora.errors import BadInput
-from iclora.store import Store
+from iclora.store import MANIFEST, Store
 from schemas.caption import CaptionFault
 from schemas.captioning import CaptionParams
 from schemas.layout import Layout
@@ -36,40 +36,28 @@ def lint_path(
     Raises:
         BadInput: the path or dataset does not exist, or contains no caption.
     """
-    found = dict(_captions_at(path, store))
-    if not found:
+    captions = dict(_captions_at(Path(path), store, str(path)))
+    if not captions:
         raise BadInput(f"{path} holds no caption; captions are .txt files or lines of one")
-    return {name: lint_caption(text, layout, params) for name, text in found.items()}
+    return {name: lint_caption(text, layout, params) for name, text in captions.items()}
 
 
-def _captions_at(path: str | Path, store: Store | None) -> Iterator[tuple[str, str]]:
-    place = Path(path)
-    is_dataset = any((place / name).is_file() for name in ("manifest.json", "LATEST"))
-    if place.is_dir() and not is_dataset:
-        return _in_folder(place)
-    if place.is_file():
-        return _in_file(place)
-    if not is_dataset and store is None and "://" not in str(path):
-        raise BadInput(f"{path} does not exist; give a folder of .txt files, a text or a dataset")
-    return _in_dataset(str(path), store)
-
-
-def _in_dataset(dataset: str, store: Store | None) -> Iterator[tuple[str, str]]:
-    for sample in open_dataset(store or Store("."), dataset).samples():
-        yield sample.record.key, sample.text
-
-
-def _in_folder(folder: Path) -> Iterator[tuple[str, str]]:
-    for file in sorted(folder.rglob("*.txt")):
-        relative = file.relative_to(folder)
-        if not any(part.startswith((".", "__MACOSX")) for part in relative.parts):
-            yield relative.with_suffix("").as_posix(), _read(file)
-
-
-def _in_file(file: Path) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(_read(file).splitlines(), 1):
-        if line.strip():
-            yield f"line {number}", line
+def _captions_at(path: Path, store: Store | None, name: str) -> Iterator[tuple[str, str]]:
+    is_dataset = any((path / file).is_file() for file in (MANIFEST, LATEST))
+    if path.is_dir() and not is_dataset:
+        for file in sorted(path.rglob("*.txt")):
+            relative = file.relative_to(path)
+            if not any(part.startswith((".", "__MACOSX")) for part in relative.parts):
+                yield relative.with_suffix("").as_posix(), _read(file)
+    elif path.is_file():
+        for number, line in enumerate(_read(path).splitlines(), 1):
+            if line.strip():
+                yield f"line {number}", line
+    elif is_dataset or store is not None or "://" in name:
+        for sample in open_dataset(store or Store("."), name).samples():
+            yield sample.record.key, sample.text
+    else:
+        raise BadInput(f"{name} does not exist; give a folder of .txt files, a text or a dataset")
 
 
 def _read(file: Path) -> str:

@@ -26,21 +26,24 @@ def pick(count: int, cells: int = CELLS) -> tuple[int, ...]:
     return tuple(number * count // shown for number in range(shown))
 
 
-def thumbnail(image: bytes) -> Image.Image:
-    """Shrinks a canvas to fit a cell, in RGB."""
+def thumbnail(
+    image: bytes,
+    size: tuple[int, int],
+    resampling: Image.Resampling = Image.Resampling.BICUBIC,
+) -> Image.Image:
+    """Shrinks a canvas to fit a size (width, height) in pixels, in RGB."""
     with Image.open(io.BytesIO(image)) as canvas:
-        canvas.draft("RGB", (_CELL_WIDTH, _CELL_HEIGHT))
+        canvas.draft("RGB", size)
         small = canvas.convert("RGB")
-    small.thumbnail((_CELL_WIDTH, _CELL_HEIGHT), Image.Resampling.BOX)
+    small.thumbnail(size, resampling)
     return small
 
 
 def preview_sheet(cells: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    """Arranges thumbnails in rows of six with labels below, in Pillow's bitmap font."""
-    cell_width = max((picture.width for _, picture in cells), default=0)
-    cell_width = max(cell_width, _LABEL_WIDTH)
-    cell_height = max((picture.height for _, picture in cells), default=0)
-    columns = max(1, min(_COLUMNS, len(cells)))
+    """Arranges one thumbnail or more in rows of six with labels below, in Pillow's bitmap font."""
+    cell_width = max(_LABEL_WIDTH, *(picture.width for _, picture in cells))
+    cell_height = max(picture.height for _, picture in cells)
+    columns = min(_COLUMNS, len(cells))
     rows = -(-len(cells) // columns)
     size = (columns * (cell_width + _GAP), rows * (cell_height + _LABEL + _GAP))
     sheet = Image.new("RGB", (size[0] + _GAP, size[1] + _GAP), _PAPER)
@@ -55,7 +58,9 @@ def preview_sheet(cells: Sequence[tuple[str, Image.Image]]) -> Image.Image:
 
 def write_preview(samples: Iterable[tuple[str, bytes]], path: Path) -> None:
     """Writes the contact sheet of the given samples (label, canvas file)."""
-    sheet = preview_sheet([(label, thumbnail(image)) for label, image in samples])
+    size = (_CELL_WIDTH, _CELL_HEIGHT)
+    cells = [(label, thumbnail(image, size, Image.Resampling.BOX)) for label, image in samples]
+    sheet = preview_sheet(cells)
     buffer = io.BytesIO()
     sheet.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
     atomic_write(path, buffer.getvalue())

@@ -8,7 +8,7 @@ beside it. Rejected: detection from images, which would require another trusted 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import fsspec
 
@@ -18,14 +18,16 @@ from iclora.filtering.safety import safety_labels
 from iclora.models.face import face_label
 from iclora.models.locate import is_demo
 from schemas.config import Config
-from schemas.dataset import NOT_CHECKED
+from schemas.dataset import NOT_CHECKED, BuildConfig
 from schemas.source import Source
 
 FILM_WORLD = "iclora miniature film world"
 """Sidecar ``title`` that marks a source as part of the miniature's film world."""
 
 
-def models_of(config: Config, encoders: Iterable[str], captioners: Iterable[str]) -> dict[str, str]:
+def models_of(
+    config: BuildConfig, encoders: Iterable[str], captioners: Iterable[str]
+) -> dict[str, str]:
     """Returns the models per role (``name@revision``), or ``not checked``.
 
     Args:
@@ -38,21 +40,18 @@ def models_of(config: Config, encoders: Iterable[str], captioners: Iterable[str]
         whole by every crop), ``tokenizer`` (of the captions' budget).
     """
     checks = safety_labels(config.filter.safety)
+    try:
+        heads = face_label(config.stitch.face_model) if config.stitch.face_model else NOT_CHECKED
+    except MissingModel:
+        heads = NOT_CHECKED
     return {
         "clip": ", ".join(sorted(set(encoders))) or NOT_CHECKED,
         "captioner": ", ".join(sorted(set(captioners))) or NOT_CHECKED,
         "nsfw": checks["nsfw"],
         "faces": checks["faces"],
-        "heads": _head_finder(config.stitch.face_model),
+        "heads": heads,
         "tokenizer": counted_by(config.caption.tokenizer),
     }
-
-
-def _head_finder(file: str) -> str:
-    try:
-        return face_label(file) if file else NOT_CHECKED
-    except MissingModel:
-        return NOT_CHECKED
 
 
 def uses_miniature(config: Config) -> bool:
@@ -72,17 +71,12 @@ def is_of_film_world(source: Source) -> bool:
     return bool(fs.exists(f"{str(path).rpartition('.')[0]}.truth.json"))
 
 
-def is_preview(models: Mapping[str, str], sources: Sequence[Source]) -> bool:
-    """Checks if a dataset of these sources is only a preview.
+def is_preview(models: Mapping[str, str], *, film_world: bool) -> bool:
+    """Checks if a dataset is only a preview.
 
     Args:
         models: result of ``models_of``.
-        sources: ingested sources.
+        film_world: every source is of the miniature's film world.
     """
     used = f"{models['clip']}, {models['captioner']}".split(", ")
-    return any(is_demo(name) for name in used) and not all_of_film_world(sources)
-
-
-def all_of_film_world(sources: Iterable[Source]) -> bool:
-    """Checks if the miniature's renderer made every source."""
-    return all(is_of_film_world(source) for source in sources)
+    return not film_world and any(is_demo(name) for name in used)

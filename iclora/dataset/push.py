@@ -51,9 +51,9 @@ def push_folder(store: Store, folder: str, hub_id: str, kind: Kind) -> str:
                 delete_patterns="*",
             )
     except Exception as error:  # theirs depend on the HTTP library they are built on
-        why = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0]
         raise PushRefused(
-            f"the hub did not take {hub_id}: {why} (is there a network, and a token that may "
+            f"the hub did not take {hub_id}: {reason} (is there a network, and a token that may "
             "write? `hf auth login` stores one)"
         ) from error
     return str(commit.commit_url)

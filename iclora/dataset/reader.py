@@ -10,12 +10,12 @@ from typing import IO, NamedTuple, cast
 
 from pydantic import ValidationError
 
-from iclora.dataset.shard_writer import FORMATS, Sample, read_record
+from iclora.dataset.shard_writer import FORMATS, Sample
 from iclora.errors import BadInput
 from iclora.store import MANIFEST, Store, refuse_special
 from schemas.base import PATH_FAULT, is_version, shortened
 from schemas.dataset import SCHEMA_VERSION, DatasetManifest, DatasetRef, ShardEntry
-from schemas.sample import Split
+from schemas.sample import SampleRecord, Split
 from schemas.store_paths import dataset_path
 
 LATEST = "LATEST"
@@ -59,9 +59,9 @@ class Dataset:
     @property
     def ref(self) -> DatasetRef:
         """Serializable reference to this version."""
-        known = self.manifest
+        manifest = self.manifest
         return DatasetRef(
-            name=known.name, version=known.version, samples=known.samples, url=self.url
+            name=manifest.name, version=manifest.version, samples=manifest.samples, url=self.url
         )
 
     def path(self, file: str) -> str:
@@ -90,11 +90,11 @@ class Dataset:
         Raises:
             BadInput: the shard is damaged.
         """
-        place = self.store.path(self.path(shard.file))
-        if self.store.is_local and Path(place).exists():
-            refuse_special(Path(place))
+        path = self.store.path(self.path(shard.file))
+        if self.store.is_local and Path(path).exists():
+            refuse_special(Path(path))
         try:
-            with cast("IO[bytes]", self.store.fs.open(place, "rb")) as file:
+            with cast("IO[bytes]", self.store.fs.open(path, "rb")) as file:
                 yield from read_samples(file)
         except (OSError, tarfile.TarError, ValueError) as error:
             raise BadInput(
@@ -117,7 +117,7 @@ def read_samples(file: IO[bytes]) -> Iterator[Sample]:
         if len(images) != 1 or not {"json", "txt"} <= set(members):
             raise ValueError(f"{key} has the members {', '.join(sorted(members))}")
         yield Sample(
-            record=read_record(members["json"]),
+            record=SampleRecord.from_text(members["json"]),
             text=members["txt"].decode(),
             image=members[images[0]],
             extension=images[0],
@@ -166,7 +166,7 @@ def group_members(file: IO[bytes]) -> Iterator[list[Member]]:
 
 
 def _read_member(tar: tarfile.TarFile, info: tarfile.TarInfo, group: list[Member]) -> bytes:
-    """Reads a member, given the members of its sample read so far."""
+    """Reads a member, unless it makes the sample of these members too large."""
     size = info.size + sum(len(member.data) for member in group)
     if size > LARGEST_SAMPLE or len(group) >= _MOST_MEMBERS:
         raise UnsafeMember(f"the sample of {shortened(info.name)} is too large")
@@ -185,70 +185,58 @@ def open_dataset(store: Store, dataset: str) -> Dataset:
     Raises:
         BadInput: the dataset does not exist; the message lists the existing ones.
     """
-    named = _NAME.fullmatch(dataset)
-    if named and store.exists(dataset_path(named[1])):
-        version = named[2] or _latest(store, dataset_path(named[1]))
-        folder = dataset_path(named[1], version=version)
-        if not store.exists(f"{folder}/{MANIFEST}"):
+    match = _NAME.fullmatch(dataset)
+    if match and store.exists(dataset_path(match[1])):
+        folder = dataset_path(match[1])
+        version = match[2] or _latest(store, folder)
+        if not store.exists(f"{folder}/{version}/{MANIFEST}"):
+            names = store.listdir(folder)
+            versions = [name for name in names if store.exists(f"{folder}/{name}/{MANIFEST}")]
             raise BadInput(
-                f"{store.address(dataset_path(named[1]))} has no version {version}; "
-                f"it has {_listed(_versions(store, dataset_path(named[1])))}"
+                f"{store.address(folder)} has no version {version}; "
+                f"it has {', '.join(versions) or 'none'}"
             )
-        return Dataset(store, folder)
-    if named and "://" not in dataset and not Path(dataset).is_dir():
+        return Dataset(store, dataset_path(match[1], version=version))
+    if match and not Path(dataset).is_dir():
+        names = store.listdir("datasets")
         raise BadInput(
-            f"no dataset {dataset!r} in {store.url}; there is {_listed(store.listdir('datasets'))}"
+            f"no dataset {dataset!r} in {store.url}; there is {', '.join(names) or 'none'}"
         )
-    return _open_folder(dataset)
-
-
-def _open_folder(url: str) -> Dataset:
-    there = Store(url)
-    if there.exists(MANIFEST):
-        return Dataset(there, "")
-    if there.exists(LATEST):
-        return Dataset(there, _latest(there, ""))
-    raise BadInput(f"{url} is not a dataset: it has no {MANIFEST}")
+    opened = Store(dataset)
+    if opened.exists(MANIFEST):
+        return Dataset(opened, "")
+    if opened.exists(LATEST):
+        return Dataset(opened, _latest(opened, ""))
+    raise BadInput(f"{dataset} is not a dataset: it has no {MANIFEST}")
 
 
 def _latest(store: Store, folder: str) -> str:
-    place = f"{folder}/{LATEST}" if folder else LATEST
-    if not store.exists(place):
+    path = f"{folder}/{LATEST}" if folder else LATEST
+    if not store.exists(path):
         raise BadInput(f"{store.address(folder)} has no {LATEST}: its first build is not finished")
-    version = store.read(place).decode(errors="replace").strip()
+    version = store.read(path).decode(errors="replace").strip()
     if not is_version(version):
-        raise BadInput(f"{store.address(place)} names no version: {shortened(version)}")
+        raise BadInput(f"{store.address(path)} names no version: {shortened(version)}")
     return version
 
 
-def _versions(store: Store, folder: str) -> list[str]:
-    names = store.listdir(folder)
-    return [name for name in names if store.exists(f"{folder}/{name}/{MANIFEST}")]
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names) if names else "none"
-
-
 def _read_manifest(store: Store, folder: str) -> DatasetManifest:
-    place = f"{folder}/{MANIFEST}" if folder else MANIFEST
-    data = store.read(place)
+    path = f"{folder}/{MANIFEST}" if folder else MANIFEST
+    address = store.address(path)
     try:
-        manifest = DatasetManifest.from_text(data)
+        manifest = DatasetManifest.from_text(store.read(path))
     except ValidationError as error:
-        for fault in error.errors():
+        faults = error.errors()
+        for fault in faults:
             if fault["type"] == PATH_FAULT:
-                raise UnsafeManifest(
-                    f"{store.address(place)} is not safe: {fault['msg']}"
-                ) from error
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+                raise UnsafeManifest(f"{address} is not safe: {fault['msg']}") from error
+        field = ".".join(str(part) for part in faults[0]["loc"])
         raise BadInput(
-            f"{store.address(place)} is not a dataset's manifest ({where}: {first['msg']})"
+            f"{address} is not a dataset's manifest ({field}: {faults[0]['msg']})"
         ) from error
     if manifest.schema_version > SCHEMA_VERSION:
         raise BadInput(
-            f"{store.address(place)} was written by a newer iclora (format "
+            f"{address} was written by a newer iclora (format "
             f"{manifest.schema_version}, this one reads {SCHEMA_VERSION}): update iclora"
         )
     return manifest

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import base64
 import csv
-import html
 import io
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from iclora.captioning.caption_text import flatten
 from iclora.captioning.linter import lint_caption
+from iclora.dataset.preview import thumbnail
 from iclora.dataset.reader import Dataset
-from iclora.dataset.shard_writer import Sample
 from iclora.errors import BadInput
 from iclora.store import atomic_path
 from schemas.base import digest_of
@@ -50,13 +48,32 @@ def write_review(dataset: Dataset, folder: Path) -> Review:
     """
     page, table = folder / PAGE, folder / TABLE
     rows = {row["key"]: row for row in _rows(table)} if table.exists() else {}
-    with atomic_path(page) as scratch, scratch.open("w", encoding="utf-8") as file:
-        before, after = _template().split("<!--samples-->")
-        file.write(before.replace("{title}", html.escape(dataset.manifest.name)))
+
+    def articles() -> Iterator[dict[str, str]]:
         for sample in dataset.samples():
-            row = rows.setdefault(sample.record.key, _row(sample))
-            file.write(_article(sample, row))
-        file.write(after)
+            text = flatten(sample.text)
+            row = (sample.record.key, "keep", text, "", digest_of(text))
+            panels = sample.record.panels
+            times = ", ".join(f"{panel.time:.1f} s" for panel in panels if panel.time >= 0)
+            buffer = io.BytesIO()
+            thumbnail(sample.image, _PICTURE).save(buffer, "JPEG", quality=_QUALITY)
+            yield {
+                **rows.setdefault(sample.record.key, dict(zip(COLUMNS, row, strict=True))),
+                "origin": f"{panels[0].source} {times}".strip(),
+                "picture": base64.b64encode(buffer.getvalue()).decode(),
+            }
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        undefined=StrictUndefined,
+    )
+    template = environment.get_template(f"{PAGE}.j2")
+    with atomic_path(page) as scratch, scratch.open("w", encoding="utf-8") as file:
+        # Streamed: the page holds a picture per sample.
+        file.writelines(template.generate(title=dataset.manifest.name, samples=articles()))
     with atomic_path(table) as scratch, scratch.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [*COLUMNS], lineterminator="\n")
         writer.writeheader()
@@ -77,13 +94,14 @@ def read_review(path: Path, config: Config) -> tuple[ReviewLine, ...]:
     """
     lines: dict[str, ReviewLine] = {}
     for number, row in enumerate(_rows(path), 2):
-        line = _line(row, f"{path} line {number}")
+        where = f"{path} line {number}"
+        line = _line(row, where)
         if line.key in lines:
-            raise BadInput(f"{path} line {number}: {line.key} has two rows")
+            raise BadInput(f"{where}: {line.key} has two rows")
         if line.caption and line.choice == "keep":
             faults = lint_caption(line.caption, config.layout, config.caption)
             if faults:
-                raise BadInput(f"{path} line {number}: {faults[0].rule}: {faults[0].sentence}")
+                raise BadInput(f"{where}: {faults[0].rule}: {faults[0].sentence}")
         lines[line.key] = line
     return tuple(lines[key] for key in sorted(lines))
 
@@ -118,43 +136,3 @@ def _line(row: dict[str, str], where: str) -> ReviewLine:
         )
     except ValueError as error:
         raise BadInput(f"{where}: {row['key']!r} is not a sample's key") from error
-
-
-def _row(sample: Sample) -> dict[str, str]:
-    text = flatten(sample.text)
-    values = (sample.record.key, "keep", text, "", digest_of(text))
-    return dict(zip(COLUMNS, values, strict=True))
-
-
-def _article(sample: Sample, row: dict[str, str]) -> str:
-    picture = base64.b64encode(_thumbnail(sample.image)).decode()
-    values = {name: html.escape(row[name], quote=True) for name in COLUMNS}
-    dropped = " selected" if row["choice"] == "drop" else ""
-    return (
-        f'<article data-key="{values["key"]}" data-digest="{values["caption_digest"]}">'
-        f'<img loading="lazy" alt="{values["key"]}" src="data:image/jpeg;base64,{picture}">'
-        f"<p><code>{values['key']}</code> {html.escape(_origin(sample))}</p>"
-        f"<select><option>keep</option><option{dropped}>drop</option></select>"
-        f"<textarea>{values['caption']}</textarea>"
-        f'<input placeholder="note" value="{values["note"]}"></article>\n'
-    )
-
-
-def _origin(sample: Sample) -> str:
-    panels = sample.record.panels
-    times = ", ".join(f"{panel.time:.1f} s" for panel in panels if panel.time >= 0)
-    return " ".join(part for part in (panels[0].source, times) if part)
-
-
-def _thumbnail(image: bytes) -> bytes:
-    with Image.open(io.BytesIO(image)) as canvas:
-        canvas.draft("RGB", _PICTURE)
-        small = canvas.convert("RGB")
-    small.thumbnail(_PICTURE)
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=_QUALITY)
-    return buffer.getvalue()
-
-
-def _template() -> str:
-    return (resources.files("iclora.dataset") / "review.html").read_text(encoding="utf-8")

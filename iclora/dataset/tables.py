@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -48,19 +48,6 @@ REJECTS = pa.schema(
 )
 
 
-_COPIED = ("key", "split", "width", "height", "licence", "masks", "scores")
-
-
-class SampleRow(NamedTuple):
-    """Row of the samples table."""
-
-    record: SampleRecord
-    text: str
-    shard: str
-    size: int
-    """Size of the canvas file in bytes."""
-
-
 def samples_schema(scores: Iterable[str]) -> pa.Schema:
     """Returns the columns of ``samples.parquet`` for a dataset with these scores."""
     return pa.schema(
@@ -82,9 +69,9 @@ def samples_schema(scores: Iterable[str]) -> pa.Schema:
     )
 
 
-def write_samples(rows: Iterable[SampleRow], scores: Iterable[str], path: Path) -> None:
-    """Writes ``samples.parquet``, one row per sample."""
-    _write(map(sample_columns, rows), samples_schema(scores), path)
+def write_samples(rows: Iterable[dict[str, Any]], scores: Iterable[str], path: Path) -> None:
+    """Writes ``samples.parquet`` from the rows that ``sample_row`` makes."""
+    _write(iter(rows), samples_schema(scores), path)
 
 
 def write_rejects(verdicts: Iterable[Verdict], path: Path) -> None:
@@ -92,18 +79,25 @@ def write_rejects(verdicts: Iterable[Verdict], path: Path) -> None:
     _write((verdict.to_json() for verdict in verdicts), REJECTS, path)
 
 
-def sample_columns(row: SampleRow) -> dict[str, Any]:
-    """Converts one row of ``samples.parquet`` to plain values."""
-    record = row.record.to_json()
-    panels = [{name: panel[name] for name in PANEL.names} for panel in record["panels"]]
+def sample_row(record: SampleRecord, text: str, shard: str, size: int) -> dict[str, Any]:
+    """Makes a row of ``samples.parquet``.
+
+    Args:
+        record: the sample's record.
+        text: caption, one line.
+        shard: name of the shard's file.
+        size: size of the canvas file in bytes.
+    """
+    value = record.to_json()
+    copied = ("key", "split", "width", "height", "licence", "masks", "scores")
     return {
-        **{name: record[name] for name in _COPIED},
-        "shard": row.shard,
-        "size": row.size,
-        "sha256": record["image_sha256"],
-        "caption": row.text,
-        "captioner": record["caption"]["captioner"],
-        "panels": panels,
+        **{name: value[name] for name in copied},
+        "shard": shard,
+        "size": size,
+        "sha256": value["image_sha256"],
+        "caption": text,
+        "captioner": value["caption"]["captioner"],
+        "panels": [{name: panel[name] for name in PANEL.names} for panel in value["panels"]],
     }
 
 

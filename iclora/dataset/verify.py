@@ -9,32 +9,55 @@ so the first problem names the first broken sample.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import logging
+import re
 import tarfile
 import tempfile
-from collections.abc import Generator, Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from PIL import Image
+from pydantic import ValidationError
 
-from iclora.dataset.assemble import INDEX, REJECTS, SAMPLES, version_of
 from iclora.dataset.cross_readers import SampleDigest, cross_reader_problems, digest_sample
-from iclora.dataset.reader import Dataset, UnsafeManifest, UnsafeMember, group_members, open_dataset
-from iclora.dataset.sample_checks import ReadSample, header_problems, read_sample, sample_problems
-from iclora.dataset.shard_writer import wids_index
-from iclora.dataset.tables import SampleRow, read_rows, sample_columns
+from iclora.dataset.publish import INDEX, REJECTS, SAMPLES, version_of
+from iclora.dataset.reader import (
+    Dataset,
+    Member,
+    UnsafeManifest,
+    UnsafeMember,
+    group_members,
+    open_dataset,
+)
+from iclora.dataset.shard_writer import (
+    FORMATS,
+    MEMBER_MODE,
+    Sample,
+    file_md5,
+    record_bytes,
+    wids_index,
+)
+from iclora.dataset.tables import read_rows, sample_row
+from iclora.errors import BROKEN_PICTURE
 from iclora.store import MANIFEST, Store, file_sha256
+from schemas.base import Box
+from schemas.caption import Caption
 from schemas.dataset import DatasetManifest, Problem, ShardEntry, Verification
-
-log = logging.getLogger(__name__)
+from schemas.sample import SampleRecord
 
 Row = dict[str, Any]
 
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, pa.ArrowException)
 """Exceptions raised for a damaged table; invalid UTF-8 raises ValueError."""
+
+_FORMAT_OF = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_KEY = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 class _VerificationState:
@@ -44,7 +67,7 @@ class _VerificationState:
         self.folder = folder
         self.manifest = manifest
         self.problems: list[Problem] = []
-        self.read: dict[str, list[SampleDigest]] = {}
+        self.digests: dict[str, list[SampleDigest]] = {}
         """Sample digests by shard."""
 
         self.unsafe: set[str] = set()
@@ -84,8 +107,7 @@ def verify_named(store: Store, dataset: str) -> tuple[str, Verification]:
     except UnsafeManifest as error:
         problem = Problem(key="", shard=MANIFEST, problem=str(error))
         return dataset, Verification(ok=False, samples=0, problems=(problem,))
-    known = opened.manifest
-    return f"{known.name}@{known.version}", verify_dataset(opened)
+    return f"{opened.ref.name}@{opened.ref.version}", verify_dataset(opened)
 
 
 def verify_dataset(dataset: Dataset) -> Verification:
@@ -105,11 +127,13 @@ def verify_dataset(dataset: Dataset) -> Verification:
                 _check_shard(check, shard, rows.get(shard.file))
         _check_whole(check)
         _check_files(check)
-        readable = {file: read for file, read in check.read.items() if file not in check.unsafe}
+        readable = {
+            file: digests for file, digests in check.digests.items() if file not in check.unsafe
+        }
         for shard, key, problem in cross_reader_problems(folder, dataset.manifest, readable):
             check.add(problem, key=key, shard=shard)
     problems = sorted(check.problems, key=lambda problem: not problem.key)
-    samples = sum(len(samples) for samples in check.read.values())
+    samples = sum(len(samples) for samples in check.digests.values())
     return Verification(ok=not problems, samples=samples, problems=tuple(problems))
 
 
@@ -119,8 +143,9 @@ def _local_folder(dataset: Dataset) -> Generator[Path]:
         yield dataset.local(MANIFEST).parent
         return
     with tempfile.TemporaryDirectory(prefix="iclora-verify-") as folder:
-        known = dataset.manifest
-        for name in (MANIFEST, *known.digests, *(shard.file for shard in known.shards)):
+        manifest = dataset.manifest
+        shards = [shard.file for shard in manifest.shards]
+        for name in (MANIFEST, *manifest.digests, *shards):
             if dataset.store.exists(dataset.path(name)):
                 dataset.store.copy(dataset.path(name), Path(folder) / name)
         yield Path(folder)
@@ -142,105 +167,214 @@ def _rows_by_shard(check: _VerificationState) -> dict[str, dict[str, Row]]:
 
 
 def _check_shard(check: _VerificationState, shard: ShardEntry, rows: dict[str, Row] | None) -> None:
-    found = check.read.setdefault(shard.file, [])
+    """Checks a shard's samples and its file.
+
+    Args:
+        check: receives the problems and the digests of the samples.
+        shard: entry of the manifest.
+        rows: the shard's rows of ``samples.parquet`` by key; None if there are none.
+    """
+    digests = check.digests.setdefault(shard.file, [])
     missing = dict.fromkeys(rows or ())
+    path = check.folder / shard.file
     try:
-        for read, broken in _read_shard(check.folder / shard.file):
-            missing.pop(read.key, None)
-            for problem in (*broken, *_sample_problems(check, shard, read, rows)):
-                check.add(problem, key=read.key, shard=shard.file)
-            if read.record is not None:
-                image, text = read.members[read.extension], read.members["txt"]
-                found.append(digest_sample(read.key, image, text, read.record))
+        with path.open("rb") as file:
+            for group in group_members(file):
+                key = group[0].key
+                members = {member.extension: member.data for member in group}
+                missing.pop(key, None)
+                problems = list(_member_problems(group))
+                sample = _parse_sample(key, members)
+                if isinstance(sample, Sample):
+                    problems += _record_problems(key, members["json"], sample, shard)
+                    problems += _canvas_problems(sample)
+                    problems += _caption_problems(sample)
+                    problems += _panel_problems(sample.record, check.manifest)
+                    problems += _manifest_problems(sample.record, check.manifest)
+                    if rows is not None:
+                        problems += _row_problems(key, sample, shard, rows)
+                    text = members["txt"]
+                    digests.append(digest_sample(key, sample.image, text, sample.record))
+                else:
+                    problems.append(sample)
+                for problem in problems:
+                    check.add(problem, key=key, shard=shard.file)
     except (OSError, tarfile.ReadError) as error:
         if isinstance(error, UnsafeMember):
             check.unsafe.add(shard.file)
         check.add(f"the tar breaks off: {error}", key=next(iter(missing), ""), shard=shard.file)
     for key in missing:
         check.add("is missing from its shard", key=key, shard=shard.file)
-    _check_shard_file(check, shard, len(found))
+
+    if len(digests) != shard.samples:
+        check.add(f"holds {len(digests)} samples, not {shard.samples}", shard=shard.file)
+    if path.stat().st_size != shard.size:
+        check.add(f"has {path.stat().st_size} bytes, not {shard.size}", shard=shard.file)
+    if file_sha256(path) != shard.sha256:
+        check.add("its sha256 is not the manifest's", shard=shard.file)
+    if file_md5(path) != shard.md5:
+        check.add("its md5 is not the manifest's", shard=shard.file)
 
 
-def _sample_problems(
-    check: _VerificationState, shard: ShardEntry, read: ReadSample, rows: dict[str, Row] | None
-) -> Iterator[str]:
-    if read.record is not None:
-        yield from sample_problems(read, check.manifest, shard.split)
-        yield from _row_problems(read, shard, rows)
+def _member_problems(group: list[Member]) -> Iterator[str]:
+    extensions: list[str] = []
+    for member in group:
+        info = member.info
+        if not info.isreg():
+            yield f"{info.name} is not a plain file"
+        has_owner = info.uid or info.gid or info.uname or info.gname
+        if info.mtime or has_owner or info.mode != MEMBER_MODE:
+            yield f"{info.name} has a time, an owner or a mode of its own"
+        if member.extension in extensions:
+            yield f"has two members {member.extension}"
+        extensions.append(member.extension)
+    if extensions != sorted(extensions):
+        yield "its members are not sorted"
 
 
-def _read_shard(path: Path) -> Iterator[tuple[ReadSample, list[str]]]:
-    """Yields the samples of a tar with the problems of their members."""
-    with path.open("rb") as file:
-        for group in group_members(file):
-            members, problems = dict[str, bytes](), list[str]()
-            for member in group:
-                problems += header_problems(member.info)
-                if member.extension in members:
-                    problems.append(f"has two members {member.extension}")
-                members[member.extension] = member.data
-                if list(members) != sorted(members):
-                    problems.append("its members are not sorted")
-            read, more = read_sample(group[0].key, members)
-            yield read, problems + more
+def _parse_sample(key: str, members: Mapping[str, bytes]) -> Sample | str:
+    """Parses a sample's members; returns the problem if they cannot be parsed."""
+    if not _KEY.fullmatch(key):
+        return f"{key!r} is not a key"
+    images = [extension for extension in members if extension in FORMATS]
+    if len(images) != 1 or set(members) != {images[0], "json", "txt"}:
+        return f"has the members {', '.join(sorted(members))}, not a canvas, json and txt"
+    try:
+        return Sample(
+            record=SampleRecord.from_text(members["json"]),
+            text=members["txt"].decode(),
+            image=members[images[0]],
+            extension=images[0],
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        return f"its json is not a sample's: {field}: {first['msg']}"
+    except UnicodeDecodeError:
+        return "its caption is not UTF-8"
+
+
+def _record_problems(key: str, data: bytes, sample: Sample, shard: ShardEntry) -> Iterator[str]:
+    record = sample.record
+    if record.key != key:
+        yield f"its json says it is {record.key}"
+    if record_bytes(record) != data:
+        yield "its json is not written as it should be (key order, numbers, spaces)"
+    if record.split != shard.split:
+        yield f"says it is in {record.split}, but lies in a shard of {shard.split}"
+
+
+def _canvas_problems(sample: Sample) -> Iterator[str]:
+    record = sample.record
+    digest = hashlib.sha256(sample.image).hexdigest()
+    if digest != record.image_sha256:
+        yield "image_sha256 is not the sha256 of its canvas"
+    if digest != record.caption.image_sha256:
+        yield "caption.image_sha256 is not the sha256 of its canvas: the caption is of another"
+    try:
+        with Image.open(io.BytesIO(sample.image)) as canvas:
+            size, kind = canvas.size, canvas.format
+            if size == (record.width, record.height):
+                canvas.load()
+    except (*BROKEN_PICTURE, Image.DecompressionBombError) as error:
+        yield f"its canvas cannot be decoded: {error}"
+        return
+    if kind != _FORMAT_OF[sample.extension]:
+        yield f"its canvas is {kind}, not {sample.extension}"
+    if size != (record.width, record.height):
+        yield f"its canvas is {size[0]}x{size[1]}, its json says {record.width}x{record.height}"
+
+
+def _caption_problems(sample: Sample) -> Iterator[str]:
+    caption, panels = sample.record.caption, sample.record.panels
+    structured = Caption(
+        prefix=caption.prefix,
+        summary=caption.summary,
+        parts=tuple(panel.caption for panel in panels),
+        roles=caption.roles,
+        captioner=caption.captioner,
+    )
+    if sample.text != structured.text(tuple(panel.marker for panel in panels)):
+        yield "its txt and the caption in its json differ"
+    if not sample.text.strip() or "\n" in sample.text:
+        yield "its caption is not one line of text"
+    missing = [role for role in caption.roles if f"<{role}>" not in sample.text]
+    if missing:
+        yield f"its role {missing[0]!r} is not in its caption"
+
+
+def _panel_problems(record: SampleRecord, manifest: DatasetManifest) -> Iterator[str]:
+    layout = manifest.config.layout
+    boxes = tuple(panel.box for panel in record.panels)
+    size = (record.width, record.height)
+    if record.layout != layout.name or size != (layout.width, layout.height):
+        yield f"its layout is {record.layout}, {record.width}x{record.height}: not the dataset's"
+    if boxes != layout.boxes:
+        wrong = next((i for i, box in enumerate(boxes) if box not in layout.boxes), len(boxes))
+        yield f"its panel boxes are not the layout's, first that of panel {wrong + 1}"
+    if tuple(panel.marker for panel in record.panels) != layout.markers:
+        yield "its markers are not the layout's"
+    for number, panel in enumerate(record.panels, 1):
+        if not _is_box(panel.source_box):
+            yield f"source_box of panel {number} is empty"
+        if not _SHA256.fullmatch(panel.sha256):
+            yield f"sha256 of panel {number} is not one"
+    for box in record.masks:
+        if not _is_box(box) or box[2] > record.width or box[3] > record.height:
+            yield f"mask {list(box)} is not inside its canvas"
+
+
+def _is_box(box: Box) -> bool:
+    """Checks that a box is not empty and has no negative coordinates."""
+    return 0 <= box[0] < box[2] and 0 <= box[1] < box[3]
+
+
+def _manifest_problems(record: SampleRecord, manifest: DatasetManifest) -> Iterator[str]:
+    if tuple(sorted(record.scores)) != manifest.scores:
+        yield "its scores are not those that every sample of the dataset has"
+    licences = {source.name: source.rights.licence for source in manifest.sources}
+    for name in {panel.source for panel in record.panels}:
+        if name not in licences:
+            yield f"its source {name} is not among the dataset's"
+        elif licences[name] != record.licence:
+            yield f"its licence is {record.licence}, its source's is {licences[name]}"
 
 
 def _row_problems(
-    read: ReadSample, shard: ShardEntry, rows: dict[str, Row] | None
+    key: str, sample: Sample, shard: ShardEntry, rows: Mapping[str, Row]
 ) -> Iterator[str]:
-    if rows is None:
-        return
-    assert read.record is not None
-    row = rows.get(read.key)
+    row = rows.get(key)
     if row is None:
         yield f"is not listed in {SAMPLES}"
         return
-    size = len(read.members[read.extension])
-    own = sample_columns(SampleRow(read.record, read.text, shard.file, size))
+    own = sample_row(sample.record, sample.text, shard.file, len(sample.image))
     differing = [name for name, value in row.items() if name not in own or own[name] != value]
     if differing:
         yield f"{SAMPLES} says something else of its {', '.join(sorted(differing))}"
 
 
-def _check_shard_file(check: _VerificationState, shard: ShardEntry, samples: int) -> None:
-    path = check.folder / shard.file
-    if samples != shard.samples:
-        check.add(f"holds {samples} samples, not {shard.samples}", shard=shard.file)
-    if path.stat().st_size != shard.size:
-        check.add(f"has {path.stat().st_size} bytes, not {shard.size}", shard=shard.file)
-    if file_sha256(path) != shard.sha256:
-        check.add("its sha256 is not the manifest's", shard=shard.file)
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, _md5).hexdigest() != shard.md5:
-            check.add("its md5 is not the manifest's", shard=shard.file)
-
-
-def _md5() -> Any:
-    return hashlib.md5(usedforsecurity=False)
-
-
 def _check_whole(check: _VerificationState) -> None:
     """Checks consistency across shards and with the manifest."""
-    known = check.manifest
-    places: dict[str, str] = {}
-    for file, digests in check.read.items():
+    manifest = check.manifest
+    shard_of_key: dict[str, str] = {}
+    for file, digests in check.digests.items():
         for digest in digests:
-            if digest.key in places:
-                check.add(f"is also in {places[digest.key]}", key=digest.key, shard=file)
-            places.setdefault(digest.key, file)
-    parts = {INDEX, REJECTS, SAMPLES} <= known.digests.keys()
-    if not parts or version_of(known) != known.version:
+            if digest.key in shard_of_key:
+                check.add(f"is also in {shard_of_key[digest.key]}", key=digest.key, shard=file)
+            shard_of_key.setdefault(digest.key, file)
+    parts = {INDEX, REJECTS, SAMPLES} <= manifest.digests.keys()
+    if not parts or version_of(manifest) != manifest.version:
         check.add("its version is not the digest of its content", shard=MANIFEST)
     by_split = {
-        split: sum(shard.samples for shard in known.shards if shard.split == split)
-        for split in known.splits
+        split: sum(shard.samples for shard in manifest.shards if shard.split == split)
+        for split in manifest.splits
     }
-    if by_split != known.splits or sum(by_split.values()) != known.samples:
+    if by_split != manifest.splits or sum(by_split.values()) != manifest.samples:
         check.add("its counts of samples do not add up", shard=MANIFEST)
-    if not known.splits.get("train"):
+    if not manifest.splits.get("train"):
         check.add("train is empty", shard=MANIFEST)
-    if known.config.split.by == "source":
-        for source in known.sources:
+    if manifest.config.split.by == "source":
+        for source in manifest.sources:
             if source.split == "both":
                 check.add(f"source {source.name} is in train and val", shard=MANIFEST)
     _check_ledger(check)
@@ -250,48 +384,42 @@ def _check_ledger(check: _VerificationState) -> None:
     ledger = check.manifest.ledger
     if "shard" not in ledger or ledger["shard"].kept != check.manifest.samples:
         check.add("its ledger does not end with its samples", shard=MANIFEST)
-    counted: dict[tuple[str, str], int] = {}
     try:
-        for row in read_rows(check.file(REJECTS), ["stage", "outcome"]):
-            place = (row["stage"], row["outcome"])
-            counted[place] = counted.get(place, 0) + 1
+        rows = read_rows(check.file(REJECTS), ["stage", "outcome"])
+        listed = Counter((row["stage"], row["outcome"]) for row in rows)
     except _UNREADABLE as error:
         check.add(f"cannot be read: {error}", shard=REJECTS)
         return
-    said = {
+    counted = {
         (stage, outcome): count
         for stage, total in ledger.items()
         for outcome, count in (("rejected", total.rejected), ("failed", total.failed))
         if count
     }
-    if counted != said:
+    if listed != counted:
         check.add("does not list what the ledger counts", shard=REJECTS)
 
 
 def _check_files(check: _VerificationState) -> None:
-    known = check.manifest
-    for name, digest in known.digests.items():
+    manifest = check.manifest
+    for name, digest in manifest.digests.items():
         path = check.folder / name
         if not path.is_file():
             check.add("is missing", shard=name)
         elif file_sha256(path) != digest:
             check.add("its sha256 is not the manifest's", shard=name)
-    for shard in known.shards:
+    for shard in manifest.shards:
         if not (check.folder / shard.file).is_file():
             check.add("is missing", shard=shard.file)
-    expected = {MANIFEST, *known.digests, *(shard.file for shard in known.shards)}
+    expected = {MANIFEST, *manifest.digests, *(shard.file for shard in manifest.shards)}
     for path in sorted(check.folder.iterdir()):
         if path.name not in expected:
             check.add("does not belong to the dataset", shard=path.name)
-    _check_index(check)
-
-
-def _check_index(check: _VerificationState) -> None:
     try:
         index = json.loads(check.file(INDEX).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return  # a problem already
     except (OSError, ValueError, RecursionError):
         index = None
-    if index != wids_index(check.manifest.shards):
+    if index != wids_index(manifest.shards):
         check.add("does not list the manifest's shards", shard=INDEX)

@@ -10,33 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from types import TracebackType
-from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar, cast
-
-Item = TypeVar("Item")
-Made = TypeVar("Made")
-Made_co = TypeVar("Made_co", covariant=True)
+from typing import Any, NamedTuple, Protocol, Self, cast
 
 
 class Step(NamedTuple):
     """One step of a pipeline.
 
-    ``work`` is a module-level function, so that other processes find it by name. It takes the
-    pipeline's context, one item and the values that are shared by all items.
+    ``work`` takes the pipeline's context, one item and the values that are shared by all items.
     """
 
     name: str
-    """Name of the step in logs and in the UI."""
+    """Name of the step in logs, in the UI and for workers in other processes."""
 
     work: Callable[..., Any]
     lane: str = ""
     """Resource that the step waits for, such as ``captioner``; empty is a core."""
 
 
-class Pending(Protocol[Made_co]):
-    """Future of one batch, whoever computes it."""
+class Pending(Protocol):
+    """Future of the results of one batch: of this process, or Prefect's."""
 
-    def result(self) -> Made_co:
+    def result(self) -> list[Any]:
         """Waits; raises the error of the work."""
         ...
 
@@ -45,22 +39,22 @@ class Pending(Protocol[Made_co]):
         ...
 
 
-class Mapped(NamedTuple, Generic[Made]):
+class Mapped(NamedTuple):
     """Results of one step: a future per batch of consecutive items, in the order of the items."""
 
-    batches: Sequence[Pending[list[Made]]]
+    batches: Sequence[Pending]
     starts: Sequence[int]
     """Position of the first item of each batch."""
 
-    def results(self) -> list[Made]:
+    def results(self) -> list[Any]:
         """Waits for all items; raises the first error in their order."""
-        return [made for batch in self.batches for made in batch.result()]
+        return [result for batch in self.batches for result in batch.result()]
 
 
 class Executor(Protocol):
     """Runs steps, somewhere."""
 
-    def map(self, step: Step, items: Sequence[Any] | Mapped[Any], *shared: object) -> Mapped[Any]:
+    def map(self, step: Step, items: Sequence[Any] | Mapped, *shared: object) -> Mapped:
         """Starts a step over many items.
 
         An item that another step has yet to make is waited for; items flow from step to step
@@ -78,24 +72,21 @@ class Executor(Protocol):
         ...
 
 
-class Batch(NamedTuple, Generic[Made]):
-    """Results of consecutive items."""
+def as_completed(*mapped: Mapped) -> Iterator[tuple[int, list[Any]]]:
+    """Yields batches in the order in which they are done; raises the first error.
 
-    start: int
-    """Position of the first item."""
-
-    results: Sequence[Made]
-
-
-def as_completed(*mapped: Mapped[Made]) -> Iterator[Batch[Made]]:
-    """Yields batches in the order in which they are done; raises the first error."""
-    pairs = [pair for one in mapped for pair in zip(one.starts, one.batches, strict=True)]
-    done: SimpleQueue[tuple[int, Pending[list[Made]]]] = SimpleQueue()
-    for pair in pairs:
-        pair[1].add_done_callback(lambda _, pair=pair: done.put(pair))
-    for _ in pairs:
+    Yields:
+        The position of a batch's first item, and the batch's results.
+    """
+    done: SimpleQueue[tuple[int, Pending]] = SimpleQueue()
+    count = 0
+    for results in mapped:
+        for start, batch in zip(results.starts, results.batches, strict=True):
+            batch.add_done_callback(lambda _, pair=(start, batch): done.put(pair))
+            count += 1
+    for _ in range(count):
         start, batch = done.get()
-        yield Batch(start, batch.result())
+        yield start, batch.result()
 
 
 class ThreadExecutor:
@@ -109,73 +100,57 @@ class ThreadExecutor:
         lanes: threads of the other lanes, by name.
     """
 
-    def __init__(
-        self, context: object, workers: int, lanes: Mapping[str, int] | None = None
-    ) -> None:
+    def __init__(self, context: object, workers: int, lanes: Mapping[str, int]) -> None:
         self._context = context
-        counts = {"": workers, **(lanes or {})}
         self._pools = {
             lane: ThreadPoolExecutor(count, f"iclora-{lane or 'worker'}")
-            for lane, count in counts.items()
+            for lane, count in {"": workers, **lanes}.items()
         }
-        self._futures: list[Future[Any]] = []
+        self._is_closed = False
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Cancels what has not begun and waits for the rest."""
-        for future in self._futures:
-            future.cancel()
+        self._is_closed = True
         for pool in self._pools.values():
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+        for pool in self._pools.values():
+            pool.shutdown()
 
-    def map(self, step: Step, items: Sequence[Any] | Mapped[Any], *shared: object) -> Mapped[Any]:
+    def map(self, step: Step, items: Sequence[Any] | Mapped, *shared: object) -> Mapped:
         """Starts a step over many items."""
-        pending = _pending(items)
-        batches = [self._submit(step, item, shared) for item in pending]
-        return Mapped(batches, range(len(pending)))
+        if isinstance(items, Mapped):
+            pending = cast("Sequence[Future[list[Any]]]", items.batches)
+        else:
+            pending = [Future[list[Any]]() for _ in items]
+            for future, item in zip(pending, items, strict=True):
+                future.set_result([item])
+        batches = [self._submit(step, batch, shared) for batch in pending]
+        return Mapped(batches, range(len(batches)))
 
     def run(self, step: Step, *inputs: object) -> Any:
         """Runs a step in the calling thread."""
         return step.work(self._context, *inputs)
 
     def _submit(
-        self, step: Step, item: Future[list[Any]], shared: Sequence[object]
+        self, step: Step, batch: Future[list[Any]], shared: Sequence[object]
     ) -> Future[list[Any]]:
-        """Submits the step once its item is there; an item's error or cancellation is its own."""
+        """Submits the step once its batch is done; the batch's error becomes the step's."""
         outcome: Future[list[Any]] = Future()
-        self._futures.append(outcome)
 
         def work() -> None:
-            if not outcome.set_running_or_notify_cancel():
-                return
             try:
-                made = [step.work(self._context, one, *shared) for one in item.result()]
+                results = [step.work(self._context, item, *shared) for item in batch.result()]
             except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
                 outcome.set_exception(error)
             else:
-                outcome.set_result(made)
+                outcome.set_result(results)
 
         def start(_: object) -> None:
-            if not outcome.cancelled():
+            if not self._is_closed:
                 self._pools[step.lane].submit(work)
 
-        item.add_done_callback(start)
+        batch.add_done_callback(start)
         return outcome
-
-
-def _pending(items: Sequence[Any] | Mapped[Any]) -> Sequence[Future[list[Any]]]:
-    if isinstance(items, Mapped):
-        return cast("Sequence[Future[list[Any]]]", items.batches)
-    ready: list[Future[list[Any]]] = []
-    for item in items:
-        future: Future[list[Any]] = Future()
-        future.set_result([item])
-        ready.append(future)
-    return ready

@@ -52,7 +52,7 @@ def stop_if_failing(
     """Stops a build when too much of a stage failed.
 
     Args:
-        stage: its name.
+        stage: name of the stage.
         verdicts: the stage's verdicts; the failed ones are named in the message.
         total: tally of the whole stage.
         max_failed: largest share of the items that may fail, 0 to 1 (``ingest.max_failed_share``).

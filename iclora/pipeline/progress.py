@@ -10,8 +10,8 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Final, NamedTuple, Protocol
+from contextlib import contextmanager, suppress
+from typing import Final, NamedTuple, Protocol, Self
 from uuid import uuid4
 
 from iclora.errors import IcloraError
@@ -26,7 +26,7 @@ Report = Callable[[float], None]
 
 
 def ignore_progress(_fraction: float) -> None:
-    """Ignores the fraction."""
+    """Ignores the fraction; the default of functions that take a ``Report``."""
 
 
 class SourceProgress(NamedTuple):
@@ -38,17 +38,10 @@ class SourceProgress(NamedTuple):
 
     fraction: float = 0.0
 
-
-class Reports(Protocol):
-    """Sources in progress."""
-
-    def track(self, stage: str, source: str) -> AbstractContextManager[Report]:
-        """Shows a source as in progress while the block runs."""
-        ...
-
-    def active(self) -> list[SourceProgress]:
-        """Sources in progress, oldest first."""
-        ...
+    @classmethod
+    def of(cls, stage: str, source: str, fraction: float) -> Self:
+        """Takes a source's name with or without its digest, and clamps the fraction to 0 to 1."""
+        return cls(stage, source.rpartition("@")[0] or source, min(1.0, max(0.0, fraction)))
 
 
 class Listener(Protocol):
@@ -76,7 +69,7 @@ class BuildProgress:
     """Adds up the stages of a build and stops a build that mostly fails.
 
     Args:
-        store: where the stages are.
+        store: store of the stages.
         max_failed: largest share of a stage's items that may fail.
         listener: receives the progress.
     """
@@ -134,7 +127,7 @@ class BuildProgress:
         return min(1.0, (finished + in_progress) / max(1, sum(self._expected.values())))
 
     def expected(self, stage: str) -> int:
-        """Number of parts of a stage."""
+        """Returns the number of parts of a stage."""
         return self._expected[stage]
 
 
@@ -149,17 +142,16 @@ class SourceReports:
         """Shows a source as in progress while the block runs.
 
         Args:
-            stage: its name.
+            stage: name of the stage.
             source: name, with or without its digest.
 
         Yields:
             The callback for the fraction done.
         """
         key = object()
-        name = source.rpartition("@")[0] or source
 
         def report(fraction: float) -> None:
-            self._active[key] = SourceProgress(stage, name, min(1.0, max(0.0, fraction)))
+            self._active[key] = SourceProgress.of(stage, source, fraction)
 
         report(0.0)
         try:
@@ -168,7 +160,7 @@ class SourceReports:
             del self._active[key]
 
     def active(self) -> list[SourceProgress]:
-        """Sources in progress, oldest first."""
+        """Returns the sources in progress, oldest first."""
         return list(self._active.values())
 
 
@@ -176,7 +168,7 @@ class SharedReports:
     """Sources in progress in any process that reaches the store: a small file each.
 
     Args:
-        store: the build's.
+        store: store of the build.
         run: identifies the build; the files lie in ``progress/<run>/``.
     """
 
@@ -195,7 +187,6 @@ class SharedReports:
     def track(self, stage: str, source: str) -> Generator[Report]:
         """Shows a source as in progress while the block runs."""
         file = f"{self._folder}/{time.time_ns():020d}-{uuid4().hex}.json"
-        name = source.rpartition("@")[0] or source
         is_written, last = False, time.monotonic()
 
         def report(fraction: float) -> None:
@@ -203,9 +194,9 @@ class SharedReports:
             if time.monotonic() - last < self._pause:
                 return
             is_written, last = True, time.monotonic()
-            facts = SourceProgress(stage, name, min(1.0, max(0.0, fraction)))
+            progress = SourceProgress.of(stage, source, fraction)
             with suppress(OSError, IcloraError):  # showing progress never fails the work
-                self._store.write(file, json.dumps(facts).encode())
+                self._store.write(file, json.dumps(progress).encode())
 
         try:
             yield report
@@ -215,17 +206,19 @@ class SharedReports:
                     self._store.remove(file)
 
     def active(self) -> list[SourceProgress]:
-        """Sources in progress, oldest first."""
-        found: list[SourceProgress] = []
+        """Returns the sources in progress, oldest first."""
+        active: list[SourceProgress] = []
         for name in sorted(self._store.listdir(self._folder)):
-            with suppress(
-                OSError, IcloraError, ValueError, TypeError
-            ):  # gone, or another version's
-                found.append(
-                    SourceProgress(*json.loads(self._store.read(f"{self._folder}/{name}")))
-                )
-        return found
+            # A file that is gone, or another version's, is skipped.
+            with suppress(OSError, IcloraError, ValueError, TypeError):
+                data = self._store.read(f"{self._folder}/{name}")
+                active.append(SourceProgress(*json.loads(data)))
+        return active
 
     def clear(self) -> None:
         """Removes what killed workers left behind."""
         self._store.remove(self._folder)
+
+
+Reports = SourceReports | SharedReports
+"""Sources in progress."""

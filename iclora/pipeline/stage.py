@@ -39,7 +39,7 @@ def run_stage(
     """Does a stage's work unless it is done.
 
     Args:
-        store: where stages live.
+        store: store of the stages.
         stage: name and version.
         params: every setting that can change the result; fields marked ``Operational`` do not.
         inputs: digests of everything else that can.
@@ -48,15 +48,14 @@ def run_stage(
     Returns:
         The reference to the finished stage.
     """
-    identities = [
-        param.identity_json() for param in ([params] if isinstance(params, Schema) else params)
-    ]
+    schemas = [params] if isinstance(params, Schema) else params
+    identities = [schema.identity_json() for schema in schemas]
     digest = digest_of([stage.name, stage.version, identities, list(inputs)])
     ref = StageRef(stage=stage.name, digest=digest)
-    if store.exists(f"{folder_of(ref)}/{MANIFEST}"):
+    if store.exists(f"{ref.path}/{MANIFEST}"):
         log.debug("%s %s is done already", stage.name, digest)
         return ref
-    with store.atomic_folder(folder_of(ref)) as folder:
+    with store.atomic_folder(ref.path) as folder:
         result = work(folder)
         (folder / MANIFEST).write_text(result.to_text(), encoding="utf-8")
     log.info("%s %s done", stage.name, digest)
@@ -69,10 +68,10 @@ def folder_of(ref: StageRef) -> str:
 
 
 def result_of(store: Store, ref: StageRef, kind: type[Result]) -> Result:
-    """A finished stage's manifest."""
-    return kind.from_text(store.read(f"{folder_of(ref)}/{MANIFEST}"))
+    """Reads a finished stage's manifest."""
+    return kind.from_text(store.read(f"{ref.path}/{MANIFEST}"))
 
 
 def file_of(store: Store, ref: StageRef, name: str) -> Path:
-    """A real file of a finished stage."""
-    return store.local_path(f"{folder_of(ref)}/{name}")
+    """Returns a local file with the content of one of a finished stage's files."""
+    return store.local_path(f"{ref.path}/{name}")

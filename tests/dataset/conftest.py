@@ -11,15 +11,16 @@ from typing import NamedTuple
 import pytest
 from PIL import Image
 
-from iclora.dataset.publish import publish_dataset
+from iclora.dataset.publish import publish_dataset, version_of
 from iclora.pipeline.stage import Stage, run_stage
 from iclora.presets import load_config
-from iclora.store import Store
+from iclora.store import Store, file_sha256
 from schemas.base import digest_of
 from schemas.caption import Caption
 from schemas.config import Config
-from schemas.dataset import DatasetRef, ReviewLine
+from schemas.dataset import DatasetManifest, DatasetRef, ReviewLine
 from schemas.frame import Frame, ImageSet
+from schemas.job import BuildJob
 from schemas.sample import PanelRecord
 from schemas.source import Licence, Source
 from schemas.stage import (
@@ -50,16 +51,15 @@ class Build(NamedTuple):
     chosen: StageRef
 
     def publish(self, name: str = "films", review: tuple[ReviewLine, ...] = ()) -> DatasetRef:
-        return publish_dataset(
-            self.store,
-            name,
-            self.config,
-            sources=self.sources,
-            refused=self.refused,
-            stages=self.stages,
-            chosen=self.chosen,
+        job = BuildJob(
+            store=self.store.url,
+            name=name,
+            config=self.config,
+            sources=tuple(self.sources),
+            refused=tuple(self.refused),
             review=review,
         )
+        return publish_dataset(self.store, job, self.stages, self.chosen)
 
 
 def canvas_bytes(seed: int, config: Config) -> bytes:
@@ -172,7 +172,7 @@ class _Maker:
 
 
 def _verdicts(stage: str, ids, source: Source) -> tuple[Verdict, ...]:
-    return tuple(Verdict(stage=stage, id=i, outcome="kept", source=source.name) for i in ids)
+    return tuple(Verdict.kept(stage, i, source=source.name) for i in ids)
 
 
 def _half(maker: _Maker, number: int, count: int):
@@ -189,14 +189,8 @@ def _half(maker: _Maker, number: int, count: int):
         ),
         source,
     )
-    blurred = Verdict(
-        stage="quality",
-        id="blurred-1",
-        outcome="rejected",
-        reason="blurred",
-        value=3.5,
-        threshold=20.0,
-        source=source.name,
+    blurred = Verdict.rejected(
+        "quality", "blurred-1", "blurred", value=3.5, threshold=20.0, source=source.name
     )
     scored = maker.stage(
         Scored(
@@ -277,15 +271,7 @@ def make_build(store: Store) -> Callable[..., Build]:
             _finish(maker, source, own, first, number)
             for number, (source, own, first) in enumerate(halves)
         ]
-        refused = [
-            Verdict(
-                stage="sources",
-                id="notes.mp4",
-                outcome="failed",
-                reason="not_a_film",
-                detail="text",
-            )
-        ]
+        refused = [Verdict.failed("sources", "notes.mp4", "not_a_film", "text")]
         return Build(into, config, [source for source, _, _ in halves], refused, stages, chosen)
 
     return make
@@ -296,3 +282,41 @@ def published(make_build) -> tuple[Store, DatasetRef]:
     """A dataset of three films and seven samples."""
     build = make_build()
     return build.store, build.publish()
+
+
+@pytest.fixture
+def folder(published) -> Path:
+    """Folder of the version of ``published``."""
+    return Path(published[1].url)
+
+
+def manifest_of(folder: Path) -> DatasetManifest:
+    return DatasetManifest.from_text((folder / "manifest.json").read_bytes())
+
+
+@pytest.fixture
+def edit_manifest(folder: Path) -> Callable[..., None]:
+    """``edit_manifest(field=value)``: changes the manifest, and its version with it."""
+
+    def edit(**changes: object) -> None:
+        manifest = manifest_of(folder).model_copy(update=changes)
+        manifest = manifest.model_copy(update={"version": version_of(manifest)})
+        (folder / "manifest.json").write_text(manifest.to_text(), encoding="utf-8")
+
+    return edit
+
+
+@pytest.fixture
+def republish(folder: Path, edit_manifest: Callable[..., None]) -> Callable[[str], None]:
+    """``republish(name)``: makes the manifest agree with a changed file or first shard."""
+
+    def agree(name: str) -> None:
+        manifest, path = manifest_of(folder), folder / name
+        if name in manifest.digests:
+            edit_manifest(digests={**manifest.digests, name: file_sha256(path)})
+        else:
+            first = {"sha256": file_sha256(path), "size": path.stat().st_size}
+            shards = (manifest.shards[0].model_copy(update=first), *manifest.shards[1:])
+            edit_manifest(shards=shards)
+
+    return agree

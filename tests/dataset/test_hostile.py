@@ -15,13 +15,12 @@ from pydantic import ValidationError
 
 from iclora.cli.app import run
 from iclora.dataset import open_dataset
-from iclora.dataset.assemble import version_of
 from iclora.dataset.lint_path import lint_path
 from iclora.dataset.review import write_review
 from iclora.dataset.verify import verify_dataset, verify_named
 from iclora.errors import BadInput
 from iclora.presets import load_config
-from iclora.store import Store, file_sha256
+from iclora.store import Store
 from schemas.base import path_fault
 from schemas.dataset import DatasetManifest
 
@@ -66,11 +65,6 @@ def server() -> Iterator[Server]:
     yield served
     served.shutdown()
     served.server_close()
-
-
-@pytest.fixture
-def folder(published) -> Path:
-    return Path(published[1].url)
 
 
 def manifest_with(folder: Path, change) -> bytes:
@@ -181,20 +175,6 @@ def test_a_remote_dataset_is_verified(folder, server):
     assert found.samples == 7
 
 
-def republish(folder: Path, name: str) -> None:
-    """Makes the manifest agree with a file that was changed."""
-    known = DatasetManifest.from_text((folder / "manifest.json").read_bytes())
-    path = folder / name
-    if name in known.digests:
-        known = known.model_copy(update={"digests": {**known.digests, name: file_sha256(path)}})
-    else:
-        first = {"sha256": file_sha256(path), "size": path.stat().st_size}
-        shards = (known.shards[0].model_copy(update=first), *known.shards[1:])
-        known = known.model_copy(update={"shards": shards})
-    known = known.model_copy(update={"version": version_of(known)})
-    (folder / "manifest.json").write_text(known.to_text(), encoding="utf-8")
-
-
 def files_of_a_server(head, url):
     head["configs"][0]["data_files"][0]["path"] = f"{url}/evil.tar"
 
@@ -228,13 +208,15 @@ def another_column(head, _):
         another_configuration, another_column,
     ],
 )  # fmt: skip
-def test_a_card_that_names_other_files_is_a_problem_and_is_not_followed(folder, server, change):
+def test_a_card_that_names_other_files_is_a_problem_and_is_not_followed(
+    folder, server, change, republish
+):
     card = folder / "README.md"
     _, head, body = card.read_text(encoding="utf-8").split("---\n", maxsplit=2)
     tree = yaml.safe_load(head)
     change(tree, server.url)
     card.write_text(f"---\n{yaml.safe_dump(tree)}---\n{body}", encoding="utf-8")
-    republish(folder, "README.md")
+    republish("README.md")
     problems = verify_named(Store(str(folder)), str(folder))[1].problems
     assert [(problem.shard, problem.problem) for problem in problems] == [
         ("README.md", "does not name the shards and their features as the manifest does")
@@ -243,9 +225,9 @@ def test_a_card_that_names_other_files_is_a_problem_and_is_not_followed(folder, 
 
 
 @pytest.mark.parametrize("head", ["", "[" * 2_000, "a: &a [*a]", "configs: 3", "- 1", "{}", "\0"])
-def test_a_card_whose_head_makes_no_sense_is_a_problem(folder, head):
+def test_a_card_whose_head_makes_no_sense_is_a_problem(folder, head, republish):
     (folder / "README.md").write_text(f"---\n{head}\n---\n", encoding="utf-8")
-    republish(folder, "README.md")
+    republish("README.md")
     (problem,) = verify_named(Store(str(folder)), str(folder))[1].problems
     assert problem.shard == "README.md"
 
@@ -286,11 +268,13 @@ def many(_: int) -> bytes:
 
 
 @pytest.mark.parametrize("made", [sparse, claimed, many])
-def test_a_member_that_would_fill_the_memory_is_one_sentence(published, folder, tmp_path, made):
+def test_a_member_that_would_fill_the_memory_is_one_sentence(
+    published, folder, tmp_path, made, republish
+):
     store, _ = published
     path = folder / "train-000000.tar"
     path.write_bytes(made(1 << 40) + path.read_bytes())
-    republish(folder, path.name)
+    republish(path.name)
     found = verify_named(store, "films")[1]
     assert any("the tar breaks off" in problem.problem for problem in found.problems)
     assert found.samples == 2  # of the other shard
@@ -305,11 +289,11 @@ def test_a_member_that_would_fill_the_memory_is_one_sentence(published, folder, 
             read()
 
 
-def test_a_name_in_a_tar_is_printed_and_not_obeyed(folder, capsys):
+def test_a_name_in_a_tar_is_printed_and_not_obeyed(folder, capsys, republish):
     path = folder / "train-000000.tar"
     info = tarfile.TarInfo("\x1b[2Jkey\n.jpg")
     path.write_bytes(info.tobuf(tarfile.USTAR_FORMAT) + path.read_bytes())
-    republish(folder, path.name)
+    republish(path.name)
     assert run(["verify", str(folder)]) == 1
     said = capsys.readouterr().err
     assert "\x1b" not in said
@@ -363,9 +347,9 @@ def test_a_url_that_cannot_be_opened_is_one_sentence(url):
         open_dataset(Store("memory://nothing"), url)
 
 
-def test_an_index_too_deep_to_read_is_a_problem(folder):
+def test_an_index_too_deep_to_read_is_a_problem(folder, republish):
     (folder / "index.json").write_text("[" * 100_000)
-    republish(folder, "index.json")
+    republish("index.json")
     found = verify_named(Store(str(folder)), str(folder))[1]
     assert found.problems
     assert all(problem.shard == "index.json" for problem in found.problems)
@@ -378,11 +362,11 @@ def test_what_a_manifest_does_not_digest_is_a_problem(folder):
     assert not found.ok
 
 
-def test_a_table_with_columns_of_its_own_is_a_problem(folder):
+def test_a_table_with_columns_of_its_own_is_a_problem(folder, republish):
     import pyarrow.parquet as pq
 
     table = pq.read_table(folder / "samples.parquet")
     pq.write_table(table.append_column("odd", [["x"] * len(table)]), folder / "samples.parquet")
-    republish(folder, "samples.parquet")
+    republish("samples.parquet")
     problems = verify_named(Store(str(folder)), str(folder))[1].problems
     assert any("something else of its odd" in problem.problem for problem in problems)

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from iclora.dataset import open_dataset
-from iclora.dataset.assemble import version_of
 from iclora.dataset.verify import verify_dataset
-from iclora.store import Store, file_sha256
+from iclora.store import Store
 from schemas.dataset import DatasetManifest, Verification
 
 Members = list[tuple[str, bytes]]
@@ -28,25 +27,25 @@ def members(path: Path) -> Members:
         return [(info.name, tar.extractfile(info).read()) for info in tar]
 
 
-def rewrite(folder: Path, change: Callable[[Members], Members]) -> None:
-    """Rewrites the first shard and makes the manifest agree with its bytes."""
-    path = folder / "train-000000.tar"
-    changed = change(members(path))
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, data in changed:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    known = DatasetManifest.from_text((folder / "manifest.json").read_bytes())
-    entry = known.shards[0].model_copy(
-        update={"sha256": file_sha256(path), "size": path.stat().st_size}
-    )
-    write_manifest(folder, known.model_copy(update={"shards": (entry, *known.shards[1:])}))
+@pytest.fixture
+def rewrite(folder: Path, republish: Callable[[str], None]) -> Callable[..., None]:
+    """``rewrite(change)``: rewrites the first shard and makes the manifest agree with its bytes."""
+
+    def write(change: Callable[[Members], Members]) -> None:
+        path = folder / "train-000000.tar"
+        changed = change(members(path))
+        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for name, data in changed:
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+        republish(path.name)
+
+    return write
 
 
-def write_manifest(folder: Path, known: DatasetManifest) -> None:
-    known = known.model_copy(update={"version": version_of(known)})
-    (folder / "manifest.json").write_text(known.to_text(), encoding="utf-8")
+def manifest_of(folder: Path) -> DatasetManifest:
+    return DatasetManifest.from_text((folder / "manifest.json").read_bytes())
 
 
 def edit_json(number: int, edit: Callable[[dict], None]) -> Callable[[Members], Members]:
@@ -61,11 +60,6 @@ def edit_json(number: int, edit: Callable[[dict], None]) -> Callable[[Members], 
         return found
 
     return change
-
-
-@pytest.fixture
-def folder(published) -> Path:
-    return Path(published[1].url)
 
 
 def keys(folder: Path) -> list[str]:
@@ -164,9 +158,9 @@ def renamed(found: Members) -> Members:
         (renamed, "has the members JPG"),
     ],
 )
-def test_broken_members(folder: Path, change, problem: str):
+def test_broken_members(folder: Path, rewrite, change, problem: str):
     names = keys(folder)
-    rewrite(folder, change)
+    rewrite(change)
     found = verified(str(folder))
     assert problem in found.problems[0].problem
     assert found.problems[0].key in names
@@ -252,20 +246,19 @@ def other_key(value: dict) -> None:
         (other_key, "its json says it is another"),
     ],
 )
-def test_wrong_records(folder: Path, edit, problem: str):
+def test_wrong_records(folder: Path, rewrite, edit, problem: str):
     key = keys(folder)[1]
-    rewrite(folder, edit_json(1, edit))
+    rewrite(edit_json(1, edit))
     found = verified(str(folder))
     of_it = [one.problem for one in found.problems if one.key == key]
     assert any(problem in one for one in of_it), of_it
     assert found.problems[0].key == key
 
 
-def test_a_wrong_count(folder: Path):
-    known = DatasetManifest.from_text((folder / "manifest.json").read_bytes())
-    entry = known.shards[0].model_copy(update={"samples": 6})
-    write_manifest(folder, known.model_copy(update={"shards": (entry, *known.shards[1:])}))
-    problems = [one.problem for one in verified(str(folder)).problems]
+def test_a_wrong_count(folder: Path, edit_manifest):
+    shards = manifest_of(folder).shards
+    edit_manifest(shards=(shards[0].model_copy(update={"samples": 6}), *shards[1:]))
+    problems = [problem.problem for problem in verified(str(folder)).problems]
     assert "holds 5 samples, not 6" in problems
     assert "its counts of samples do not add up" in problems
 
@@ -277,12 +270,10 @@ def test_a_changed_manifest(folder: Path):
     assert "its version is not the digest of its content" in problems
 
 
-def test_a_wrong_ledger(folder: Path):
-    known = DatasetManifest.from_text((folder / "manifest.json").read_bytes())
-    quality = known.ledger["quality"].model_copy(update={"rejected": 2, "kept": 22})
-    write_manifest(
-        folder, known.model_copy(update={"ledger": {**known.ledger, "quality": quality}})
-    )
+def test_a_wrong_ledger(folder: Path, edit_manifest):
+    ledger = manifest_of(folder).ledger
+    quality = ledger["quality"].model_copy(update={"rejected": 2, "kept": 22})
+    edit_manifest(ledger={**ledger, "quality": quality})
     assert [(one.shard, one.problem) for one in verified(str(folder)).problems] == [
         ("rejects.parquet", "does not list what the ledger counts")
     ]
