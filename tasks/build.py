@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from iclora.presets import load_config
+from iclora.presets import load_config, require_preset
 from iclora.store import Store
 from schemas.job import BuildJob, BuildResult
 from tasks import environment
@@ -24,6 +24,7 @@ from tasks.secrets import load_secrets
 def plan_build(
     sources: Sequence[str],
     preset: str,
+    base: str,
     name: str,
     store: str,
     overrides: dict[str, Any],
@@ -36,7 +37,9 @@ def plan_build(
     from iclora.names import check_name
 
     check_name(name, "a dataset")
-    config = load_config(preset, overrides)
+    if sources:
+        require_preset(preset, base)
+    config = load_config(preset, overrides, base=base)
     load_secrets(environment.resolve_store(store), config)
     opened = Store(environment.resolve_store(store))
     choices = read_review(Path(review), config) if review else ()

@@ -15,7 +15,7 @@ from typing import Any
 from iclora.cpus import available_cpus
 from iclora.models.loaded import unload_models
 from iclora.names import check_name
-from iclora.presets import load_config
+from iclora.presets import load_config, require_preset
 from iclora.store import Store, atomic_write
 from schemas.adapter import AdapterRef
 from schemas.job import TrainJob
@@ -33,13 +33,18 @@ LAUNCH = "ICLORA_LAUNCH"
 
 @stage_task(name="plan training", task_run_name="plan training of {name}")
 def plan_training(
-    dataset: str, preset: str, name: str, store: str, overrides: dict[str, Any]
+    dataset: str, preset: str, base: str, name: str, store: str, overrides: dict[str, Any]
 ) -> TrainJob:
     """Resolves the settings."""
     check_name(name, "an adapter")
     home = environment.resolve_store(store)
     load_secrets(home)
-    config = load_config(preset, overrides)
+    config = load_config(preset, overrides, base=base)
+    if not (preset or base):
+        from iclora.dataset import open_dataset  # late: it imports decoders and arrays
+
+        opened = open_dataset(Store(home), dataset)
+        require_preset(preset, base, opened.manifest.config.preset)
     return TrainJob(store=Store(home).url, name=name, config=config, dataset=dataset)
 
 

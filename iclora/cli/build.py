@@ -9,9 +9,9 @@ import typer
 
 from iclora.cli.console import answer, note_miniature
 from iclora.cli.options import (
-    DEFAULT_PRESET,
     DEFAULT_STORE,
     AsJson,
+    Base,
     Name,
     Overrides,
     Preset,
@@ -31,7 +31,8 @@ ReviewFile = Annotated[
 
 def build(
     sources: Sources,
-    preset: Preset = DEFAULT_PRESET,
+    preset: Preset = "",
+    base: Base = "",
     name: Name = "",
     store: StoreUrl = DEFAULT_STORE,
     overrides: Overrides = None,
@@ -45,8 +46,10 @@ def build(
     from iclora.dataset import open_dataset
     from iclora.dataset.review import read_review
     from iclora.pipeline.ledger import in_order
+    from iclora.presets import require_preset
 
-    config = config_from(preset, overrides)
+    require_preset(preset, base)
+    config = config_from(preset, base, overrides)
     note_miniature(config)
     choices = read_review(review, config) if review else ()
     with BuildDisplay() as progress:

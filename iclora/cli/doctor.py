@@ -12,14 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from iclora.cli.console import answer
-from iclora.cli.options import (
-    DEFAULT_PRESET,
-    DEFAULT_STORE,
-    AsJson,
-    Overrides,
-    Preset,
-    StoreUrl,
-)
+from iclora.cli.options import DEFAULT_STORE, AsJson, Base, Overrides, Preset, StoreUrl
 from iclora.cli.settings import config_from, open_store
 from iclora.errors import UserError
 from iclora.redact import redact_text, redact_url, url_secrets
@@ -44,7 +37,8 @@ class DoctorCheck(NamedTuple):
 
 
 def doctor(
-    preset: Preset = DEFAULT_PRESET,
+    preset: Preset = "",
+    base: Base = "",
     overrides: Overrides = None,
     store: StoreUrl = DEFAULT_STORE,
     *,
@@ -52,7 +46,7 @@ def doctor(
 ) -> int:
     """Says what is missing here, and how to get it."""
     os.environ["HF_HUB_OFFLINE"] = "1"  # to look is not to download
-    config = config_from(preset, overrides)
+    config = config_from(preset, base, overrides)
     checks = [*_software(), *_models(config), *_captioner(config), *_places(store)]
     lines = [f"{'ok     ' if c.ok else 'MISSING'} {c.name}{_hint(c)}" for c in checks]
     well = all(check.ok for check in checks)

@@ -8,9 +8,9 @@ import typer
 
 from iclora.cli.console import answer
 from iclora.cli.options import (
-    DEFAULT_PRESET,
     DEFAULT_STORE,
     AsJson,
+    Base,
     Overrides,
     Preset,
     StoreUrl,
@@ -26,7 +26,8 @@ Place = Annotated[
 def lint_captions(
     path: Place,
     task: Task = "",
-    preset: Preset = DEFAULT_PRESET,
+    preset: Preset = "",
+    base: Base = "",
     overrides: Overrides = None,
     store: StoreUrl = DEFAULT_STORE,
     *,
@@ -35,7 +36,7 @@ def lint_captions(
     """Judges captions by their task's rules."""
     from iclora.dataset.lint_path import lint_path
 
-    config = with_task(config_from(preset, overrides), task)
+    config = with_task(config_from(preset, base, overrides), task)
     found = lint_path(path, config.layout, config.caption, store=open_store(store))
     broken = {place: faults for place, faults in found.items() if faults}
     lines = [

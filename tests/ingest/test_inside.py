@@ -221,7 +221,7 @@ def test_a_build_counts_what_it_refuses(tmp_path, write_film, shots, film):
     os.mkfifo(folder / "pipe.mp4")
     (folder / "passwd.png").symlink_to("/etc/passwd")
     command = [sys.executable, "-m", "iclora", "build", str(folder), "--json"]
-    command += ["--store", str(tmp_path / "store"), "--name", "films"]
+    command += ["--store", str(tmp_path / "store"), "--name", "films", "--preset", "miniature"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     ledger = json.loads(ended.stdout)["ledger"]["sources"]

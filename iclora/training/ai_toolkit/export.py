@@ -39,7 +39,7 @@ def export_ai_toolkit(
     Args:
         dataset: dataset version to export.
         folder: target folder, created if missing; must be empty.
-        config: training configuration; defaults to the ``movie-shots-flux1-dev`` preset.
+        config: training configuration; defaults to ``movie-shots`` on ``flux1-dev``.
         name: name of the adapter; defaults to the name of the dataset.
 
     Returns:
@@ -52,7 +52,7 @@ def export_ai_toolkit(
     place = Path(folder)
     if place.exists() and any(place.iterdir()):
         raise BadInput(f"{place} is not empty; name a new folder")
-    chosen = config or load_config("movie-shots-flux1-dev")
+    chosen = config or load_config("movie-shots", base="flux1-dev")
     refuse_ours_alone(chosen)
     pictures = place / "data"
     pictures.mkdir(parents=True)
