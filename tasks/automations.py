@@ -27,8 +27,16 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
 from tasks.environment import PAGES_ENV
-from tasks.memory import recall, remember
-from tasks.merge import Items, Values, digest, digests, merge, merge_items
+from tasks.merge import (
+    Items,
+    Values,
+    digest,
+    digests,
+    merge,
+    merge_items,
+    recall,
+    remember,
+)
 from tasks.prefect_defaults import TAG
 
 NOTIFY = "ICLORA_NOTIFY_URL"

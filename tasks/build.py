@@ -17,7 +17,6 @@ from tasks import environment
 from tasks.build_progress import show_progress
 from tasks.executor import PrefectExecutor, batch_sizes
 from tasks.prefect_defaults import max_concurrent_runs, run_name, stage_task
-from tasks.secrets import load_secrets
 
 
 @stage_task(name="plan build", task_run_name="plan build of {name}")
@@ -40,8 +39,9 @@ def plan_build(
     if sources:
         require_preset(preset, base)
     config = load_config(preset, overrides, base=base)
-    load_secrets(environment.resolve_store(store), config)
-    opened = Store(environment.resolve_store(store))
+    url = environment.resolve_store(store)
+    environment.load_secrets(url, config)
+    opened = Store(url)
     choices = read_review(Path(review), config) if review else ()
     locations = sources or [str(render_demo(opened.work_folder / "demo-films"))]
     return build.plan_build(opened, locations, config, name, choices)

@@ -16,8 +16,8 @@ from iclora.pipeline.executor import Mapped, Step
 from iclora.pipeline.progress import SharedReports
 from iclora.store import Store
 from schemas.job import BuildJob, BuildSetup
+from tasks.environment import load_secrets_once
 from tasks.prefect_defaults import stage_task
-from tasks.secrets import load_secrets_once
 
 log = logging.getLogger("iclora.executor")
 

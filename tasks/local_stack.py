@@ -24,8 +24,8 @@ from pathlib import Path
 import httpx
 
 from iclora.errors import IcloraError
+from tasks.deploy import POOLS
 from tasks.environment import PAGES_ENV, PAGES_HOST, STORE_ENV, default_store
-from tasks.pools import POOLS
 
 log = logging.getLogger("iclora.local_stack")
 

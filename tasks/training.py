@@ -22,7 +22,6 @@ from schemas.job import TrainJob
 from schemas.store_paths import adapter_path
 from tasks import environment, gpu_locks
 from tasks.prefect_defaults import run_name, stage_task, time_limit
-from tasks.secrets import load_secrets
 from tasks.subprocess_task import ChildCommand, log, run_subprocess
 from tasks.training_progress import show_training
 
@@ -38,7 +37,7 @@ def plan_training(
     """Resolves the settings."""
     check_name(name, "an adapter")
     home = environment.resolve_store(store)
-    load_secrets(home)
+    environment.load_secrets(home)
     config = load_config(preset, overrides, base=base)
     if not (preset or base):
         from iclora.dataset import open_dataset  # late: it imports decoders and arrays

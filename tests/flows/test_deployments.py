@@ -13,7 +13,7 @@ from prefect.events import DeploymentEventTrigger
 from prefect.utilities.callables import parameter_schema
 
 from iclora.presets import preset_names
-from tasks.pools import POOLS
+from tasks.deploy import POOLS
 from tasks.prefect_defaults import TAG
 
 ROOT = Path(__file__).parents[2]
