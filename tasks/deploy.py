@@ -361,7 +361,7 @@ def _part(values: Values, start: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    """``python -m tasks.deploy``: prints a line on each difference that stays."""
+    """Runs ``python -m tasks.deploy``, which prints a line on each difference that stays."""
     try:
         for sentence in deploy():
             print(sentence)  # noqa: T201 - what `make up` shows

@@ -71,26 +71,26 @@ def merge(last: Digests | None, now: Values, declared: Values) -> Merged:
     """Takes what is declared, except where a person changed it.
 
     Args:
-        last: of what was declared last; None if nobody remembers. Then everything that is there
-            counts as a person's.
-        now: what the server has.
-        declared: what it should have if nobody changed anything.
+        last: digests of the last declaration; None if there was none, and everything on the
+            server counts as a person's.
+        now: values on the server.
+        declared: values that the server should have if nobody changed anything.
     """
     values: dict[str, Any] = {}
     kept: list[str] = []
     for key in {**now, **declared}:
-        here, wanted = now.get(key, _ABSENT), declared.get(key, _ABSENT)
+        current, wanted = now.get(key, _ABSENT), declared.get(key, _ABSENT)
         if last is None:
             changed = key in now
         elif key in now:
-            changed = digest(here) != last.get(key)
+            changed = digest(current) != last.get(key)
         else:
             changed = key in last
-        value = here if changed else wanted
+        value = current if changed else wanted
         if value is not _ABSENT:
             values[key] = value
         if value != wanted:
-            kept.append(_sentence(key, here, wanted))
+            kept.append(_sentence(key, current, wanted))
     return Merged(values, kept)
 
 
@@ -146,11 +146,11 @@ def _plain(value: Any) -> Any:
     return sorted(value) if isinstance(value, (set, frozenset)) else str(value)
 
 
-def _sentence(key: str, here: Any, wanted: Any) -> str:
+def _sentence(key: str, current: Any, wanted: Any) -> str:
     name = key.replace("/", ".")
     shown = [
         "unset" if value is _ABSENT else json.dumps(value, default=_plain, ensure_ascii=False)
-        for value in (here, wanted)
+        for value in (current, wanted)
     ]
     if key.startswith(_PRIVATE) or max(map(len, shown)) > _MAX_SHOWN:
         return f"{name} stays as it was set, not as it is declared"

@@ -54,7 +54,7 @@ def build(
     choices = read_review(review, config) if review else ()
     with BuildDisplay() as progress:
         opened = open_store(store)
-        made = build_dataset(
+        dataset = build_dataset(
             opened,
             sources,
             config,
@@ -63,20 +63,20 @@ def build(
             reports=progress.reports,
             review=choices,
         )
-    manifest = open_dataset(opened, f"{made.name}@{made.version}").manifest
+    manifest = open_dataset(opened, f"{dataset.name}@{dataset.version}").manifest
     progress.show_ledger(manifest.ledger)
     answer(
         {
-            "dataset": made.name,
-            "version": made.version,
-            "samples": made.samples,
+            "dataset": dataset.name,
+            "version": dataset.version,
+            "samples": dataset.samples,
             "ledger": {
                 stage: total.to_json() for stage, total in in_order(manifest.ledger).items()
             },
             "preview": manifest.preview,
             "splits": manifest.splits,
-            "url": made.url,
+            "url": dataset.url,
         },
-        f"{made.name}@{made.version}: {made.samples} samples in {made.url}",
+        f"{dataset.name}@{dataset.version}: {dataset.samples} samples in {dataset.url}",
         as_json=as_json,
     )

@@ -18,13 +18,13 @@ from iclora.cli.options import (
 )
 from iclora.cli.settings import config_from, open_store, with_task
 
-Place = Annotated[
+Captions = Annotated[
     str, typer.Argument(metavar="PATH", help="Folder of .txt files, text file, or dataset.")
 ]
 
 
 def lint_captions(
-    path: Place,
+    path: Captions,
     task: Task = "",
     preset: Preset = "",
     base: Base = "",
@@ -37,14 +37,14 @@ def lint_captions(
     from iclora.dataset.lint_path import lint_path
 
     config = with_task(config_from(preset, base, overrides), task)
-    found = lint_path(path, config.layout, config.caption, store=open_store(store))
-    broken = {place: faults for place, faults in found.items() if faults}
+    results = lint_path(path, config.layout, config.caption, store=open_store(store))
+    broken = {name: faults for name, faults in results.items() if faults}
     lines = [
-        f"{place}: {fault.rule}: {fault.sentence}"
-        for place, faults in broken.items()
+        f"{name}: {fault.rule}: {fault.sentence}"
+        for name, faults in broken.items()
         for fault in faults
     ]
-    lines.append(f"{len(found)} captions, {len(broken)} broken")
-    rules = {place: [fault.rule for fault in faults] for place, faults in broken.items()}
-    answer({"captions": len(found), "broken": rules}, "\n".join(lines), as_json=as_json)
+    lines.append(f"{len(results)} captions, {len(broken)} broken")
+    rules = {name: [fault.rule for fault in faults] for name, faults in broken.items()}
+    answer({"captions": len(results), "broken": rules}, "\n".join(lines), as_json=as_json)
     return 1 if broken else 0

@@ -36,7 +36,7 @@ def shots(
 
     chosen = [f"ingest.shots.detector={detector}"] if detector else []
     params = config_from(preset, base, [*chosen, *(overrides or ())]).ingest
-    found = find_cuts(video, params.shots, params.max_pixels)
-    lines = [f"{frame}\t{at:.3f}" for frame, at in zip(found.cuts, found.seconds, strict=True)]
-    lines.append(f"{len(found.cuts) + 1} shots in {found.frames} frames at {found.fps:g} fps")
-    answer(found.to_json(), "\n".join(lines), as_json=as_json)
+    result = find_cuts(video, params.shots, params.max_pixels)
+    lines = [f"{frame}\t{at:.3f}" for frame, at in zip(result.cuts, result.seconds, strict=True)]
+    lines.append(f"{len(result.cuts) + 1} shots in {result.frames} frames at {result.fps:g} fps")
+    answer(result.to_json(), "\n".join(lines), as_json=as_json)
