@@ -101,7 +101,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 200
     films = str(render_demo(folder / "films"))
-    _, building = command(folder, "build", films, "--name", "demo")
+    _, building = command(folder, "build", films, "--preset", "miniature", "--name", "demo")
     trained, training = command(folder, "train", "demo", "--name", "demo")
     params = load_config("miniature").sample
     way: dict[str, Any] = {"steps": params.steps, "true_cfg": params.true_cfg}

@@ -214,7 +214,7 @@ def show_flow(folder: Path, count: int, config: Config) -> None:
     def flow() -> None:
         from flows import build_dataset as flows
 
-        flows.build_dataset(films, "miniature", "flow", store, SETTINGS)
+        flows.build_dataset(films, "miniature", "", "flow", store, SETTINGS)
 
     with prefect_test_harness(server_startup_timeout=120):
         print(f"{count} films of {SHOTS} shots, of which later runs find all done")

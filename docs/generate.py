@@ -15,7 +15,7 @@ import json
 import os
 import tomllib
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from pydantic import BaseModel
 
 from iclora import presets
 from iclora.cli.app import COMMANDS, make_app
-from iclora.presets import load_config, preset_names
+from iclora.presets import base_names, load_config, preset_names, task_names
 from schemas.config import Config
 
 HERE = Path(__file__).parent
@@ -73,10 +73,10 @@ def _describe(schema: Json, model: type[BaseModel]) -> None:
 def _docstrings(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
     body = ast.parse(inspect.getsource(model)).body[0]
     assert isinstance(body, ast.ClassDef), "a class statement"
-    for field, said in pairwise(body.body):
-        if isinstance(field, ast.AnnAssign) and isinstance(said, ast.Expr):
+    for field, text in pairwise(body.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
             assert isinstance(field.target, ast.Name), "a field"
-            yield field.target.id, inspect.cleandoc(ast.literal_eval(said.value))
+            yield field.target.id, inspect.cleandoc(ast.literal_eval(text.value))
 
 
 def _rows(section: Json, schema: Json, above: str) -> Iterator[str]:
@@ -86,12 +86,9 @@ def _rows(section: Json, schema: Json, above: str) -> Iterator[str]:
             yield from _rows(inner, schema, f"{above}{name}.")
         else:
             default = json.dumps(field.get("default"), ensure_ascii=False)
-            cells = (f"`{above}{name}`", _kind(inner), f"`{default}`", _text(_said(field, inner)))
+            description = field.get("description") or inner.get("description") or ""
+            cells = (f"`{above}{name}`", _kind(inner), f"`{default}`", _text(description))
             yield f"| {' | '.join(cells)} |"
-
-
-def _said(field: Json, inner: Json) -> str:
-    return field.get("description") or inner.get("description") or ""
 
 
 def _resolved(field: Json, schema: Json) -> Json:
@@ -133,33 +130,23 @@ def _plural(field: Json) -> str:
     return " ".join([words[first], *[word for word in rest if word != "number"]])
 
 
-def _text(said: str) -> str:
+def _text(docstring: str) -> str:
     """A docstring as one line of Markdown."""
-    return " ".join(said.split()).replace("``", "`").replace("|", "\\|")
+    return " ".join(docstring.split()).replace("``", "`").replace("|", "\\|")
 
 
 def packaged() -> str:
     """Tables of the presets by kind, then what each changes."""
-    kinds: dict[str, list[str]] = {"task": [], "base": [], "chain": []}
-    for name in preset_names():
-        tree = _tree(name)
-        kinds["task" if "layout" in tree and "base" not in tree else _base_or_chain(tree)].append(
-            name
-        )
+    tasks, bases = task_names(), base_names()
+    rest = [name for name in preset_names() if name not in (*tasks, *bases)]
     tables = [
         "| task | canvas | grid | prefix | markers |\n|---|---|---|---|---|",
-        *map(_task_line, kinds["task"]),
+        *map(_task_line, tasks),
         "\n| base model | weights | family | steps drawn |\n|---|---|---|---|",
-        *map(_base_line, kinds["base"]),
-        "\n| whole chain, and parts of it | built on | base |\n|---|---|---|",
-        *map(_chain_line, kinds["chain"]),
+        *map(_base_line, bases),
     ]
-    sections = [_section(name) for names in kinds.values() for name in names]
+    sections = [_section(name) for name in (*tasks, *bases, *rest)]
     return "\n".join(tables) + "\n\n" + "\n".join(sections)
-
-
-def _base_or_chain(tree: Json) -> str:
-    return "base" if "base" in tree and "layout" not in tree else "chain"
 
 
 def _task_line(name: str) -> str:
@@ -179,33 +166,14 @@ def _base_line(name: str) -> str:
     return f"| [{name}](#{name}) | `{base.model}` | {base.family} | {config.sample.steps} |"
 
 
-def _chain_line(name: str) -> str:
-    built = ", ".join(_tree(name).get("extends", []))
-    base = load_config(name).base.model if _names_a_base(name) else ""
-    return f"| [{name}](#{name}) | {built} | {f'`{base}`' if base else ''} |"
-
-
-def _names_a_base(name: str) -> bool:
-    tree = _tree(name)
-    return "base" in tree or any(_names_a_base(one) for one in tree.get("extends", []))
-
-
-def _tree(name: str) -> Json:
-    return tomllib.loads(_source(name))
-
-
-def _source(name: str) -> str:
-    return (Path(presets.__file__).parent / f"{name}.toml").read_text(encoding="utf-8")
-
-
 def _section(name: str) -> str:
-    source = _source(name).splitlines()
-    comment: list[str] = []
-    for line in source:
-        if not line.startswith("#"):
-            break
-        comment.append(line.lstrip("# "))
-    tree = _tree(name)
+    """A preset's comment, what it is built on, and the keys that it changes."""
+    source = (Path(presets.__file__).parent / f"{name}.toml").read_text(encoding="utf-8")
+    comment = [
+        line.lstrip("# ")
+        for line in takewhile(lambda line: line.startswith("#"), source.splitlines())
+    ]
+    tree = tomllib.loads(source)
     above = tree.pop("extends", [])
     built = f"\nBuilt on {', '.join(f'[{one}](#{one})' for one in above)}.\n" if above else ""
     body = "\n".join(_changes(tree, ""))
@@ -230,16 +198,16 @@ def commands() -> str:
 
 def help_of(command: str) -> str:
     """What ``iclora COMMAND --help`` prints on a screen of 80 columns."""
-    said = io.StringIO()
+    shown = io.StringIO()
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "80"
     try:
-        with contextlib.redirect_stdout(said):
+        with contextlib.redirect_stdout(shown):
             make_app()([command, "--help"], prog_name="iclora", standalone_mode=False)
     finally:
         os.environ.pop("COLUMNS")
         os.environ.update({} if before is None else {"COLUMNS": before})
-    return said.getvalue().strip()
+    return shown.getvalue().strip()
 
 
 PAGES: dict[str, Callable[[], str]] = {

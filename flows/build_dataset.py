@@ -15,7 +15,8 @@ from tasks import build, prefect_defaults, report
 )
 def build_dataset(
     sources: list[str] = [],  # noqa: B006 - never changed, and the UI's form shows a list
-    preset: str = "miniature",
+    preset: str = "",
+    base: str = "",
     name: str = "demo",
     store: str = "",
     overrides: dict[str, Any] = {},  # noqa: B006 - likewise
@@ -26,8 +27,9 @@ def build_dataset(
     Args:
         sources: Films, folders of pictures, archives, URLs or hub ids, one an entry, any mix.
             Empty renders the demo's films and uses them.
-        preset: What is built, and with which models: `miniature` (small models in the package, for
-            a first try), a base (`flux1-dev`, …), a task (`movie-shots`, …) or a TOML file.
+        preset: Task (`movie-shots`, …), or your own TOML file. Empty with no `sources` is the demo,
+            with the small models in the package; footage of your own asks for a preset.
+        base: Base model that the task is for (`flux1-dev`, …). Empty if `preset` names one itself.
         name: Of the dataset. A build that finds something new adds a version to it.
         store: Folder or URL (`s3://bucket/prefix`) where everything is kept. Empty is the
             environment's ICLORA_STORE, else `./store`.
@@ -35,7 +37,7 @@ def build_dataset(
             docs/config.md lists them all.
         review: A `review.csv` that `iclora review` wrote and a person filled in; empty is none.
     """
-    job = build.plan_build(sources, preset, name, store, overrides, review)
+    job = build.plan_build(sources, preset, base, name, store, overrides, review)
     result = build.run_build(job)
     report.show_dataset(result, job)
     return result.dataset

@@ -14,7 +14,8 @@ from tasks.prefect_defaults import GPU, TAG
 @flow(name="retrain", flow_run_name="retrain {name}")
 def retrain(
     sources: list[str] = [],  # noqa: B006 - never changed, and the UI's form shows a list
-    preset: str = "miniature",
+    preset: str = "",
+    base: str = "",
     name: str = "demo",
     store: str = "",
     approve: bool = False,  # noqa: FBT001, FBT002 - a switch in the UI's form
@@ -25,8 +26,9 @@ def retrain(
         sources: What is watched: films, folders, buckets or hub ids, one an entry. Footage that
             was added to a folder since the last run is found, and only it is processed. Empty
             renders the demo's films and uses them.
-        preset: What is built and trained, and with which models: `miniature` (small models in the
-            package, for a first try), `flux1-dev`, … or a TOML file.
+        preset: Task (`movie-shots`, …), or your own TOML file. Empty with no `sources` is the demo,
+            with the small models in the package; footage of your own asks for a preset.
+        base: Base model that the task is for (`flux1-dev`, …). Empty if `preset` names one itself.
         name: Of the dataset and of the adapter.
         store: Folder or URL (`s3://bucket/prefix`) where everything is kept. Empty is the
             environment's ICLORA_STORE, else `./store`.
@@ -34,12 +36,12 @@ def retrain(
             Off, it is promoted at once.
     """
     with tags(TAG):
-        dataset = build_dataset(sources, preset, name, store)
+        dataset = build_dataset(sources, preset, base, name, store)
     version = f"{name}@{dataset.version}"
     if lineage.is_settled(version, name, store, approve=approve):
         return lineage.say_nothing_new(version, name, store)
     with tags(TAG, GPU):
-        adapter = train_adapter(version, preset, name, store)
+        adapter = train_adapter(version, preset, base, name, store)
         trained = f"{name}@{adapter.version}"
         report = evaluate_adapter(trained, "", version, store, promote=not approve)
     if approve:

@@ -14,7 +14,8 @@ from tasks.prefect_defaults import GPU, TAG
 @flow(name="train-adapter", flow_run_name="train {name}")
 def train_adapter(
     dataset: str = "demo",
-    preset: str = "miniature",
+    preset: str = "",
+    base: str = "",
     name: str = "demo",
     store: str = "",
     overrides: dict[str, Any] = {},  # noqa: B006 - never changed, and the UI's form shows a table
@@ -23,8 +24,9 @@ def train_adapter(
 
     Args:
         dataset: A dataset's name (its latest version), `name@version`, a folder or a URL.
-        preset: The base model and how it is trained: `miniature` (a small model in the package, for
-            a first try), `flux1-dev`, … or a TOML file.
+        preset: Task (`movie-shots`, …), or your own TOML file. Empty is the small model in the
+            package, for a dataset that was built with it (the demo's) and no other.
+        base: Base model that is trained (`flux1-dev`, …). Empty if `preset` names one itself.
         name: Of the adapter. Each new combination of data and settings is a version; the same one
             again is found done, or goes on where it was stopped.
         store: Folder or URL (`s3://bucket/prefix`) where everything is kept. Empty is the
@@ -32,7 +34,7 @@ def train_adapter(
         overrides: Settings over the preset by their dotted keys, such as `{"train.steps": 2000}`;
             docs/config.md lists them all.
     """
-    job = training.plan_training(dataset, preset, name, store, overrides)
+    job = training.plan_training(dataset, preset, base, name, store, overrides)
     adapter = training.train(job)
     report.show_adapter(adapter, job)
     return adapter

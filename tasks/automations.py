@@ -1,4 +1,4 @@
-"""Automations that watch over our runs: silent ones are marked Crashed, and people are told.
+"""Automations that watch our runs: silent ones are marked Crashed, and people are notified.
 
 They see runs with the tag ``iclora`` and no others: a server may be a whole team's. Deployments
 have the tag, and flows give it to the runs that they start.
@@ -27,8 +27,16 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
 from tasks.environment import PAGES_ENV
-from tasks.memory import recall, remember
-from tasks.merge import Items, Values, digest, digests, merge, merge_items
+from tasks.merge import (
+    Items,
+    Values,
+    digest,
+    digests,
+    merge,
+    merge_items,
+    recall,
+    remember,
+)
 from tasks.prefect_defaults import TAG
 
 NOTIFY = "ICLORA_NOTIFY_URL"
@@ -37,25 +45,25 @@ ZOMBIES = "iclora: a run without a heartbeat has crashed"
 NOTICES = "iclora: tell people of runs that failed or wait for them"
 
 HEARTBEATS = 6
-"""As many may be missed: with 30 s each, longer than a restart of the server takes, in which none
-is heard."""
+"""Number of heartbeats that may be missed. At 30 s each they span a restart of the server, during
+which it hears none."""
 
 ONCE = timedelta(seconds=1)
-"""Within it one thing is told once. Prefect hands an event to every automation again when one of
-them found the database locked; without a time of its own a notice would be sent again, too."""
+"""Period in which an event is notified once. Prefect hands an event to every automation again when
+one of them found the database locked; with no period the notice would be sent again, too."""
 
 _ALIVE = ("heartbeat", "Running", "Retrying", "Rerunning")
-"""Followed by another of these, or by one of the next."""
+"""Events of a live run; each is followed by another of these or by one of ``_NO_HEARTBEAT``."""
 
-_NO_HEART = (
+_NO_HEARTBEAT = (
     *("Completed", "Failed", "Cancelled", "Crashed", "TimedOut"),
     *("Paused", "Suspended", "AwaitingRetry", "Late", "Scheduled", "Pending", "Resuming"),
     "Cancelling",  # the server would refuse to call it Crashed
 )
-"""Nothing beats then: it has ended, or it waits and may have no process. One that pauses with a
-process goes on beating, so its end is noticed."""
+"""States without a heartbeat: the run has ended, or it waits and may have no process. A run that
+pauses with a process goes on beating, so its end is noticed."""
 
-_TOLD = ("Failed", "Crashed", "TimedOut", "Paused")
+_NOTIFIED = ("Failed", "Crashed", "TimedOut", "Paused")
 _SUBJECT = "{{ flow_run.name }} is {{ flow_run.state.name }}"
 _BODY = "{{ flow.name }}: {{ flow_run.state.message or 'see the run' }} {{ flow_run|ui_url }}"
 _OURS = {
@@ -75,43 +83,44 @@ def prepare_automations(client: SyncPrefectClient) -> list[str]:
         A sentence on each difference from what is declared.
     """
     block, kept = _notice_block(client)
-    declared = {one.name: one for one in (zombie_automation(), notice_automation(block))}
-    found = [one for name in declared for one in client.read_automations_by_name(name)]
-    items = automation_items(client, found, declared)
+    declared = {item.name: item for item in (zombie_automation(), notice_automation(block))}
+    existing = [item for name in declared for item in client.read_automations_by_name(name)]
+    items = automation_items(client, existing, declared)
     last = recall(client, "automations")
     if last is None:  # of a version that remembered nothing, and left people no more than a switch
         last = {name: digests(values) for name, values in items.now.items()}
-        for known in last.values():
-            del known["enabled"]
-    wanted = {name: automation_values(one) for name, one in declared.items()}
+        for values in last.values():
+            del values["enabled"]
+    wanted = {name: automation_values(item) for name, item in declared.items()}
     kept += merge_items(last, items, wanted)
-    remember(client, "automations", {name: digests(one) for name, one in wanted.items()})
+    remember(client, "automations", {name: digests(values) for name, values in wanted.items()})
     return kept
 
 
 def automation_items(
-    client: SyncPrefectClient, found: Sequence[Automation], declared: dict[str, AutomationCore]
+    client: SyncPrefectClient, existing: Sequence[Automation], declared: dict[str, AutomationCore]
 ) -> Items:
     """Wraps automations for a merge.
 
     Args:
-        client: of their server.
-        found: those that are there.
-        declared: by their names.
+        client: client of their server.
+        existing: automations on the server.
+        declared: automations by name.
     """
-    there = {one.name: one for one in found}
+    current = {item.name: item for item in existing}
 
     def create(name: str, _values: Values) -> None:
         client.create_automation(declared[name])
 
     def update(name: str, values: Values) -> None:
-        whole = there[name].model_dump(exclude={"id", "owner_resource"})  # the server keeps both
-        client.update_automation(there[name].id, AutomationCore.model_validate({**whole, **values}))
+        fields = current[name].model_dump(exclude={"id", "owner_resource"})  # the server keeps both
+        automation = AutomationCore.model_validate({**fields, **values})
+        client.update_automation(current[name].id, automation)
 
     def delete(name: str) -> None:
-        client.delete_automation(there[name].id)
+        client.delete_automation(current[name].id)
 
-    now = {name: automation_values(one) for name, one in there.items()}
+    now = {name: automation_values(item) for name, item in current.items()}
     return Items("automation", now, create, update, delete)
 
 
@@ -124,8 +133,8 @@ def zombie_automation(silence: timedelta | None = None) -> AutomationCore:
     """Marks a silent run Crashed: stock Prefect leaves it Running when its machine is gone.
 
     Args:
-        silence: how long nothing is heard of such a run; without it, as long as six heartbeats of
-            those that are set (``PREFECT_FLOWS_HEARTBEAT_FREQUENCY``).
+        silence: time without a heartbeat; by default six periods of
+            ``PREFECT_FLOWS_HEARTBEAT_FREQUENCY``.
     """
     silence = silence or timedelta(seconds=HEARTBEATS * heartbeat())
     crash = ChangeFlowRunState(
@@ -139,7 +148,7 @@ def zombie_automation(silence: timedelta | None = None) -> AutomationCore:
             **_OURS,
             # Its first heartbeat may never come: the server itself sees that it began.
             "after": [f"prefect.flow-run.{event}" for event in _ALIVE],
-            "expect": [f"prefect.flow-run.{event}" for event in (*_ALIVE, *_NO_HEART)],
+            "expect": [f"prefect.flow-run.{event}" for event in (*_ALIVE, *_NO_HEARTBEAT)],
             "posture": Posture.Proactive,
             "threshold": 1,
             "within": silence,
@@ -149,7 +158,7 @@ def zombie_automation(silence: timedelta | None = None) -> AutomationCore:
 
 
 def heartbeat() -> int:
-    """Reads how many seconds lie between the heartbeats of a run; the checkout sets 30."""
+    """Returns the seconds between the heartbeats of a run; the checkout sets 30."""
     flows = get_current_settings().flows
     default = type(flows).model_fields["heartbeat_frequency"].default
     return flows.heartbeat_frequency or int(default)
@@ -160,30 +169,33 @@ def notice_automation(block: UUID) -> AutomationCore:
     trigger = EventTrigger.model_validate(
         {
             **_OURS,
-            "expect": [f"prefect.flow-run.{event}" for event in _TOLD],
+            "expect": [f"prefect.flow-run.{event}" for event in _NOTIFIED],
             "posture": Posture.Reactive,
             "threshold": 1,
             "within": ONCE,
         }
     )
-    tell = SendNotification(block_document_id=block, subject=_SUBJECT, body=_BODY)
-    return AutomationCore(name=NOTICES, trigger=trigger, actions=[tell])
+    notify = SendNotification(block_document_id=block, subject=_SUBJECT, body=_BODY)
+    return AutomationCore(name=NOTICES, trigger=trigger, actions=[notify])
 
 
 def _notice_block(client: SyncPrefectClient) -> tuple[UUID, list[str]]:
-    """Saves the webhook that is told in a block, because its address may hold a secret.
+    """Saves the webhook in a block, because its address may hold a secret.
 
-    Without ``ICLORA_NOTIFY_URL`` a block that is there is brought up to date only by the checkout
-    whose pages it names: two checkouts on one server would take the notices from each other.
+    Without ``ICLORA_NOTIFY_URL`` an existing block is updated only by the checkout whose pages it
+    names: two checkouts on one server would take the notices from each other.
+
+    Returns:
+        The block's id, and a sentence on each difference from what is declared.
     """
-    given = os.environ.get(NOTIFY, "")
-    url = given or f"{os.environ.get(PAGES_ENV, '')}/notices"
-    here = "" if given else digest(str(Path.cwd()))
+    webhook = os.environ.get(NOTIFY, "")
+    url = webhook or f"{os.environ.get(PAGES_ENV, '')}/notices"
+    checkout = "" if webhook else digest(str(Path.cwd()))
     last = recall(client, "notices")
     kept: list[str] = []
     slug = CustomWebhookNotificationBlock.get_block_type_slug()
     try:
-        found = client.read_block_document_by_name(BLOCK, slug)
+        document = client.read_block_document_by_name(BLOCK, slug)
     except ObjectNotFound:
         block = CustomWebhookNotificationBlock(
             name=BLOCK,
@@ -192,16 +204,16 @@ def _notice_block(client: SyncPrefectClient) -> tuple[UUID, list[str]]:
             headers=None,
             cookies=None,
         )
-        saved = block.save(BLOCK)
-        assert isinstance(saved, UUID)  # and not a coroutine: no event loop runs here
+        block_id = block.save(BLOCK)
+        assert isinstance(block_id, UUID)  # and not a coroutine: no event loop runs here
     else:
-        saved = found.id
-        if not given and (last or {}).get("pages") != here:
-            return saved, kept
-        now = {"url": found.data["url"]}
+        block_id = document.id
+        if not webhook and (last or {}).get("pages") != checkout:
+            return block_id, kept
+        now = {"url": document.data["url"]}
         merged = merge(last or digests(now), now, {"url": url})
         kept = [f"block {BLOCK}: {sentence}" for sentence in merged.kept]
         if merged.values != now:
-            client.update_block_document(saved, BlockDocumentUpdate(data=merged.values))
-    remember(client, "notices", {"url": digest(url), "pages": here})
-    return saved, kept
+            client.update_block_document(block_id, BlockDocumentUpdate(data=merged.values))
+    remember(client, "notices", {"url": digest(url), "pages": checkout})
+    return block_id, kept

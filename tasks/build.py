@@ -10,20 +10,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from iclora.presets import load_config
+from iclora.presets import load_config, require_preset
 from iclora.store import Store
 from schemas.job import BuildJob, BuildResult
 from tasks import environment
 from tasks.build_progress import show_progress
 from tasks.executor import PrefectExecutor, batch_sizes
 from tasks.prefect_defaults import max_concurrent_runs, run_name, stage_task
-from tasks.secrets import load_secrets
 
 
 @stage_task(name="plan build", task_run_name="plan build of {name}")
 def plan_build(
     sources: Sequence[str],
     preset: str,
+    base: str,
     name: str,
     store: str,
     overrides: dict[str, Any],
@@ -36,9 +36,12 @@ def plan_build(
     from iclora.names import check_name
 
     check_name(name, "a dataset")
-    config = load_config(preset, overrides)
-    load_secrets(environment.resolve_store(store), config)
-    opened = Store(environment.resolve_store(store))
+    if sources:
+        require_preset(preset, base)
+    config = load_config(preset, overrides, base=base)
+    url = environment.resolve_store(store)
+    environment.load_secrets(url, config)
+    opened = Store(url)
     choices = read_review(Path(review), config) if review else ()
     locations = sources or [str(render_demo(opened.work_folder / "demo-films"))]
     return build.plan_build(opened, locations, config, name, choices)

@@ -14,7 +14,7 @@ from iclora.pipeline.ledger import STAGES
 from iclora.pipeline.progress import BuildProgress, SharedReports, SourceShare
 from iclora.store import Store
 from schemas.job import BuildJob
-from schemas.verdict import Tally, add_tallies
+from schemas.verdict import add_tallies
 from tasks.artifacts import LiveArtifact, updating
 from tasks.gpu_locks import gpu_hours
 
@@ -68,7 +68,7 @@ class BuildArtifacts:
         Sources in progress count for what of them is read. The fraction never falls, although the
         sources of a batch are counted for good only together.
         """
-        reading = sum(one.fraction for one in self.reports.active() if one.stage in READ)
+        reading = sum(item.fraction for item in self.reports.active() if item.stage in READ)
         share = self.progress.done(reading)
         self._share = max(self._share, share)
         return self._share
@@ -76,16 +76,18 @@ class BuildArtifacts:
     def sentence(self) -> str:
         """Describes where the build stands."""
         elapsed, share, tokens = time.monotonic() - self._began, self.share(), token_usage()
-        pieces = [
-            f"{stage} {_counts(add_tallies(part.tally for part in self.progress.parts[stage]))}"
-            for stage in STAGES
-            if stage in self.progress.parts
-        ]
+        pieces: list[str] = []
+        for stage in STAGES:
+            if stage in self.progress.parts:
+                total = add_tallies(part.tally for part in self.progress.parts[stage])
+                counts = {"rejected": total.rejected, "failed": total.failed}
+                losses = [f"{count} {outcome}" for outcome, count in counts.items() if count]
+                pieces.append(", ".join([f"{stage} {total.kept} kept", *losses]))
         if 0 < share < 1:
             left = timedelta(seconds=round(elapsed / share * (1 - share)))
             pieces.append(f"about {left} left")
         if active := self.reports.active():
-            named = [f"{one.stage} {one.source} {one.fraction:.0%}" for one in active[:NAMED]]
+            named = [f"{item.stage} {item.source} {item.fraction:.0%}" for item in active[:NAMED]]
             pieces.append("now " + ", ".join(named))
         if tokens.asked:
             pieces.append(f"captioner: {tokens.read} tokens read, {tokens.written} written")
@@ -105,23 +107,16 @@ def show_progress(job: BuildJob) -> Generator[BuildProgress]:
 
 
 def rows(parts: Iterable[SourceShare]) -> list[dict[str, Any]]:
-    """A stage's table: the sum, then the sources, most rejected and failed first."""
+    """Returns a stage's table: the sum, then the sources, most rejected and failed first."""
     parts = list(parts)
     reasons: Counter[str] = Counter()
     for part in parts:
         reasons.update(part.reasons)
     total = SourceShare("all", add_tallies(part.tally for part in parts), reasons)
     lossy = sorted(parts, key=lambda part: (part.tally.kept - part.tally.seen, part.source))
-    return [_row(part) for part in (total, *lossy[:ROWS])]
-
-
-def _row(part: SourceShare) -> dict[str, Any]:
-    why = ", ".join(f"{reason} {count}" for reason, count in Counter(part.reasons).most_common())
-    return {"source": part.source, **part.tally.to_json(), "reasons": why}
-
-
-def _counts(total: Tally) -> str:
-    words = [f"{total.kept} kept"]
-    words += [f"{total.rejected} rejected"] if total.rejected else []
-    words += [f"{total.failed} failed"] if total.failed else []
-    return ", ".join(words)
+    table: list[dict[str, Any]] = []
+    for part in (total, *lossy[:ROWS]):
+        counts = Counter(part.reasons).most_common()
+        text = ", ".join(f"{reason} {count}" for reason, count in counts)
+        table.append({"source": part.source, **part.tally.to_json(), "reasons": text})
+    return table

@@ -1,5 +1,6 @@
 """Brings a server up to what this checkout declares; what people changed there stays.
 
+Work pools, automations, deployments with their schedules and triggers.
 ``prefect deploy`` replaces what a deployment holds by what ``prefect.yaml`` says. Here the two are
 merged (``tasks.merge``) before anything is sent, so no run starts with values that nobody wants.
 """
@@ -16,7 +17,12 @@ from uuid import UUID
 
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
+from prefect.client.schemas.actions import (
+    DeploymentScheduleCreate,
+    DeploymentUpdate,
+    WorkPoolCreate,
+    WorkPoolUpdate,
+)
 from prefect.client.schemas.objects import ConcurrencyOptions, DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events import DeploymentTriggerTypes
@@ -33,11 +39,15 @@ from pydantic import TypeAdapter
 
 from iclora.errors import BadConfig, IcloraError
 from tasks.automations import automation_items, automation_values, prepare_automations
-from tasks.memory import recall, remember
-from tasks.merge import Items, Values, digests, merge, merge_items
-from tasks.pools import prepare_pools
+from tasks.merge import Items, Values, digests, merge, merge_items, recall, remember
 
 DECLARED = Path("prefect.yaml")
+
+POOLS: dict[str, int | None] = {"iclora-cpu": None, "iclora-gpu": 1}
+"""Limit of concurrent runs per work pool. One training per GPU: a pool's limit, unlike a
+deployment's, holds no lease and so survives a restart of the server in the middle of a run. It
+spares the worker processes that would only wait; ``tasks.gpu_locks`` holds the devices themselves,
+also against runs of other pools and by hand."""
 
 _KEYS = {
     *("prefect-version", "definitions", "deployments"),
@@ -46,7 +56,7 @@ _KEYS = {
 }
 _RULE = ("cron", "day_or", "interval", "anchor_date", "rrule")
 _ANCHOR = "2020-01-01T00:00:00Z"
-"""Where an interval begins that does not say; Prefect would begin it anew at every deployment."""
+"""Default start of an interval; Prefect's would begin anew at every deployment."""
 
 _TRIGGER: TypeAdapter[DeploymentTriggerTypes] = TypeAdapter(DeploymentTriggerTypes)
 
@@ -79,11 +89,35 @@ def deploy() -> list[str]:
     deployments = read_declared(DECLARED)
     with get_client(sync_client=True) as client:
         try:
-            kept = [*prepare_pools(client), *prepare_automations(client)]
+            kept = [*_prepare_pools(client), *prepare_automations(client)]
             for declared in deployments:
-                kept += [f"{declared.name}: {said}" for said in _deploy(client, declared)]
+                kept += [f"{declared.name}: {sentence}" for sentence in _deploy(client, declared)]
         except PrefectHTTPStatusError as error:
             raise IcloraError(f"the Prefect server refuses: {error.response.text}") from error
+    return kept
+
+
+def _prepare_pools(client: SyncPrefectClient) -> list[str]:
+    """Creates the pools that are missing; what a person changed stays."""
+    last = recall(client, "pools") or {}
+    kept: list[str] = []
+    declared: dict[str, Any] = {}
+    for name, limit in POOLS.items():
+        wanted = {"concurrency_limit": limit, "is_paused": False}
+        declared[name] = digests(wanted)
+        try:
+            pool = client.read_work_pool(name)
+        except ObjectNotFound:
+            client.create_work_pool(
+                WorkPoolCreate(name=name, type="process", concurrency_limit=limit)
+            )
+            continue
+        now = {"concurrency_limit": pool.concurrency_limit, "is_paused": pool.is_paused}
+        merged = merge(last.get(name), now, wanted)
+        if merged.values != now:
+            client.update_work_pool(name, WorkPoolUpdate(**merged.values))
+        kept += [f"work pool {name}: {sentence}" for sentence in merged.kept]
+    remember(client, "pools", declared)
     return kept
 
 
@@ -94,13 +128,17 @@ def read_declared(file: Path) -> list[Declared]:
         BadConfig: there is something that only ``prefect deploy`` can do, or a schedule that could
             not be told from others.
     """
-    told: dict[str, Any] = yaml.safe_load(file.read_text("utf-8"))
-    _refuse(file, {*told, *(key for one in told["deployments"] for key in one)} - _KEYS)
-    specs: Any = asyncio.run(_resolve(told["deployments"]))
+    content: dict[str, Any] = yaml.safe_load(file.read_text("utf-8"))
+    if unknown := {*content, *(key for spec in content["deployments"] for key in spec)} - _KEYS:
+        raise BadConfig(
+            f"{file}: {', '.join(sorted(unknown))} is nothing that `make up` can do; "
+            "remove it, or use `prefect deploy`"
+        )
+    specs: Any = asyncio.run(_resolve(content["deployments"]))
     specs = apply_values(specs, dict(os.environ), remove_notset=False)
     deployments: list[Declared] = []
-    for raw, spec in zip(told["deployments"], specs, strict=True):
-        steps = raw.get("pull", told.get("pull", []))  # Prefect resolves their blocks in the run
+    for raw, spec in zip(content["deployments"], specs, strict=True):
+        steps = raw.get("pull", content.get("pull", []))  # Prefect resolves their blocks in the run
         flow = load_flow_from_entrypoint(spec["entrypoint"])
         pool, limit = spec["work_pool"], spec.get("concurrency_limit")
         deployments.append(
@@ -125,19 +163,11 @@ def read_declared(file: Path) -> list[Declared]:
                     **{f"tags/{tag}": True for tag in spec.get("tags", [])},
                     **_flat_variables(pool.get("job_variables", {})),
                 },
-                schedules=dict(_schedule(file, one) for one in spec.get("schedules", [])),
-                triggers=[_trigger(file, one) for one in spec.get("triggers", [])],
+                schedules=dict(_schedule(file, item) for item in spec.get("schedules", [])),
+                triggers=[_trigger(file, item) for item in spec.get("triggers", [])],
             )
         )
     return deployments
-
-
-def _refuse(file: Path, unknown: set[str]) -> None:
-    if unknown:
-        raise BadConfig(
-            f"{file}: {', '.join(sorted(unknown))} is nothing that `make up` can do; "
-            "remove it, or use `prefect deploy`"
-        )
 
 
 async def _resolve(specs: list[dict[str, Any]]) -> Any:
@@ -151,14 +181,14 @@ def _schedule(file: Path, spec: dict[str, Any]) -> tuple[str, Values]:
     rule = {key: spec[key] for key in (*_RULE, "timezone") if key in spec}
     if "interval" in rule:
         rule.setdefault("anchor_date", _ANCHOR)
-    made = DeploymentScheduleCreate.model_validate(
+    schedule = DeploymentScheduleCreate.model_validate(
         {
             "schedule": rule,
             "active": spec.get("active", True),
             "parameters": spec.get("parameters", {}),
         }
     )
-    return spec["slug"], _schedule_values(made)
+    return spec["slug"], _schedule_values(schedule)
 
 
 def _trigger(file: Path, spec: dict[str, Any]) -> DeploymentTriggerTypes:
@@ -171,28 +201,28 @@ def _deploy(client: SyncPrefectClient, declared: Declared) -> list[str]:
     """Creates or updates one deployment with its schedules and automations."""
     last = recall(client, declared.name) or {}
     names = {*last.get("automations", {}), *(str(trigger.name) for trigger in declared.triggers)}
-    owned = [one for name in sorted(names) for one in client.read_automations_by_name(name)]
+    owned = [item for name in sorted(names) for item in client.read_automations_by_name(name)]
     try:
-        found = client.read_deployment_by_name(f"{declared.flow}/{declared.name}")
+        deployment = client.read_deployment_by_name(f"{declared.flow}/{declared.name}")
     except ObjectNotFound:
         flow = client.create_flow_from_name(declared.flow)
         fields = _fields(declared.values)
-        place = client.create_deployment(flow, declared.name, **declared.code, **fields)
+        deployment_id = client.create_deployment(flow, declared.name, **declared.code, **fields)
         kept: list[str] = []
-        for one in owned:  # of a deployment that somebody deleted
-            client.delete_automation(one.id)
+        for automation in owned:  # of a deployment that somebody deleted
+            client.delete_automation(automation.id)
         last, owned = {}, []
     else:
-        place = found.id
-        kept = _update(client, found, declared, last.get("values"))
+        deployment_id = deployment.id
+        kept = _update(client, deployment, declared, last.get("values"))
     triggers: dict[str, AutomationCore] = {}
     for trigger in declared.triggers:
-        trigger.set_deployment_id(place)
+        trigger.set_deployment_id(deployment_id)
         automation = trigger.as_automation()
         triggers[automation.name] = automation
-    schedules = _schedules_of(client, place)
+    schedules = _schedules_of(client, deployment_id)
     kept += merge_items(last.get("schedules"), schedules, declared.schedules)
-    automations = {name: automation_values(one) for name, one in triggers.items()}
+    automations = {name: automation_values(item) for name, item in triggers.items()}
     items = automation_items(client, owned, triggers)
     kept += merge_items(last.get("automations"), items, automations)
     remember(
@@ -200,8 +230,8 @@ def _deploy(client: SyncPrefectClient, declared: Declared) -> list[str]:
         declared.name,
         {
             "values": digests(declared.values),
-            "schedules": {slug: digests(one) for slug, one in declared.schedules.items()},
-            "automations": {name: digests(one) for name, one in automations.items()},
+            "schedules": {slug: digests(values) for slug, values in declared.schedules.items()},
+            "automations": {name: digests(values) for name, values in automations.items()},
         },
     )
     return kept
@@ -209,17 +239,19 @@ def _deploy(client: SyncPrefectClient, declared: Declared) -> list[str]:
 
 def _update(
     client: SyncPrefectClient,
-    found: DeploymentResponse,
+    deployment: DeploymentResponse,
     declared: Declared,
     last: dict[str, str] | None,
 ) -> list[str]:
-    now = _values_of(found)
+    now = _values_of(deployment)
     merged = merge(last, now, declared.values)
-    changes = {key: one for key, one in declared.code.items() if getattr(found, key) != one}
+    changes = {
+        key: value for key, value in declared.code.items() if getattr(deployment, key) != value
+    }
     if merged.values != now:
         changes |= _fields(merged.values)
     if changes:  # without any, the runs that are scheduled stay
-        client.update_deployment(found.id, DeploymentUpdate(**changes))
+        client.update_deployment(deployment.id, DeploymentUpdate(**changes))
     known = declared.code["parameter_openapi_schema"].get("properties", {})
     unknown = [name for name in _part(merged.values, "parameters/") if name not in known]
     return [
@@ -228,31 +260,29 @@ def _update(
     ]
 
 
-def _schedules_of(client: SyncPrefectClient, place: UUID) -> Items:
-    found = client.read_deployment_schedules(place)
-    there = {one.slug or f"without a slug ({_rule(one)})": one for one in found}
+def _schedules_of(client: SyncPrefectClient, deployment: UUID) -> Items:
+    schedules = {
+        item.slug or f"without a slug ({json.dumps(_schedule_values(item)['rule'])})": item
+        for item in client.read_deployment_schedules(deployment)
+    }
 
     def create(slug: str, values: Values) -> None:
-        whole = {**_schedule_fields(values), "slug": slug}
-        made = DeploymentScheduleCreate.model_validate(whole)
-        client.create_deployment_schedules(place, [made])
+        fields = {**_schedule_fields(values), "slug": slug}
+        schedule = DeploymentScheduleCreate.model_validate(fields)
+        client.create_deployment_schedules(deployment, [schedule])
 
     def update(slug: str, values: Values) -> None:
-        # With all that it has: Prefect empties the parameters of a schedule that comes without.
-        whole = DeploymentScheduleCreate.model_validate(_schedule_fields(values))
+        # With all fields: Prefect empties the parameters of a schedule that is sent without.
+        new = DeploymentScheduleCreate.model_validate(_schedule_fields(values))
         client.update_deployment_schedule(
-            place, there[slug].id, whole.active, whole.schedule, parameters=whole.parameters
+            deployment, schedules[slug].id, new.active, new.schedule, parameters=new.parameters
         )
 
     def delete(slug: str) -> None:
-        client.delete_deployment_schedule(place, there[slug].id)
+        client.delete_deployment_schedule(deployment, schedules[slug].id)
 
-    now = {slug: _schedule_values(one) for slug, one in there.items()}
+    now = {slug: _schedule_values(schedule) for slug, schedule in schedules.items()}
     return Items("schedule", now, create, update, delete)
-
-
-def _rule(schedule: DeploymentSchedule) -> str:
-    return json.dumps(_schedule_values(schedule)["rule"])
 
 
 def _schedule_values(schedule: DeploymentSchedule | DeploymentScheduleCreate) -> Values:
@@ -273,18 +303,18 @@ def _schedule_fields(values: Values) -> dict[str, Any]:
     }
 
 
-def _values_of(found: DeploymentResponse) -> Values:
+def _values_of(deployment: DeploymentResponse) -> Values:
     """Picks what people see of a deployment and may change."""
-    limit, options = found.global_concurrency_limit, found.concurrency_options
+    limit, options = deployment.global_concurrency_limit, deployment.concurrency_options
     more = options.model_dump(mode="json", exclude_none=True) if options else {}
     return {
-        "description": found.description,
-        "work_pool": [found.work_pool_name, found.work_queue_name],
-        "paused": found.paused,
+        "description": deployment.description,
+        "work_pool": [deployment.work_pool_name, deployment.work_queue_name],
+        "paused": deployment.paused,
         "concurrency": {"limit": limit.limit, **more} if limit else None,
-        **_flat("parameters/", found.parameters),
-        **{f"tags/{tag}": True for tag in found.tags},
-        **_flat_variables(found.job_variables),
+        **_flat("parameters/", deployment.parameters),
+        **{f"tags/{tag}": True for tag in deployment.tags},
+        **_flat_variables(deployment.job_variables),
     }
 
 
@@ -331,7 +361,7 @@ def _part(values: Values, start: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    """``python -m tasks.deploy``: prints a line on each difference that stays."""
+    """Runs ``python -m tasks.deploy``, which prints a line on each difference that stays."""
     try:
         for sentence in deploy():
             print(sentence)  # noqa: T201 - what `make up` shows

@@ -9,7 +9,7 @@ that is gone the hook steps aside with one log line, and the full name works eve
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
@@ -22,7 +22,7 @@ _MARK = "_iclora_full_names"
 
 
 def full_name(name: str) -> str:
-    """``build-dataset`` becomes ``build-dataset/build-dataset``; full names stay."""
+    """Turns ``build-dataset`` into ``build-dataset/build-dataset``; full names stay."""
     return name if "/" in name else f"{name}/{name}"
 
 
@@ -33,33 +33,20 @@ def setup_environment(*, ctx: HookContext) -> None:
     try:
         from prefect.client.orchestration._deployments import client
 
-        _wrap_async(client.DeploymentAsyncClient)
-        _wrap_sync(client.DeploymentClient)
+        _wrap(client.DeploymentAsyncClient)
+        _wrap(client.DeploymentClient)
     except (ImportError, AttributeError) as error:
         log.warning("bare deployment names need FLOW/DEPLOYMENT with this Prefect: %s", error)
 
 
-def _wrap_sync(cls: type) -> None:
+def _wrap(cls: type) -> None:
     original: Callable[..., Any] = getattr(cls, _METHOD)
     if hasattr(original, _MARK):
         return
 
     @wraps(original)
-    def lookup(self: object, name: str) -> Any:
+    def lookup(self: object, name: str) -> Any:  # for the async client, what it awaits
         return original(self, full_name(name))
-
-    setattr(lookup, _MARK, True)
-    setattr(cls, _METHOD, lookup)
-
-
-def _wrap_async(cls: type) -> None:
-    original: Callable[..., Awaitable[Any]] = getattr(cls, _METHOD)
-    if hasattr(original, _MARK):
-        return
-
-    @wraps(original)
-    async def lookup(self: object, name: str) -> Any:
-        return await original(self, full_name(name))
 
     setattr(lookup, _MARK, True)
     setattr(cls, _METHOD, lookup)

@@ -16,7 +16,6 @@ from tasks import environment
 from tasks.artifacts import LiveArtifact, updating
 from tasks.gpu_locks import acquire_devices, gpu_hours
 from tasks.prefect_defaults import run_name, stage_task, time_limit
-from tasks.secrets import load_secrets
 from tasks.subprocess_task import run_subprocess
 
 
@@ -26,7 +25,7 @@ def plan_evaluation(
 ) -> EvaluateJob:
     """Resolves the store."""
     home = environment.resolve_store(store)
-    load_secrets(home)
+    environment.load_secrets(home)
     return EvaluateJob(
         store=Store(home).url, adapter=adapter, against=against, dataset=dataset, promote=promote
     )

@@ -16,8 +16,8 @@ from iclora.pipeline.executor import Mapped, Step
 from iclora.pipeline.progress import SharedReports
 from iclora.store import Store
 from schemas.job import BuildJob, BuildSetup
+from tasks.environment import load_secrets_once
 from tasks.prefect_defaults import stage_task
-from tasks.secrets import load_secrets_once
 
 log = logging.getLogger("iclora.executor")
 
@@ -55,21 +55,16 @@ def batch_sizes(sizes: Sequence[int | None], cores: int) -> tuple[int, ...]:
     batches: list[int] = []
     begin, is_small_build = 0, len(sizes) <= UNBATCHED * cores
     while remaining := len(sizes) - begin:
-        most = max(1, min(MAX_BATCH_SOURCES, remaining // (SHARES * cores)))
-        count = 1 if is_small_build else _fitting(sizes[begin : begin + most])
-        batches.append(count)
-        begin += count
+        most = min(MAX_BATCH_SOURCES, remaining // (SHARES * cores))
+        count, free = 0, MAX_BATCH_BYTES
+        for size in () if is_small_build else sizes[begin : begin + most]:
+            free -= MAX_BATCH_BYTES + 1 if size is None else size
+            if free < 0:
+                break
+            count += 1
+        batches.append(max(1, count))
+        begin += batches[-1]
     return tuple(batches)
-
-
-def _fitting(sizes: Sequence[int | None]) -> int:
-    """Counts the sources, from the first, that fit into a batch; at least one."""
-    room = MAX_BATCH_BYTES
-    for count, size in enumerate(sizes):
-        room -= MAX_BATCH_BYTES + 1 if size is None else size
-        if room < 0:
-            return max(1, count)
-    return len(sizes)
 
 
 class PrefectExecutor:
@@ -99,7 +94,7 @@ class PrefectExecutor:
             ]
         )
         futures = [
-            _task(step, _title(names)).submit(self._setup, step.name, names, batch, shared)
+            _task(step, names).submit(self._setup, step.name, names, batch, shared)
             for names, batch in zip(self._names, batches, strict=True)
         ]
         return Mapped(futures, self._starts)
@@ -109,18 +104,15 @@ class PrefectExecutor:
         return _task(step)(self._setup, step.name, [self._setup.name], [inputs[0]], inputs[1:])[0]
 
 
-def _task(step: Step, title: str = "") -> Any:
-    """The task that shows a step in the UI."""
+def _task(step: Step, names: Sequence[str] = ()) -> Any:
+    """Returns the task that shows a step, on the sources of these names, in the UI."""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    title = f"{names[0]}{more}" if names else ""
     return run_step.with_options(
         name=step.name,
         task_run_name=f"{step.name} {title}".strip().replace("{", "{{").replace("}", "}}"),
         tags=[step.lane] if step.lane else [],
     )
-
-
-def _title(names: Sequence[str]) -> str:
-    more = len(names) - 1
-    return f"{names[0]} and {more} more" if more else names[0]
 
 
 @stage_task(name="step")

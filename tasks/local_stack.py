@@ -24,8 +24,8 @@ from pathlib import Path
 import httpx
 
 from iclora.errors import IcloraError
+from tasks.deploy import POOLS
 from tasks.environment import PAGES_ENV, PAGES_HOST, STORE_ENV, default_store
-from tasks.pools import POOLS
 
 log = logging.getLogger("iclora.local_stack")
 
@@ -40,7 +40,7 @@ _STOP_SECONDS = 150.0
 
 
 def api_url() -> str:
-    """The server's address: the environment's, else the default port on this machine."""
+    """Returns the server's address: the environment's, else the default port on this machine."""
     port = os.environ.get("PREFECT_SERVER_API_PORT", "4200")
     return os.environ.get("PREFECT_API_URL", f"http://127.0.0.1:{port}/api")
 
@@ -51,15 +51,22 @@ def up() -> None:
     env = environment()
     if not _server_responds():
         _start("server", ["prefect", "server", "start"], env)
-        _await_server()
+        deadline = time.monotonic() + _START_SECONDS
+        while not _server_responds():
+            if time.monotonic() > deadline or not _is_alive(STATE / "server.pid"):
+                raise IcloraError(f"the Prefect server did not start: see {STATE / 'server.log'}")
+            time.sleep(0.5)
     SETTINGS.write_text(f'[api]\nurl = "{api_url()}"\n', encoding="utf-8")
     pages = ["python", "-m", "tasks.static_server", str(pages_port()), str(STATE / "notices.jsonl")]
     _start("pages", pages, env)
     # In a process of its own: this one's Prefect read its settings before the server was up.
-    kept = _run(["python", "-m", "tasks.deploy"], env).splitlines()
+    command = _program(["python", "-m", "tasks.deploy"])
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise IcloraError(f"python -m tasks.deploy failed: {(done.stderr or done.stdout)[-600:]}")
     for pool in POOLS:
         _start(f"worker-{pool}", ["prefect", "worker", "start", "--pool", pool], env)
-    if kept:
+    if kept := done.stdout.splitlines():
         log.info("Changed on the server by a person, and left so:")
     for sentence in kept:
         log.info("* %s", sentence)
@@ -84,8 +91,8 @@ def pages_url() -> str:
 
 def pages_port() -> int:
     """Returns the port in the pages' address, else the one after the server's."""
-    given = httpx.URL(os.environ.get(PAGES_ENV, "")).port
-    return given or (httpx.URL(api_url()).port or 4200) + 1
+    port = httpx.URL(os.environ.get(PAGES_ENV, "")).port
+    return port or (httpx.URL(api_url()).port or 4200) + 1
 
 
 def environment() -> dict[str, str]:
@@ -114,13 +121,13 @@ def environment() -> dict[str, str]:
 
 
 def _program(command: list[str]) -> list[str]:
-    """The command with the program that stands beside this Python."""
+    """Returns the command with the program that lies beside this Python."""
     return [str(Path(sys.executable).parent / command[0]), *command[1:]]
 
 
 def _start(name: str, command: list[str], environment: dict[str, str]) -> None:
     file = STATE / f"{name}.pid"
-    if _alive(file):
+    if _is_alive(file):
         return
     with (STATE / f"{name}.log").open("ab") as out:
         process = subprocess.Popen(
@@ -131,23 +138,10 @@ def _start(name: str, command: list[str], environment: dict[str, str]) -> None:
             stderr=out,
             start_new_session=True,
             # A worker turns SIGTERM into SIGINT, which shells set to ignored in the background.
-            preexec_fn=_handle_interrupts,  # noqa: PLW1509 - no thread of ours runs yet
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no thread of ours runs yet
         )
     file.write_text(str(process.pid), encoding="utf-8")
     log.info("%s started", name)
-
-
-def _handle_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _run(command: list[str], environment: dict[str, str]) -> str:
-    done = subprocess.run(
-        _program(command), env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise IcloraError(f"{' '.join(command)} failed: {(done.stderr or done.stdout)[-600:]}")
-    return done.stdout
 
 
 def _server_responds() -> bool:
@@ -157,15 +151,7 @@ def _server_responds() -> bool:
         return False
 
 
-def _await_server() -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while not _server_responds():
-        if time.monotonic() > deadline or not _alive(STATE / "server.pid"):
-            raise IcloraError(f"the Prefect server did not start: see {STATE / 'server.log'}")
-        time.sleep(0.5)
-
-
-def _alive(file: Path) -> bool:
+def _is_alive(file: Path) -> bool:
     return file.exists() and _is_ours(int(file.read_text()))
 
 
@@ -192,7 +178,7 @@ def _stop(file: Path) -> None:
 
 
 def main() -> int:
-    """``python -m tasks.local_stack up|down``."""
+    """Runs ``python -m tasks.local_stack up|down``."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     actions = {"up": up, "down": down}

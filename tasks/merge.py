@@ -1,8 +1,8 @@
 """Merges three sets of values: declared last, on the server now, declared now.
 
 What is on the server and differs from what was declared last was changed by a person, and stays.
-Everything else follows the declaration. Only digests of the last declaration are remembered: they
-are small, and tell nobody a value.
+Everything else follows the declaration. The server remembers the last declaration in Prefect
+Variables, as digests: they are small, and tell nobody a value.
 """
 
 from __future__ import annotations
@@ -12,14 +12,22 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import VariableCreate, VariableUpdate
+
 Values = Mapping[str, Any]
 """Key to value."""
 
 Digests = Mapping[str, str]
 """Key to the digest of its value."""
 
+VARIABLE = "iclora-declared-"
+"""Prefix of the Prefect Variables that hold the digests of the last declaration."""
+
 _ABSENT = object()
-_LONGEST = 60
+_MAX_SHOWN = 60
+"""Maximum number of characters of a value in a message."""
+
 _PRIVATE = ("job_variables/", "url")
 """Prefixes of keys whose values may hold a secret."""
 
@@ -63,26 +71,26 @@ def merge(last: Digests | None, now: Values, declared: Values) -> Merged:
     """Takes what is declared, except where a person changed it.
 
     Args:
-        last: of what was declared last; None if nobody remembers. Then everything that is there
-            counts as a person's.
-        now: what the server has.
-        declared: what it should have if nobody changed anything.
+        last: digests of the last declaration; None if there was none, and everything on the
+            server counts as a person's.
+        now: values on the server.
+        declared: values that the server should have if nobody changed anything.
     """
     values: dict[str, Any] = {}
     kept: list[str] = []
     for key in {**now, **declared}:
-        here, wanted = now.get(key, _ABSENT), declared.get(key, _ABSENT)
+        current, wanted = now.get(key, _ABSENT), declared.get(key, _ABSENT)
         if last is None:
             changed = key in now
         elif key in now:
-            changed = digest(here) != last.get(key)
+            changed = digest(current) != last.get(key)
         else:
             changed = key in last
-        value = here if changed else wanted
+        value = current if changed else wanted
         if value is not _ABSENT:
             values[key] = value
         if value != wanted:
-            kept.append(_sentence(key, here, wanted))
+            kept.append(_sentence(key, current, wanted))
     return Merged(values, kept)
 
 
@@ -119,16 +127,31 @@ def merge_items(
     return kept
 
 
+def recall(client: SyncPrefectClient, topic: str) -> dict[str, Any] | None:
+    """Reads the digests of what was declared last; None if nothing was."""
+    variable = client.read_variable_by_name(VARIABLE + topic)
+    return variable.value if variable and isinstance(variable.value, dict) else None
+
+
+def remember(client: SyncPrefectClient, topic: str, declared: dict[str, Any]) -> None:
+    """Writes the digests of what is declared now."""
+    before = recall(client, topic)
+    if before is None:
+        client.create_variable(VariableCreate(name=VARIABLE + topic, value=declared))
+    elif before != declared:
+        client.update_variable(VariableUpdate(name=VARIABLE + topic, value=declared))
+
+
 def _plain(value: Any) -> Any:
     return sorted(value) if isinstance(value, (set, frozenset)) else str(value)
 
 
-def _sentence(key: str, here: Any, wanted: Any) -> str:
+def _sentence(key: str, current: Any, wanted: Any) -> str:
     name = key.replace("/", ".")
-    says = [
+    shown = [
         "unset" if value is _ABSENT else json.dumps(value, default=_plain, ensure_ascii=False)
-        for value in (here, wanted)
+        for value in (current, wanted)
     ]
-    if key.startswith(_PRIVATE) or max(map(len, says)) > _LONGEST:
+    if key.startswith(_PRIVATE) or max(map(len, shown)) > _MAX_SHOWN:
         return f"{name} stays as it was set, not as it is declared"
-    return f"{name} stays {says[0]}; declared: {says[1]}"
+    return f"{name} stays {shown[0]}; declared: {shown[1]}"

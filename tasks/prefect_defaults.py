@@ -1,4 +1,4 @@
-"""The house decorator: library functions as Prefect tasks; and where the mapped ones run.
+"""Defaults of our Prefect tasks, and the task runner of a build.
 
 Completion belongs to the artifact: a stage whose manifest is there is done, whoever asks. So no
 task keeps results or caches in Prefect; a retry or a rerun finds the stages and goes on.
@@ -36,7 +36,7 @@ def is_retryable(_task: Any, _run: Any, state: State[Any]) -> bool:
 
 TAG = "iclora"
 """Tag of every run that is ours: a server may be a whole team's. Deployments have it; runs that a
-flow starts get none of it, so the flow says it again."""
+flow starts do not inherit it, so the flow sets it again."""
 
 GPU = "gpu"
 """Tag of runs that use a GPU."""
@@ -51,13 +51,12 @@ stage_task = partial(
 )
 
 HOURS_ENV = "ICLORA_HOURS"
-"""Environment variable: the hours that a training or an evaluation may take at most; unset is any
-time. What is stopped has saved, and the next run goes on from there."""
+"""Environment variable: maximum hours of a training or an evaluation; unset is no limit. A run that
+is stopped has saved, and the next run resumes there."""
 
 RUNNER_ENV = "ICLORA_RUNNER"
 """Environment variable: ``threads``, ``ray``, or the address of a Ray cluster such as
 ``head:6379`` or ``ray://head:10001``."""
-
 
 RAY_ENV = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
 """Environment variables that Ray's nodes are sent, because they say where the store is. Never a
@@ -65,7 +64,7 @@ secret: Ray writes what it sends into its logs and shows it in its dashboard."""
 
 
 def time_limit() -> float:
-    """The seconds that a child may take; 0 is no limit.
+    """Returns the maximum seconds of a child process; 0 is no limit.
 
     Raises:
         BadConfig: the setting is no number.
@@ -85,8 +84,8 @@ def run_name() -> str:
 def task_runner() -> Any:
     """Returns the task runner of a build: threads of this machine, or a Ray cluster.
 
-    Either way one task is a stage of one source or of a parcel of small ones, so what is lost with
-    a machine is the stage of the sources that it had in work.
+    Either way one task run is a step on one source or on a batch of small ones, so a machine that
+    is lost loses one step of the sources in progress on it.
 
     Typed Any because ``flow`` asks for a runner of every kind of future, which none is.
 
@@ -97,12 +96,24 @@ def task_runner() -> Any:
     if chosen == "threads":
         # Decoding, CLIP and encoding release the interpreter's lock.
         return ThreadPoolTaskRunner(max_workers=available_cpus())
-    if chosen == "ray" or ":" in chosen:
-        return _ray("" if chosen == "ray" else chosen)
-    raise BadConfig(
-        f"{RUNNER_ENV}={chosen} means nothing: use threads, ray or the address of a Ray cluster "
-        "such as head:6379"
-    )
+    if chosen != "ray" and ":" not in chosen:
+        raise BadConfig(
+            f"{RUNNER_ENV}={chosen} means nothing: use threads, ray or the address of a Ray "
+            "cluster such as head:6379"
+        )
+    try:
+        from prefect_ray import (  # pyright: ignore[reportMissingImports] - the extra `ray`
+            RayTaskRunner,
+        )
+    except ImportError as error:
+        raise BadConfig(f"{RUNNER_ENV} asks for Ray: pip install --editable '.[ray]'") from error
+    environment = {
+        "worker_process_setup_hook": _chdir_to(Path.cwd()),
+        "env_vars": {name: os.environ[name] for name in RAY_ENV if name in os.environ},
+    }
+    # Without an address Ray goes where RAY_ADDRESS says, or is started on this machine.
+    address = None if chosen == "ray" else chosen
+    return RayTaskRunner(address, {"runtime_env": environment})
 
 
 def max_concurrent_runs() -> int:
@@ -121,26 +132,11 @@ def _runner_setting() -> str:
     return os.environ.get(RUNNER_ENV, "").strip() or "threads"
 
 
-def _ray(address: str) -> Any:
-    """Ray at an address; without one, where ``RAY_ADDRESS`` says or started on this machine."""
-    try:
-        from prefect_ray import (  # pyright: ignore[reportMissingImports] - the extra `ray`
-            RayTaskRunner,
-        )
-    except ImportError as error:
-        raise BadConfig(f"{RUNNER_ENV} asks for Ray: pip install --editable '.[ray]'") from error
-    environment = {
-        "worker_process_setup_hook": _chdir_to(Path.cwd()),
-        "env_vars": {name: os.environ[name] for name in RAY_ENV if name in os.environ},
-    }
-    return RayTaskRunner(address or None, {"runtime_env": environment})
-
-
 def _chdir_to(folder: Path) -> Callable[[], None]:
-    """Ray's processes start wherever their node was started: relative paths would mean others."""
+    """Ray's processes start in their node's folder, where relative paths would mean others."""
 
-    def stand() -> None:
+    def change_folder() -> None:
         if folder.is_dir():
             os.chdir(folder)
 
-    return stand
+    return change_folder

@@ -15,7 +15,7 @@ from typing import Any
 from iclora.cpus import available_cpus
 from iclora.models.loaded import unload_models
 from iclora.names import check_name
-from iclora.presets import load_config
+from iclora.presets import load_config, require_preset
 from iclora.store import Store, atomic_write
 from iclora.train import runs_in_one_process
 from schemas.adapter import AdapterRef
@@ -25,7 +25,6 @@ from tasks import environment
 from tasks.artifacts import updating
 from tasks.gpu_locks import acquire_devices, gpus
 from tasks.prefect_defaults import run_name, stage_task, time_limit
-from tasks.secrets import load_secrets
 from tasks.subprocess_task import log, run_subprocess
 from tasks.training_progress import TrainingArtifacts
 
@@ -36,13 +35,18 @@ LAUNCH = "ICLORA_LAUNCH"
 
 @stage_task(name="plan training", task_run_name="plan training of {name}")
 def plan_training(
-    dataset: str, preset: str, name: str, store: str, overrides: dict[str, Any]
+    dataset: str, preset: str, base: str, name: str, store: str, overrides: dict[str, Any]
 ) -> TrainJob:
     """Resolves the settings."""
     check_name(name, "an adapter")
     home = environment.resolve_store(store)
-    load_secrets(home)
-    config = load_config(preset, overrides)
+    environment.load_secrets(home)
+    config = load_config(preset, overrides, base=base)
+    if not (preset or base):
+        from iclora.dataset import open_dataset  # late: it imports decoders and arrays
+
+        opened = open_dataset(Store(home), dataset)
+        require_preset(preset, base, opened.manifest.config.preset)
     return TrainJob(store=Store(home).url, name=name, config=config, dataset=dataset)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from iclora.errors import BadConfig
-from iclora.presets import load_config
+from iclora.presets import base_names, load_config, override_config, require_preset, task_names
 
 
 def test_overrides_come_last_and_keep_their_types():
@@ -24,6 +24,83 @@ def test_a_users_preset_extends_a_packaged_one(tmp_path):
     path.write_text('extends = ["miniature"]\n[train]\nsteps = 7\n')
     config = load_config(str(path))
     assert (config.preset, config.train.steps, config.train.batch) == ("mine", 7, 8)
+
+
+@pytest.mark.parametrize("base", base_names())
+@pytest.mark.parametrize("task", task_names())
+def test_every_task_goes_with_every_base(task, base):
+    config, alone, bare = load_config(task, base=base), load_config(task), load_config(base)
+    assert config.preset == f"{task}-{base}"
+    assert (config.base, config.train, config.data) == (bare.base, bare.train, bare.data)
+    assert (config.caption.task, config.caption.prefix) == (task, alone.caption.prefix)
+    assert config.caption.captioner == bare.caption.captioner
+    assert config.layout.markers == alone.layout.markers
+    if base != "miniature":  # it draws every task in small
+        assert (config.layout, config.sample.prompts) == (alone.layout, alone.sample.prompts)
+
+
+def test_the_film_task_on_the_miniature_is_the_demo():
+    config = load_config("movie-shots", base="miniature")
+    assert config.model_copy(update={"preset": "miniature"}) == load_config()
+
+
+def test_a_task_and_a_base_are_what_a_file_that_extends_both_is(tmp_path):
+    path = tmp_path / "movie-shots-flux1-fill.toml"
+    path.write_text('extends = ["movie-shots", "flux1-fill"]\n')
+    assert load_config(str(path)) == load_config("movie-shots", base="flux1-fill")
+    assert load_config(str(path)).train.conditional_probability == 0.5
+
+
+def test_a_users_file_is_over_the_base_and_overrides_are_over_both(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = ["couple-profile"]\n[train]\nsteps = 7\nbatch = 3\n')
+    config = load_config(str(path), ["train.batch=2"], base="flux1-dev")
+    assert (config.preset, config.layout.columns) == ("mine-flux1-dev", 2)
+    assert (config.train.steps, config.train.batch) == (7, 2)
+    assert config.base.model == "black-forest-labs/FLUX.1-dev"
+    base = tmp_path / "base.toml"
+    base.write_text('extends = ["flux1-dev"]\n[base]\nmodel = "me/flux"\n')
+    assert load_config("couple-profile", base=str(base)).base.model == "me/flux"
+
+
+@pytest.mark.parametrize(
+    ("preset", "base", "sentence"),
+    [
+        (
+            "flux1-dev",
+            "flux1-krea",
+            "flux1-dev names a base model itself: leave out the base flux1-krea",
+        ),
+        ("miniature", "flux1-dev", "miniature names a base model itself"),
+        ("", "movie-shots", "movie-shots names no base model; bases are flux1-dev, "),
+        ("movie-shots", "open-models", "open-models names no base model; bases are flux1-dev, "),
+        ("movie-shots", "flux1dev", "no preset 'flux1dev'; did you mean flux1-dev"),
+    ],
+)
+def test_what_does_not_compose_is_one_sentence(preset, base, sentence):
+    with pytest.raises(BadConfig, match=sentence):
+        load_config(preset, base=base)
+
+
+def test_the_miniature_is_used_for_the_demo_or_if_it_is_asked_for():
+    require_preset("movie-shots", "")
+    require_preset("", "flux1-dev")
+    require_preset("", "", "miniature")
+    for dataset_preset in ("", "movie-shots"):
+        with pytest.raises(BadConfig, match=r"--preset movie-shots --base flux1-dev.* tasks are"):
+            require_preset("", "", dataset_preset)
+
+
+def test_overrides_go_over_a_resolved_configuration():
+    config = load_config("miniature", ["train.steps=20", "filter.max_sets=3"])
+    changed = override_config(config, ["train.steps=21"])
+    assert (
+        changed.to_json()
+        == load_config("miniature", ["train.steps=21", "filter.max_sets=3"]).to_json()
+    )
+    assert override_config(config, ()) == config
+    with pytest.raises(BadConfig, match=r"did you mean train\.steps"):
+        override_config(config, ["train.step=20"])
 
 
 @pytest.mark.parametrize(

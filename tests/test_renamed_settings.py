@@ -6,7 +6,13 @@ import pytest
 
 from iclora.errors import BadConfig
 from iclora.presets import load_config
-from iclora.presets.renamed import RENAMED_KEYS, RENAMED_VALUES, new_name, refuse_renamed
+from iclora.presets.renamed import (
+    COMPOSED_PRESETS,
+    RENAMED_KEYS,
+    RENAMED_VALUES,
+    new_name,
+    refuse_renamed,
+)
 from schemas.config import Config
 
 
@@ -73,3 +79,14 @@ def test_an_old_empty_table_names_the_new_key():
 
 def test_a_current_key_keeps_its_name():
     assert new_name("train.steps") == "train.steps"
+
+
+@pytest.mark.parametrize("old", COMPOSED_PRESETS)
+def test_an_old_preset_of_task_and_base_names_the_two(old, tmp_path):
+    task, base = COMPOSED_PRESETS[old]
+    assert load_config(task, base=base).preset == old
+    path = tmp_path / "mine.toml"
+    path.write_text(f'extends = ["{old}"]\n')
+    for preset in (old, str(path)):
+        with pytest.raises(BadConfig, match=f"--preset {task} --base {base} .*extends = "):
+            load_config(preset)

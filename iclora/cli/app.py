@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import typer
@@ -53,7 +54,7 @@ COMMANDS = (
 )
 """Every command; its name is the function's, with dashes."""
 
-_THEIRS = {
+_USER_ERRNOS = {
     errno.EACCES,
     errno.EEXIST,
     errno.EISDIR,
@@ -66,7 +67,7 @@ _THEIRS = {
 
 
 def make_app() -> typer.Typer:
-    """The application with every command."""
+    """Makes the application with every command."""
     app = typer.Typer(
         name="iclora",
         help="From raw footage to a working In-Context LoRA.",
@@ -91,11 +92,8 @@ def run(arguments: Sequence[str]) -> int:
     """
     log_to_stderr()
     try:
-        if "--json" in arguments:
-            with separate_results():
-                status = _call(arguments)
-        else:
-            status = _call(arguments)
+        with separate_results() if "--json" in arguments else nullcontext():
+            status = make_app()(list(arguments), standalone_mode=False)
     except typer.TyperException as mistake:
         return _report_error(mistake.format_message(), USER_ERROR, arguments)
     except SaidElsewhere as error:
@@ -109,16 +107,13 @@ def run(arguments: Sequence[str]) -> int:
         sentence = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         if is_disk_full(error):
             sentence = full_disk_message(Path(str(error.filename or ".")))
-        return _report_error(sentence, USER_ERROR if error.errno in _THEIRS else FAILED, arguments)
+        return _report_error(
+            sentence, USER_ERROR if error.errno in _USER_ERRNOS else FAILED, arguments
+        )
     except KeyboardInterrupt:
         print_note("interrupted; the same command goes on from here")
         sys.stdout.flush()
         os._exit(INTERRUPTED)  # threads at work would hold the exit up; what is on disk is whole
-    return status
-
-
-def _call(arguments: Sequence[str]) -> int:
-    status = make_app()(list(arguments), standalone_mode=False)
     return status if isinstance(status, int) else OK
 
 

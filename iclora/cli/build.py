@@ -9,9 +9,9 @@ import typer
 
 from iclora.cli.console import answer, note_miniature
 from iclora.cli.options import (
-    DEFAULT_PRESET,
     DEFAULT_STORE,
     AsJson,
+    Base,
     Name,
     Overrides,
     Preset,
@@ -31,7 +31,8 @@ ReviewFile = Annotated[
 
 def build(
     sources: Sources,
-    preset: Preset = DEFAULT_PRESET,
+    preset: Preset = "",
+    base: Base = "",
     name: Name = "",
     store: StoreUrl = DEFAULT_STORE,
     overrides: Overrides = None,
@@ -45,13 +46,15 @@ def build(
     from iclora.dataset import open_dataset
     from iclora.dataset.review import read_review
     from iclora.pipeline.ledger import in_order
+    from iclora.presets import require_preset
 
-    config = config_from(preset, overrides)
+    require_preset(preset, base)
+    config = config_from(preset, base, overrides)
     note_miniature(config)
     choices = read_review(review, config) if review else ()
     with BuildDisplay() as progress:
         opened = open_store(store)
-        made = build_dataset(
+        dataset = build_dataset(
             opened,
             sources,
             config,
@@ -60,20 +63,20 @@ def build(
             reports=progress.reports,
             review=choices,
         )
-    manifest = open_dataset(opened, f"{made.name}@{made.version}").manifest
+    manifest = open_dataset(opened, f"{dataset.name}@{dataset.version}").manifest
     progress.show_ledger(manifest.ledger)
     answer(
         {
-            "dataset": made.name,
-            "version": made.version,
-            "samples": made.samples,
+            "dataset": dataset.name,
+            "version": dataset.version,
+            "samples": dataset.samples,
             "ledger": {
                 stage: total.to_json() for stage, total in in_order(manifest.ledger).items()
             },
             "preview": manifest.preview,
             "splits": manifest.splits,
-            "url": made.url,
+            "url": dataset.url,
         },
-        f"{made.name}@{made.version}: {made.samples} samples in {made.url}",
+        f"{dataset.name}@{dataset.version}: {dataset.samples} samples in {dataset.url}",
         as_json=as_json,
     )

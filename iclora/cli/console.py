@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MINIATURE_NOTE = (
     "note: this uses the miniature models, which know nothing but their own film world; "
-    "name others with --preset or --set"
+    "name others with --base, --preset or --set"
 )
 
 _results: ContextVar[TextIO | None] = ContextVar("results", default=None)

@@ -27,13 +27,13 @@ _START_SECONDS = "120"
 def demo(store: StoreUrl = DEFAULT_STORE, *, as_json: AsJson = False) -> int:
     """Renders films, builds a dataset from them, trains, evaluates."""
     print_note(MINIATURE_NOTE)
-    found = find_spec("flows")
-    if found is None or found.origin is None:
+    flows = find_spec("flows")
+    if flows is None or flows.origin is None:
         raise BadInput("the flows are not installed; run this in a checkout, after `make setup`")
-    home = Path(found.origin).parents[1]
+    home = Path(flows.origin).parents[1]
     environment = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": _START_SECONDS}
-    place = str(Path(store).resolve()) if "://" not in store else store
-    code = f"from flows.retrain import retrain; retrain(name={NAME!r}, store={place!r})"
+    url = str(Path(store).resolve()) if "://" not in store else store
+    code = f"from flows.retrain import retrain; retrain(name={NAME!r}, store={url!r})"
     status = subprocess.run(
         [sys.executable, "-c", code],
         cwd=home,
@@ -41,21 +41,24 @@ def demo(store: StoreUrl = DEFAULT_STORE, *, as_json: AsJson = False) -> int:
         stdout=sys.__stderr__ if as_json else None,
         check=False,
     ).returncode
-    shown = _what_to_look_at(place) if status == 0 else []
+    shown = _report_files(url) if status == 0 else []
     done = "done" if status == 0 else f"failed with status {status}"
-    lines = [f"the demo is {done}; see {place}", *shown]
-    facts = {"store": place, "status": status, "shown": shown}
-    answer(facts, "\n".join(lines), as_json=as_json)
+    lines = [f"the demo is {done}; see {url}", *shown]
+    answer(
+        {"store": url, "status": status, "shown": shown},
+        "\n".join(lines),
+        as_json=as_json,
+    )
     return min(status, 1)
 
 
-def _what_to_look_at(place: str) -> list[str]:
-    """The pages and sheets of the reports on the adapter, base and adapter side by side."""
+def _report_files(url: str) -> list[str]:
+    """Addresses of the pages and sheets of the reports on the demo's adapter."""
     from iclora.dataset.reader import LATEST
     from iclora.evaluation import reports_on  # late: it imports torch
     from iclora.store import Store
 
-    store = Store(place)
+    store = Store(url)
     version = store.read(adapter_path(NAME, LATEST)).decode().strip()
     folders = [folder for folder, _ in reports_on(store, f"{NAME}@{version}")]
     sheets = [f"{folder}/sheets" for folder in folders]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -12,14 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from iclora.cli.console import answer
-from iclora.cli.options import (
-    DEFAULT_PRESET,
-    DEFAULT_STORE,
-    AsJson,
-    Overrides,
-    Preset,
-    StoreUrl,
-)
+from iclora.cli.options import DEFAULT_STORE, AsJson, Base, Overrides, Preset, StoreUrl
 from iclora.cli.settings import config_from, open_store
 from iclora.errors import UserError
 from iclora.redact import redact_text, redact_url, url_secrets
@@ -35,7 +29,7 @@ _FASTAPI_BELOW = (0, 151)
 
 
 class DoctorCheck(NamedTuple):
-    """One thing that must be there."""
+    """Check of one thing that must be on this machine."""
 
     name: str
     ok: bool
@@ -44,7 +38,8 @@ class DoctorCheck(NamedTuple):
 
 
 def doctor(
-    preset: Preset = DEFAULT_PRESET,
+    preset: Preset = "",
+    base: Base = "",
     overrides: Overrides = None,
     store: StoreUrl = DEFAULT_STORE,
     *,
@@ -52,17 +47,16 @@ def doctor(
 ) -> int:
     """Says what is missing here, and how to get it."""
     os.environ["HF_HUB_OFFLINE"] = "1"  # to look is not to download
-    config = config_from(preset, overrides)
-    checks = [*_software(), *_models(config), *_captioner(config), *_places(store)]
-    lines = [f"{'ok     ' if c.ok else 'MISSING'} {c.name}{_hint(c)}" for c in checks]
-    well = all(check.ok for check in checks)
-    told = [{"name": c.name, "ok": c.ok, "fix": "" if c.ok else c.fix} for c in checks]
-    answer({"ok": well, "checks": told}, "\n".join(lines), as_json=as_json)
-    return 0 if well else 1
-
-
-def _hint(check: DoctorCheck) -> str:
-    return f": {check.fix}" if check.fix and not check.ok else ""
+    config = config_from(preset, base, overrides)
+    checks = [*_software(), *_models(config), *_captioner_server(config), *_store(store)]
+    lines = [
+        f"ok      {check.name}" if check.ok else f"MISSING {check.name}: {check.fix}"
+        for check in checks
+    ]
+    is_ok = all(check.ok for check in checks)
+    report = [{"name": c.name, "ok": c.ok, "fix": "" if c.ok else c.fix} for c in checks]
+    answer({"ok": is_ok, "checks": report}, "\n".join(lines), as_json=as_json)
+    return 0 if is_ok else 1
 
 
 def _software() -> Iterator[DoctorCheck]:
@@ -70,27 +64,19 @@ def _software() -> Iterator[DoctorCheck]:
     yield DoctorCheck(
         f"Python {version}", sys.version_info >= _PYTHON, "install Python 3.11 or newer"
     )
-    for package in _required():
-        opened = _version(package)
-        name = f"{package} {opened}" if opened else package
-        yield DoctorCheck(name, bool(opened), f"pip install {package}")
+    # The packages that this one declares and that are not an extra's.
+    requirements = metadata.requires("iclora") or [] if _version("iclora") else []
+    names = {re.split(r"[<>=!~;\[ ]", line)[0] for line in requirements if "extra ==" not in line}
+    for package in sorted(names):
+        installed = _version(package)
+        yield DoctorCheck(
+            f"{package} {installed}".strip(), bool(installed), f"pip install {package}"
+        )
     fastapi = tuple(int(part) for part in _version("fastapi").split(".")[:2] if part.isdigit())
     yield DoctorCheck(
         "fastapi that Prefect accepts", fastapi < _FASTAPI_BELOW, 'pip install "fastapi<0.151"'
     )
     yield _torch()
-
-
-def _required() -> list[str]:
-    """The packages that this one declares and that are not an extra's."""
-    lines = metadata.requires("iclora") or [] if _version("iclora") else []
-    names = [line for line in lines if "extra ==" not in line]
-    return sorted({_bare(line) for line in names})
-
-
-def _bare(requirement: str) -> str:
-    end = next((i for i, char in enumerate(requirement) if char in "<>=!~;[ "), len(requirement))
-    return requirement[:end]
 
 
 def _version(package: str) -> str:
@@ -141,20 +127,20 @@ def _model(role: str, name: str, revision_of: Callable[[str], str]) -> DoctorChe
     return DoctorCheck(f"{role}: {name}", not revision.startswith("random-"), fix)
 
 
-def _captioner(config: Config) -> Iterator[DoctorCheck]:
+def _captioner_server(config: Config) -> Iterator[DoctorCheck]:
     captioner = config.caption.captioner
     if captioner.kind == "server":
         fix = "--set caption.captioner.url=http://HOST:PORT/v1"
         url = redact_url(captioner.url)
         yield DoctorCheck(f"captioner's server {url}", bool(url), fix)
         variable = captioner.api_key_env
-        opened = variable in os.environ
+        is_set = variable in os.environ
         yield DoctorCheck(
-            f"{variable} is set", opened, f"export {variable}=... (any word if it needs none)"
+            f"{variable} is set", is_set, f"export {variable}=... (any word if it needs none)"
         )
 
 
-def _places(url: str) -> Iterator[DoctorCheck]:
+def _store(url: str) -> Iterator[DoctorCheck]:
     if url.startswith("s3:"):
         yield DoctorCheck(
             "s3fs, for s3:// stores", find_spec("s3fs") is not None, "pip install 's3fs'"
@@ -169,14 +155,9 @@ def _places(url: str) -> Iterator[DoctorCheck]:
         fix = redact_text(f"{type(error).__name__}: {error}", url_secrets(url))
         yield DoctorCheck(f"store {redact_url(url)}", ok=False, fix=fix)
         return
-    place = _existing(Path(store.root) if store.is_local else store.work_folder)
-    yield DoctorCheck(f"{place} is writable", os.access(place, os.W_OK), f"chmod u+w {place}")
-    free = shutil.disk_usage(place).free
-    name = f"{free / _GIB:.0f} GiB free at {place}"
+    path = (Path(store.root) if store.is_local else store.work_folder).resolve()
+    folder = next(parent for parent in (path, *path.parents) if parent.exists())
+    yield DoctorCheck(f"{folder} is writable", os.access(folder, os.W_OK), f"chmod u+w {folder}")
+    free = shutil.disk_usage(folder).free
+    name = f"{free / _GIB:.0f} GiB free at {folder}"
     yield DoctorCheck(name, free >= _FREE_GIB * _GIB, f"make room: {_FREE_GIB} GiB at least")
-
-
-def _existing(path: Path) -> Path:
-    """The nearest folder that exists."""
-    here = path.resolve()
-    return next(place for place in (here, *here.parents) if place.exists())

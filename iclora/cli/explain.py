@@ -19,6 +19,6 @@ def explain(file: ToolkitFile, *, as_json: AsJson = False) -> None:
 
     keys = judge(file)
     width = max((len(path) for path in keys), default=0)
-    lines = [f"{path:<{width}}  {said.status:<16}  {said.note}" for path, said in keys.items()]
-    told = {path: said.to_json() for path, said in keys.items()}
-    answer({"keys": told}, "\n".join(line.rstrip() for line in lines), as_json=as_json)
+    lines = [f"{path:<{width}}  {key.status:<16}  {key.note}" for path, key in keys.items()]
+    report = {path: key.to_json() for path, key in keys.items()}
+    answer({"keys": report}, "\n".join(line.rstrip() for line in lines), as_json=as_json)

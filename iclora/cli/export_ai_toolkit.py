@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from iclora.cli.console import answer
-from iclora.cli.options import DEFAULT_STORE, AsJson, DatasetName, Overrides, Preset, StoreUrl
+from iclora.cli.options import DEFAULT_STORE, AsJson, Base, DatasetName, Overrides, Preset, StoreUrl
 from iclora.cli.settings import config_from, open_store
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="New or empty.")]
 
-_PRESET = "movie-shots-flux1-dev"
+_PRESET, _BASE = "movie-shots", "flux1-dev"
 """AI-Toolkit trains real bases; the miniature is none of its."""
 
 
@@ -21,7 +21,8 @@ def export_ai_toolkit(
     dataset: DatasetName,
     folder: Folder,
     *,
-    preset: Preset = _PRESET,
+    preset: Preset = "",
+    base: Base = "",
     overrides: Overrides = None,
     store: StoreUrl = DEFAULT_STORE,
     as_json: AsJson = False,
@@ -31,7 +32,9 @@ def export_ai_toolkit(
     from iclora.training.ai_toolkit import export_ai_toolkit as export
 
     opened = open_dataset(open_store(store), dataset)
-    file = export(opened, folder, config_from(preset, overrides))
+    if not (preset or base):
+        preset, base = _PRESET, _BASE
+    file = export(opened, folder, config_from(preset, base, overrides))
     samples = opened.manifest.splits.get("train", 0)
     answer(
         {"folder": str(folder), "config": str(file), "samples": samples},

@@ -28,11 +28,11 @@ def gc(
     """Removes what nothing refers to; not during a build."""
     from iclora.dataset.gc import collect_garbage
 
-    swept = collect_garbage(open_store(store), caches=caches, dry_run=dry_run)
+    garbage = collect_garbage(open_store(store), caches=caches, dry_run=dry_run)
     done = "would be removed" if dry_run else "removed"
-    lines = [*swept.paths, f"{len(swept.paths)} places, {swept.size / _MIB:.1f} MiB {done}"]
+    lines = [*garbage.paths, f"{len(garbage.paths)} places, {garbage.size / _MIB:.1f} MiB {done}"]
     answer(
-        {"removed": list(swept.paths), "bytes": swept.size, "dry_run": dry_run},
+        {"removed": list(garbage.paths), "bytes": garbage.size, "dry_run": dry_run},
         "\n".join(lines),
         as_json=as_json,
     )

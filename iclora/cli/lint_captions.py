@@ -8,9 +8,9 @@ import typer
 
 from iclora.cli.console import answer
 from iclora.cli.options import (
-    DEFAULT_PRESET,
     DEFAULT_STORE,
     AsJson,
+    Base,
     Overrides,
     Preset,
     StoreUrl,
@@ -18,15 +18,16 @@ from iclora.cli.options import (
 )
 from iclora.cli.settings import config_from, open_store, with_task
 
-Place = Annotated[
+Captions = Annotated[
     str, typer.Argument(metavar="PATH", help="Folder of .txt files, text file, or dataset.")
 ]
 
 
 def lint_captions(
-    path: Place,
+    path: Captions,
     task: Task = "",
-    preset: Preset = DEFAULT_PRESET,
+    preset: Preset = "",
+    base: Base = "",
     overrides: Overrides = None,
     store: StoreUrl = DEFAULT_STORE,
     *,
@@ -35,15 +36,15 @@ def lint_captions(
     """Judges captions by their task's rules."""
     from iclora.dataset.lint_path import lint_path
 
-    config = with_task(config_from(preset, overrides), task)
-    found = lint_path(path, config.layout, config.caption, store=open_store(store))
-    broken = {place: faults for place, faults in found.items() if faults}
+    config = with_task(config_from(preset, base, overrides), task)
+    results = lint_path(path, config.layout, config.caption, store=open_store(store))
+    broken = {name: faults for name, faults in results.items() if faults}
     lines = [
-        f"{place}: {fault.rule}: {fault.sentence}"
-        for place, faults in broken.items()
+        f"{name}: {fault.rule}: {fault.sentence}"
+        for name, faults in broken.items()
         for fault in faults
     ]
-    lines.append(f"{len(found)} captions, {len(broken)} broken")
-    rules = {place: [fault.rule for fault in faults] for place, faults in broken.items()}
-    answer({"captions": len(found), "broken": rules}, "\n".join(lines), as_json=as_json)
+    lines.append(f"{len(results)} captions, {len(broken)} broken")
+    rules = {name: [fault.rule for fault in faults] for name, faults in broken.items()}
+    answer({"captions": len(results), "broken": rules}, "\n".join(lines), as_json=as_json)
     return 1 if broken else 0

@@ -1,4 +1,4 @@
-"""The options that several commands share, so that they are spelled and explained once."""
+"""Options that several commands share, spelled and explained once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from typing import Annotated
 import typer
 
 Preset = Annotated[
-    str, typer.Option("--preset", metavar="NAME|FILE", help="A packaged preset or your own TOML.")
+    str,
+    typer.Option("--preset", metavar="NAME|FILE", help="Task or whole preset, or your own TOML."),
+]
+Base = Annotated[
+    str,
+    typer.Option("--base", metavar="NAME|FILE", help="Preset of the base model, under the task."),
 ]
 StoreUrl = Annotated[
     str, typer.Option("--store", metavar="URL", help="Where everything is kept: folder or URL.")
@@ -30,5 +35,4 @@ AdapterName = Annotated[
 Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Of what is made.")]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the files go.")]
 
-DEFAULT_PRESET = "miniature"
 DEFAULT_STORE = "./store"

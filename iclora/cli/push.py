@@ -42,13 +42,13 @@ def push(
     opened = open_store(store)
     if kind not in {"", "dataset", "adapter"}:
         raise BadInput(f"--kind is dataset or adapter, not {kind!r}")
-    folder, repository = _folder(opened, thing, kind)
+    folder, repository = _find_folder(opened, thing, kind)
     url = push_folder(opened, folder, hub_id, repository)
     answer({"pushed": folder, "hub_id": hub_id, "commit": url}, url, as_json=as_json)
 
 
-def _folder(store: Store, thing: str, kind: str) -> tuple[str, Kind]:
-    """The version's folder, and what it is on the hub."""
+def _find_folder(store: Store, thing: str, kind: str) -> tuple[str, Kind]:
+    """Returns the version's folder, and the kind of its repository on the hub."""
     from iclora.dataset import open_dataset
     from iclora.sampling.adapters import find_stored
 

@@ -22,9 +22,10 @@ def review(
     from iclora.dataset import open_dataset
     from iclora.dataset.review import write_review
 
-    made = write_review(open_dataset(open_store(store), dataset), out)
+    written = write_review(open_dataset(open_store(store), dataset), out)
     answer(
-        {"page": str(made.page), "table": str(made.table), "samples": made.samples},
-        f"look at {made.page}, fill in {made.table}, then: iclora build ... --review {made.table}",
+        {"page": str(written.page), "table": str(written.table), "samples": written.samples},
+        f"look at {written.page}, fill in {written.table}, "
+        f"then: iclora build ... --review {written.table}",
         as_json=as_json,
     )

@@ -9,10 +9,10 @@ import typer
 
 from iclora.cli.console import answer, note_miniature, note_progress
 from iclora.cli.options import (
-    DEFAULT_PRESET,
     DEFAULT_STORE,
     AdapterName,
     AsJson,
+    Base,
     Out,
     Overrides,
     Preset,
@@ -58,6 +58,7 @@ def sample(  # noqa: PLR0913 - an option is a parameter
     seed: Seed = None,
     count: Count = None,
     preset: Preset = "",
+    base: Base = "",
     overrides: Overrides = None,
     store: StoreUrl = DEFAULT_STORE,
     out: Out = _RENDERS,
@@ -67,7 +68,7 @@ def sample(  # noqa: PLR0913 - an option is a parameter
     opened = open_store(store)
     drawn = {"sample.seed": seed, "sample.count": count}
     chosen = [f"{key}={value}" for key, value in drawn.items() if value is not None]
-    config = _config(opened, adapter, preset, task, [*(overrides or ()), *chosen])
+    config = _config(opened, adapter, (preset, base), task, [*(overrides or ()), *chosen])
     note_miniature(config, base=True)
     from iclora.sampling import sample_sets
     from iclora.sampling.adapters import locate_adapter
@@ -101,18 +102,22 @@ def sample(  # noqa: PLR0913 - an option is a parameter
     answer({"sets": sets}, f"{len(sets)} sets in {out}", as_json=as_json)
 
 
-def _config(store: Store, adapter: str, preset: str, task: str, overrides: list[str]) -> Config:
-    """The preset that was asked for, else what the adapter was trained with."""
-    if preset or adapter == BASE:
-        base = config_from(preset or DEFAULT_PRESET, ())
-    else:
-        base = _of_adapter(store, adapter) or config_from(DEFAULT_PRESET, ())
-    return config_over(with_task(base, task), overrides)
+def _config(
+    store: Store, adapter: str, presets: tuple[str, str], task: str, overrides: list[str]
+) -> Config:
+    """The preset and base that were asked for, else what the adapter was trained with."""
+    from iclora.presets import require_preset
+
+    config = None if any(presets) or adapter == BASE else _of_adapter(store, adapter)
+    if config is None:
+        require_preset(*presets)
+        config = config_from(*presets, ())
+    return config_over(with_task(config, task), overrides)
 
 
 def _examples(task: str) -> list[str]:
     """The example captions of a task's preset."""
-    return list(config_from(task, ()).sample.prompts) if task else []
+    return list(config_from(task, "", ()).sample.prompts) if task else []
 
 
 def _of_adapter(store: Store, adapter: str) -> Config | None:

@@ -1,4 +1,4 @@
-"""From what was typed to a store and a configuration; foreign errors end here."""
+"""Store and configuration from a command's options; foreign errors end here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def open_store(url: str) -> Store:
-    """The store at a folder or URL.
+    """Opens the store at a folder or URL.
 
     Raises:
         BadInput: the URL's protocol is unknown, or its file system is not installed.
@@ -27,27 +27,22 @@ def open_store(url: str) -> Store:
         raise BadInput(f"--store {error}") from error
 
 
-def config_from(preset: str, overrides: Sequence[str] | None) -> Config:
-    """A preset with overrides."""
+def config_from(preset: str, base: str, overrides: Sequence[str] | None) -> Config:
+    """Resolves a preset on a base with overrides; the miniature if neither is named."""
     from iclora.presets import load_config
 
-    return load_config(preset, overrides or ())
+    return load_config(preset, overrides or (), base=base)
 
 
-def config_over(base: Config, overrides: Sequence[str] | None) -> Config:
-    """A resolved configuration with overrides on top of it."""
-    from iclora.presets import load_config, parse_override
+def config_over(config: Config, overrides: Sequence[str] | None) -> Config:
+    """Returns a resolved configuration with overrides on top of it."""
+    from iclora.presets import override_config
 
-    values = base.to_json()
-    preset = values.pop("preset")
-    changed = load_config(
-        "miniature", values | dict(parse_override(text) for text in overrides or ())
-    )
-    return changed.model_copy(update={"preset": preset})
+    return override_config(config, overrides or ())
 
 
 def read_config(file: Path) -> Config:
-    """A resolved configuration from its JSON file.
+    """Reads a resolved configuration from its JSON file.
 
     Raises:
         BadConfig: there is no such file or it is not a configuration.
@@ -65,18 +60,18 @@ def read_config(file: Path) -> Config:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         name = new_name(where)
-        fault = first["msg"] if name == where else f"is now called {name}"
-        raise BadConfig(f"--config {file}: {where}: {fault}") from error
+        message = first["msg"] if name == where else f"is now called {name}"
+        raise BadConfig(f"--config {file}: {where}: {message}") from error
 
 
 def with_task(config: Config, task: str) -> Config:
-    """A configuration with the layout and caption format of a task's preset."""
+    """Returns a configuration with the layout and caption format of a task's preset."""
     if not task:
         return config
     from iclora.presets import load_config
 
-    other = load_config(task)
+    preset = load_config(task)
     caption = config.caption.model_copy(
-        update={"task": other.caption.task, "prefix": other.caption.prefix}
+        update={"task": preset.caption.task, "prefix": preset.caption.prefix}
     )
-    return config.model_copy(update={"layout": other.layout, "caption": caption})
+    return config.model_copy(update={"layout": preset.layout, "caption": caption})

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from iclora.cli.console import answer
-from iclora.cli.options import DEFAULT_PRESET, AsJson, Overrides, Preset
+from iclora.cli.options import AsJson, Base, Overrides, Preset
 from iclora.cli.settings import config_from
 
 Video = Annotated[Path, typer.Argument(metavar="VIDEO", help="A film file.")]
@@ -25,7 +25,8 @@ Detector = Annotated[
 def shots(
     video: Video,
     detector: Detector = "",
-    preset: Preset = DEFAULT_PRESET,
+    preset: Preset = "",
+    base: Base = "",
     overrides: Overrides = None,
     *,
     as_json: AsJson = False,
@@ -34,8 +35,8 @@ def shots(
     from iclora.ingest import find_cuts
 
     chosen = [f"ingest.shots.detector={detector}"] if detector else []
-    params = config_from(preset, [*chosen, *(overrides or ())]).ingest
-    found = find_cuts(video, params.shots, params.max_pixels)
-    lines = [f"{frame}\t{at:.3f}" for frame, at in zip(found.cuts, found.seconds, strict=True)]
-    lines.append(f"{len(found.cuts) + 1} shots in {found.frames} frames at {found.fps:g} fps")
-    answer(found.to_json(), "\n".join(lines), as_json=as_json)
+    params = config_from(preset, base, [*chosen, *(overrides or ())]).ingest
+    result = find_cuts(video, params.shots, params.max_pixels)
+    lines = [f"{frame}\t{at:.3f}" for frame, at in zip(result.cuts, result.seconds, strict=True)]
+    lines.append(f"{len(result.cuts) + 1} shots in {result.frames} frames at {result.fps:g} fps")
+    answer(result.to_json(), "\n".join(lines), as_json=as_json)

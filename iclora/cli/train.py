@@ -11,9 +11,9 @@ import typer
 
 from iclora.cli.console import answer, note_miniature
 from iclora.cli.options import (
-    DEFAULT_PRESET,
     DEFAULT_STORE,
     AsJson,
+    Base,
     DatasetName,
     Name,
     Overrides,
@@ -43,7 +43,8 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be 
 def train(  # noqa: PLR0913 - an option is a parameter
     dataset: DatasetName,
     *,
-    preset: Preset = DEFAULT_PRESET,
+    preset: Preset = "",
+    base: Base = "",
     config: ConfigFile = None,
     ai_toolkit: ToolkitFile = None,
     name: Name = "",
@@ -55,17 +56,20 @@ def train(  # noqa: PLR0913 - an option is a parameter
 ) -> None:
     """Trains an adapter, or goes on where it was stopped."""
     _say_what_happens()
-    resolved, called = _resolve(preset, config, ai_toolkit, overrides)
+    resolved, called = _resolve(preset, base, config, ai_toolkit, overrides)
     note_miniature(resolved, base=True)
     from iclora.cli.train_progress import train_progress
     from iclora.dataset import open_dataset
     from iclora.names import check_name
+    from iclora.presets import require_preset
     from iclora.train import train_adapter
     from iclora.training import plan_training
 
     if called := name or called:
         check_name(called, "an adapter")
     opened = open_store(store)
+    if not (config or ai_toolkit):
+        require_preset(preset, base, open_dataset(opened, dataset).manifest.config.preset)
     if dry_run:
         plan = plan_training(opened, dataset, resolved)
         answer(plan.to_json(), _plan_text(plan), as_json=as_json)
@@ -90,7 +94,11 @@ def _say_what_happens() -> None:
 
 
 def _resolve(
-    preset: str, config: Path | None, ai_toolkit: Path | None, overrides: list[str] | None
+    preset: str,
+    base: str,
+    config: Path | None,
+    ai_toolkit: Path | None,
+    overrides: list[str] | None,
 ) -> tuple[Config, str]:
     """The configuration, and the adapter's name where the file gives one."""
     if config and ai_toolkit:
@@ -102,7 +110,7 @@ def _resolve(
 
         job = read_ai_toolkit(ai_toolkit, overrides or ())
         return job.config, job.name
-    return config_from(preset, overrides), ""
+    return config_from(preset, base, overrides), ""
 
 
 def _plan_text(plan: TrainPlan) -> str:

@@ -16,17 +16,18 @@ def verify(
     """Re-reads a dataset with three readers and checks all of it."""
     from iclora.dataset.verify import verify_named
 
-    name, found = verify_named(open_store(store), dataset)
-    for problem in found.problems[:_SHOWN]:
+    name, report = verify_named(open_store(store), dataset)
+    for problem in report.problems[:_SHOWN]:
         print_note(
             ": ".join(part for part in (problem.shard, problem.key, problem.problem) if part)
         )
-    if len(found.problems) > _SHOWN:
-        print_note(f"and {len(found.problems) - _SHOWN} more; --json has all")
-    verdict = f"sound, {found.samples} samples" if found.ok else _broken(len(found.problems))
-    answer(found.to_json(), f"{name}: {verdict}", as_json=as_json)
-    return 0 if found.ok else 1
-
-
-def _broken(problems: int) -> str:
-    return f"broken, {problems} problem{'s' if problems > 1 else ''}"
+    if len(report.problems) > _SHOWN:
+        print_note(f"and {len(report.problems) - _SHOWN} more; --json has all")
+    count = len(report.problems)
+    verdict = (
+        f"sound, {report.samples} samples"
+        if report.ok
+        else f"broken, {count} problem{'s' if count > 1 else ''}"
+    )
+    answer(report.to_json(), f"{name}: {verdict}", as_json=as_json)
+    return 0 if report.ok else 1

@@ -1,8 +1,8 @@
 """Presets: sparse TOML files that add up to a resolved configuration.
 
-A preset file names the presets it is built on (``extends``) and the keys it changes. What the
-user writes as ``--set section.key=value`` comes last. Unknown keys are refused with the nearest
-known one.
+A preset file names the presets it is built on (``extends``) and the keys it changes. A preset of a
+task and a preset of a base model compose. What the user writes as ``--set section.key=value`` comes
+last. Unknown keys are refused with the nearest known one.
 """
 
 from __future__ import annotations
@@ -18,80 +18,175 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 
 from iclora.errors import BadConfig
-from iclora.presets.renamed import refuse_renamed
+from iclora.presets.renamed import refuse_renamed, refuse_renamed_preset
 from iclora.redact import tell_value
 from schemas.config import Config
 
 _FOLDER = Path(__file__).parent
-_LONGEST = 120
-"""Characters of a wrong value in a sentence."""
 
-_DEEPEST = 16
-"""Tables and lists in each other, in a setting."""
+DEMO_PRESET = "miniature"
+"""Preset of the demo: the small models in the package."""
 
-_LARGEST = (1 << 63) - 1
+_MAX_SHOWN = 120
+"""Maximum number of characters of a wrong value in a message."""
 
-_MOST_ABOVE = 32
-"""Presets in a row that extend each other."""
+_MAX_DEPTH = 16
+"""Maximum nesting of tables and lists in a setting."""
+
+_MAX_INTEGER = (1 << 63) - 1
+
+_MAX_EXTENDS = 32
+"""Maximum length of a chain of presets that extend each other."""
 
 Tree = dict[str, Any]
 
 
 def preset_names() -> list[str]:
-    """The presets in the package, sorted."""
+    """Returns the names of the presets in the package, sorted."""
     return sorted(path.stem for path in _FOLDER.glob("*.toml"))
 
 
+def base_names() -> list[str]:
+    """Returns the names of the packaged presets that name a base model, sorted."""
+    return [name for name in preset_names() if _names_base(_read_tree(name, (), {}))]
+
+
+def task_names() -> list[str]:
+    """Returns the names of the packaged presets with a layout and no base model, sorted."""
+    trees = {name: _read_tree(name, (), {}) for name in preset_names()}
+    return [name for name, tree in trees.items() if "layout" in tree and not _names_base(tree)]
+
+
 def load_config(
-    preset: str = "miniature",
+    preset: str = "",
     overrides: Iterable[str] | Mapping[str, Any] = (),
     *,
+    base: str = "",
     unshown: Collection[str] = (),
 ) -> Config:
-    """Resolves a preset (a name, or a TOML file of the user) and overrides.
+    """Resolves a preset, the base preset that it is trained on, and overrides.
+
+    A packaged task comes first and the base over it; a TOML file of the user comes over the base.
+    Overrides come last. Only the base names a base model, and nothing but overrides changes that.
 
     Args:
-        preset: a packaged preset's name or the path of a TOML file.
+        preset: name of a packaged preset or path of a TOML file; empty for the base alone, and for
+            the miniature if there is no base either.
         overrides: ``section.key=value`` strings (values in TOML syntax; bare words are strings)
             or a mapping of dotted keys to values.
+        base: name or path of a preset that names a base model; empty if ``preset`` names one or
+            needs none.
         unshown: dotted keys whose values may be secrets, so that no sentence has them.
 
     Raises:
-        BadConfig: an unknown preset or key, or a value out of range.
+        BadConfig: an unknown preset or key, two base models or none, or a value out of range.
     """
+    preset = preset or ("" if base else DEMO_PRESET)
     try:
-        tree = _read_tree(preset, (), {})
-        for key, value in _pairs(overrides):
-            _merge(tree, _nested(key.split("."), value))
-        tree["preset"] = Path(preset).stem
-        refuse_renamed(tree)
-        _refuse_unknown(tree, Config, "")
-        plain = {key: _plain(value, key) for key, value in tree.items()}
+        tree = _compose(preset, base) if base else _read_tree(preset, (), {})
+        tree["preset"] = "-".join(Path(name).stem for name in (preset, base) if name)
+        return _resolve(tree, overrides, unshown)
     except RecursionError as error:
         raise BadConfig(f"the tables of {preset} and of what is set are too deep") from error
+
+
+def override_config(config: Config, overrides: Iterable[str]) -> Config:
+    """Returns a resolved configuration with ``section.key=value`` overrides on top.
+
+    Raises:
+        BadConfig: an unknown key, or a value out of range.
+    """
+    try:
+        return _resolve(config.to_json(), overrides, ())
+    except RecursionError as error:
+        raise BadConfig("the tables of what is set are too deep") from error
+
+
+def require_preset(preset: str, base: str, dataset_preset: str = "") -> None:
+    """Refuses to use the miniature models because nobody named others.
+
+    Args:
+        preset: as for ``load_config``.
+        base: likewise.
+        dataset_preset: preset that the dataset in use was built with; the demo's needs no other.
+
+    Raises:
+        BadConfig: neither a preset nor a base is given, and the dataset is not the demo's.
+    """
+    if not (preset or base or dataset_preset == DEMO_PRESET):
+        raise BadConfig(
+            "no preset: name a task and a base model, such as --preset movie-shots --base "
+            "flux1-dev (in a flow, the parameters preset and base), or your own TOML, or "
+            "--preset miniature for the small demo models; "
+            f"tasks are {', '.join(task_names())}; bases are {', '.join(base_names())}"
+        )
+
+
+def _compose(preset: str, base: str) -> Tree:
+    """Merges a preset, if there is one, with the base preset that it is trained on."""
+    tree: Tree = _read_tree(preset, (), {}) if preset else {}
+    if "base" in tree:
+        raise BadConfig(f"{preset} names a base model itself: leave out the base {base}")
+    is_task = bool(preset) and not preset.endswith(".toml")
+    # A base that extends a task of its own, as the miniature does, extends the given one instead.
+    known = dict.fromkeys(task_names(), tree) if is_task else {}
+    base_tree = _read_tree(base, (), known)
+    if not _names_base(base_tree):
+        raise BadConfig(f"{base} names no base model; bases are {', '.join(base_names())}")
+    # A base adapts a task: the miniature draws every one in small. A user's file has the last word.
+    below, above = (tree, base_tree) if is_task else (base_tree, tree)
+    _merge(below, above)
+    return below
+
+
+def _names_base(tree: Tree) -> bool:
+    """Checks if a preset names a base model."""
+    base = tree.get("base")
+    return isinstance(base, dict) and "model" in base
+
+
+def _resolve(
+    tree: Tree, overrides: Iterable[str] | Mapping[str, Any], unshown: Collection[str]
+) -> Config:
+    """Merges overrides into a tree, which this changes, and validates the result."""
+    pairs = overrides.items() if isinstance(overrides, Mapping) else map(parse_override, overrides)
+    for key, value in pairs:
+        for part in reversed(key.split(".")):
+            value = {part: value}  # noqa: PLW2901 - nested from the inside out
+        _merge(tree, value)
+    refuse_renamed(tree)
+    _refuse_unknown(tree, Config, "")
+    plain = {key: _plain(value, key) for key, value in tree.items()}
     try:
         return Config.from_json(plain)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         secret = any(where == key or where.startswith(f"{key}.") for key in unshown)
-        given = (tell_value if secret else _beginning)(first.get("input"))
-        raise BadConfig(f"{where} = {given}: {first['msg']}") from error
+        value = (tell_value if secret else _shortened)(first.get("input"))
+        raise BadConfig(f"{where} = {value}: {first['msg']}") from error
 
 
-def _beginning(value: object) -> str:
-    """A value as a sentence can have it."""
-    said = repr(value)
-    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ..."
+def _shortened(value: object) -> str:
+    """Returns a value's representation, cut to the length that a sentence can carry."""
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]} ..."
 
 
 def _read_tree(preset: str, above: tuple[str, ...], known: dict[str, Tree]) -> Tree:
-    """A preset and those that it is built on; each file is read once."""
+    """Reads a preset and those that it extends; each file is read once.
+
+    Args:
+        preset: name or path.
+        above: presets that extend this one, outermost first.
+        known: trees that have been read, by name or path.
+    """
+    refuse_renamed_preset(preset)
     path = Path(preset) if preset.endswith(".toml") else _FOLDER / f"{preset}.toml"
     if preset in above:
         raise BadConfig(f"preset {preset} extends itself through {' > '.join(above)}")
-    if len(above) > _MOST_ABOVE:
-        raise BadConfig(f"{above[0]} is built on more than {_MOST_ABOVE} presets in a row")
+    if len(above) > _MAX_EXTENDS:
+        raise BadConfig(f"{above[0]} is built on more than {_MAX_EXTENDS} presets in a row")
     if preset in known:
         return deepcopy(known[preset])
     if not path.is_file():
@@ -105,7 +200,7 @@ def _read_tree(preset: str, above: tuple[str, ...], known: dict[str, Tree]) -> T
     tree: Tree = {}
     parents = own.pop("extends", [])
     if not isinstance(parents, list):
-        raise BadConfig(f"{path}: extends is a list of presets, not {_beginning(parents)}")
+        raise BadConfig(f"{path}: extends is a list of presets, not {_shortened(parents)}")
     for parent in cast("list[object]", parents):
         _merge(tree, _read_tree(str(parent), (*above, preset), known))
     _merge(tree, own)
@@ -113,14 +208,8 @@ def _read_tree(preset: str, above: tuple[str, ...], known: dict[str, Tree]) -> T
     return tree
 
 
-def _pairs(overrides: Iterable[str] | Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    if isinstance(overrides, Mapping):
-        return [(key, overrides[key]) for key in overrides]
-    return [parse_override(text) for text in overrides]
-
-
 def parse_override(text: str) -> tuple[str, Any]:
-    """``section.key=value`` as a dotted key and a value; bare words are strings.
+    """Splits ``section.key=value`` into a dotted key and a value; bare words are strings.
 
     Raises:
         BadConfig: there is no key or no equals sign.
@@ -137,31 +226,25 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def _plain(value: Any, where: str, depth: int = 0) -> Any:
-    """A value as JSON can have it: TOML's dates as text, because no setting is one.
+    """Converts a value to what JSON can have; TOML's dates become text, because no setting is one.
 
     Raises:
         BadConfig: it is deeper than any setting, or a number that no machine counts to.
     """
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         raise BadConfig(f"{where} is too deep to be a setting")
     if isinstance(value, dict):
-        parts = cast("Tree", value).items()
-        return {key: _plain(one, f"{where}.{key}", depth + 1) for key, one in parts}
+        items = cast("Tree", value).items()
+        return {key: _plain(item, f"{where}.{key}", depth + 1) for key, item in items}
     if isinstance(value, list):
-        return [_plain(one, where, depth + 1) for one in cast("list[Any]", value)]
-    if isinstance(value, int) and abs(value) > _LARGEST:
+        return [_plain(item, where, depth + 1) for item in cast("list[Any]", value)]
+    if isinstance(value, int) and abs(value) > _MAX_INTEGER:
         raise BadConfig(f"{where} is too large a number to be a setting")
     return value.isoformat() if isinstance(value, date | time) else value
 
 
-def _nested(keys: list[str], value: Any) -> Tree:
-    for key in reversed(keys):
-        value = {key: value}
-    return cast("Tree", value)
-
-
 def _merge(tree: Tree, other: Tree) -> None:
-    """Puts ``other`` over ``tree``, table by table."""
+    """Merges ``other`` over ``tree`` in place, table by table."""
     for key, value in other.items():
         if isinstance(value, dict) and isinstance(tree.get(key), dict):
             _merge(tree[key], cast("Tree", value))

@@ -1,4 +1,4 @@
-"""Renamed settings: an old key or value is refused with the new name."""
+"""Renamed settings and presets: an old name is refused with the new one."""
 
 from __future__ import annotations
 
@@ -50,6 +50,12 @@ RENAMED_VALUES: Final = {
 }
 """Key (in new names) and old value to new value."""
 
+COMPOSED_PRESETS: Final = {
+    f"movie-shots-{base}": ("movie-shots", base)
+    for base in ("flux1-dev", "flux1-fill", "flux1-krea", "flux2-klein-4b")
+}
+"""Old preset to the task and the base that it is composed of now."""
+
 
 def new_name(key: str) -> str:
     """Return the current name of a dotted key; an unrenamed key is returned as it is."""
@@ -58,6 +64,20 @@ def new_name(key: str) -> str:
         name = f"{name}.{part}" if name else part
         name = RENAMED_KEYS.get(name, name)
     return name
+
+
+def refuse_renamed_preset(preset: str) -> None:
+    """Check a preset for an old name.
+
+    Raises:
+        BadConfig: a task and a base have taken its place.
+    """
+    if preset in COMPOSED_PRESETS:
+        task, base = COMPOSED_PRESETS[preset]
+        raise BadConfig(
+            f"preset {preset} is now two: --preset {task} --base {base} (in a TOML file, "
+            f'extends = ["{task}", "{base}"])'
+        )
 
 
 def refuse_renamed(tree: Mapping[str, Any]) -> None:

@@ -13,16 +13,19 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from iclora.build import build_dataset
 from iclora.cli.app import COMMANDS, make_app, run
 from iclora.cli.console import MINIATURE_NOTE
+from iclora.presets import load_config
 from schemas.adapter import RunRecord
 from schemas.config import Config
 
 FROZEN = {
-    "build": {"--preset", "--name", "--store", "--set", "--review"},
+    "build": {"--base", "--preset", "--name", "--store", "--set", "--review"},
     "verify": {"--store"},
     "review": {"--store", "--out", "-o"},
     "train": {
+        "--base",
         "--preset",
         "--config",
         "--ai-toolkit",
@@ -39,6 +42,7 @@ FROZEN = {
         "--panel",
         "--seed",
         "--count",
+        "--base",
         "--preset",
         "--set",
         "--store",
@@ -50,14 +54,17 @@ FROZEN = {
     "demo": {"--store"},
     "push": {"--kind", "--store"},
     "inspect": {"--store"},
-    "shots": {"--detector", "--preset", "--set"},
-    "lint-captions": {"--task", "--preset", "--set", "--store"},
+    "shots": {"--detector", "--base", "--preset", "--set"},
+    "lint-captions": {"--task", "--base", "--preset", "--set", "--store"},
     "explain": set(),
-    "export-ai-toolkit": {"--preset", "--set", "--store"},
+    "export-ai-toolkit": {"--base", "--preset", "--set", "--store"},
     "gc": {"--store", "--caches", "--dry-run"},
-    "doctor": {"--preset", "--set", "--store"},
+    "doctor": {"--base", "--preset", "--set", "--store"},
 }
 """Options are interface: one is added here on purpose or not at all."""
+
+LOOSE = {"filter.max_set_similarity": 1.0, "filter.quality.min_sharpness": 0.0}
+TINY = ("--preset", "miniature")
 
 HEAVY = (
     "torch",
@@ -128,11 +135,27 @@ def test_help_imports_nothing_heavy():
         (("verify",), "Missing argument 'DATASET'"),
         (("verify", "films", "--nope"), "No such option: --nope"),
         (("verify", "films", "--store", "foo://x"), "--store foo://x: Protocol not known: foo"),
-        (("build", "no-such.mp4"), "no-such.mp4"),
+        (
+            ("build", "x"),
+            "no preset: name a task and a base model, such as --preset movie-shots --base",
+        ),
+        (
+            ("build", "x", "--preset", "movie-shots-flux1-dev"),
+            "--preset movie-shots --base flux1-dev",
+        ),
+        (
+            ("build", "x", "--preset", "miniature", "--base", "flux1-dev"),
+            "miniature names a base model itself",
+        ),
+        (("build", "x", "--base", "movie-shots"), "movie-shots names no base model; bases are"),
+        (("build", "no-such.mp4", *TINY), "no-such.mp4"),
         (("build", "x", "--preset", "movieshots"), "no preset 'movieshots'; did you mean movie"),
-        (("build", "x", "--set", "filter.max_set=3"), "unknown key filter.max_set; did you mean"),
-        (("build", "x", "--set", "filter.max_sets=-3"), "filter.max_sets = -3"),
-        (("build", "x", "--review", "none.csv"), "none.csv cannot be read"),
+        (
+            ("build", "x", "--set", "filter.max_set=3", *TINY),
+            "unknown key filter.max_set; did you mean",
+        ),
+        (("build", "x", "--set", "filter.max_sets=-3", *TINY), "filter.max_sets = -3"),
+        (("build", "x", "--review", "none.csv", *TINY), "none.csv cannot be read"),
         (("shots", "none.mp4"), "none.mp4"),
         (("shots", "none.mp4", "--detector", "magic"), "ingest.shots.detector = 'magic'"),
         (("lint-captions", "none"), "none"),
@@ -143,7 +166,10 @@ def test_help_imports_nothing_heavy():
         (("train", "none", "--config", "none.json"), "--config none.json: No such file"),
         (("train", "films", "--name", "Short"), "'Short' cannot be an adapter's name: use up"),
         (("train", "films", "--name", "short film", "--dry-run"), "'short film' cannot be an"),
-        (("build", "x.mp4", "--name", "Short"), "'Short' cannot be a dataset's name: use up"),
+        (
+            ("build", "x.mp4", "--name", "Short", *TINY),
+            "'Short' cannot be a dataset's name: use up",
+        ),
         (("evaluate", "none"), "no adapter 'none'"),
         (("evaluate", "Short"), "no adapter 'Short'"),
         (("train", "x", "--config", "a", "--ai-toolkit", "b"), "both say what to train"),
@@ -152,9 +178,10 @@ def test_help_imports_nothing_heavy():
         (("export-ai-toolkit", "none", "dir"), "no dataset 'none'"),
         (("push", "none", "me/films"), "no dataset or adapter 'none'"),
         (("push", "none", "me/films", "--kind", "film"), "--kind is dataset or adapter"),
-        (("sample", "base"), "give a CAPTION"),
-        (("sample", "base", "x", "--panel", "1"), "--panel takes I=IMAGE, not '1'"),
-        (("sample", "base", "x", "--set", "sample"), "--set takes section.key=value"),
+        (("sample", "base", "x"), "no preset: name a task and a base model"),
+        (("sample", "base", *TINY), "give a CAPTION"),
+        (("sample", "base", "x", "--panel", "1", *TINY), "--panel takes I=IMAGE, not '1'"),
+        (("sample", "base", "x", "--set", "sample", *TINY), "--set takes section.key=value"),
     ],
 )
 def test_a_users_mistake_is_one_sentence(tmp_path, monkeypatch, arguments, sentence):
@@ -248,6 +275,19 @@ def test_a_dry_run_of_training(published):
     assert "3 samples" in iclora("train", "films", "--store", store.root, "--dry-run").out
 
 
+def test_training_asks_for_a_preset_unless_the_dataset_is_the_demos(published, tmp_path):
+    store, _ = published
+    own = tmp_path / "own.toml"
+    own.write_text('extends = ["miniature"]\n')
+    build_dataset(store, [str(tmp_path / "sets")], load_config(str(own), LOOSE), "mine")
+    dry = ("--store", store.root, "--dry-run", "--json")
+    assert iclora("train", "films", *dry).status == 0
+    assert "no preset: name a task and a base" in iclora("train", "mine", *dry).json["error"]
+    assert iclora("train", "mine", "--preset", own, *dry).status == 0
+    real = iclora("train", "mine", "--preset", "movie-shots", "--base", "flux1-dev", *dry)
+    assert real.json["base"].startswith("black-forest-labs/FLUX.1-dev")
+
+
 def test_a_name_that_an_adapter_cannot_have(published):
     store, _ = published
     said = iclora("train", "films", "--name", "short film", "--store", store.root)
@@ -327,12 +367,12 @@ def test_promote_and_back(store):
 
 
 def test_the_first_line_says_that_the_miniature_is_used(tmp_path):
-    said = iclora("build", tmp_path / "none.mp4", "--store", tmp_path)
+    said = iclora("build", tmp_path / "none.mp4", "--store", tmp_path, *TINY)
     assert said.err.splitlines()[0] == MINIATURE_NOTE
-    said = iclora("build", tmp_path / "none.mp4", "--store", tmp_path, "--json")
+    said = iclora("build", tmp_path / "none.mp4", "--store", tmp_path, *TINY, "--json")
     assert said.err.splitlines()[0] == MINIATURE_NOTE
     real = ("--set", "filter.clip=a/b", "--set", "caption.captioner.kind=server")
-    said = iclora("build", tmp_path / "none.mp4", "--store", tmp_path, *real)
+    said = iclora("build", tmp_path / "none.mp4", "--store", tmp_path, *TINY, *real)
     assert MINIATURE_NOTE not in said.err
 
 

@@ -69,8 +69,8 @@ def check(line: str) -> None:
         return
     command = make_typer_command(words[1])
     given = command.make_context(words[1], words[2:], resilient_parsing=False).params
-    preset = given.get("preset") or "miniature"
-    load_config(preset, given.get("overrides") or ())
+    preset, base = given.get("preset") or "", given.get("base") or ""
+    load_config(preset, given.get("overrides") or (), base=base)
 
 
 def make_typer_command(name: str):

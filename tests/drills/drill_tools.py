@@ -111,6 +111,7 @@ def adapter_files(folder: Path) -> dict[str, str]:
 def build_command(store: str, films: Sequence[Path], overrides: Mapping[str, Any]) -> list[str]:
     """``iclora build`` as a person types it."""
     command = [sys.executable, "-m", "iclora", "build", *map(str, films), "--name", "films"]
+    command += ["--preset", "miniature"]
     for key, value in overrides.items():
         command += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
     return [*command, "--store", store, "--json"]

@@ -65,7 +65,7 @@ def test_captions_overlap_and_a_person_sees_and_decides(store, films, captioner,
         "caption.tokenizer": "",
         "caption.max_tokens": 512,
     } | {f"caption.captioner.{name}": value for name, value in server.items()}
-    ref = build_dataset(films, "miniature", "seen", str(store.root), overrides)
+    ref = build_dataset(films, "miniature", "", "seen", str(store.root), overrides)
     assert not known[0], "a caption was asked for before the sets of all films were chosen"
     assert len(known) == ref.samples
 
@@ -87,6 +87,8 @@ def test_captions_overlap_and_a_person_sees_and_decides(store, films, captioner,
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    less = build_dataset(films, "miniature", "seen", str(store.root), overrides, str(review.table))
+    less = build_dataset(
+        films, "miniature", "", "seen", str(store.root), overrides, str(review.table)
+    )
     assert less.samples == ref.samples - 1
     assert len(known) == ref.samples, "nothing is captioned again"

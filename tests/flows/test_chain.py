@@ -42,14 +42,14 @@ def test_film_to_report(film, captioner, place):
         "caption.captioner.model": "same",
         "caption.captioner.url": captioner,
     }
-    dataset = build_dataset([str(film)], "miniature", "demo", str(place), overrides)
+    dataset = build_dataset([str(film)], "miniature", "", "demo", str(place), overrides)
     store = Store(str(place))
     assert dataset.samples > 0
     assert verify_dataset(open_dataset(store, f"demo@{dataset.version}")).ok
-    assert build_dataset([str(film)], "miniature", "demo", str(place), overrides) == dataset
+    assert build_dataset([str(film)], "miniature", "", "demo", str(place), overrides) == dataset
 
     steps = {"train.steps": 20, "train.batch": 2, "train.save_every": 10}
-    adapter = train_adapter(f"demo@{dataset.version}", "miniature", "demo", str(place), steps)
+    adapter = train_adapter(f"demo@{dataset.version}", "miniature", "", "demo", str(place), steps)
     assert adapter.steps == 20
     weights = Path(place) / f"adapters/demo/{adapter.version}/demo.safetensors"
     with safe_open(weights, "pt") as file:

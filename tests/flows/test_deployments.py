@@ -13,7 +13,7 @@ from prefect.events import DeploymentEventTrigger
 from prefect.utilities.callables import parameter_schema
 
 from iclora.presets import preset_names
-from tasks.pools import POOLS
+from tasks.deploy import POOLS
 from tasks.prefect_defaults import TAG
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +101,6 @@ def test_every_field_of_the_run_form_is_explained_and_has_a_default(name):
 def test_presets_that_the_forms_name_exist():
     for name in NAMES:
         fields = parameter_schema(flow_of(name)).properties
-        said = fields.get("preset", {}).get("description", "")
-        named = [word for word in said.split("`")[1::2] if word != "miniature"]
-        assert set(named) <= set(preset_names())
+        texts = [fields.get(field, {}).get("description", "") for field in ("preset", "base")]
+        words = {word for text in texts for word in text.split("`")[1::2]}
+        assert words - {"sources", "preset"} <= set(preset_names())

@@ -90,7 +90,7 @@ def test_what_may_not_be_read_has_a_verdict_and_the_others_go_on(
 def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(tmp_path, film):
     """No file may grow past a few blocks: what a full disk does, at the first large file."""
     command = [sys.executable, "-m", "iclora", "build", str(film), "--json"]
-    command += ["--store", str(tmp_path / "store"), "--name", "films"]
+    command += ["--store", str(tmp_path / "store"), "--name", "films", "--preset", "miniature"]
     full = ["bash", "-c", 'ulimit -f 24; exec "$@"', "bash", *command]
     ended = subprocess.run(full, capture_output=True, text=True, check=False)
     assert ended.returncode == 1, ended.stderr

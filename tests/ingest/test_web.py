@@ -152,7 +152,7 @@ def test_a_failing_server_is_a_verdict_and_the_others_go_on(
 def test_a_build_of_a_failing_source_is_one_sentence(site, tmp_path):
     site.answers["/bad.mp4"] = status(500)
     command = [sys.executable, "-m", "iclora", "build", f"{site.url}/bad.mp4?sig=hunter2", "--json"]
-    command += ["--store", str(tmp_path / "store"), "--name", "films"]
+    command += ["--store", str(tmp_path / "store"), "--name", "films", "--preset", "miniature"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr

@@ -17,7 +17,7 @@ from prefect.settings import PREFECT_API_URL
 
 from iclora.errors import BadConfig, IcloraError
 from tasks.deploy import deploy
-from tasks.memory import VARIABLE
+from tasks.merge import VARIABLE
 
 ROOT = Path(__file__).parents[2]
 TRAIN = "iclora: train when a dataset is published"

@@ -16,7 +16,7 @@ from iclora.errors import BadConfig, BadInput
 from iclora.locks import file_lock, is_locked
 from iclora.presets import load_config
 from tasks import gpu_locks, prefect_defaults
-from tasks.secrets import load_secrets
+from tasks.environment import load_secrets
 from tasks.subprocess_task import ChildTimeout
 from tasks.training import LAUNCH, launcher
 

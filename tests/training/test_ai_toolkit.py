@@ -170,22 +170,22 @@ def test_export_is_a_folder_that_the_reader_honours(store, publish, paint, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("preset", "changes"),
+    ("base", "changes"),
     [
-        ("movie-shots-flux1-dev", {"train.optimizer.lr_schedule": "linear"}),
-        ("movie-shots-flux1-dev", {"train.noise.sampler": "uniform", "train.weights": "fp8"}),
-        ("movie-shots-flux2-klein-4b", {"train.optimizer.warmup_steps": 10}),
+        ("flux1-dev", {"train.optimizer.lr_schedule": "linear"}),
+        ("flux1-dev", {"train.noise.sampler": "uniform", "train.weights": "fp8"}),
+        ("flux2-klein-4b", {"train.optimizer.warmup_steps": 10}),
         ("flux1-schnell", {"train.training_adapter": "a.safetensors"}),
         ("flux1-dev", {"train.lora.start_from": "b.safetensors"}),
     ],
 )
 def test_ai_toolkit_reads_every_key_that_is_exported(
-    store, publish, paint, tmp_path, preset, changes
+    store, publish, paint, tmp_path, base, changes
 ):
     """Against the keys that its own config classes read; they were also run on such a file."""
     known = upstream_keys()
     name = publish(store, [paint(0, masks=[(0, 0, 8, 4)])])
-    config = load_config(preset, changes)
+    config = load_config("movie-shots", changes, base=base)
     file = export_ai_toolkit(open_dataset(store, name), tmp_path / "out", config, name="mine")
     tree = yaml.safe_load(file.read_text())
     assert (file.name, tree["config"]["name"]) == ("mine.yml", "mine")

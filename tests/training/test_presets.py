@@ -1,4 +1,4 @@
-"""The packaged bases and chains: each resolves, and names a family that can be planned with."""
+"""The packaged presets: each resolves, and names a family that can be planned with."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def test_a_base_preset_names_its_family_and_its_own_tokenizer(name, family):
 
 
 @pytest.mark.parametrize("base", [name for name in BASES if name != "flux1-schnell"])
-def test_a_chain_uses_no_miniature_anywhere(base):
-    config = load_config(f"movie-shots-{base}")
+def test_a_public_base_uses_no_miniature_anywhere(base):
+    config = load_config("movie-shots", base=base)
     alone = load_config(base)
     assert (config.base, config.train) == (alone.base, alone.train)
     assert (config.layout.width, config.layout.height) == (1024, 1536)
@@ -62,7 +62,7 @@ def test_a_chain_uses_no_miniature_anywhere(base):
 
 def test_a_chain_can_be_planned_without_its_weights(store, publish, paint):
     name = publish(store, [paint(n, heights=(512, 512, 512), width=1024) for n in range(2)])
-    config = load_config("movie-shots-flux2-klein-4b")
+    config = load_config("movie-shots", base="flux2-klein-4b")
     plan = plan_training(store, name, config, memory=24)
     assert plan.base == "black-forest-labs/FLUX.2-klein-base-4B (not here)"
     assert plan.weights == "dense"

@@ -38,7 +38,7 @@ def export_ai_toolkit(
     Args:
         dataset: dataset version to export.
         folder: target folder, created if missing; must be empty.
-        config: training configuration; defaults to the ``movie-shots-flux1-dev`` preset.
+        config: training configuration; defaults to ``movie-shots`` on ``flux1-dev``.
         name: name of the adapter; defaults to the name of the dataset.
 
     Returns:
@@ -51,7 +51,7 @@ def export_ai_toolkit(
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise BadInput(f"{folder} is not empty; name a new folder")
-    config = config or load_config("movie-shots-flux1-dev")
+    config = config or load_config("movie-shots", base="flux1-dev")
     require_supported(config)
     name = name or dataset.manifest.name
     masked = _write_samples(dataset, folder)
