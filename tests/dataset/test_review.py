@@ -59,7 +59,8 @@ def test_work_that_was_done_is_kept(published, tmp_path: Path):
     rows = rows_of(table)
     rows[3]["choice"] = "drop"
     write_rows(table, [*rows[:4], {**rows[0], "key": "of-another-build"}])
-    write_review(dataset, tmp_path)
+    page = write_review(dataset, tmp_path).page.read_text(encoding="utf-8")
+    assert page.count("<option selected>drop</option>") == 1
     now = {row["key"]: row for row in rows_of(table)}
     assert now[rows[3]["key"]]["choice"] == "drop"
     assert len(now) == 8
