@@ -18,6 +18,7 @@ from iclora.filtering import (
     score_frames,
 )
 from iclora.filtering.checks import quality_checks
+from iclora.filtering.sets import _worst_scores
 from iclora.filtering.similarity import cosine
 from iclora.pipeline.stage import Stage, file_of, folder_of, result_of, run_stage
 from iclora.presets import load_config
@@ -120,9 +121,15 @@ def test_all_sets_have_the_scores_of_their_worst_frame(store, config):
     assert len({tuple(sorted(one.scores)) for one in sets}) == 1
     frames = {k: v for ref in scored for k, v in result_of(store, ref, Scored).scores.items()}
     for one in sets:
-        for worst, names in ((min, ["merit", "luma", "sharpness"]), (max, ["text", "title"])):
-            for name in names:
-                assert one.scores[name] == worst(frames[frame.id][name] for frame in one.frames)
+        for name in ("merit", "luma", "sharpness"):
+            assert one.scores[name] == min(frames[frame.id][name] for frame in one.frames)
+
+
+def test_the_worst_text_is_the_most(store):
+    given = result_of(store, ingest(store, "a", [scenery(0), scenery(1)]), Ingested).frames
+    scores = [{"luma": 0.2, "text": 0.1, "face": 0.5}, {"luma": 0.6, "text": 0.3, "face": 0.4}]
+    worst = _worst_scores(given, {f.id: s for f, s in zip(given, scores, strict=True)})
+    assert worst == {"luma": 0.2, "text": 0.3, "face": 0.5}
 
 
 def test_a_broken_file_fails_alone(store, config):

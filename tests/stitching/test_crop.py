@@ -74,6 +74,13 @@ def test_a_head_that_cannot_be_shown_with_another_is_left_out_whole():
         assert shown <= 0 or shown == right - left
 
 
+def test_a_head_wider_than_the_window_is_left_out_where_that_is_possible():
+    pixels = plain(640, 200, (300, 100))
+    window = place_crop(pixels, (0, 0, 640, 200), (64, 64), heads=[(300, 0, 520, 200)])
+    assert window.heads_cut == 0
+    assert window.box[2] <= 300
+
+
 @pytest.mark.parametrize(("width", "cut"), [(200, 0), (201, 1)])
 def test_a_head_wider_than_the_window_is_cut_wherever_it_goes(width, cut):
     head = (220, 0, 220 + width, 200)
