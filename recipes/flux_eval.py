@@ -20,7 +20,7 @@ from PIL import Image
 
 from iclora.miniature.captions import mosaic_caption, panel_caption
 from iclora.miniature.draw import PANEL
-from iclora.miniature.reader import Reader, load_reader
+from iclora.miniature.reader import WorldReader, load_reader
 from iclora.miniature.world import VALUES, Attributes, seeded
 from iclora.store import atomic_write
 from recipes.flux_pool import draw_attributes, open_pool
@@ -111,7 +111,7 @@ def panels_of(canvas: Image.Image) -> list[Image.Image]:
     return [canvas.crop((0, top, PANEL, top + PANEL)) for top in range(0, canvas.height, PANEL)]
 
 
-def obedience(drawn: Drawn, reader: Reader) -> dict[str, Share]:
+def obedience(drawn: Drawn, reader: WorldReader) -> dict[str, Share]:
     """The share of panels on which each attribute is read as its caption names it."""
     read = reader.read([panel for picture in drawn.pictures for panel in panels_of(picture)])
     wanted = [panel for panels in drawn.wanted for panel in panels]

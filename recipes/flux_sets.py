@@ -19,7 +19,7 @@ from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
 from PIL import Image
 
 from iclora.miniature.captions import set_caption, story_caption
-from iclora.miniature.reader import Reader, load_reader
+from iclora.miniature.reader import WorldReader, load_reader
 from iclora.miniature.script import NAMES
 from iclora.miniature.world import (
     ACTIONS,
@@ -123,12 +123,12 @@ def _drawn(
     return Drawn(captions, wanted, draw(pipeline, captions, PANELS, **way))
 
 
-def _read(reader: Reader, pictures: Sequence[Image.Image]) -> list[list[dict[str, str]]]:
+def _read(reader: WorldReader, pictures: Sequence[Image.Image]) -> list[list[dict[str, str]]]:
     found = reader.read([panel for picture in pictures for panel in panels_of(picture)])
     return [found[start : start + PANELS] for start in range(0, len(found), PANELS)]
 
 
-def _looks(pipeline: FluxPipeline, reader: Reader, caption: str, way: dict[str, Any]) -> int:
+def _looks(pipeline: FluxPipeline, reader: WorldReader, caption: str, way: dict[str, Any]) -> int:
     """How many different looks one caption gives."""
     names = sorted(IDENTITY | SETTING)
     read = _read(reader, draw(pipeline, [caption] * LOOKS_SEEDS, PANELS, **way))

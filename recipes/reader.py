@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from iclora.miniature.reader import Reader, ReaderNet, as_input, save_reader
+from iclora.miniature.reader import ReaderNet, WorldReader, as_input, save_reader
 from iclora.miniature.world import VALUES
 from recipes.command import read_arguments
 from recipes.heldout import HeldOut, held_out_frames
@@ -69,7 +69,7 @@ def softened(pictures: Tensor, share: float) -> Tensor:
     return functional.interpolate(small, size=(side, side), mode="bicubic", align_corners=False)
 
 
-def measure_reader(reader: Reader, frames: list[HeldOut]) -> dict[str, float]:
+def measure_reader(reader: WorldReader, frames: list[HeldOut]) -> dict[str, float]:
     """The share of frames on which each attribute is read right."""
     read = reader.read([frame.picture for frame in frames])
     right = {
@@ -87,7 +87,7 @@ def main() -> None:
     order = read_arguments("Trains the reader.", steps=STEPS)
     train_reader(order.folder, order.steps, scene_pool(order.folder, SCENES, SHOTS))
     frames = held_out_frames(order.folder / "films", FILMS)
-    reader = Reader(order.folder / "model")
+    reader = WorldReader(order.folder / "model")
     log.info("%d held-out frames: %s", len(frames), measure_reader(reader, frames))
 
 

@@ -12,6 +12,7 @@ from iclora.errors import BadInput, IcloraError, UserError
 from iclora.ingest.result import UnreadableInput
 from iclora.pipeline.stage import Stage, file_of, result_of, run_stage
 from iclora.store import Store, _rename_folder, atomic_path
+from schemas.base import Schema
 from schemas.stage import StageRef
 from schemas.verdict import Tally
 
@@ -45,9 +46,9 @@ def test_an_interrupted_file_leaves_the_old_one(tmp_path):
 
 def test_a_stage_is_done_once_and_again_when_its_input_changes(store):
     calls = []
-    first = run_stage(store, STAGE, [], ["a"], counting(calls))
-    again = run_stage(store, STAGE, [], ["a"], counting(calls))
-    other = run_stage(store, STAGE, [], ["b"], counting(calls))
+    first = run_stage(store, STAGE, Schema(), ["a"], counting(calls))
+    again = run_stage(store, STAGE, Schema(), ["a"], counting(calls))
+    other = run_stage(store, STAGE, Schema(), ["b"], counting(calls))
     assert first == again != other
     assert len(calls) == 2
     assert result_of(store, first, Tally).seen == 3
@@ -55,8 +56,8 @@ def test_a_stage_is_done_once_and_again_when_its_input_changes(store):
 
 
 def test_a_new_version_of_a_stage_is_a_new_place(store):
-    first = run_stage(store, STAGE, [], [], counting([]))
-    second = run_stage(store, Stage("count", 2), [], [], counting([]))
+    first = run_stage(store, STAGE, Schema(), [], counting([]))
+    second = run_stage(store, Stage("count", 2), Schema(), [], counting([]))
     assert first.digest != second.digest
 
 
@@ -66,7 +67,7 @@ def test_a_stage_that_fails_leaves_nothing(store):
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        run_stage(store, STAGE, [], [], work)
+        run_stage(store, STAGE, Schema(), [], work)
     assert store.listdir("stages/count") == []
     assert list(store.work_folder.iterdir()) == []
 
@@ -85,7 +86,7 @@ def test_a_store_on_an_object_store_uploads_the_manifest_last(tmp_path, monkeypa
     order = []
     put = store.fs.put_file
     monkeypatch.setattr(store.fs, "put_file", lambda a, b, **_: (order.append(b), put(a, b)))
-    ref = run_stage(store, STAGE, [], ["a"], counting([]))
+    ref = run_stage(store, STAGE, Schema(), ["a"], counting([]))
     assert order[-1].endswith("manifest.json")
     assert len(order) == 2
     assert result_of(Store("memory://bucket/prefix"), ref, Tally).kept == 3
@@ -119,7 +120,7 @@ def test_what_an_object_store_refuses_is_a_sentence(tmp_path, monkeypatch, raise
     for attempt in (
         lambda: store.write("datasets/a/LATEST", b"1"),
         lambda: store.read("datasets/a/LATEST"),
-        lambda: run_stage(store, STAGE, [], ["a"], counting([])),
+        lambda: run_stage(store, STAGE, Schema(), ["a"], counting([])),
     ):
         with pytest.raises(kind, match=r"memory://bucket/refused/.* cannot be reached") as caught:
             attempt()

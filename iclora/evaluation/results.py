@@ -41,7 +41,7 @@ _OF_PANELS = dict.fromkeys(
     ("structure", "memorised", "identity"),
     "the control is made of the adapter's panels, so its canvas does not exist",
 )
-_UNMEASURED = {
+_UNMEASURED: dict[str, Mapping[str, str]] = {
     REPEATED: _OF_PANELS,
     SHUFFLED: _OF_PANELS,
     REAL: {"spread": "there is one canvas a caption"},

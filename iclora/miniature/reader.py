@@ -57,7 +57,7 @@ def _stage(inputs: int, outputs: int, *, stride: int) -> tuple[nn.Module, ...]:
     return convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
 
 
-class Reader:
+class WorldReader:
     """Loaded attribute classifier.
 
     Attributes:
@@ -96,7 +96,7 @@ class Reader:
 
 
 @cached_model(2)
-def load_reader(folder: Path = _FOLDER) -> Reader:
+def load_reader(folder: Path = _FOLDER) -> WorldReader:
     """Loads the reader of the package or of a folder that the recipe wrote, once per process.
 
     Raises:
@@ -106,7 +106,7 @@ def load_reader(folder: Path = _FOLDER) -> Reader:
         raise MissingModel(
             "the miniature's reader has no weights here: run `python -m recipes.reader OUT`"
         )
-    return Reader(folder)
+    return WorldReader(folder)
 
 
 def save_reader(net: ReaderNet, folder: Path) -> None:

@@ -32,7 +32,7 @@ class Stage(NamedTuple):
 def run_stage(
     store: Store,
     stage: Stage,
-    params: Schema | Sequence[Schema],
+    params: Schema,
     inputs: Sequence[str],
     work: Callable[[Path], Schema],
 ) -> StageRef:
@@ -48,9 +48,7 @@ def run_stage(
     Returns:
         The reference to the finished stage.
     """
-    schemas = [params] if isinstance(params, Schema) else params
-    identities = [schema.identity_json() for schema in schemas]
-    digest = digest_of([stage.name, stage.version, identities, list(inputs)])
+    digest = digest_of([stage.name, stage.version, params.identity_json(), list(inputs)])
     ref = StageRef(stage=stage.name, digest=digest)
     if store.exists(f"{ref.path}/{MANIFEST}"):
         log.debug("%s %s is done already", stage.name, digest)
@@ -60,11 +58,6 @@ def run_stage(
         (folder / MANIFEST).write_text(result.to_text(), encoding="utf-8")
     log.info("%s %s done", stage.name, digest)
     return ref
-
-
-def folder_of(ref: StageRef) -> str:
-    """Returns a stage's folder, relative to the store's root."""
-    return ref.path
 
 
 def result_of(store: Store, ref: StageRef, kind: type[Result]) -> Result:

@@ -162,7 +162,7 @@ def stitch_sets(store, config, captions) -> StageRef:
         return Stitched(source=source, canvases=canvases, seen=len(canvases), verdicts=())
 
     inputs = [f"{len(captions)}", *captions]
-    return run_stage(store, Stage("stitch", 1), [config.layout], inputs, work)
+    return run_stage(store, Stage("stitch", 1), config.layout, inputs, work)
 
 
 def _canvas(folder, layout, number, caption):

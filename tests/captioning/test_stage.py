@@ -19,7 +19,7 @@ from iclora.build import plan_build
 from iclora.captioning import caption_source
 from iclora.captioning.stage import EXISTING_CAPTION
 from iclora.errors import BadConfig
-from iclora.pipeline.stage import folder_of, result_of
+from iclora.pipeline.stage import result_of
 from iclora.presets import load_config
 from iclora.store import Store
 from schemas.caption import Answer
@@ -93,7 +93,7 @@ def test_a_second_build_asks_nothing(store, server, config_of, stitch):
     first, _ = run(store, stitched, config)
     asked = len(server.seen)
     assert run(store, stitched, config)[0] == first
-    shutil.rmtree(store.path(folder_of(first)))
+    shutil.rmtree(store.path(first.path))
     written = run(store, stitched, config)
     assert len(server.seen) == asked == 2
     assert written[0] == first
@@ -286,7 +286,7 @@ def test_every_layout_can_be_captioned(store, server, config_of, stitch, complet
 def test_a_picture_that_is_not_the_stitched_one_fails(store, server, config_of, stitch):
     config = config_of(server)
     stitched = stitch(store, config, ["", ""])
-    Path(store.path(f"{folder_of(stitched)}/set-0.jpg")).write_bytes(b"other")
+    Path(store.path(f"{stitched.path}/set-0.jpg")).write_bytes(b"other")
     _, result = run(store, stitched, config)
     assert [v.reason for v in result.verdicts] == ["picture_changed", ""]
 
@@ -310,10 +310,10 @@ def test_random_weights_give_one_verdict_a_set(store, family, stitch):
     ref, result = run(store, stitched, config)
     assert [v.outcome for v in result.verdicts] == ["rejected", "rejected", "kept"]
     assert all(v.reason.startswith("caption_") for v in result.verdicts[:2])
-    before = Path(store.path(folder_of(ref)), "manifest.json").read_bytes()
-    shutil.rmtree(store.path(folder_of(ref)))
+    before = Path(store.path(ref.path), "manifest.json").read_bytes()
+    shutil.rmtree(store.path(ref.path))
     assert run(store, stitched, config)[0] == ref
-    assert Path(store.path(folder_of(ref)), "manifest.json").read_bytes() == before
+    assert Path(store.path(ref.path), "manifest.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("asked", [{"mode": "canvas"}, {"mode": "panels", "merge": "model"}])
@@ -359,7 +359,7 @@ def test_a_kill_loses_only_what_was_on_its_way(tmp_path, server, config_of, stit
         time.sleep(0.005)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    assert not killed.exists(folder_of(ref))
+    assert not killed.exists(ref.path)
     saved = len(list(Path(killed.root, "cache/captions").rglob("*.json")))
     assert 0 < saved < 12
 
@@ -367,7 +367,7 @@ def test_a_kill_loses_only_what_was_on_its_way(tmp_path, server, config_of, stit
     times = Counter(json.dumps(body) for body in server.seen)
     assert set(times) == asked
     assert sum(times.values()) - 12 <= 2 + (5 - min(saved, 5))  # what was on its way
-    manifest = f"{folder_of(ref)}/manifest.json"
+    manifest = f"{ref.path}/manifest.json"
     assert killed.read(manifest) == undisturbed.read(manifest)
 
 

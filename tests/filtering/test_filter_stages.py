@@ -20,9 +20,10 @@ from iclora.filtering import (
 from iclora.filtering.checks import quality_checks
 from iclora.filtering.sets import _worst_scores
 from iclora.filtering.similarity import cosine
-from iclora.pipeline.stage import Stage, file_of, folder_of, result_of, run_stage
+from iclora.pipeline.stage import Stage, file_of, result_of, run_stage
 from iclora.presets import load_config
 from iclora.store import Store, file_sha256
+from schemas.base import Schema
 from schemas.frame import Frame, ImageSet
 from schemas.source import Source
 from schemas.stage import Chosen, Formed, Ingested, Scored, StageRef
@@ -84,7 +85,7 @@ def ingest(store: Store, name: str, images: list[Image.Image], given: int = 0) -
             verdicts=(),
         )
 
-    return run_stage(store, Stage("ingest", 1), [], [name, str(given)], work)
+    return run_stage(store, Stage("ingest", 1), Schema(), [name, str(given)], work)
 
 
 def chain(store: Store, refs: list[StageRef], config):
@@ -197,7 +198,7 @@ def test_a_check_of_a_new_version_measures_again(store, config, monkeypatch):
 def test_a_finished_stage_is_not_done_again(store, config):
     ref = ingest(store, "a", [scenery(seed) for seed in range(6)])
     first = chain(store, [ref], config)
-    manifest = store.local_path(f"{folder_of(first[0][0])}/manifest.json")
+    manifest = store.local_path(f"{first[0][0].path}/manifest.json")
     before = manifest.stat().st_mtime_ns
     assert chain(store, [ref], config) == first
     assert manifest.stat().st_mtime_ns == before

@@ -9,7 +9,7 @@ from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
 
 import iclora.miniature
 from iclora.miniature.film import film_frame
-from iclora.miniature.reader import Reader, load_reader
+from iclora.miniature.reader import WorldReader, load_reader
 from iclora.miniature.script import HEIGHT, WIDTH, film_script
 from recipes.clip_eval import measure_clip
 from recipes.flux_eval import draw_mosaics, draw_singles, obedience
@@ -47,7 +47,7 @@ def test_clip_tells_scenes_apart_and_finds_captions(frames) -> None:
 
 
 def test_the_reader_reads_every_attribute(frames) -> None:
-    scores = measure_reader(Reader(FOLDER / "reader"), frames)
+    scores = measure_reader(WorldReader(FOLDER / "reader"), frames)
     assert min(scores.values()) >= 0.97, scores
 
 

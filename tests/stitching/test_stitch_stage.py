@@ -13,7 +13,7 @@ from iclora.pipeline.stage import Stage, file_of, result_of, run_stage
 from iclora.presets import load_config
 from iclora.stitching import stitch_source
 from iclora.store import Store, file_sha256
-from schemas.base import Box
+from schemas.base import Box, Schema
 from schemas.config import Config
 from schemas.frame import Frame, ImageSet
 from schemas.source import Source
@@ -43,7 +43,7 @@ def ingest(store: Store, name: str, images: list[Image.Image], **changes: object
             verdicts=(),
         )
 
-    return run_stage(store, Stage("ingest", 1), [], [name], work)
+    return run_stage(store, Stage("ingest", 1), Schema(), [name], work)
 
 
 def save(folder: Path, name: str, number: int, image: Image.Image, **changes: object) -> Frame:
@@ -74,7 +74,7 @@ def choose(store: Store, *refs: StageRef, panels: int = 3) -> StageRef:
             sets.append(ImageSet(key=key, source=group[0].source, frames=group))
     chosen = Chosen(sets=tuple(sets), seen=len(sets), verdicts=())
     digests = [ref.digest for ref in refs]
-    return run_stage(store, Stage("choose", 1), [chosen], digests, lambda _: chosen)
+    return run_stage(store, Stage("choose", 1), chosen, digests, lambda _: chosen)
 
 
 def stitched(store: Store, ref: StageRef, config: Config = LOSSLESS) -> Stitched:
