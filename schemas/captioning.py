@@ -30,26 +30,26 @@ class CaptionerParams(Schema):
     """Environment variable that holds the server's key; the key itself is never a parameter."""
 
     batch: PositiveInt = 8
-    """Pictures a local model looks at together."""
+    """Batch size of a local model, in pictures."""
 
     concurrency: Annotated[PositiveInt, Operational] = 8
-    """Requests on their way to a server at once."""
+    """Maximum number of concurrent requests to a server."""
 
     max_new_tokens: PositiveInt = 768
-    """Longest answer."""
+    """Maximum length of an answer in tokens."""
 
     timeout_seconds: Annotated[PositiveFloat, Operational] = 120.0
-    """Wait for one answer of a server."""
+    """Timeout per request, in seconds."""
 
     max_side: PositiveInt = 768
-    """Pictures are shrunk to this before they are sent."""
+    """Maximum side of a picture sent to the captioner, in pixels; larger ones are shrunk."""
 
     retries: Annotated[NonNegativeInt, Operational] = 7
-    """More tries of one request when the server is busy, broken or silent: seven wait two minutes,
-    in which a server that was restarted is back."""
+    """Retries per request when the server is busy, broken or silent. Seven take about two minutes,
+    enough for a server to restart."""
 
     backoff_seconds: Annotated[PositiveFloat, Operational] = 1.0
-    """Wait before the first of them; doubled each time, unless the server says how long."""
+    """Seconds before the first retry; doubled each time, unless the server sends a delay."""
 
     json_output: bool = True
     """Ask the server for JSON of a given schema; dropped if it does not offer that."""
@@ -80,7 +80,7 @@ class CaptionParams(Schema):
 
     captioner: CaptionerParams = CaptionerParams()
     max_words: Annotated[int, Field(ge=1, le=MAX_WORDS)] = MAX_WORDS
-    """A longer caption is broken."""
+    """Maximum caption length in words."""
 
     max_tokens: PositiveInt = 512
     """Maximum caption length in tokens of the target base's tokenizer."""
@@ -89,13 +89,13 @@ class CaptionParams(Schema):
     """Folder or hub id of the target base's tokenizer; without it an upper bound is used."""
 
     attempts: PositiveInt = 3
-    """Tries per set, each naming the fault of the one before."""
+    """Attempts per set; each prompt names the fault of the previous answer."""
 
     names: tuple[str, ...] = ()
-    """Names that roles are given; empty for the package's list of first names."""
+    """Names for roles; empty takes the package's list of first names."""
 
     forbidden_names: Annotated[str, Operational] = ""
-    """File with more names that must not appear, one a line."""
+    """File with additional forbidden names, one per line."""
 
     check_adherence: bool = False
     """Panel i's text must fit panel i best, by CLIP (the model of ``filter.clip``)."""

@@ -21,7 +21,7 @@ class BaseParams(Schema):
     """Folder or hub id of a diffusers pipeline."""
 
     family: str = "flux1"
-    """The seam in ``iclora/models/families`` that knows how to drive it."""
+    """Model family: a module of ``iclora/models/families``."""
 
 
 class Config(Schema):

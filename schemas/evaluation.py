@@ -22,11 +22,12 @@ class Margins(Schema):
     """
 
     consistency: NonNegativeFloat = 0.05
-    """Cosine. Half an interval on twenty prompts of two seeds is 0.051 where two trainings of one
+    """Margin of consistency (cosine). Half an interval on twenty prompts of two seeds is 0.051
+    where two trainings of one
     dataset are compared; an adapter that does nothing loses 0.33."""
 
     adherence: NonNegativeFloat = 0.01
-    """Cosine, also for the own-versus-other margin."""
+    """Margin of adherence (cosine), also of own minus other captions."""
 
     variety: NonNegativeFloat = 0.1
     """Share."""
@@ -35,7 +36,7 @@ class Margins(Schema):
     """Share."""
 
     structure: NonNegativeFloat = 0.1
-    """Share; seams of soft drawings are hard to find, so their share scatters."""
+    """Margin of structure (share); seams of soft drawings are hard to find, so it varies more."""
 
     identity: NonNegativeFloat = 0.02
     """Cosine."""
@@ -81,14 +82,15 @@ class EvaluateParams(Schema):
     """Largest share of prompts that may be unmeasured in a figure that decides."""
 
     memorized_tail: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.02
-    """Share of unseen real sets that may count as too near; sets the line for ``memorised``."""
+    """Share of unseen real sets that may count as too close; determines the threshold of
+    ``memorised``."""
 
     margins: Margins = Margins()
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     """Confidence level of the bootstrap intervals."""
 
     bootstrap_resamples: Annotated[int, Field(ge=100)] = 2000
-    """Bootstrap draws."""
+    """Number of bootstrap resamples."""
 
     bootstrap_seed: NonNegativeInt = 0
     """Random seed of the bootstrap."""

@@ -16,16 +16,16 @@ class QualityParams(Schema):
     """
 
     min_side: PositiveInt = 256
-    """Shorter side of the crop, in pixels."""
+    """Minimum length of the crop's shorter side, in pixels."""
 
     min_luma: Unit = 0.06
-    """Mean luma below this: a black frame."""
+    """Minimum mean luma; darker frames are rejected as `black`."""
 
     max_luma: Unit = 0.94
-    """Mean luma above this: a blown frame."""
+    """Maximum mean luma; brighter frames are rejected as `blown`."""
 
     min_sharpness: NonNegativeFloat = 20.0
-    """Variance of the Laplacian (8-bit luma) below this: blurred."""
+    """Minimum variance of the Laplacian of 8-bit luma; below it a frame is `blurred`."""
 
     min_entropy: NonNegativeFloat = 3.0
     """Entropy of the luma histogram (256 bins) below this, in bits: too little to see."""
@@ -76,7 +76,7 @@ class SimilarityParams(Schema):
     """Minimum similarity of a set's first and last frame."""
 
     same_scene: Cosine = 0.75
-    """Shots at least this similar and at most ``max_gap`` apart are of one scene."""
+    """Minimum cosine at which shots at most ``max_gap`` apart belong to one scene."""
 
     unit: Literal["absolute", "percentile"] = "absolute"
     """``percentile``: all four are shares (0-1) of this dataset's own neighboring cosines."""
@@ -102,7 +102,8 @@ class SetParams(Schema):
 
     similarity: SimilarityParams = SimilarityParams()
     max_hash_distance: Annotated[int, Field(ge=0, le=64)] = 6
-    """Perceptual hashes at most this many bits apart are near-duplicates."""
+    """Maximum Hamming distance of perceptual hashes, in bits, at which frames are near-
+    duplicates."""
 
     max_sets_per_scene: PositiveInt = 4
     """Maximum number of sets per scene."""

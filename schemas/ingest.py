@@ -25,7 +25,7 @@ class ShotParams(Schema):
     """Adaptive only: frames on each side of the rolling average."""
 
     min_seconds: PositiveFloat = 0.6
-    """A shot shorter than this is joined to its neighbour."""
+    """Minimum shot length in seconds; shorter shots are joined to a neighbor."""
 
     model_file: str = ""
     """TransNetV2's ONNX file; needed by ``transnet``."""
@@ -50,19 +50,19 @@ class IngestParams(Schema):
 
     shots: ShotParams = ShotParams()
     candidates_per_shot: Annotated[int, Field(ge=1, le=32)] = 5
-    """Well-spaced frames looked at in a shot; the sharpest is kept."""
+    """Evenly spaced candidate frames per shot; the sharpest is kept."""
 
     frames_per_shot: Annotated[int, Field(ge=1, le=8)] = 1
-    """Frames kept of a shot."""
+    """Frames kept per shot."""
 
     crop_bars: bool = True
     """Crop letterbox and pillarbox bars that are constant over the film."""
 
     watermark: OverlayPolicy = "mask"
-    """Logos and watermarks: cropped away, kept out of the loss, a reason to reject, or ignored."""
+    """Logos and watermarks: cropped away, masked from the loss, a reason to reject, or ignored."""
 
     subtitles: OverlayPolicy = "crop"
-    """Burnt-in subtitles: likewise."""
+    """Burned-in subtitles: cropped away, masked from the loss, a reason to reject, or ignored."""
 
     scene_pattern: str = ""
     """Regular expression with one group that names the scene of a picture file."""
@@ -81,13 +81,13 @@ class IngestParams(Schema):
     anything above the upper bound by itself)."""
 
     max_archive_ratio: PositiveFloat = 100.0
-    """An archive member that unpacks to more than this times its packed size is refused."""
+    """Maximum ratio of unpacked to packed size of an archive member."""
 
     max_archive_bytes: PositiveInt = 200_000_000_000
-    """An archive stops being unpacked when this much has come out of it."""
+    """Maximum unpacked bytes per archive."""
 
     max_failed_share: Annotated[Unit, Operational] = 0.5
-    """A stage in which a larger share of the items failed stops the build."""
+    """Maximum share of failed items per stage; above it the build stops."""
 
 
 class IngestStageParams(IngestParams):

@@ -13,10 +13,10 @@ class ShardParams(Schema):
     """Settings of the WebDataset shards."""
 
     samples_per_shard: PositiveInt = 1000
-    """A shard is closed at this many samples."""
+    """Maximum number of samples per shard."""
 
     bytes_per_shard: PositiveInt = 256 * 1024 * 1024
-    """Or before it grows past this."""
+    """Maximum size of a shard in bytes."""
 
 
 class SplitParams(Schema):
@@ -26,4 +26,4 @@ class SplitParams(Schema):
     """``source``: no film in both; ``scene`` is allowed and flagged on the card."""
 
     val_share: Annotated[float, Field(ge=0.0, le=0.5)] = 0.1
-    """Aimed-at share of the sources (or scenes) in val."""
+    """Target share of sources (or scenes) in the val split."""

@@ -25,7 +25,7 @@ class LoraParams(Schema):
     """Type of the tensors in the published files; checkpoints are fp32."""
 
     metadata: dict[str, str] = {}
-    """Written into the header of the published files (AI-Toolkit's ``meta``)."""
+    """Metadata in the header of the published files (AI-Toolkit's ``meta``)."""
 
 
 class DataParams(Schema):
@@ -131,7 +131,7 @@ class TrainParams(Schema):
     """Probability that a random subset of panels is given clean."""
 
     precision: Literal["bf16", "fp32"] = "bf16"
-    """Type of the computation."""
+    """Compute dtype."""
 
     weights: Literal["auto", "dense", "fp8", "nf4"] = "auto"
     """Format of the base's weights; ``auto``: dense where it fits, else fp8 layer by layer."""

@@ -83,7 +83,7 @@ class SubtitleLine(NamedTuple):
     """True if the text appeared or disappeared on a static picture."""
 
 
-class _Sample(NamedTuple):
+class _SampledFrame(NamedTuple):
     number: int
     band: Pixels
     rest: NDArray[np.int16]
@@ -101,7 +101,7 @@ class SubtitleDetector:
     """A tracker of static text over samples of a film, taken a few times per second in order."""
 
     def __init__(self) -> None:
-        self._previous: _Sample | None = None
+        self._previous: _SampledFrame | None = None
         self._tracks: list[_TextTrack] = []
         self._lines: list[SubtitleLine] = []
         self._size = (1, 1)
@@ -152,7 +152,7 @@ class SubtitleDetector:
             for line in ours
         )
 
-    def _update_tracks(self, now: _Sample, went: Mask) -> None:
+    def _update_tracks(self, now: _SampledFrame, went: Mask) -> None:
         """Extends the tracks of visible texts and closes the others."""
         standing: list[_TextTrack] = []
         for text in self._tracks:
@@ -178,7 +178,7 @@ class SubtitleDetector:
         )
         self._lines.append(SubtitleLine(text.first, text.last, box, text.clean))
 
-    def _make_sample(self, number: int, grey: Pixels) -> _Sample:
+    def _make_sample(self, number: int, grey: Pixels) -> _SampledFrame:
         height, width = grey.shape
         scale = min(1.0, _WIDTH / width)
         small = (max(8, round(width * scale)), max(8, round(height * scale)))
@@ -187,7 +187,7 @@ class SubtitleDetector:
         low = grey[round(top * height / small[1]) :]
         band = cv2.resize(low, (small[0], small[1] - top), interpolation=cv2.INTER_AREA)
         rest = cv2.resize(grey, (64, 36), interpolation=cv2.INTER_LINEAR).astype(np.int16)
-        return _Sample(number, np.asarray(band, np.uint8), rest)
+        return _SampledFrame(number, np.asarray(band, np.uint8), rest)
 
 
 def text_strokes(mask: Mask, height: int) -> Mask:
