@@ -37,7 +37,7 @@ _CONTROL_LABELS = {
     SHUFFLED: "panels shuffled",
     REAL: "real sets",
 }
-_OF_PANELS = dict.fromkeys(
+_OF_PANELS: dict[str, str] = dict.fromkeys(
     ("structure", "memorised", "identity"),
     "the control is made of the adapter's panels, so its canvas does not exist",
 )
