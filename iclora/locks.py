@@ -48,17 +48,6 @@ def file_lock(file: Path, work: str, holder: str = "") -> Generator[int]:
         os.close(handle)
 
 
-def is_locked(file: Path) -> bool:
-    """Checks if a process holds the lock."""
-    if not file.exists():
-        return False
-    handle = os.open(file, os.O_RDONLY)
-    try:
-        return not _try_lock(handle)
-    finally:
-        os.close(handle)
-
-
 def _try_lock(handle: int) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -110,14 +110,6 @@ class TextEncoders(nn.Module):
         ).input_ids
 
 
-class Understanding(NamedTuple):
-    """Shares of what the encoders tell right of captions they never saw."""
-
-    clause: float
-    token: float
-    pooled: float
-
-
 def draw_lesson(rng: random.Random) -> Lesson:
     """A caption of any kind: one panel, unrelated panels, or a set."""
     panels = [random_attributes(rng) for _ in range(PANELS)]
@@ -147,20 +139,6 @@ def train_text(folder: Path, steps: int = STEPS) -> TextEncoders:
 
     train(encoders, loss_of, Cosine(steps=steps, peak=_RATE, warmup=50), folder)
     return encoders.eval().requires_grad_(requires_grad=False)
-
-
-@torch.no_grad()
-def measure_text(encoders: TextEncoders, captions: int = 300) -> Understanding:
-    """How much the encoders understand."""
-    rng = random.Random("held-out lessons")  # noqa: S311 - lessons, not secrets
-    scores, wanted = _answers(encoders, [draw_lesson(rng) for _ in range(captions)])
-    right = [
-        (score.argmax(1) == want)[want != _IGNORED].float()
-        for score, want in zip(scores, wanted, strict=True)
-    ]
-    split = 1 + len(VALUES)
-    parts = (right[:1], right[1:split], right[split:])
-    return Understanding(*(round(float(torch.cat(part).mean()), 4) for part in parts))
 
 
 def _answers(

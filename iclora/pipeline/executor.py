@@ -34,8 +34,8 @@ class Pending(Protocol):
         """Waits; raises the error of the work."""
         ...
 
-    def add_done_callback(self, fn: Callable[[Any], object], /) -> None:
-        """Calls ``fn`` with the future when it is done."""
+    def add_done_callback(self, _fn: Callable[[Any], object], /) -> None:
+        """Calls the function with the future when it is done."""
         ...
 
 

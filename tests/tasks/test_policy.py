@@ -13,7 +13,7 @@ from prefect import flow
 from prefect.blocks.system import Secret
 
 from iclora.errors import BadConfig, BadInput
-from iclora.locks import file_lock, is_locked
+from iclora.locks import file_lock
 from iclora.presets import load_config
 from tasks import gpu_locks, prefect_defaults
 from tasks.environment import load_secrets
@@ -46,7 +46,9 @@ def test_a_persons_mistake_is_not_tried_again(error, tries):
 @pytest.mark.parametrize(
     ("visible", "held"), [("0,2", ["gpu-0.lock", "gpu-2.lock"]), ("", []), ("-1", [])]
 )
-def test_a_lock_for_every_visible_gpu_and_none_for_a_cpu(monkeypatch, tmp_path, visible, held):
+def test_a_lock_for_every_visible_gpu_and_none_for_a_cpu(
+    monkeypatch, tmp_path, visible, held, is_locked
+):
     monkeypatch.setenv(gpu_locks.LOCKS, str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     with gpu_locks.acquire_devices("a test", "run a") as locks:
@@ -57,7 +59,7 @@ def test_a_lock_for_every_visible_gpu_and_none_for_a_cpu(monkeypatch, tmp_path, 
     assert not any(map(is_locked, files))
 
 
-def test_two_checkouts_of_one_user_take_turns_on_a_gpu(monkeypatch, tmp_path):
+def test_two_checkouts_of_one_user_take_turns_on_a_gpu(monkeypatch, tmp_path, is_locked):
     """Unless their environment says otherwise, whatever folders they work in."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")

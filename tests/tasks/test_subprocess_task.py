@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from iclora.errors import IcloraError, UserError
-from iclora.locks import file_lock, is_locked
+from iclora.locks import file_lock
 from iclora.log_lines import StepProgress
 from tasks.subprocess_task import ChildTimeout, run_subprocess
 
@@ -167,7 +167,7 @@ def test_an_interrupted_run_lets_the_child_save_first(run, tmp_path, launcher):
     assert (tmp_path / "saved").exists()
 
 
-def test_a_child_whose_parent_is_killed_goes_on_and_keeps_the_lock(tmp_path):
+def test_a_child_whose_parent_is_killed_goes_on_and_keeps_the_lock(tmp_path, is_locked):
     lock, code = tmp_path / "device.lock", (
         "import sys; from pathlib import Path\n"
         "from iclora.locks import file_lock\n"
