@@ -125,7 +125,7 @@ def build(request: pytest.FixtureRequest, store: Store) -> Callable[..., Dataset
     from flows.build_dataset import build_dataset as flow
 
     return lambda locations, changes, name="films": flow(
-        [str(one) for one in locations], "miniature", name, store.url, changes
+        [str(one) for one in locations], "miniature", "", name, store.url, changes
     )
 
 

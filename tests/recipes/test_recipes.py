@@ -10,7 +10,7 @@ import torch
 from iclora.errors import MissingModel
 from iclora.miniature.clip_folder import build_clip
 from iclora.miniature.film import encode_film, film_truth
-from iclora.miniature.reader import Reader, as_input, load_reader, panel_of
+from iclora.miniature.reader import WorldReader, as_input, load_reader, panel_of
 from iclora.miniature.script import film_script
 from iclora.miniature.sizes import TINY
 from iclora.miniature.vlm_folder import build_vlm, look_through
@@ -92,7 +92,7 @@ def test_a_recipe_that_was_stopped_ends_the_same(pool, tmp_path, monkeypatch) ->
 
 def test_the_reader_reads_whatever_its_company(pool, frames, tmp_path) -> None:
     train_reader(tmp_path, 2, pool)
-    reader = Reader(tmp_path / "model")
+    reader = WorldReader(tmp_path / "model")
     pictures = [frame.picture for frame in frames]
     assert reader.read(pictures)[0] == reader.read(pictures[:1])[0]
     assert set(reader.read(pictures)[0]) == set(VALUES)
