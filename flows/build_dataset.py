@@ -19,23 +19,23 @@ def build_dataset(
     base: str = "",
     name: str = "demo",
     store: str = "",
-    overrides: dict[str, Any] = {},  # noqa: B006 - likewise
+    overrides: dict[str, Any] = {},  # noqa: B006 - never changed either
     review: str = "",
 ) -> DatasetRef:
     """Turns films, folders, archives and datasets of pictures into captioned, verified shards.
 
     Args:
-        sources: Films, folders of pictures, archives, URLs or hub ids, one an entry, any mix.
-            Empty renders the demo's films and uses them.
+        sources: Films, folders of pictures, archives, URLs or hub ids, one per entry, in any mix.
+            If empty, the demo's films are rendered and used.
         preset: Task (`movie-shots`, …), or your own TOML file. Empty with no `sources` is the demo,
             with the small models in the package; footage of your own asks for a preset.
         base: Base model that the task is for (`flux1-dev`, …). Empty if `preset` names one itself.
-        name: Of the dataset. A build that finds something new adds a version to it.
-        store: Folder or URL (`s3://bucket/prefix`) where everything is kept. Empty is the
-            environment's ICLORA_STORE, else `./store`.
-        overrides: Settings over the preset by their dotted keys, such as `{"filter.max_sets": 50}`;
+        name: Name of the dataset. A build that finds something new adds a version to it.
+        store: Folder or URL (`s3://bucket/prefix`) of the store. Defaults to the environment's
+            ICLORA_STORE, else `./store`.
+        overrides: Settings that override the preset, by dotted key, such as `{"filter.max_sets": 50}`;
             docs/config.md lists them all.
-        review: A `review.csv` that `iclora review` wrote and a person filled in; empty is none.
+        review: A `review.csv` that `iclora review` wrote and a person filled in (optional).
     """
     job = build.plan_build(sources, preset, base, name, store, overrides, review)
     result = build.run_build(job)

@@ -21,12 +21,12 @@ def evaluate_adapter(
 
     Args:
         adapter: An adapter's name (its latest version), `name@version`, a folder or a URL.
-        against: What it must beat: another adapter, or `base` for the model without one. Empty is
-            the champion, or the base when there is none yet.
-        dataset: Whose held-out sets it is compared with. Empty is the one it was trained on.
-        store: Folder or URL (`s3://bucket/prefix`) where everything is kept. Empty is the
-            environment's ICLORA_STORE, else `./store`.
-        promote: Make it the champion if the decision says so. Off, the report is all that is made.
+        against: Baseline to beat: another adapter, or `base` for the model without one. Defaults to
+            the champion, or to the base when there is none yet.
+        dataset: Dataset whose held-out sets are used. Defaults to the one it was trained on.
+        store: Folder or URL (`s3://bucket/prefix`) of the store. Defaults to the environment's
+            ICLORA_STORE, else `./store`.
+        promote: Promote it to champion if the decision says so; otherwise only write the report.
     """
     job = evaluation.plan_evaluation(adapter, against, dataset, store, promote=promote)
     result = evaluation.evaluate(job)

@@ -23,17 +23,17 @@ def retrain(
     """Builds, trains, evaluates and promotes; ends in seconds when no footage is new.
 
     Args:
-        sources: What is watched: films, folders, buckets or hub ids, one an entry. Footage that
-            was added to a folder since the last run is found, and only it is processed. Empty
-            renders the demo's films and uses them.
+        sources: Films, folders, buckets or hub ids, one per entry. Footage that was added to a
+            folder since the last run is found, and only it is processed. If empty, the demo's
+            films are rendered and used.
         preset: Task (`movie-shots`, …), or your own TOML file. Empty with no `sources` is the demo,
             with the small models in the package; footage of your own asks for a preset.
         base: Base model that the task is for (`flux1-dev`, …). Empty if `preset` names one itself.
-        name: Of the dataset and of the adapter.
-        store: Folder or URL (`s3://bucket/prefix`) where everything is kept. Empty is the
-            environment's ICLORA_STORE, else `./store`.
-        approve: Wait for a person, who is shown the sheets, before a better adapter is promoted.
-            Off, it is promoted at once.
+        name: Name of the dataset and the adapter.
+        store: Folder or URL (`s3://bucket/prefix`) of the store. Defaults to the environment's
+            ICLORA_STORE, else `./store`.
+        approve: Wait for a person, who is shown the sheets, before a better adapter is promoted;
+            otherwise it is promoted at once.
     """
     with tags(TAG):
         dataset = build_dataset(sources, preset, base, name, store)

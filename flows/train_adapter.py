@@ -27,11 +27,11 @@ def train_adapter(
         preset: Task (`movie-shots`, …), or your own TOML file. Empty is the small model in the
             package, for a dataset that was built with it (the demo's) and no other.
         base: Base model that is trained (`flux1-dev`, …). Empty if `preset` names one itself.
-        name: Of the adapter. Each new combination of data and settings is a version; the same one
-            again is found done, or goes on where it was stopped.
-        store: Folder or URL (`s3://bucket/prefix`) where everything is kept. Empty is the
-            environment's ICLORA_STORE, else `./store`.
-        overrides: Settings over the preset by their dotted keys, such as `{"train.steps": 2000}`;
+        name: Name of the adapter. Each new combination of data and settings is a version; the same
+            one again is found done, or resumes where it was stopped.
+        store: Folder or URL (`s3://bucket/prefix`) of the store. Defaults to the environment's
+            ICLORA_STORE, else `./store`.
+        overrides: Settings that override the preset, by dotted key, such as `{"train.steps": 2000}`;
             docs/config.md lists them all.
     """
     job = training.plan_training(dataset, preset, base, name, store, overrides)

@@ -25,4 +25,4 @@ def test_so_does_the_flow_before_anything_is_started(store):
     from tasks.training import plan_training
 
     with pytest.raises(BadConfig, match="'Short' cannot be an adapter's name"):
-        plan_training.fn("films", "miniature", "Short", store.url, {})
+        plan_training.fn("films", "miniature", "", "Short", store.url, {})

@@ -73,7 +73,14 @@ def run(films, store, monkeypatch):
     monkeypatch.setattr(executor, "run_step", executor.run_step.with_options(retry_delay_seconds=0))
 
     return partial(
-        build_dataset, [films], "miniature", "", "films", str(store.root), SETTINGS, return_state=True
+        build_dataset,
+        [films],
+        "miniature",
+        "",
+        "films",
+        str(store.root),
+        SETTINGS,
+        return_state=True,
     )
 
 
