@@ -33,7 +33,7 @@ def build_dataset(
         name: Name of the dataset. A build that finds something new adds a version to it.
         store: Folder or URL (`s3://bucket/prefix`) of the store. Defaults to the environment's
             ICLORA_STORE, else `./store`.
-        overrides: Settings that override the preset, by dotted key, such as `{"filter.max_sets": 50}`;
+        overrides: Settings over the preset, by dotted key, such as `{"filter.max_sets": 50}`;
             docs/config.md lists them all.
         review: A `review.csv` that `iclora review` wrote and a person filled in (optional).
     """

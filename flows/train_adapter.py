@@ -31,7 +31,7 @@ def train_adapter(
             one again is found done, or resumes where it was stopped.
         store: Folder or URL (`s3://bucket/prefix`) of the store. Defaults to the environment's
             ICLORA_STORE, else `./store`.
-        overrides: Settings that override the preset, by dotted key, such as `{"train.steps": 2000}`;
+        overrides: Settings over the preset, by dotted key, such as `{"train.steps": 2000}`;
             docs/config.md lists them all.
     """
     job = training.plan_training(dataset, preset, base, name, store, overrides)
