@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from iclora.captioning.caption_text import parse_caption
 from iclora.evaluation import metrics
 from iclora.evaluation.agreement import agreements
 from iclora.evaluation.bootstrap import Resampling, paired
@@ -14,7 +15,7 @@ from iclora.evaluation.controls import ADAPTER, BASE, BASELINE, REAL, REPEATED, 
 from iclora.evaluation.decide import DecisionInputs, decide
 from iclora.evaluation.measurements import CanvasMeasurements, measure_canvases
 from iclora.evaluation.plan import EvaluationPlan
-from iclora.evaluation.prompts import PromptSet, structured
+from iclora.evaluation.prompts import PromptSet
 from iclora.evaluation.renders import GIVEN_PANEL, Renders
 from iclora.evaluation.scorers import Scorers
 from iclora.evaluation.scores import (
@@ -26,8 +27,8 @@ from iclora.evaluation.scores import (
     find_limits,
     report_arm,
 )
-from schemas.config import Config
 from schemas.evaluation import Agreement, ArmReport, Decision, Remark, Score
+from schemas.layout import Layout
 
 CAPPED = "_capped"
 """Suffix of a score's name for its capped version: the part above the real sets' value is cut."""
@@ -85,28 +86,27 @@ def run_metrics(
         training: embeddings of the training sets; may be empty.
         scorers: models that measure the panels.
     """
-    config, params = plan.config, plan.config.evaluate
+    layout, params = plan.config.layout, plan.config.evaluate
+    markers, prefix = layout.markers, plan.config.caption.prefix
     how = Resampling(params.confidence, params.bootstrap_resamples, params.bootstrap_seed)
     real = None
     if prompts.real:
         openers = [[real_set.open] for real_set in prompts.real]
-        real = measure_canvases(openers, config.layout, scorers)
+        real = measure_canvases(openers, layout, scorers)
     limits = find_limits(real, training, params, seen=prompts.real_seen)
 
     # Scores of the arms and the controls, as arrays over prompts.
-    captions = [structured(prompt, config) for prompt in prompts.prompts]
+    captions = [parse_caption(prompt, markers, prefix) for prompt in prompts.prompts]
     texts = embed_texts(captions, scorers.clip)
-    measured = {
-        arm: measure_canvases(r.open_free(), config.layout, scorers) for arm, r in renders.items()
-    }
-    conditional = {arm: _conditional_scores(r, config, scorers) for arm, r in renders.items()}
+    measured = {arm: measure_canvases(r.open_free(), layout, scorers) for arm, r in renders.items()}
+    conditional = {arm: _conditional_scores(r, layout, scorers) for arm, r in renders.items()}
     scores = {
         arm: arm_scores(canvases, captions, texts, training, limits, scorers) | conditional[arm]
         for arm, canvases in measured.items()
     }
     controls = control_scores(measured[ADAPTER], captions, texts, limits, scorers)
     if real is not None:
-        captions = [structured(real_set.caption, config) for real_set in prompts.real]
+        captions = [parse_caption(item.caption, markers, prefix) for item in prompts.real]
         texts = embed_texts(captions, scorers.clip)
         controls[REAL] = arm_scores(real, captions, texts, training, limits, scorers)
         controls[REAL]["identity"] = metrics.identity(real.clip, (GIVEN_PANEL,))[:, 0]
@@ -141,13 +141,13 @@ def run_metrics(
     )
 
 
-def _conditional_scores(renders: Renders, config: Config, scorers: Scorers) -> Scores:
+def _conditional_scores(renders: Renders, layout: Layout, scorers: Scorers) -> Scores:
     if not renders.conditional:
         return {}
-    measured = measure_canvases(renders.open_conditional(), config.layout, scorers)
+    measured = measure_canvases(renders.open_conditional(), layout, scorers)
     return {
         "identity": metrics.identity(measured.clip, (GIVEN_PANEL,))[:, 0],
-        "untouched": np.array(renders.untouched(config.layout), np.float64),
+        "untouched": np.array(renders.untouched(layout), np.float64),
     }
 
 

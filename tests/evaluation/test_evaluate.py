@@ -10,12 +10,13 @@ import pytest
 
 from iclora.dataset.reader import open_dataset
 from iclora.errors import BadInput, MissingModel
-from iclora.evaluation import evaluate_adapter, read_report, reports_on
+from iclora.evaluate import evaluate_adapter, read_report
 from iclora.evaluation.plan import make_evaluation_plan
 from iclora.evaluation.promotion import champion_of, promote, undo
 from iclora.evaluation.prompts import choose_prompts, load_training_embeddings, real_sets
 from iclora.evaluation.renders import render_arm
 from iclora.evaluation.report import read_losses
+from iclora.evaluation.reports import reports_on
 from iclora.models.clip import load_clip
 from iclora.presets import load_config
 from schemas.evaluation import EvaluationReport, ReportManifest
@@ -277,7 +278,14 @@ def suite_of(world, **evaluate):
             "sample": world.config.sample.model_copy(update={"prompts": sample}),
         }
     )
-    return choose_prompts(open_dataset(world.store, "scenes"), config)
+    return choose(world, config)
+
+
+def choose(world, config):
+    dataset = open_dataset(world.store, "scenes")
+    return choose_prompts(
+        dataset, dataset, config.layout, config.caption, config.evaluate, config.sample.prompts
+    )
 
 
 def test_prompts_that_were_trained_on_are_withheld(world):
@@ -381,7 +389,7 @@ def test_a_dataset_of_another_layout_is_refused(world):
     )
     config = world.config.model_copy(update={"layout": layout})
     with pytest.raises(BadInput, match="has 3x1 sets, but the adapter draws 1x2"):
-        choose_prompts(open_dataset(world.store, "scenes"), config)
+        choose(world, config)
 
 
 def test_a_missing_clip_stops_before_anything_is_drawn(world):

@@ -10,11 +10,10 @@ import pytest
 
 from iclora.cli.app import run
 from iclora.errors import BadConfig, BadInput, MissingModel, UserError
-from iclora.evaluation import evaluate_adapter, read_report
-from iclora.evaluation.plan import make_evaluation_plan, measured_by
+from iclora.evaluate import evaluate_adapter, evaluation_config, read_report
+from iclora.evaluation.plan import make_evaluation_plan
 from iclora.evaluation.promotion import champion_of, promote, undo
 from iclora.evaluation.rule import rule_in
-from iclora.sampling.adapters import StoredAdapter
 from schemas.evaluation import HistoryEntry, PromotionRule
 
 
@@ -50,8 +49,7 @@ def test_a_challenger_is_measured_by_the_rule_and_not_by_its_own_settings(found_
     plan = contest_of(world, "film@v3")
     assert plan.config.evaluate == world.config.evaluate
     assert plan.overrides == ()
-    run_of_v3 = measured_by(world.store, StoredAdapter("film", "v3"))
-    assert run_of_v3.evaluate == world.config.evaluate
+    assert evaluation_config(world.store, "film@v3").evaluate == world.config.evaluate
     undo(world.store, "film")
     assert contest_of(world, "film@v3").config.evaluate == world.config.evaluate
 

@@ -60,19 +60,19 @@ def test_dinos_vector_does_not_depend_on_the_shapes_beside_it(dino_folder):
 
 def test_the_view_is_part_of_what_reports_record(config, dino_folder):
     evaluation = config.evaluate.model_copy(update={"dino": str(dino_folder)})
-    labels = load_scorers(config.model_copy(update={"evaluate": evaluation})).labels()
+    labels = load_scorers(evaluation, config.base).labels()
     assert labels["clip"].endswith("+squash")
     assert labels["dino"].endswith("+squash")
 
 
 def test_judges_that_are_not_there_are_named_with_their_reason(config, dino_folder):
-    absent = load_scorers(config).labels()
+    absent = load_scorers(config.evaluate, config.base).labels()
     assert absent["dino"] == "missing: evaluate.dino names none"
     assert absent["reader"].startswith("missing: the base does not draw the film world")
     evaluation = config.evaluate.model_copy(
         update={"dino": str(dino_folder), "attribute_reader": "none"}
     )
-    found = load_scorers(config.model_copy(update={"evaluate": evaluation}))
+    found = load_scorers(evaluation, config.base)
     dino = found.others["dino"]
     assert found.labels()["dino"] == f"{dino.name}@{dino.revision}"
     assert found.labels()["reader"] == "missing: evaluate.attribute_reader is none"
@@ -80,7 +80,7 @@ def test_judges_that_are_not_there_are_named_with_their_reason(config, dino_fold
 
 def test_a_dino_that_is_not_on_this_machine_is_missing_and_clip_still_judges(config):
     evaluation = config.evaluate.model_copy(update={"dino": "nobody/has-this-dino"})
-    found = load_scorers(config.model_copy(update={"evaluate": evaluation}))
+    found = load_scorers(evaluation, config.base)
     assert found.others == {}
     assert "nobody/has-this-dino" in found.labels()["dino"]
 
@@ -88,4 +88,4 @@ def test_a_dino_that_is_not_on_this_machine_is_missing_and_clip_still_judges(con
 def test_without_clip_there_is_no_evaluation(config):
     evaluation = config.evaluate.model_copy(update={"clip": "nobody/has-this-clip"})
     with pytest.raises(MissingModel, match="nobody/has-this-clip"):
-        load_scorers(config.model_copy(update={"evaluate": evaluation}))
+        load_scorers(evaluation, config.base)

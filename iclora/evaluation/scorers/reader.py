@@ -21,7 +21,8 @@ from iclora.miniature.captions import attributes_in
 from iclora.miniature.world import IDENTITY, SETTING, VALUES
 from iclora.models.locate import is_demo
 from schemas.caption import Caption
-from schemas.config import Config
+from schemas.config import BaseParams
+from schemas.evaluation import EvaluateParams
 
 _LASTING = [column for column, name in enumerate(VALUES) if name in IDENTITY | SETTING]
 
@@ -96,16 +97,16 @@ def _wanted(caption: Caption) -> Array:
     return np.stack([_indices({**summary, **attributes_in(part)}) for part in caption.parts])
 
 
-def load_scorer(config: Config) -> TrueScores:
+def load_scorer(params: EvaluateParams, base: BaseParams) -> TrueScores:
     """Loads the film world's attribute reader, which applies to no other content.
 
     Raises:
         BadConfig: the base does not render the film world, or the reader is disabled.
         MissingModel: its weights are not in the package.
     """
-    if config.evaluate.attribute_reader == "none":
+    if params.attribute_reader == "none":
         raise BadConfig("evaluate.attribute_reader is none")
-    if not is_demo(config.base.model) and config.evaluate.attribute_reader == "auto":
+    if not is_demo(base.model) and params.attribute_reader == "auto":
         raise BadConfig("the base does not draw the film world, whose attributes are known")
     from iclora.miniature.reader import load_reader
 
