@@ -38,7 +38,6 @@ class EvaluationPlan(NamedTuple):
     stored: StoredAdapter | None
     """Location in the store; None for an external file."""
 
-    run: RunRecord | None
     adapter: Arm
     base: Arm
     baseline: Arm
@@ -96,18 +95,18 @@ def make_evaluation_plan(
         raise BadInput(f"{adapter} is not in {store.url}: only adapters of the store have a rule")
     if run is not None:
         own = {"base": run.config.base, "layout": run.config.layout, "caption": run.config.caption}
-        settled = (config or run.config).model_copy(update=own)
+        resolved = (config or run.config).model_copy(update=own)
     elif config is not None:
-        settled = config
+        resolved = config
     else:
         raise BadInput(f"{adapter} has no run record: name the --preset it was trained with")
     rule = None
     if repin:
-        rule = rule_in(settled)
+        rule = rule_in(resolved)
     elif stored and run:
         rule = rule_of(store, stored.name, champion_of(store, stored.name), run)
     if rule and config is None:
-        settled = with_rule(settled, rule)
+        resolved = with_rule(resolved, rule)
     dataset = dataset or (run.dataset if run else "")
     if not dataset:
         raise BadInput(f"{adapter} does not say what it was trained on: name a --dataset")
@@ -117,16 +116,15 @@ def make_evaluation_plan(
     return EvaluationPlan(
         name=stored.name if stored else key,
         stored=stored,
-        run=run,
         adapter=Arm(ADAPTER, use.name, (use,)),
         base=base,
         baseline=baseline,
-        config=settled,
+        config=resolved,
         dataset=dataset,
         trained_on=run.dataset if run else dataset,
         rule=rule,
         overrides=(
-            *(differing(rule, rule_in(settled)) if rule else ()),
+            *(differing(rule, rule_in(resolved)) if rule else ()),
             *(
                 f"{applied.name} at {applied.weight:g}"
                 for applied in (use, *baseline.adapters)

@@ -98,10 +98,10 @@ def choose_prompts(
     Raises:
         BadInput: the dataset has another layout, no prompt is left, or a prompt breaks its format.
     """
-    their_layout = dataset.manifest.config.layout
-    if their_layout.name != layout.name:
+    dataset_layout = dataset.manifest.config.layout
+    if dataset_layout.name != layout.name:
         raise BadInput(
-            f"{dataset.url} has {their_layout.name} sets, but the adapter draws {layout.name}: "
+            f"{dataset.url} has {dataset_layout.name} sets, but the adapter draws {layout.name}: "
             f"evaluate it on a dataset of its own layout"
         )
     datasets = {data.url: data for data in (dataset, trained_on) if data}

@@ -35,7 +35,6 @@ from iclora.store import file_sha256
 from schemas.evaluation import EvaluationReport, ReportManifest, SetReport
 from schemas.sampling import RenderRecord
 
-TEMPLATE = "report.html.j2"
 _ROWS_PER_SHEET = 12
 _QUALITY = 85
 """Quality of the report's JPEGs."""
@@ -166,7 +165,7 @@ def _render_html(report: EvaluationReport, data: ReportData) -> str:
     renders = [(arm, data.renders[arm.name]) for arm in plan.arms]
     free, completed = data.renders[ADAPTER].free, data.renders[ADAPTER].conditional[:_COMPLETED]
     ranked = {row.metric for row in report.agreement if not row.strangers}
-    return environment.get_template(TEMPLATE).render(
+    return environment.get_template("report.html.j2").render(
         report=report,
         plan=plan,
         infos=infos,

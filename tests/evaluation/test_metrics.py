@@ -96,16 +96,10 @@ def test_a_tie_between_texts_is_no_win():
     assert metrics.own_margin(panels, texts).item() == pytest.approx(0.0)
 
 
-def test_identity_compares_given_with_drawn_only():
+def test_identity_compares_the_given_panel_with_the_generated_ones():
     panels = unit([[1, 0], [1, 0], [0, 1]])[None]
-    assert metrics.identity(panels, (0,)) == pytest.approx([0.5])
-    assert metrics.identity(panels, (0, 1)) == pytest.approx([0.0])
-
-
-@pytest.mark.parametrize("given_panels", [(), (0, 1, 2)])
-def test_identity_needs_both_sides(given_panels):
-    with pytest.raises(AssertionError, match="given panels with drawn"):
-        metrics.identity(np.eye(3)[None], given_panels)
+    assert metrics.identity(panels, 0) == pytest.approx([0.5])
+    assert metrics.identity(panels, 2) == pytest.approx([0.0])
 
 
 def test_nearest_finds_the_set_itself():
@@ -140,7 +134,7 @@ def test_a_missing_picture_is_missing_in_every_score_of_its_set_and_no_other():
         metrics.adherence(panels, texts),
         metrics.own_margin(panels, texts),
         metrics.wins(panels, texts),
-        metrics.identity(panels, (0,)),
+        metrics.identity(panels, 0),
         near,
     ]
     for score in found:

@@ -181,7 +181,7 @@ def judge(config, ground, base, draw_all):
 
     def find(name, way):
         sides = Arm("adapter", name, ()), Arm("base", "the base", ())
-        plan = EvaluationPlan("film", None, None, *sides, sides[1], config, "scenes", "scenes")
+        plan = EvaluationPlan("film", None, *sides, sides[1], config, "scenes", "scenes")
         suite, training, scorers = ground
         renders = {"adapter": draw_all(name, way), "base": base}
         return run_metrics(plan, renders, suite, training, scorers)
@@ -258,7 +258,7 @@ def test_a_damaged_canvas_is_missing_and_the_rest_is_measured(config, ground, dr
     renders = draw_all("damaged", obeying(0.9))
     (renders.folder / renders.free[3][1].canvas).write_bytes(b"")
     sides = Arm("adapter", "damaged", ()), Arm("base", "the base", ())
-    plan = EvaluationPlan("film", None, None, *sides, sides[1], config, "scenes", "scenes")
+    plan = EvaluationPlan("film", None, *sides, sides[1], config, "scenes", "scenes")
     both = {"adapter": renders, "base": renders}
     found = run_metrics(plan, both, suite, training, scorers)
     assert found.arms["adapter"].renders == PROMPTS * len(SEEDS) - 1
@@ -285,7 +285,7 @@ def test_a_scorer_that_fails_is_missing_and_never_a_number(config, ground, base)
     assert np.isnan(measured.others["failing"]).all()
     assert not np.isnan(measured.clip).any()
     sides = Arm("adapter", "base again", ()), Arm("base", "the base", ())
-    plan = EvaluationPlan("film", None, None, *sides, sides[1], config, "scenes", "scenes")
+    plan = EvaluationPlan("film", None, *sides, sides[1], config, "scenes", "scenes")
     both = {"adapter": base, "base": base}
     found = run_metrics(plan, both, suite, training, scorers)
     assert "fewer than two prompts" in found.arms["adapter"].unmeasured["luck"]

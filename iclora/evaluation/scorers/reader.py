@@ -70,7 +70,12 @@ class TrueScores:
         first, second = np.triu_indices(measured.shape[2], k=1)
         lasting = measured[..., _LASTING]
         same = lasting[:, :, first] == lasting[:, :, second]
-        wanted = np.stack([_wanted(caption) for caption in captions])[:, None]  # [N, 1, P, A]
+        wanted = np.stack(
+            [
+                [_indices(attributes_in(c.summary) | attributes_in(part)) for part in c.parts]
+                for c in captions
+            ]
+        )[:, None]  # [N, 1, P, A]
         named = np.isfinite(wanted).sum(axis=(-1, -2))
         right = (measured == wanted).sum(axis=(-1, -2))
         obeyed = right / np.where(named > 0, named, np.nan)
@@ -89,12 +94,6 @@ def _indices(attributes: Mapping[str, str]) -> Array:
         ],
         np.float64,
     )
-
-
-def _wanted(caption: Caption) -> Array:
-    """Returns the attributes named for each panel, [P, A]; NaN for the others."""
-    summary = attributes_in(caption.summary)
-    return np.stack([_indices({**summary, **attributes_in(part)}) for part in caption.parts])
 
 
 def load_scorer(params: EvaluateParams, base: BaseParams) -> TrueScores:
