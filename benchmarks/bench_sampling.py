@@ -63,7 +63,7 @@ def ours(config: Config, captions: list[str], seed: int, folder: Path) -> list[P
 def score(config: Config, canvases: list[Path]) -> None:
     """All judges that the configuration has."""
     openers = [[partial(open_picture, file)] for file in canvases]
-    measure_canvases(openers, config.layout, load_scorers(config))
+    measure_canvases(openers, config.layout, load_scorers(config.evaluate, config.base))
 
 
 def timed(work: Callable[[], object]) -> float:

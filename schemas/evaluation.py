@@ -22,24 +22,22 @@ class Margins(Schema):
     """
 
     consistency: NonNegativeFloat = 0.05
-    """Margin of consistency (cosine). Half an interval on twenty prompts of two seeds is 0.051
-    where two trainings of one
-    dataset are compared; an adapter that does nothing loses 0.33."""
+    """Margin of consistency (cosine). An adapter that does nothing loses 0.33."""
 
     adherence: NonNegativeFloat = 0.01
     """Margin of adherence (cosine), also of own minus other captions."""
 
     variety: NonNegativeFloat = 0.1
-    """Share."""
+    """Margin of variety (share)."""
 
     spread: NonNegativeFloat = 0.02
-    """Share."""
+    """Margin of spread over seeds (share)."""
 
     structure: NonNegativeFloat = 0.1
     """Margin of structure (share); seams of soft drawings are hard to find, so it varies more."""
 
     identity: NonNegativeFloat = 0.02
-    """Cosine."""
+    """Margin of conditional identity (cosine)."""
 
 
 class EvaluateParams(Schema):
@@ -50,18 +48,17 @@ class EvaluateParams(Schema):
     A caption of the train split is never a prompt."""
 
     max_prompts: PositiveInt = 48
-    """Maximum number of prompts; of more val captions the same ones are taken every time, in no
-    film's order."""
+    """Maximum number of prompts; val captions are taken in an order given by their hash."""
 
     seeds: tuple[NonNegativeInt, ...] = (1001, 1002)
-    """One render per prompt and seed; at least two, or the spread over seeds is missing."""
+    """Seeds, one render per prompt and seed; with fewer than two, spread is not measured."""
 
     conditional_prompts: NonNegativeInt = 16
     """Number of val sets whose first panel is given while the others are drawn."""
 
     clip: str = "miniature/clip"
     """Folder, hub id or ``model:pretrained`` of open_clip. It sees whole panels, squashed to its
-    square, as when they were sifted."""
+    square."""
 
     dino: str = ""
     """Folder or hub id of a DINOv2 of transformers; empty leaves its score out."""
@@ -70,8 +67,8 @@ class EvaluateParams(Schema):
     """Attribute reader: ``auto`` reads renders of the miniature base with its own reader."""
 
     near_duplicate: Cosine = 0.95
-    """Two panels with a larger cosine are the same picture twice (ShotDirector); raised to the
-    99th percentile of the real sets' own panel pairs where those are closer."""
+    """Cosine above which two panels are near-duplicates (ShotDirector); at least the 99th
+    percentile of the real sets' panel pairs."""
 
     max_memorized: Unit = 0.2
     """Largest share of renders that may lie closer to a training set than ``1 - memorized_tail`` of
@@ -79,7 +76,7 @@ class EvaluateParams(Schema):
     20 of them an honest adapter exceeds 0.2 once in a hundred times, 0.1 once in eight."""
 
     max_missing: Unit = 0.1
-    """Largest share of prompts that may be unmeasured in a figure that decides."""
+    """Largest share of prompts that may be unmeasured in a decisive score."""
 
     memorized_tail: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.02
     """Share of unseen real sets that may count as too close; determines the threshold of

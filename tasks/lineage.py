@@ -32,8 +32,8 @@ def is_settled(dataset: str, name: str, store: str, *, approve: bool) -> bool:
 
     With ``approve``, a better adapter must also have a person's answer.
     """
-    from iclora.evaluation import reports_on  # late: a flow is imported sooner
-    from iclora.evaluation.promotion import champion_of
+    from iclora.evaluation.promotion import champion_of  # late: a flow is imported sooner
+    from iclora.evaluation.reports import reports_on
 
     opened = Store(resolve_store(store))
     version = read_line(opened, adapter_path(name, LATEST))

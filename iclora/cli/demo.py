@@ -55,7 +55,7 @@ def demo(store: StoreUrl = DEFAULT_STORE, *, as_json: AsJson = False) -> int:
 def _report_files(url: str) -> list[str]:
     """Addresses of the pages and sheets of the reports on the demo's adapter."""
     from iclora.dataset.reader import LATEST
-    from iclora.evaluation import reports_on  # late: it imports torch
+    from iclora.evaluation.reports import reports_on  # late: it imports torch
     from iclora.store import Store
 
     store = Store(url)

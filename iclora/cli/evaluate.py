@@ -43,8 +43,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Renders sets, scores them, and decides whether the adapter is better."""
-    from iclora.evaluate import evaluation_config, read_report
-    from iclora.evaluation import evaluate_adapter
+    from iclora.evaluate import evaluate_adapter, evaluation_config, read_report
 
     opened = open_store(store)
     config = config_over(evaluation_config(opened, adapter, repin=repin), overrides)

@@ -1,4 +1,4 @@
-"""Agreement of the CLIP metrics with the true scores: rank correlation over renders."""
+"""Rank correlation of the CLIP metrics with the true scores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAIRS = (("consistency", "true_consistency"), ("adherence", "true_adherence"))
 
 def agreements(
     arms: Sequence[Mapping[str, Array]],
-    how: Resampling,
+    resampling: Resampling,
     strangers: Mapping[str, Array] | None = None,
 ) -> tuple[Agreement, ...]:
     """Computes the rank correlation of each metric with the truth over the renders of all models.
@@ -25,7 +25,7 @@ def agreements(
     Args:
         arms: the scores of each model, over the same prompts. Models are pooled, because the
             renders of one good model hardly differ in true score.
-        how: confidence, number of resamples and their seed.
+        resampling: confidence, number of resamples and their seed.
         strangers: the scores of the adapter's panels shuffled between sets, if there are any.
 
     Returns:
@@ -41,7 +41,7 @@ def agreements(
         if not both:
             continue
         measured, true = (np.concatenate(side, axis=1) for side in zip(*both, strict=True))
-        correlation = spearman(measured, true, how)
+        correlation = spearman(measured, true, resampling)
         if correlation is None:
             continue
         value, low, high = correlation
@@ -59,13 +59,15 @@ def agreements(
     return tuple(results)
 
 
-def spearman(metric: Array, truth: Array, how: Resampling) -> tuple[float, float, float] | None:
+def spearman(
+    metric: Array, truth: Array, resampling: Resampling
+) -> tuple[float, float, float] | None:
     """Computes the rank correlation of two scores over renders, resampled over prompts.
 
     Args:
         metric: [N, K]; NaN is missing.
         truth: [N, K].
-        how: confidence, number of resamples and their seed.
+        resampling: confidence, number of resamples and their seed.
 
     Returns:
         Value, low and high; None when fewer than three prompts were measured or one side is
@@ -80,10 +82,10 @@ def spearman(metric: Array, truth: Array, how: Resampling) -> tuple[float, float
     value = _rank_correlation(np.concatenate(rows, axis=1))
     if math.isnan(value):
         return None
-    rng = np.random.default_rng(how.seed)
-    draws = rng.integers(len(rows), size=(how.resamples, len(rows)))
+    rng = np.random.default_rng(resampling.seed)
+    draws = rng.integers(len(rows), size=(resampling.resamples, len(rows)))
     values = [_rank_correlation(np.concatenate([rows[i] for i in d], axis=1)) for d in draws]
-    tail = (1.0 - how.confidence) / 2
+    tail = (1.0 - resampling.confidence) / 2
     low, high = np.nanquantile(values, [tail, 1.0 - tail])
     return round(value, 4), round(float(low), 4), round(float(high), 4)
 

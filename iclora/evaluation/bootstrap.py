@@ -1,9 +1,6 @@
 """Confidence intervals by resampling prompts, the unit that varies between evaluations.
 
-Seeds of one prompt are not independent, so they are averaged first. Comparisons are paired:
-differences are computed per prompt, over the same prompts, seeds, and noise. The interval is the
-expanded percentile bootstrap (T. Hesterberg, "What Teachers Should Know about the Bootstrap",
-2014, section 5.3), which corrects the plain percentile interval's narrowness on few prompts.
+Seeds of one prompt are not independent, so they are averaged first.
 """
 
 from __future__ import annotations
@@ -40,21 +37,21 @@ def by_prompt(scores: Array) -> Array:
         return np.nanmean(scores, axis=1)
 
 
-def interval(scores: Array, how: Resampling) -> Score | None:
+def interval(scores: Array, resampling: Resampling) -> Score | None:
     """Computes the mean over prompts and its interval.
 
     Args:
         scores: [N, K] or [N]; NaN marks a missing value and is excluded.
-        how: confidence, number of resamples and their seed.
+        resampling: confidence, number of resamples and their seed.
 
     Returns:
         The score, or None when fewer than two prompts were measured.
     """
-    return _score(by_prompt(scores)[:, None], how, lambda means: means[..., 0])
+    return _score(by_prompt(scores)[:, None], resampling, lambda means: means[..., 0])
 
 
 def paired(
-    scores: Array, baseline: Array, how: Resampling, ceiling: float | None = None
+    scores: Array, baseline: Array, resampling: Resampling, ceiling: float | None = None
 ) -> Score | None:
     """Computes the interval of ``scores - baseline``, paired by prompt.
 
@@ -63,7 +60,7 @@ def paired(
     Args:
         scores: [N, K] or [N].
         baseline: the same shape.
-        how: confidence, number of resamples and their seed.
+        resampling: confidence, number of resamples and their seed.
         ceiling: cap on the mean of each side. The cap applies to means, not to prompts, because
             single prompts scatter around the mean in real sets too.
     """
@@ -74,25 +71,27 @@ def paired(
         cut = means if ceiling is None else np.minimum(means, ceiling)
         return cut[..., 0] - cut[..., 1]
 
-    return _score(np.stack(arms, axis=1), how, difference)
+    return _score(np.stack(arms, axis=1), resampling, difference)
 
 
-def _score(values: Array, how: Resampling, statistic: Callable[[Array], Array]) -> Score | None:
+def _score(
+    values: Array, resampling: Resampling, statistic: Callable[[Array], Array]
+) -> Score | None:
     """Computes a statistic of the means over prompts, with its interval.
 
     Args:
         values: [N, V]; rows with NaN are excluded.
-        how: confidence, number of resamples and their seed.
+        resampling: confidence, number of resamples and their seed.
         statistic: function of means [..., V], over the last axis.
     """
     complete = values[~np.isnan(values).any(axis=1)]
     if len(complete) < MIN_PROMPTS:
         return None
-    draws = np.random.default_rng(how.seed).integers(
-        len(complete), size=(how.resamples, len(complete))
+    draws = np.random.default_rng(resampling.seed).integers(
+        len(complete), size=(resampling.resamples, len(complete))
     )
     resampled = statistic(complete[draws].mean(axis=1))
-    tail = expanded_tail(len(complete), how.confidence)
+    tail = expanded_tail(len(complete), resampling.confidence)
     low, high = np.quantile(resampled, [tail, 1.0 - tail])
     return Score(
         value=round(float(statistic(complete.mean(axis=0))), 4),
@@ -106,7 +105,9 @@ def _score(values: Array, how: Resampling, statistic: Callable[[Array], Array]) 
 def expanded_tail(count: int, confidence: float) -> float:
     """Computes the tail share per side for which ``count`` values reach the nominal coverage.
 
-    The normal tail at sqrt(n / (n - 1)) times Student's quantile with n - 1 degrees of freedom.
+    The expanded percentile bootstrap corrects the plain one's narrowness on few values: the normal
+    tail at sqrt(n / (n - 1)) times Student's quantile with n - 1 degrees of freedom (T. Hesterberg,
+    "What Teachers Should Know about the Bootstrap", 2014, section 5.3).
     """
     wide = math.sqrt(count / (count - 1)) * student(1.0 - (1.0 - confidence) / 2, count - 1)
     return NormalDist().cdf(-wide)

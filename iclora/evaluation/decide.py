@@ -1,27 +1,6 @@
-"""Promotion rule of adapters; pure, so every branch can be tested.
+"""Promotion decision: non-inferiority in every score, improvement in one, no memorization.
 
-Non-inferiority: the lower bound of the paired difference lies above minus a margin, for
-consistency, adherence, variety, spread, structure and, where measured, identity. Memorization must
-stay within its bound, and given panels must be unchanged. Improvement: the interval of consistency
-or adherence excludes zero. A tie keeps the baseline.
-
-Consistency is a non-inferiority score, because adherence alone can improve: an adapter without any
-effect adheres as well as the base. Without this check it would replace a champion that misses a few
-attributes, although its panels have nothing in common.
-
-Improvement has two chances, each at half the tail: an adapter that differs from the baseline only
-in noise is promoted no more than once in twenty evaluations.
-
-Consistency above the real sets' upper bound earns no credit. Variety and spread of the baseline are
-capped at the real sets' values. The adapter must reach the smaller of the two, by the same margin
-and lower bound; the uncapped difference is reported too. Without the cap, real sets themselves
-would be refused, because unrelated panels and renders that ignore their caption are the most varied
-of all. On the film world, with each attribute rendered correctly at a given rate:
-
-    right   consistency   variety   spread
-    0.5     0.29          0.89      0.74
-    0.9     0.69          0.78      0.38
-    1.0     0.83          0.73      0.23     (a real set of the same caption)
+It is a pure function, so every branch can be tested. A tie keeps the baseline.
 """
 
 from __future__ import annotations
@@ -32,8 +11,18 @@ from typing import NamedTuple
 from schemas.evaluation import Decision, DecisionCheck, EvaluateParams, Score
 
 REQUIRED = ("consistency", "variety", "spread", "adherence", "own_margin", "structure")
+"""Non-inferiority scores: the lower bound of the paired difference lies above minus a margin."""
+# Consistency is among them because an adapter without any effect adheres as well as the base: it
+# would replace a champion that misses a few attributes, although its panels have nothing in common.
+
 OPTIONAL = ("identity",)
+"""Non-inferiority scores that are checked if measured."""
+
 BETTER = ("consistency", "adherence")
+"""Scores that count as an improvement if their interval excludes zero."""
+# Two chances, each at half the tail: an adapter that differs from the baseline only in noise is
+# promoted no more than once in twenty evaluations.
+
 MIN_PROMPTS = 8
 """Minimum number of prompts for a decision. With five prompts, all lie on one side of zero by
 chance once in 32 times per side, which a bootstrap cannot detect. Interval coverage is tested
@@ -78,8 +67,10 @@ def decide(inputs: DecisionInputs, params: EvaluateParams) -> Decision:
     Returns:
         The decision; its first reason is the decisive one.
     """
+    text = "The repeated-panel control is best in consistency and worst in variety, as it must be."
+    broken = " ".join(inputs.broken)
     checks = [
-        _controls_check(inputs.broken),
+        DecisionCheck(name="controls", passed=not broken, text=broken or text),
         _measured_check(inputs.paired, params.max_missing),
         _memorization_check(inputs.memorized, params.max_memorized),
     ]
@@ -103,11 +94,6 @@ def decide(inputs: DecisionInputs, params: EvaluateParams) -> Decision:
         reasons=failed or (better.text,),
         checks=tuple(checks),
     )
-
-
-def _controls_check(broken: tuple[str, ...]) -> DecisionCheck:
-    text = "The repeated-panel control is best in consistency and worst in variety, as it must be."
-    return DecisionCheck(name="controls", passed=not broken, text=" ".join(broken) or text)
 
 
 def _measured_check(paired: Mapping[str, Score], bound: float) -> DecisionCheck:

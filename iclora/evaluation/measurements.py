@@ -1,8 +1,6 @@
 """Conversion of canvases to arrays: each canvas is opened once, measured, and released.
 
-Only the panels' embeddings, thumbnails, and a few numbers are kept per canvas, so thousands of
-large renders fit in little memory. A canvas that cannot be opened, or that a scorer fails on,
-becomes NaN.
+A canvas that cannot be opened, or that a scorer fails on, becomes NaN.
 
 Legend: N prompts, K seeds, P panels, D embedding.
 """
@@ -14,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from iclora.evaluation.metrics import Array
 from iclora.evaluation.pixel_metrics import PixelScores, measure_canvas
@@ -82,7 +80,7 @@ def measure_canvases(
 def _open(opener: Opener) -> Image.Image | None:
     try:
         return opener().convert("RGB")
-    except (OSError, SyntaxError, UnidentifiedImageError) as error:  # Pillow's, by format
+    except (OSError, SyntaxError) as error:  # Pillow's, by format
         log.warning("a canvas cannot be read and is missing from the figures: %s", error)
         return None
 

@@ -1,11 +1,7 @@
 """Set quality metrics: pure functions of embeddings and arrays.
 
-Every similarity is a cosine of unit rows of a pinned encoder, so a value is meaningful only beside
-others of the same encoder; reports therefore include controls. A single score can be gamed (a
-repeated panel is perfectly consistent: ViStoryBench's copy-paste baseline, arXiv 2505.24862), so
-consistency is always reported with variety and adherence.
-
-A row of NaN marks an image that could not be measured. It makes its set's scores NaN, never zero.
+Similarities are cosines of unit rows of one encoder. A row of NaN marks an image that could not be
+measured; it makes its set's scores NaN, never zero.
 
 Legend: N prompts, K seeds, P panels of a set, D embedding, M training sets.
 """
@@ -29,6 +25,9 @@ def _pair_means(similar: Array) -> Array:
 
 def consistency(panels: Array) -> Array:
     """Computes the mean similarity between the panels of each set.
+
+    It is reported with variety: a repeated panel is perfectly consistent (ViStoryBench's copy-paste
+    baseline, arXiv 2505.24862).
 
     Args:
         panels: [..., P, D] unit rows, P >= 2.
@@ -151,20 +150,18 @@ def wins(panels: Array, texts: Array) -> Array:
     return np.where(np.isnan(own), np.nan, won).mean(axis=-1)
 
 
-def identity(panels: Array, given: tuple[int, ...]) -> Array:
-    """Computes the similarity of given and generated panels in conditional renders.
+def identity(panels: Array, given: int) -> Array:
+    """Computes the similarity of the given panel to the generated ones in conditional renders.
 
     Args:
-        panels: [..., P, D] unit rows.
-        given: indices of the given panels; one or more, but not all.
+        panels: [..., P, D] unit rows, P >= 2.
+        given: index of the given panel.
 
     Returns:
-        [...] mean cosine over the pairs (given, generated).
+        [...] mean cosine over the generated panels.
     """
-    drawn = [panel for panel in range(panels.shape[-2]) if panel not in given]
-    assert given, "identity compares given panels with drawn ones"
-    assert drawn, "identity compares given panels with drawn ones"
-    similar = panels[..., list(given), :] @ np.swapaxes(panels[..., drawn, :], -1, -2)
+    generated = np.delete(panels, given, axis=-2)
+    similar = panels[..., [given], :] @ np.swapaxes(generated, -1, -2)
     return similar.mean(axis=(-1, -2))
 
 

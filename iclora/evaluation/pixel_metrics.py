@@ -1,11 +1,5 @@
 """Metrics on pixels alone: seams, clipping, flatness, blur, residue.
 
-A seam is a straight discontinuity that no structure crosses. A horizon is a discontinuity too, but
-objects on it cross it, so the jump is weighted by the disagreement of the outlines above and below.
-(On the film world this detects 94 % of panels glued from two images, at 2 % false positives.) A
-seam counts as found if it is stronger than 95 % of the lines inside the panels. A panel counts as
-one image if no line inside it is stronger than the strongest lines in real panels.
-
 Legend: H W canvas height and width, luma is 0 to 255.
 """
 
@@ -150,7 +144,9 @@ def line_strengths(picture: Array) -> Array:
     """Scores each horizontal line of an image as a seam.
 
     The score is the mean root of the jump across the line, so that many small jumps outweigh a few
-    large ones, times 1 - the agreement of the outlines on both sides.
+    large ones, times 1 - the agreement of the outlines on both sides: objects cross a horizon, but
+    not a seam. On the film world it detects 94 % of panels glued from two images, at 2 % false
+    positives.
 
     Args:
         picture: [H, W] luma.

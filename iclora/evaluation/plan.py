@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from iclora.errors import BadConfig, BadInput
@@ -37,7 +38,6 @@ class EvaluationPlan(NamedTuple):
     stored: StoredAdapter | None
     """Location in the store; None for an external file."""
 
-    run: RunRecord | None
     adapter: Arm
     base: Arm
     baseline: Arm
@@ -93,32 +93,38 @@ def make_evaluation_plan(
     stored, run = _stored_run(store, use)
     if repin and run is None:
         raise BadInput(f"{adapter} is not in {store.url}: only adapters of the store have a rule")
-    settled = _resolve_config(config, run, adapter)
+    if run is not None:
+        own = {"base": run.config.base, "layout": run.config.layout, "caption": run.config.caption}
+        resolved = (config or run.config).model_copy(update=own)
+    elif config is not None:
+        resolved = config
+    else:
+        raise BadInput(f"{adapter} has no run record: name the --preset it was trained with")
     rule = None
     if repin:
-        rule = rule_in(settled)
+        rule = rule_in(resolved)
     elif stored and run:
         rule = rule_of(store, stored.name, champion_of(store, stored.name), run)
     if rule and config is None:
-        settled = with_rule(settled, rule)
+        resolved = with_rule(resolved, rule)
     dataset = dataset or (run.dataset if run else "")
     if not dataset:
         raise BadInput(f"{adapter} does not say what it was trained on: name a --dataset")
     base = Arm(BASE, "the base", ())
     baseline = _find_baseline(store, use, stored, against) or base
+    key = re.sub("[^a-z0-9]", "-", use.name.lower()).strip("-")[:80] or "adapter"
     return EvaluationPlan(
-        name=stored.name if stored else _key_of(use.name),
+        name=stored.name if stored else key,
         stored=stored,
-        run=run,
         adapter=Arm(ADAPTER, use.name, (use,)),
         base=base,
         baseline=baseline,
-        config=settled,
+        config=resolved,
         dataset=dataset,
         trained_on=run.dataset if run else dataset,
         rule=rule,
         overrides=(
-            *(differing(rule, rule_in(settled)) if rule else ()),
+            *(differing(rule, rule_in(resolved)) if rule else ()),
             *(
                 f"{applied.name} at {applied.weight:g}"
                 for applied in (use, *baseline.adapters)
@@ -128,29 +134,12 @@ def make_evaluation_plan(
     )
 
 
-def measured_by(store: Store, stored: StoredAdapter) -> Config:
-    """Returns an adapter's evaluation settings: those of its run, with the rule of its name."""
-    run = RunRecord.from_text(store.read(f"{stored.folder}/run.json"))
-    return with_rule(run.config, rule_of(store, stored.name, champion_of(store, stored.name), run))
-
-
 def _stored_run(store: Store, use: AdapterUse) -> tuple[StoredAdapter | None, RunRecord | None]:
     """Returns an adapter's location in the store and its run record; None for an external file."""
     stored = find_stored(store, use.name) if "@" in use.name else None
     if stored is None:
         return None, None
     return stored, RunRecord.from_text(store.read(f"{stored.folder}/run.json"))
-
-
-def _resolve_config(config: Config | None, run: RunRecord | None, adapter: str) -> Config:
-    if config is None:
-        if run is None:
-            raise BadInput(f"{adapter} has no run record: name the --preset it was trained with")
-        return run.config
-    if run is None:
-        return config
-    own = {"base": run.config.base, "layout": run.config.layout, "caption": run.config.caption}
-    return config.model_copy(update=own)
 
 
 def _find_baseline(
@@ -169,11 +158,6 @@ def _find_baseline(
         raise BadInput(f"{use.name} and {other.name} are the same adapter: nothing to compare")
     _, run = _stored_run(store, other)
     return Arm(BASELINE, other.name, (other,), run.config.base if run else None)
-
-
-def _key_of(name: str) -> str:
-    kept = "".join(char if char.isalnum() and char.isascii() else "-" for char in name.lower())
-    return kept.strip("-")[:80] or "adapter"
 
 
 def validate_promotion(store: Store, plan: EvaluationPlan) -> None:

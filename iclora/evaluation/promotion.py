@@ -1,16 +1,7 @@
 """Promotion and rollback of CHAMPION, the adapter version used in production.
 
-``adapters/<name>/CHAMPION`` is one line, replaced in one write. ``CHAMPIONS`` beside it lists all
-champions, oldest first and the current one last. A new champion is appended before CHAMPION moves
-and removed after a rollback, so the list always includes the current champion. After a crash
-between the two writes CHAMPION is still correct, and the next move drops entries after it.
-``HISTORY.jsonl`` is appended before CHAMPION moves, so every champion has an entry.
-
-A promotion is a compare-and-swap: the report must have compared the adapter with the current
-champion, by the current rule. In a local store a lock file makes comparison and move atomic for
-every process with access to the folder. An object store has no such lock: processes on one machine
-serialize, and CHAMPION is read again just before it is written, so two machines can race only
-within those few requests.
+``adapters/<name>/CHAMPION`` is one line. ``CHAMPIONS`` lists all champions, oldest first and the
+current one last; ``HISTORY.jsonl`` lists every change.
 """
 
 from __future__ import annotations
@@ -45,7 +36,7 @@ def champion_of(store: Store, name: str) -> str:
 def promote(store: Store, name: str, version: str, *, report: str = "", force: bool = False) -> str:
     """Promotes a version to champion; no-op if it already is.
 
-    Commands, flows, and manual approval all use this function. The first promotion pins the rule.
+    The report must have compared it with the current champion. The first promotion pins the rule.
 
     Args:
         store: store of adapters and reports.
@@ -77,10 +68,13 @@ def promote(store: Store, name: str, version: str, *, report: str = "", force: b
         report, objection = promotion_objection(store, f"{name}@{version}", baseline, rule, report)
         if objection and not force:
             raise BadInput(objection)
-        if champion_of(store, name) != before:  # reading the reports took a while
+        # An object store has no lock for all machines, and reading the reports took a while.
+        if champion_of(store, name) != before:
             raise BadInput(f"the champion of {name} changed just now: promote {version} again")
         if not store.exists(adapter_path(name, RULE)):
             store.write(adapter_path(name, RULE), rule.to_text().encode())
+        # CHAMPION moves last: after a crash before that it is still correct, and the next move
+        # drops the entry after it.
         _write_champions(store, name, [*_champions(store, name), version])
         entry = HistoryEntry(
             when=_now(),
@@ -107,13 +101,13 @@ def undo(store: Store, name: str) -> str:
     Raises:
         BadInput: there is no champion.
     """
-    nothing = BadInput(f"{name} has no champion in {store.url}: nothing to undo")
+    no_champion = BadInput(f"{name} has no champion in {store.url}: nothing to undo")
     if not champion_of(store, name):  # the lock would make the folder of a misspelled name
-        raise nothing
+        raise no_champion
     with _lock(store, name):
         champions = _champions(store, name)
         if not champions:
-            raise nothing
+            raise no_champion
         before = champions[-2] if champions[:-1] else ""
         path = adapter_path(name, "CHAMPION")
         entry = HistoryEntry(when=_now(), change="undone", before=champions[-1], champion=before)
@@ -122,7 +116,7 @@ def undo(store: Store, name: str) -> str:
             store.write(path, f"{before}\n".encode())
         else:
             store.fs.rm(store.path(path))
-        _write_champions(store, name, champions[:-1])
+        _write_champions(store, name, champions[:-1])  # last, so it always has the champion
         log.info("champion of %s: %s", name, before or "none")
     return before
 
@@ -149,7 +143,11 @@ def pin_rule(store: Store, name: str, rule: PromotionRule) -> None:
 
 @contextmanager
 def _lock(store: Store, name: str) -> Generator[None]:
-    """Locks this CHAMPION against concurrent moves; see the module docstring."""
+    """Locks this CHAMPION against concurrent moves.
+
+    A local store's lock holds for every process with access to the folder, an object store's only
+    for the processes on this machine.
+    """
     folder = store.work_folder / "locks" / name
     if store.is_local:
         folder = Path(store.path(adapter_path(name)))

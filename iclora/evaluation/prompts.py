@@ -1,14 +1,14 @@
 """Prompts for all models, and the real sets for comparison.
 
-Prompts come from the configuration, else from the val split, and never from training captions: an
-adapter that memorized its prompts would score high adherence.
+Training captions are never prompts: an adapter that memorized its prompts would score high
+adherence.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from heapq import nsmallest
 from itertools import islice
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from iclora.captioning.caption_text import flatten, parse_caption
+from iclora.captioning.caption_text import flatten
 from iclora.dataset.reader import Dataset
 from iclora.errors import BadInput
 from iclora.evaluation.metrics import Array
@@ -26,8 +26,8 @@ from iclora.sampling.caption_input import check_captions
 from iclora.sampling.given_panels import fit_panel, paste
 from iclora.store import Store, atomic_path
 from schemas.base import Box
-from schemas.caption import Caption
-from schemas.config import Config
+from schemas.captioning import CaptionParams
+from schemas.evaluation import EvaluateParams
 from schemas.layout import Layout
 from schemas.sample import Split
 
@@ -77,55 +77,56 @@ class PromptSet(NamedTuple):
     """Number of prompts excluded because they were trained on."""
 
 
-def structured(caption: str, config: Config) -> Caption:
-    """Parses a prompt into its parts."""
-    return parse_caption(caption, config.layout.markers, config.caption.prefix)
-
-
 def choose_prompts(
-    dataset: Dataset, config: Config, trained_on: Dataset | None = None
+    dataset: Dataset,
+    trained_on: Dataset | None,
+    layout: Layout,
+    caption: CaptionParams,
+    params: EvaluateParams,
+    fallback: Sequence[str],
 ) -> PromptSet:
     """Chooses the prompts and the real sets of an evaluation.
 
     Args:
         dataset: source of the val sets.
-        config: layout, caption format and ``evaluate``.
-        trained_on: training dataset if it is a different one; its captions are excluded too.
+        trained_on: training dataset; its captions are excluded, like the dataset's train captions.
+        layout: layout of the renders.
+        caption: caption format.
+        params: the prompts, if any are named, and their maximum number.
+        fallback: prompts if none are named and there are no val sets.
 
     Raises:
         BadInput: the dataset has another layout, no prompt is left, or a prompt breaks its format.
     """
-    layout, their_layout = config.layout, dataset.manifest.config.layout
-    if their_layout.name != layout.name:
+    dataset_layout = dataset.manifest.config.layout
+    if dataset_layout.name != layout.name:
         raise BadInput(
-            f"{dataset.url} has {their_layout.name} sets, but the adapter draws {layout.name}: "
+            f"{dataset.url} has {dataset_layout.name} sets, but the adapter draws {layout.name}: "
             f"evaluate it on a dataset of its own layout"
         )
     datasets = {data.url: data for data in (dataset, trained_on) if data}
     trained = {flatten(s.text) for data in datasets.values() for s in data.samples("train")}
     unseen = (item for item in real_sets(dataset, "val", layout) if item.caption not in trained)
-    val = tuple(nsmallest(MAX_REAL, unseen, key=_random_order))
-    wanted = config.evaluate.prompts or tuple(item.caption for item in val) or config.sample.prompts
+    # A pseudo-random order that does not depend on the film or on other captions.
+    val = tuple(
+        nsmallest(MAX_REAL, unseen, key=lambda s: hashlib.sha256(s.caption.encode()).hexdigest())
+    )
+    wanted = params.prompts or tuple(item.caption for item in val) or fallback
     new = [text for text in dict.fromkeys(map(flatten, wanted)) if text not in trained]
     if not new:
         raise BadInput(
             f"{dataset.url} has no val captions that were not trained on: name prompts with "
             f"--set evaluate.prompts=[...]"
         )
-    prompts = tuple(new[: config.evaluate.max_prompts])
-    if config.evaluate.prompts or not val:
-        check_captions(prompts, layout, config.caption)
+    prompts = tuple(new[: params.max_prompts])
+    if params.prompts or not val:
+        check_captions(prompts, layout, caption)
     return PromptSet(
         prompts=prompts,
         real=val or tuple(islice(real_sets(dataset, "train", layout), MAX_REAL)),
         real_seen=not val,
         withheld=len(set(map(flatten, wanted)) & trained),
     )
-
-
-def _random_order(real_set: RealSet) -> str:
-    """Returns a sort key that is independent of the film and of other captions."""
-    return hashlib.sha256(real_set.caption.encode()).hexdigest()
 
 
 def real_sets(dataset: Dataset, split: Split, layout: Layout) -> Iterator[RealSet]:

@@ -1,36 +1,61 @@
 """Report files: ``report.json`` for machines, ``report.html`` for people, ``sheets/`` for both.
 
-The HTML is a single file without network access, enforced by its content security policy: images
-are data URIs, plots are inline SVG, and the template engine escapes all external text.
+The page loads nothing: its content security policy forbids it, images are data URIs, plots are
+inline SVG.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
 
+from iclora.captioning.caption_text import parse_caption
 from iclora.evaluation.agreement import PAIRS
 from iclora.evaluation.controls import ADAPTER
+from iclora.evaluation.plan import Arm, EvaluationPlan
 from iclora.evaluation.plots import loss_curve, score_plots
-from iclora.evaluation.renders import open_picture
-from iclora.evaluation.report_images import QUALITY, ReportData, completed, data_uri, extremes, rows
+from iclora.evaluation.prompts import PromptSet
+from iclora.evaluation.renders import Renders, open_picture
+from iclora.evaluation.results import EvaluationResults
 from iclora.evaluation.rule import rule_digest
 from iclora.evaluation.score_tables import absent, differences, score_infos, tiles
-from iclora.evaluation.scorers import ScoreInfo
+from iclora.evaluation.scorers import Scorers
 from iclora.models.locate import is_demo
 from iclora.sampling.contact_sheet import contact_sheet
 from iclora.store import file_sha256
 from schemas.evaluation import EvaluationReport, ReportManifest, SetReport
 from schemas.sampling import RenderRecord
 
-TEMPLATE = "report.html.j2"
-_SHORT = 8
 _ROWS_PER_SHEET = 12
+_QUALITY = 85
+"""Quality of the report's JPEGs."""
+
+_COMPLETED = 8
+"""Number of conditional renders shown."""
+
+
+class ReportData(NamedTuple):
+    """Input data of a report."""
+
+    plan: EvaluationPlan
+    prompts: PromptSet
+    renders: Mapping[str, Renders]
+    results: EvaluationResults
+    scorers: Scorers
+    training: Mapping[str, Image.Image]
+    """Canvases of the training sets nearest to renders, by key."""
+
+    losses: Sequence[tuple[int, float]]
+    """Step and loss of the adapter's training; empty without a run record."""
 
 
 def write_report(folder: Path, version: str, data: ReportData) -> ReportManifest:
@@ -115,7 +140,7 @@ def _write_sheets(folder: Path, data: ReportData) -> list[str]:
         ]
         sheet = contact_sheet(pictures, labels, heads=[arm.label for arm in arms], side=side)
         name = f"sheet-{start // _ROWS_PER_SHEET + 1:02}.jpg"
-        sheet.save(folder / name, "JPEG", quality=QUALITY, subsampling=0)
+        sheet.save(folder / name, "JPEG", quality=_QUALITY, subsampling=0)
         names.append(f"sheets/{name}")
     return names
 
@@ -129,12 +154,18 @@ def _render_html(report: EvaluationReport, data: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["pretty"] = _pretty
-    environment.filters["short"] = short
+    environment.filters["pretty"] = partial(
+        json.dumps, indent=1, ensure_ascii=False, sort_keys=True
+    )
+    environment.filters["short"] = _shorten
     plan, results = data.plan, data.results
+    side = report.params.sheet_side
     infos, margins = score_infos(data.scorers), report.params.margins
     own, paired = results.arms[ADAPTER].scores, results.paired
-    return environment.get_template(TEMPLATE).render(
+    renders = [(arm, data.renders[arm.name]) for arm in plan.arms]
+    free, completed = data.renders[ADAPTER].free, data.renders[ADAPTER].conditional[:_COMPLETED]
+    ranked = {row.metric for row in report.agreement if not row.strangers}
+    return environment.get_template("report.html.j2").render(
         report=report,
         plan=plan,
         infos=infos,
@@ -144,37 +175,56 @@ def _render_html(report: EvaluationReport, data: ReportData) -> str:
             for arm in plan.arms
             if arm.name in paired
         },
-        rows=rows(data),
-        conditional=completed(data),
-        worst=extremes(data, [(n, k) for n, k, _ in results.worst]),
-        nearest=extremes(data, [(n, k) for n, k, _, _ in results.nearest]),
-        training={key: data_uri(image, data) for key, image in data.training.items()},
+        # One row per prompt or conditional set, with one card per arm.
+        rows=[[_card(data, arm, r.free[n][0]) for arm, r in renders] for n in range(len(free))],
+        conditional=[
+            [_card(data, arm, r.conditional[n]) for arm, r in renders]
+            for n in range(len(completed))
+        ],
+        worst=[_card(data, plan.adapter, free[n][k]) for n, k, _ in results.worst],
+        nearest=[_card(data, plan.adapter, free[n][k]) for n, k, *_ in results.nearest],
+        training={key: _data_uri(image, side) for key, image in data.training.items()},
         curve=loss_curve(data.losses),
         withheld=data.prompts.withheld,
         tiles=tiles(own, paired[plan.baseline.name], infos),
         absent=absent(results.arms, infos),
-        unranked=_unranked(report, infos),
+        # A constant true score ranks nothing, so its metric cannot be assessed.
+        unranked=[
+            infos[metric].title
+            for metric, truth in PAIRS
+            if truth in report.scores and metric not in ranked
+        ],
     )
 
 
-def _unranked(report: EvaluationReport, infos: Mapping[str, ScoreInfo]) -> list[str]:
-    """Lists metrics that cannot be assessed because the true score is constant."""
-    ranked = {row.metric for row in report.agreement if not row.strangers}
-    return [
-        infos[metric].title
-        for metric, truth in PAIRS
-        if truth in report.scores and metric not in ranked
-    ]
+def _card(data: ReportData, arm: Arm, record: RenderRecord) -> dict[str, Any]:
+    """Returns a render as the template's ``card`` shows it."""
+    config = data.plan.config
+    markers = config.layout.markers
+    parts = parse_caption(record.caption, markers, config.caption.prefix).parts
+    picture = open_picture(data.renders[arm.name].folder / record.canvas)
+    return {
+        "label": arm.label,
+        "uri": _data_uri(picture, config.evaluate.sheet_side),
+        "caption": record.caption,
+        "parts": list(zip(markers, parts, strict=True)),
+        "seed": record.seed,
+    }
 
 
-def short(label: str) -> str:
+def _data_uri(picture: Image.Image, side: int) -> str:
+    """Encodes an image as a data URI, shrunk to ``side`` if larger."""
+    small = picture.convert("RGB")
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=_QUALITY, subsampling=0)
+    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+def _shorten(label: str) -> str:
     """Shortens a version for display: ``demo@ed600e47``."""
     name, at, version = label.partition("@")
-    return f"{name}@{version[:_SHORT]}" if at else label
-
-
-def _pretty(value: object) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True)
+    return f"{name}@{version[:8]}" if at else label
 
 
 def read_losses(metrics: bytes) -> list[tuple[int, float]]:

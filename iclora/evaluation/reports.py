@@ -62,19 +62,19 @@ def promotion_objection(
     if not reports:
         return "", f"{adapter} was never evaluated: {retry}"
 
-    def written(report: tuple[str, dict[str, Any]]) -> tuple[float, str]:
+    def modified(report: tuple[str, dict[str, Any]]) -> tuple[float, str]:
         manifest = store.path(f"{report[0]}/{MANIFEST}")
         return store.fs.modified(manifest).timestamp(), report[0]
 
-    reports.sort(key=written)
-    counting = [item for item in reports if not _mismatch(name, baseline, rule, item[1])]
-    folder, report = (counting or reports)[-1]
+    reports.sort(key=modified)
+    comparable = [item for item in reports if not _mismatch(name, baseline, rule, item[1])]
+    folder, report = (comparable or reports)[-1]
     version, refused = folder.rpartition("/")[2], report["decision"]["outcome"] == "refused"
     outcome = (
         f"{adapter} was {'refused' if refused else 'found better'} in comparison with "
         f"{_display_name(report['against'])}"
     )
-    if not counting:
+    if not comparable:
         return version, f"{outcome}, but {_mismatch(name, baseline, rule, report)}: {retry}"
     if refused:
         reasons = " ".join(report["decision"]["reasons"])

@@ -1,9 +1,7 @@
 """Promotion rule of a name: the settings that measure and decide about each of its adapters.
 
-The rule is pinned in ``adapters/<name>/RULE.json`` with the first champion. Otherwise every adapter
-would be measured by the settings of its own run and could choose its own criteria. The rule
-includes sampling, because both sides of a comparison are rendered with it. Only
-``evaluate --repin`` changes a pinned rule.
+It is pinned with the first champion, so that no later adapter chooses its own criteria. Only
+``evaluate --repin`` changes it.
 """
 
 from __future__ import annotations
@@ -91,22 +89,22 @@ def pinned_rule(store: Store, name: str) -> PromotionRule | None:
 
 def differing(rule: PromotionRule, other: PromotionRule) -> tuple[str, ...]:
     """Lists the decisive settings that differ between two rules."""
-    mine, theirs = _deciding(rule), _deciding(other)
-    return tuple(key for key in mine if mine[key] != theirs[key])
+    first, second = _decisive(rule), _decisive(other)
+    return tuple(key for key in first if first[key] != second[key])
 
 
 def rule_digest(rule: PromotionRule) -> str:
     """Computes the digest of a rule's decisive settings."""
-    return digest_of(_deciding(rule))
+    return digest_of(_decisive(rule))
 
 
-def _deciding(rule: PromotionRule) -> dict[str, Any]:
+def _decisive(rule: PromotionRule) -> dict[str, Any]:
     return {key: value for key, value in _leaves(rule.to_json(), "") if key not in FREE}
 
 
-def _leaves(tree: dict[str, Any], above: str) -> Iterator[tuple[str, Any]]:
+def _leaves(tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from _leaves(cast("dict[str, Any]", value), f"{above}{key}.")
+            yield from _leaves(cast("dict[str, Any]", value), f"{prefix}{key}.")
         else:
-            yield f"{above}{key}", value
+            yield f"{prefix}{key}", value

@@ -29,15 +29,13 @@ FEW_REAL_SETS = 20
 """Number of unseen sets below which distances between training sets are added to the sample."""
 
 _QUANTILE = 0.99
-"""Quantile of real sets that defines normal: values of 99 in 100 real pairs or panels are no
-fault."""
+"""Quantile of the real sets' values up to which a value is normal."""
 
 _COMPOSITION_SHARE = 0.25
-"""Share of the mean difference between a scene's real panels, for ``Limits.spread``. Two renders of
-one caption share the staging as well as the scene, so they are more similar than panels of a scene:
-0.23 apart on the film world, where panels are 0.54 apart. Rejected: a low quantile of the real
-panels' differences, which twenty sets do not estimate reliably (it refused perfect renders).
-"""
+"""Share of the mean difference between a scene's real panels, for ``Limits.spread``."""
+# Two renders of one caption share the staging as well as the scene, so they are more similar than
+# panels of a scene: 0.23 apart on the film world, where panels are 0.54 apart. A low quantile of
+# the real panels' differences cannot be estimated from twenty sets: it refused perfect renders.
 
 _DEFAULT_INNER_LIMIT = 6.5
 """Default limit without real sets: the 99th percentile of the film world's own panels."""
@@ -202,7 +200,7 @@ def control_scores(
 
 
 def report_arm(
-    arm: str, label: str, scores: Scores, how: Resampling, reasons: Mapping[str, str]
+    arm: str, label: str, scores: Scores, resampling: Resampling, reasons: Mapping[str, str]
 ) -> ArmReport:
     """Summarizes an arm's scores with their intervals.
 
@@ -210,10 +208,10 @@ def report_arm(
         arm: role of the arm.
         label: display name.
         scores: arrays over prompts.
-        how: confidence and resamples.
+        resampling: confidence and resamples.
         reasons: reasons for scores that this arm cannot have.
     """
-    intervals = {name: interval(values, how) for name, values in scores.items()}
+    intervals = {name: interval(values, resampling) for name, values in scores.items()}
     few = "fewer than two prompts could be measured"
     renders = scores.get("consistency", np.zeros((0, 0)))
     return ArmReport(

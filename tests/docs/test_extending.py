@@ -164,7 +164,7 @@ def test_the_scores_are_in_the_report(tree, family):
         here,
         "import runpy\n"
         "from pathlib import Path\n"
-        "from iclora.evaluation import evaluate_adapter, read_report\n"
+        "from iclora.evaluate import evaluate_adapter, read_report\n"
         "from iclora.miniature.flux_folder import build_flux, save_flux\n"
         "from iclora.miniature.sizes import TINY\n"
         "from iclora.presets import load_config\n"

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from iclora.dataset.shard_writer import Sample, write_shards
-from iclora.evaluation import evaluate_adapter
+from iclora.evaluate import evaluate_adapter
 from iclora.miniature.captions import set_caption, story_caption
 from iclora.miniature.draw import render_panel
 from iclora.miniature.script import NAMES

@@ -9,20 +9,20 @@ from schemas.evaluation import ArmReport, Score
 
 
 def arm(name, **scores):
-    told = {
+    measured = {
         key: Score(value=value, low=value, high=value, prompts=9) for key, value in scores.items()
     }
-    return ArmReport(arm=name, label=f"the {name}", renders=9, scores=told)
+    return ArmReport(arm=name, label=f"the {name}", renders=9, scores=measured)
 
 
 def arms(**changes):
-    found = {
+    results = {
         "adapter": arm("adapter", consistency=0.7, variety=0.8, adherence=0.3, structure=0.9),
         "base": arm("base", consistency=0.5, variety=0.7, adherence=0.2, structure=0.8),
         "repeated": arm("repeated", consistency=1.0, variety=0.0, adherence=0.1),
         "shuffled": arm("shuffled", consistency=0.2, variety=0.75, adherence=0.1),
     }
-    return {**found, **changes}
+    return {**results, **changes}
 
 
 def test_repeated_takes_the_first_panel_of_each_set():
@@ -33,9 +33,9 @@ def test_repeated_takes_the_first_panel_of_each_set():
 @pytest.mark.parametrize("prompts", [4, 9])
 def test_shuffled_panels_are_strangers_in_their_place(prompts):
     origin = np.arange(prompts)[:, None, None].repeat(2, axis=1).repeat(3, axis=2)
-    place = np.broadcast_to(np.arange(3), origin.shape)
-    moved, kept = shuffled(origin), shuffled(place)
-    assert (kept == place).all()
+    position = np.broadcast_to(np.arange(3), origin.shape)
+    moved, kept = shuffled(origin), shuffled(position)
+    assert (kept == position).all()
     for prompt in range(prompts):
         homes = moved[prompt, 0].tolist()
         assert prompt not in homes
@@ -63,10 +63,10 @@ def test_sound_controls_break_nothing():
 @pytest.mark.parametrize("who", ["adapter", "base", "shuffled"])
 def test_an_arm_beyond_the_repeated_panel_breaks_the_metric(score, value, who):
     scores = {"consistency": 0.5, "variety": 0.5, score: value}
-    found = broken_metrics(arms(**{who: arm(who, **scores)}))
-    assert [remark.score for remark in found] == [score]
-    assert found[0].broken
-    assert f"the {who} has {value:.3f}" in found[0].text
+    results = broken_metrics(arms(**{who: arm(who, **scores)}))
+    assert [remark.score for remark in results] == [score]
+    assert results[0].broken
+    assert f"the {who} has {value:.3f}" in results[0].text
 
 
 def test_an_adapter_that_repeats_panels_does_not_break_the_metric():
@@ -75,26 +75,26 @@ def test_an_adapter_that_repeats_panels_does_not_break_the_metric():
 
 
 def test_a_metric_that_cannot_tell_shuffled_from_repeated_is_broken():
-    found = broken_metrics(arms(shuffled=arm("shuffled", consistency=1.0, variety=0.0)))
-    assert {remark.score for remark in found} == {"consistency", "variety"}
+    results = broken_metrics(arms(shuffled=arm("shuffled", consistency=1.0, variety=0.0)))
+    assert {remark.score for remark in results} == {"consistency", "variety"}
 
 
 def test_an_unmeasured_control_vouches_for_nothing():
-    found = broken_metrics(arms(repeated=arm("repeated", consistency=1.0)))
-    assert [(remark.score, remark.broken) for remark in found] == [("variety", True)]
+    results = broken_metrics(arms(repeated=arm("repeated", consistency=1.0)))
+    assert [(remark.score, remark.broken) for remark in results] == [("variety", True)]
 
 
 def test_a_control_above_the_adapter_is_told_in_words():
-    told = remarks(arms(real=arm("real", adherence=0.5, variety=0.1)))
-    assert [(remark.control, remark.score) for remark in told] == [("real", "adherence")]
-    assert told[0].text == "Real sets beat the adapter in adherence: 0.500 against 0.300."
+    results = remarks(arms(real=arm("real", adherence=0.5, variety=0.1)))
+    assert [(remark.control, remark.score) for remark in results] == [("real", "adherence")]
+    assert results[0].text == "Real sets beat the adapter in adherence: 0.500 against 0.300."
 
 
 def test_a_control_that_is_above_by_noise_is_told_as_such():
     near = {"adherence": Score(value=0.31, low=0.28, high=0.34, prompts=9)}
     base = ArmReport(arm="base", label="the base", renders=9, scores=near)
-    told = remarks(arms(base=base))
-    assert told[0].text.endswith("0.310 against 0.300; their intervals overlap.")
+    results = remarks(arms(base=base))
+    assert results[0].text.endswith("0.310 against 0.300; their intervals overlap.")
 
 
 def test_an_adapter_that_always_draws_one_picture_does_not_break_the_metric():

@@ -10,12 +10,13 @@ import pytest
 
 from iclora.dataset.reader import open_dataset
 from iclora.errors import BadInput, MissingModel
-from iclora.evaluation import evaluate_adapter, read_report, reports_on
+from iclora.evaluate import evaluate_adapter, read_report
 from iclora.evaluation.plan import make_evaluation_plan
 from iclora.evaluation.promotion import champion_of, promote, undo
 from iclora.evaluation.prompts import choose_prompts, load_training_embeddings, real_sets
 from iclora.evaluation.renders import render_arm
 from iclora.evaluation.report import read_losses
+from iclora.evaluation.reports import reports_on
 from iclora.models.clip import load_clip
 from iclora.presets import load_config
 from schemas.evaluation import EvaluationReport, ReportManifest
@@ -54,10 +55,11 @@ def test_the_report_is_whole_and_says_what_was_measured_with_what(evaluated):
 
 def test_the_reports_on_an_adapter_are_found_by_its_version(evaluated):
     world, ref = evaluated
-    found = [
-        (folder, said["decision"]["outcome"]) for folder, said in reports_on(world.store, "film@v1")
+    reports = [
+        (folder, content["decision"]["outcome"])
+        for folder, content in reports_on(world.store, "film@v1")
     ]
-    assert found == [(f"reports/film/{ref.version}", "refused")]
+    assert reports == [(f"reports/film/{ref.version}", "refused")]
     assert not list(reports_on(world.store, "film@v2"))
 
 
@@ -76,10 +78,10 @@ def test_conditional_renders_keep_the_real_first_panel(evaluated):
 
 def test_a_second_evaluation_draws_and_measures_nothing(evaluated):
     world, ref = evaluated
-    heard = []
-    again = evaluate_adapter(world.store, "film", progress=lambda *step: heard.append(step))
+    steps = []
+    again = evaluate_adapter(world.store, "film", progress=lambda *step: steps.append(step))
     assert again == ref
-    assert heard == []
+    assert steps == []
 
 
 def test_a_retry_draws_only_what_is_missing_and_ends_in_the_same_report(evaluated):
@@ -89,19 +91,19 @@ def test_a_retry_draws_only_what_is_missing_and_ends_in_the_same_report(evaluate
     (folder / "manifest.json").unlink()
     renders = sorted((world.store.work_folder / "renders").glob("*.png"))
     renders[0].unlink()
-    heard = []
-    evaluate_adapter(world.store, "film", progress=lambda *step: heard.append(step))
-    assert [step for step in heard if step[0].startswith("draw")][-1][1:] == (1, 1)
+    steps = []
+    evaluate_adapter(world.store, "film", progress=lambda *step: steps.append(step))
+    assert [step for step in steps if step[0].startswith("draw")][-1][1:] == (1, 1)
     assert ((folder / "report.json").read_bytes(), (folder / "report.html").read_bytes()) == before
 
 
 def test_renders_of_the_base_serve_the_next_adapter(evaluated):
     world, _ = evaluated
     world.add_adapter("v2", scale=0.3)
-    heard = []
-    evaluate_adapter(world.store, "film@v2", progress=lambda *step: heard.append(step[0]))
-    assert "draw film@v2" in heard
-    assert "draw the base" not in heard
+    steps = []
+    evaluate_adapter(world.store, "film@v2", progress=lambda *step: steps.append(step[0]))
+    assert "draw film@v2" in steps
+    assert "draw the base" not in steps
 
 
 def test_other_parameters_are_another_report(evaluated):
@@ -269,7 +271,7 @@ def test_base_layout_and_captions_are_those_of_the_run(world):
 # The prompt suite.
 
 
-def suite_of(world, **evaluate):
+def prompts_of(world, **evaluate):
     sample = evaluate.pop("sample_prompts", ())
     config = world.config.model_copy(
         update={
@@ -277,36 +279,43 @@ def suite_of(world, **evaluate):
             "sample": world.config.sample.model_copy(update={"prompts": sample}),
         }
     )
-    return choose_prompts(open_dataset(world.store, "scenes"), config)
+    return choose(world, config)
+
+
+def choose(world, config):
+    dataset = open_dataset(world.store, "scenes")
+    return choose_prompts(
+        dataset, dataset, config.layout, config.caption, config.evaluate, config.sample.prompts
+    )
 
 
 def test_prompts_that_were_trained_on_are_withheld(world):
     trained = real_sets_of(world, "train")[0].caption
     fresh = trained.replace("story of", "day of")
-    suite = suite_of(world, prompts=(trained, fresh))
-    assert suite.prompts == (fresh,)
-    assert suite.withheld == 1
+    prompt_set = prompts_of(world, prompts=(trained, fresh))
+    assert prompt_set.prompts == (fresh,)
+    assert prompt_set.withheld == 1
     with pytest.raises(BadInput, match="name prompts with"):
-        suite_of(world, prompts=(trained,))
+        prompts_of(world, prompts=(trained,))
 
 
 def test_prompts_of_the_user_are_linted_and_counted(world):
     with pytest.raises(BadInput, match=r"\[SCENE-1\] is missing"):
-        suite_of(world, prompts=("[MOVIE-SHOTS] nothing more",))
-    assert len(suite_of(world, max_prompts=2).prompts) == 2
-    assert len(suite_of(world).prompts) == 8
+        prompts_of(world, prompts=("[MOVIE-SHOTS] nothing more",))
+    assert len(prompts_of(world, max_prompts=2).prompts) == 2
+    assert len(prompts_of(world).prompts) == 8
 
 
 def test_memory_is_tested_on_what_the_adapter_was_trained_on(world):
     """Naming another dataset chooses the prompts; it does not hide the training sets."""
     world.add_adapter("v1", scale=0.1)
-    known = real_sets_of(world, "train")[0].caption
+    caption = real_sets_of(world, "train")[0].caption
     world.publish("others", train=range(200, 203), val=[0, *range(300, 308)])
     ref = evaluate_adapter(world.store, "film", dataset="others")
     report = read_report(world.store, ref)
-    assert known not in report.prompts
-    trained = {found.key for found in real_sets_of(world, "train")}
-    assert {found.nearest for found in report.nearest} <= trained
+    assert caption not in report.prompts
+    trained = {item.key for item in real_sets_of(world, "train")}
+    assert {item.nearest for item in report.nearest} <= trained
 
 
 def test_without_the_training_sets_memory_is_not_measured_and_nobody_promoted(world):
@@ -320,10 +329,10 @@ def test_without_the_training_sets_memory_is_not_measured_and_nobody_promoted(wo
 
 
 def test_the_suite_is_in_no_films_order_and_adding_a_set_shuffles_nothing(world):
-    keys = [found.key for found in suite_of(world).real]
+    keys = [item.key for item in prompts_of(world).real]
     assert keys != sorted(keys)
-    first = suite_of(world, max_prompts=3).prompts
-    assert first == suite_of(world).prompts[:3]
+    first = prompts_of(world, max_prompts=3).prompts
+    assert first == prompts_of(world).prompts[:3]
 
 
 def test_a_champion_of_another_base_draws_with_its_own(world, tiny_flux, tmp_path):
@@ -334,9 +343,9 @@ def test_a_champion_of_another_base_draws_with_its_own(world, tiny_flux, tmp_pat
     run.write_text(run.read_text().replace(str(tiny_flux), str(other)))
     plan = make_evaluation_plan(world.store, "film@v2", None, against="film@v1", dataset="")
     assert plan.baseline.base.model == str(other)
-    suite = suite_of(world, max_prompts=1)
-    drawn = render_arm(world.store, plan, plan.baseline, suite, lambda *_: None)
-    assert drawn.free[0][0].base.startswith("other-flux@")
+    prompt_set = prompts_of(world, max_prompts=1)
+    renders = render_arm(world.store, plan, plan.baseline, prompt_set, lambda *_: None)
+    assert renders.free[0][0].base.startswith("other-flux@")
 
 
 def test_without_val_the_training_sets_show_what_is_normal(world, config):
@@ -346,10 +355,10 @@ def test_without_val_the_training_sets_show_what_is_normal(world, config):
     prompts = (trained[0].caption.replace("story of", "day of"),)
     world.store.fs.rm(world.store.path("datasets"), recursive=True)
     world.publish(val=())
-    suite = suite_of(world, sample_prompts=prompts)
-    assert suite.prompts == prompts
-    assert suite.real_seen
-    assert len(suite.real) == 6
+    prompt_set = prompts_of(world, sample_prompts=prompts)
+    assert prompt_set.prompts == prompts
+    assert prompt_set.real_seen
+    assert len(prompt_set.real) == 6
     training = load_training_embeddings(
         world.store,
         open_dataset(world.store, "scenes"),
@@ -381,7 +390,7 @@ def test_a_dataset_of_another_layout_is_refused(world):
     )
     config = world.config.model_copy(update={"layout": layout})
     with pytest.raises(BadInput, match="has 3x1 sets, but the adapter draws 1x2"):
-        choose_prompts(open_dataset(world.store, "scenes"), config)
+        choose(world, config)
 
 
 def test_a_missing_clip_stops_before_anything_is_drawn(world):

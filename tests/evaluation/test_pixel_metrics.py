@@ -41,22 +41,22 @@ def test_seams_are_found_between_panels_and_not_in_one_picture(layout):
 
 def test_a_panel_glued_from_two_pictures_is_not_one_picture():
     rng = random.Random(2)
-    whole, glued = [], []
+    single, glued = [], []
     for _ in range(20):
         pictures = panels(rng)
-        whole.append(measure_canvas(canvas_of(pictures), LAYOUT).inner)
+        single.append(measure_canvas(canvas_of(pictures), LAYOUT).inner)
         for picture in pictures:
             picture.paste(panels(rng, 1)[0].resize((64, 32)), (0, 32))
         glued.append(measure_canvas(canvas_of(pictures), LAYOUT).inner)
-    limit = np.quantile(whole, 0.98)
+    limit = np.quantile(single, 0.98)
     assert (np.array(glued) > limit).mean() > 0.8
 
 
 def test_structure_is_the_mean_of_seams_and_single_panels():
     seams, inner = np.array([1.0, 0.5, np.nan]), np.array([[1.0, 9.0], [1.0, 5.0], [np.nan] * 2])
-    found = structure(seams, inner, limit=5.0)
-    assert found[:2].tolist() == [0.75, 0.75]
-    assert np.isnan(found[2])
+    result = structure(seams, inner, limit=5.0)
+    assert result[:2].tolist() == [0.75, 0.75]
+    assert np.isnan(result[2])
 
 
 @pytest.mark.parametrize("layout", [LAYOUT, SQUARE])
@@ -65,9 +65,9 @@ def test_large_canvases_are_measured_like_small_ones(layout):
     small = canvas_of(panels(rng, layout.panels), layout)
     big_layout = layout.model_copy(update={"panel_width": 512, "panel_height": 512})
     big = small.resize((big_layout.width, big_layout.height), Image.Resampling.NEAREST)
-    one, other = measure_canvas(small, layout), measure_canvas(big, big_layout)
-    assert other.clipping == pytest.approx(one.clipping, abs=0.02)
-    assert np.allclose(one.thumbs, other.thumbs, atol=0.02)
+    first, second = measure_canvas(small, layout), measure_canvas(big, big_layout)
+    assert second.clipping == pytest.approx(first.clipping, abs=0.02)
+    assert np.allclose(first.thumbs, second.thumbs, atol=0.02)
 
 
 def test_clipping_is_the_share_of_the_ends_of_the_scale():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from iclora.errors import BadInput
-from iclora.evaluation import promotion as room
+from iclora.evaluation import promotion
 from iclora.evaluation.promotion import champion_of, pin_rule, promote, undo
 from iclora.evaluation.rule import rule_digest, rule_in
 from iclora.store import Store
@@ -42,7 +42,7 @@ def versions(store):
     return store
 
 
-def add_report(store, version, *, against="base", outcome="promoted", name="", age=0, **said):
+def add_report(store, version, *, against="base", outcome="promoted", name="", age=0, **fields):
     """A report as far as promotion reads it; ``age`` in seconds."""
     name = name or f"{version}-{against}-{outcome}".replace("@", "-")
     reasons = [f"{version} is {outcome}."]
@@ -52,14 +52,14 @@ def add_report(store, version, *, against="base", outcome="promoted", name="", a
         "decision": {"outcome": outcome, "reasons": reasons},
         "rule": rule_digest(RULE),
         "overrides": [],
-        **said,
+        **fields,
     }
     store.write(f"reports/film/{name}/report.json", json.dumps(report).encode())
     store.write(f"reports/film/{name}/manifest.json", b"{}")
     if age:
-        place = Path(store.path(f"reports/film/{name}/manifest.json"))
-        written = place.stat().st_mtime - age
-        os.utime(place, (written, written))
+        path = Path(store.path(f"reports/film/{name}/manifest.json"))
+        written = path.stat().st_mtime - age
+        os.utime(path, (written, written))
     return name
 
 
@@ -170,13 +170,13 @@ def test_a_report_that_refused_promotes_nobody_and_tells_its_reasons(versions):
 def test_a_comparison_with_a_former_champion_promotes_nobody(versions):
     report = add_report(versions, "v1")
     promote(versions, "film", "v3", force=True)
-    for given in ("", report):
+    for version in ("", report):
         with pytest.raises(
             BadInput,
             match=r"film@v1 was found better in comparison with the base, but film has the "
             r"champion film@v3 now: evaluate it against film@v3",
         ):
-            promote(versions, "film", "v1", report=given)
+            promote(versions, "film", "v1", report=version)
     assert champion_of(versions, "film") == "v3"
     undo(versions, "film")
     assert promote(versions, "film", "v1") == "v1", "the comparison counts again"
@@ -213,14 +213,14 @@ def test_a_report_that_is_not_whole_counts_for_nothing(versions):
 
 
 @pytest.mark.parametrize(
-    ("said", "why"),
+    ("fields", "why"),
     [
         ({"overrides": ["evaluate.seeds"]}, r"not its rule's \(evaluate.seeds\): evaluate it"),
         ({"rule": "another"}, "by another rule than it has now: evaluate it"),
     ],
 )
-def test_a_report_by_other_settings_than_the_rules_promotes_nobody(versions, said, why):
-    add_report(versions, "v1", **said)
+def test_a_report_by_other_settings_than_the_rules_promotes_nobody(versions, fields, why):
+    add_report(versions, "v1", **fields)
     with pytest.raises(BadInput, match=why):
         promote(versions, "film", "v1")
     add_report(versions, "v1", name="by-the-rule", age=60)
@@ -229,10 +229,10 @@ def test_a_report_by_other_settings_than_the_rules_promotes_nobody(versions, sai
 
 def test_a_report_from_before_there_were_rules_promotes_nobody(versions):
     report = add_report(versions, "v1")
-    place = f"reports/film/{report}/report.json"
-    said = json.loads(versions.read(place))
-    del said["rule"], said["overrides"]
-    versions.write(place, json.dumps(said).encode())
+    path = f"reports/film/{report}/report.json"
+    content = json.loads(versions.read(path))
+    del content["rule"], content["overrides"]
+    versions.write(path, json.dumps(content).encode())
     with pytest.raises(BadInput, match="by another rule than it has now"):
         promote(versions, "film", "v1")
 
@@ -245,23 +245,25 @@ def test_of_many_that_beat_the_same_champion_one_is_promoted(store):
     add_versions(store, *many)
     for version in many:
         add_report(store, version)
-    start, said = threading.Barrier(len(many)), []
+    start, results = threading.Barrier(len(many)), []
 
     def ask(version):
         start.wait()
         try:
-            said.append(promote(Store(store.root), "film", version))
+            results.append(promote(Store(store.root), "film", version))
         except BadInput as error:
-            said.append(error)
+            results.append(error)
 
     threads = [threading.Thread(target=ask, args=(version,)) for version in many]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    (promoted,) = [one for one in said if isinstance(one, str)]
+    (promoted,) = [item for item in results if isinstance(item, str)]
     assert champion_of(store, "film") == promoted
-    assert all(f"the champion film@{promoted} now" in str(one) for one in said if one != promoted)
+    assert all(
+        f"the champion film@{promoted} now" in str(item) for item in results if item != promoted
+    )
     assert len(history_of(store)) == 1
 
 
@@ -270,13 +272,13 @@ def test_an_object_store_is_read_again_just_before_champion_is_written(tmp_path,
     store = Store("memory://promotions")
     add_versions(store, "v1", "v2")
     add_report(store, "v1")
-    plain = room.promotion_objection
+    plain = promotion.promotion_objection
 
-    def overtaken(*asked):
+    def overtaken(*arguments):
         store.write("adapters/film/CHAMPION", b"v2\n")  # by another machine
-        return plain(*asked)
+        return plain(*arguments)
 
-    monkeypatch.setattr(room, "promotion_objection", overtaken)
+    monkeypatch.setattr(promotion, "promotion_objection", overtaken)
     with pytest.raises(BadInput, match="the champion of film changed just now"):
         promote(store, "film", "v1")
     assert champion_of(store, "film") == "v2"
@@ -324,16 +326,16 @@ def test_every_change_is_recorded(versions):
     other = PromotionRule(evaluate=EvaluateParams(confidence=0.9), sample=RULE.sample)
     pin_rule(versions, "film", other)
     pin_rule(versions, "film", other)
-    found = history_of(versions)
-    assert [(one.change, one.before, one.champion, one.report) for one in found] == [
+    entries = history_of(versions)
+    assert [(item.change, item.before, item.champion, item.report) for item in entries] == [
         ("forced", "", "v1", refusal),
         ("promoted", "v1", "v2", better),
         ("undone", "v2", "v1", ""),
         ("undone", "v1", "", ""),
         ("rule", "", "", ""),
     ]
-    assert found[0].rule == rule_digest(RULE) != found[-1].rule
-    assert all(one.when.endswith("+00:00") for one in found)
+    assert entries[0].rule == rule_digest(RULE) != entries[-1].rule
+    assert all(item.when.endswith("+00:00") for item in entries)
 
 
 def test_what_lies_beside_the_versions_is_taken_for_none(versions):

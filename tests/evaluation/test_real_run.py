@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from iclora.evaluation import evaluate_adapter, read_report
+from iclora.evaluate import evaluate_adapter, read_report
 from iclora.presets import load_config
 from iclora.store import Store
 from iclora.train import train_adapter

@@ -64,7 +64,7 @@ def scene(seed):
     return [first.model_copy(update={"shot": s.shot, "action": s.action}) for s in shots]
 
 
-def told(seed):
+def caption_of(seed):
     """The caption of a scene; each part tells of everything on its panel."""
     everything = frozenset(VALUES)
     return set_caption(scene(seed), NAMES[seed % len(NAMES)], clauses=everything)
@@ -116,7 +116,7 @@ def real_set(seed):
     buffer = io.BytesIO()
     drawn(scene(seed), random.Random(seed)).save(buffer, "PNG")
     return RealSet(
-        f"scene-{seed}", told(seed), buffer.getvalue(), config.layout.boxes, config.layout
+        f"scene-{seed}", caption_of(seed), buffer.getvalue(), config.layout.boxes, config.layout
     )
 
 
@@ -125,16 +125,16 @@ def training_set(number):
 
 
 @pytest.fixture(scope="module")
-def ground():
+def inputs():
     """Suite, gallery and judges."""
     eye = Eye()
-    prompts = tuple(told(seed) for seed in range(PROMPTS))
-    suite = PromptSet(prompts, tuple(real_set(500 + n) for n in range(UNSEEN)), False, 0)
+    prompts = tuple(caption_of(seed) for seed in range(PROMPTS))
+    prompt_set = PromptSet(prompts, tuple(real_set(500 + n) for n in range(UNSEEN)), False, 0)
     panels = [panel for n in range(TRAINED) for panel in training_set(n).panels()]
     training = TrainingEmbeddings(
         [training_set(n).key for n in range(TRAINED)], eye.images(panels).reshape(TRAINED, 3, -1)
     )
-    return suite, training, Scorers(eye)
+    return prompt_set, training, Scorers(eye)
 
 
 @pytest.fixture(scope="module")
@@ -150,12 +150,12 @@ def config():
 
 
 @pytest.fixture(scope="module")
-def draw_all(tmp_path_factory, config, ground):
+def draw_all(tmp_path_factory, config, inputs):
     """Renders of one way of drawing."""
 
     def draw(name, way):
         folder, rows = tmp_path_factory.mktemp(name), []
-        for seed, prompt in enumerate(ground[0].prompts):
+        for seed, prompt in enumerate(inputs[0].prompts):
             row = []
             for number in SEEDS:
                 request = RenderRequest(prompt, number)
@@ -176,22 +176,22 @@ def base(draw_all):
 
 
 @pytest.fixture(scope="module")
-def judge(config, ground, base, draw_all):
+def evaluate(config, inputs, base, draw_all):
     """What an evaluation of one way of drawing finds, against the base."""
 
     def find(name, way):
         sides = Arm("adapter", name, ()), Arm("base", "the base", ())
-        plan = EvaluationPlan("film", None, None, *sides, sides[1], config, "scenes", "scenes")
-        suite, training, scorers = ground
+        plan = EvaluationPlan("film", None, *sides, sides[1], config, "scenes", "scenes")
+        prompt_set, training, scorers = inputs
         renders = {"adapter": draw_all(name, way), "base": base}
-        return run_metrics(plan, renders, suite, training, scorers)
+        return run_metrics(plan, renders, prompt_set, training, scorers)
 
     return find
 
 
 @pytest.fixture(scope="module")
-def good(judge):
-    return judge("good", obeying(0.9))
+def good(evaluate):
+    return evaluate("good", obeying(0.9))
 
 
 def test_an_adapter_that_obeys_and_is_consistent_is_promoted(good):
@@ -206,12 +206,12 @@ def test_variety_of_an_incoherent_base_is_no_merit(good):
     assert good.paired["base"]["variety_capped"].value > -0.05
 
 
-def test_a_real_set_is_no_worse_than_the_most_various_base(judge):
+def test_a_real_set_is_no_worse_than_the_most_various_base(evaluate):
     """Without the cap it would be: everything right is less various than everything wrong."""
-    found = judge("real", obeying(1.0))
+    results = evaluate("real", obeying(1.0))
     for score in ("variety", "spread"):
-        assert found.paired["base"][score].high < -0.05
-        assert found.paired["base"][f"{score}_capped"].value > -0.05
+        assert results.paired["base"][score].high < -0.05
+        assert results.paired["base"][f"{score}_capped"].value > -0.05
 
 
 def test_the_controls_are_where_they_must_be(good):
@@ -225,45 +225,45 @@ def test_the_controls_are_where_they_must_be(good):
     assert "spread" in arms["real"].unmeasured
 
 
-def test_the_copied_panel_is_refused_for_want_of_variety(judge):
-    found = judge("copy", one_panel_for_all)
-    assert found.decision.outcome == "refused"
-    assert any(r.startswith("Variety is worse than") for r in found.decision.reasons)
-    assert found.arms["adapter"].scores["consistency"].value == 1.0
+def test_the_copied_panel_is_refused_for_want_of_variety(evaluate):
+    results = evaluate("copy", one_panel_for_all)
+    assert results.decision.outcome == "refused"
+    assert any(r.startswith("Variety is worse than") for r in results.decision.reasons)
+    assert results.arms["adapter"].scores["consistency"].value == 1.0
 
 
-def test_the_overtrained_adapter_is_refused_for_memorising(judge):
-    found = judge("overtrained", training_by_heart)
-    assert found.decision.outcome == "refused"
-    assert found.decision.reasons[0].startswith(
+def test_the_overtrained_adapter_is_refused_for_memorising(evaluate):
+    results = evaluate("overtrained", training_by_heart)
+    assert results.decision.outcome == "refused"
+    assert results.decision.reasons[0].startswith(
         "100.0% of the renders lie closer to a training set"
     )
-    assert found.nearest[0][2] == 1.0
+    assert results.nearest[0][2] == 1.0
 
 
-def test_one_look_for_every_seed_is_refused_for_want_of_spread(judge):
-    found = judge("collapsed", one_look_a_caption)
-    assert found.decision.outcome == "refused"
-    assert any(reason.startswith("Spread is worse") for reason in found.decision.reasons)
+def test_one_look_for_every_seed_is_refused_for_want_of_spread(evaluate):
+    results = evaluate("collapsed", one_look_a_caption)
+    assert results.decision.outcome == "refused"
+    assert any(reason.startswith("Spread is worse") for reason in results.decision.reasons)
 
 
-def test_the_base_again_is_no_improvement(judge):
-    found = judge("same", obeying(0.5))
-    assert found.decision.outcome == "refused"
-    assert found.decision.checks[-1].text.startswith("No evidence of improvement over the base")
+def test_the_base_again_is_no_improvement(evaluate):
+    results = evaluate("same", obeying(0.5))
+    assert results.decision.outcome == "refused"
+    assert results.decision.checks[-1].text.startswith("No evidence of improvement over the base")
 
 
-def test_a_damaged_canvas_is_missing_and_the_rest_is_measured(config, ground, draw_all):
-    suite, training, scorers = ground
+def test_a_damaged_canvas_is_missing_and_the_rest_is_measured(config, inputs, draw_all):
+    prompt_set, training, scorers = inputs
     renders = draw_all("damaged", obeying(0.9))
     (renders.folder / renders.free[3][1].canvas).write_bytes(b"")
     sides = Arm("adapter", "damaged", ()), Arm("base", "the base", ())
-    plan = EvaluationPlan("film", None, None, *sides, sides[1], config, "scenes", "scenes")
+    plan = EvaluationPlan("film", None, *sides, sides[1], config, "scenes", "scenes")
     both = {"adapter": renders, "base": renders}
-    found = run_metrics(plan, both, suite, training, scorers)
-    assert found.arms["adapter"].renders == PROMPTS * len(SEEDS) - 1
-    assert found.arms["adapter"].scores["consistency"].prompts == PROMPTS
-    assert found.arms["adapter"].scores["spread"].missing == 1
+    results = run_metrics(plan, both, prompt_set, training, scorers)
+    assert results.arms["adapter"].renders == PROMPTS * len(SEEDS) - 1
+    assert results.arms["adapter"].scores["consistency"].prompts == PROMPTS
+    assert results.arms["adapter"].scores["spread"].missing == 1
 
 
 class Failing:
@@ -278,18 +278,18 @@ class Failing:
         raise AssertionError("there is nothing to score")
 
 
-def test_a_scorer_that_fails_is_missing_and_never_a_number(config, ground, base):
-    suite, training, _ = ground
+def test_a_scorer_that_fails_is_missing_and_never_a_number(config, inputs, base):
+    prompt_set, training, _ = inputs
     scorers = Scorers(Eye(), {"failing": Failing()})
     measured = measure_canvases(base.open_free(), config.layout, scorers)
     assert np.isnan(measured.others["failing"]).all()
     assert not np.isnan(measured.clip).any()
     sides = Arm("adapter", "base again", ()), Arm("base", "the base", ())
-    plan = EvaluationPlan("film", None, None, *sides, sides[1], config, "scenes", "scenes")
+    plan = EvaluationPlan("film", None, *sides, sides[1], config, "scenes", "scenes")
     both = {"adapter": base, "base": base}
-    found = run_metrics(plan, both, suite, training, scorers)
-    assert "fewer than two prompts" in found.arms["adapter"].unmeasured["luck"]
-    assert "luck" not in found.paired["base"]
+    results = run_metrics(plan, both, prompt_set, training, scorers)
+    assert "fewer than two prompts" in results.arms["adapter"].unmeasured["luck"]
+    assert "luck" not in results.paired["base"]
 
 
 class Truthful:
@@ -298,13 +298,13 @@ class Truthful:
     name, revision = "truth", "1"
 
     def __init__(self):
-        self.known = {}
+        self.attributes = {}
 
     def read(self, images):
-        return [self.known[image.tobytes()] for image in images]
+        return [self.attributes[image.tobytes()] for image in images]
 
 
-def test_true_scores_count_attributes_and_agree_with_the_metrics(config, ground):
+def test_true_scores_count_attributes_and_agree_with_the_metrics(config, inputs):
     reader, rng = Truthful(), random.Random(5)
     canvases, shares = [], [0.2, 0.5, 0.8, 1.0]
     for seed in range(PROMPTS):
@@ -317,14 +317,14 @@ def test_true_scores_count_attributes_and_agree_with_the_metrics(config, ground)
                 panels.append(panel.model_copy(update=slips))
             pictures = [render_panel(panel, random_view(rng)) for panel in panels]
             for picture, panel in zip(pictures, panels, strict=True):
-                reader.known[picture.tobytes()] = panel.to_json()
+                reader.attributes[picture.tobytes()] = panel.to_json()
             row.append(lambda pictures=pictures: stacked(pictures))
         canvases.append(row)
     scorer = TrueScores(reader)
     measured = measure_canvases(canvases, config.layout, Scorers(Eye(), {"reader": scorer}))
     captions = [
         parse_caption(prompt, config.layout.markers, config.caption.prefix)
-        for prompt in ground[0].prompts
+        for prompt in inputs[0].prompts
     ]
     true_scores = scorer.scores(measured.others["reader"], captions)
     consistency, adherence = true_scores["true_consistency"], true_scores["true_adherence"]
@@ -340,13 +340,13 @@ def test_true_scores_count_attributes_and_agree_with_the_metrics(config, ground)
         "adherence": metric_adherence(measured.clip, embed_texts(captions, Eye())),
         **true_scores,
     }
-    found = agreements([scores], Resampling(resamples=100))
-    assert [row.metric for row in found] == ["consistency", "adherence"]
-    assert all(row.low > 0.5 for row in found)
-    assert all(row.renders == PROMPTS * len(shares) for row in found)
+    results = agreements([scores], Resampling(resamples=100))
+    assert [row.metric for row in results] == ["consistency", "adherence"]
+    assert all(row.low > 0.5 for row in results)
+    assert all(row.renders == PROMPTS * len(shares) for row in results)
     both = agreements([scores, scores], Resampling(resamples=100))
     assert all(row.renders == 2 * PROMPTS * len(shares) for row in both)
-    assert [r.rank_correlation for r in both] == [r.rank_correlation for r in found]
+    assert [r.rank_correlation for r in both] == [r.rank_correlation for r in results]
 
 
 def test_shuffled_panels_are_ranked_where_everybody_obeys():
@@ -354,10 +354,10 @@ def test_shuffled_panels_are_ranked_where_everybody_obeys():
     obeying = {"adherence": np.linspace(0.5, 0.6, 12).reshape(6, 2), "true_adherence": same}
     strangers = {"adherence": obeying["adherence"] - 0.3, "true_adherence": same / 4}
     assert agreements([obeying], how) == ()
-    (found,) = agreements([obeying], how, strangers)
-    assert found.strangers
-    assert found.renders == 24
-    assert found.low > 0.5
+    (agreement,) = agreements([obeying], how, strangers)
+    assert agreement.strangers
+    assert agreement.renders == 24
+    assert agreement.low > 0.5
 
 
 ONE = random_attributes(random.Random(0)).to_json()
@@ -369,10 +369,10 @@ def test_true_scores_of_a_caption_that_names_nothing_and_of_a_missing_panel():
     row = scorer.measure([ONE, ONE])
     measured = np.stack([row, np.where([[True], [False]], row, np.nan)])[None]
     caption = parse_caption("[SCENE-1] someone, [SCENE-2] someone", ("[SCENE-1]", "[SCENE-2]"), "")
-    found = scorer.scores(measured, [caption])
-    assert np.isnan(found["true_adherence"]).all()
-    assert found["true_consistency"][0, 0] == 1.0
-    assert np.isnan(found["true_consistency"][0, 1])
+    results = scorer.scores(measured, [caption])
+    assert np.isnan(results["true_adherence"]).all()
+    assert results["true_consistency"][0, 0] == 1.0
+    assert np.isnan(results["true_consistency"][0, 1])
 
 
 def test_what_is_read_is_shuffled_as_the_panels_are():
@@ -385,18 +385,18 @@ def test_what_is_read_is_shuffled_as_the_panels_are():
 def test_the_worst_have_the_lowest_ranks_and_the_unmeasured_are_not_among_them():
     values = np.array([[0.1, 0.9], [0.5, np.nan], [0.2, 0.8]])
     scores = dict.fromkeys(("consistency", "adherence", "variety", "structure"), values)
-    found = worst_renders(scores)
-    assert [(n, k) for n, k, _ in found] == [(0, 0), (2, 0), (1, 0), (2, 1), (0, 1)]
+    results = worst_renders(scores)
+    assert [(n, k) for n, k, _ in results] == [(0, 0), (2, 0), (1, 0), (2, 1), (0, 1)]
 
 
 def test_the_nearest_are_told_once_a_prompt():
     training = TrainingEmbeddings(["a", "b"], np.eye(2)[:, None])
     clip = np.eye(2)[[[0, 0], [1, 1]]][:, :, None] * 1.0
 
-    class Seen:
+    class Measured:
         pass
 
-    measured = Seen()
+    measured = Measured()
     measured.clip = clip
     assert nearest_renders(measured, training) == [(0, 0, 1.0, "a"), (1, 0, 1.0, "b")]
     assert nearest_renders(measured, TrainingEmbeddings([], np.zeros((0, 1, 2)))) == []

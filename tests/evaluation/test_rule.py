@@ -10,11 +10,10 @@ import pytest
 
 from iclora.cli.app import run
 from iclora.errors import BadConfig, BadInput, MissingModel, UserError
-from iclora.evaluation import evaluate_adapter, read_report
-from iclora.evaluation.plan import make_evaluation_plan, measured_by
+from iclora.evaluate import evaluate_adapter, evaluation_config, read_report
+from iclora.evaluation.plan import make_evaluation_plan
 from iclora.evaluation.promotion import champion_of, promote, undo
 from iclora.evaluation.rule import rule_in
-from iclora.sampling.adapters import StoredAdapter
 from schemas.evaluation import HistoryEntry, PromotionRule
 
 
@@ -27,7 +26,7 @@ def pinned(world):
     return PromotionRule.from_text(world.store.read("adapters/film/RULE.json"))
 
 
-def contest_of(world, adapter, config=None):
+def plan_of(world, adapter, config=None):
     return make_evaluation_plan(world.store, adapter, config, against="", dataset="")
 
 
@@ -47,22 +46,21 @@ def test_a_challenger_is_measured_by_the_rule_and_not_by_its_own_settings(found_
     promote(world.store, "film", "v2")
     lax = world.config.evaluate.model_copy(update={"seeds": (7, 8), "max_prompts": 9})
     world.add_adapter("v3", scale=1.0, evaluate=lax)
-    plan = contest_of(world, "film@v3")
+    plan = plan_of(world, "film@v3")
     assert plan.config.evaluate == world.config.evaluate
     assert plan.overrides == ()
-    run_of_v3 = measured_by(world.store, StoredAdapter("film", "v3"))
-    assert run_of_v3.evaluate == world.config.evaluate
+    assert evaluation_config(world.store, "film@v3").evaluate == world.config.evaluate
     undo(world.store, "film")
-    assert contest_of(world, "film@v3").config.evaluate == world.config.evaluate
+    assert plan_of(world, "film@v3").config.evaluate == world.config.evaluate
 
 
 def test_before_a_rule_is_pinned_it_is_the_champions_else_the_adapters_own(world):
     lax = world.config.evaluate.model_copy(update={"seeds": (7, 8)})
     world.add_adapter("v1", scale=0.1)
     world.add_adapter("v2", scale=0.2, evaluate=lax)
-    assert contest_of(world, "film@v2").config.evaluate == lax
+    assert plan_of(world, "film@v2").config.evaluate == lax
     world.store.write("adapters/film/CHAMPION", b"v1\n")
-    assert contest_of(world, "film@v2").config.evaluate == world.config.evaluate
+    assert plan_of(world, "film@v2").config.evaluate == world.config.evaluate
 
 
 @pytest.mark.parametrize(
@@ -76,7 +74,7 @@ def test_before_a_rule_is_pinned_it_is_the_champions_else_the_adapters_own(world
 )
 def test_what_cannot_change_a_decision_is_free(world, section, settings, overrides):
     world.add_adapter("v1", scale=0.1)
-    plan = contest_of(world, "film", changed(world.config, section, **settings))
+    plan = plan_of(world, "film", changed(world.config, section, **settings))
     assert plan.overrides == overrides
 
 
@@ -88,14 +86,14 @@ def test_other_settings_are_measured_and_told_and_promote_nobody(found_better):
         match=r"by the rule of film, .*: evaluate\.bootstrap_resamples; leave out .* --repin",
     ):
         evaluate_adapter(world.store, "film", other, promote=True)
-    told = evaluate_adapter(world.store, "film", other)
-    assert told.version != ref.version
-    report = read_report(world.store, told)
+    other_ref = evaluate_adapter(world.store, "film", other)
+    assert other_ref.version != ref.version
+    report = read_report(world.store, other_ref)
     assert (report.decision.outcome, report.overrides) == (
         "promoted",
         ("evaluate.bootstrap_resamples",),
     )
-    page = world.store.read(f"reports/film/{told.version}/report.html").decode()
+    page = world.store.read(f"reports/film/{other_ref.version}/report.html").decode()
     assert (
         "does not have (evaluate.bootstrap_resamples): whatever it says, this report promotes"
         in page
@@ -125,7 +123,7 @@ def test_repin_changes_the_rule_on_purpose(found_better):
     assert read_report(world.store, again).overrides == ()
     last = world.store.read("adapters/film/HISTORY.jsonl").splitlines()[-1]
     assert HistoryEntry.from_text(last).change == "rule"
-    assert contest_of(world, "film@v2").config.evaluate.bootstrap_resamples == 150
+    assert plan_of(world, "film@v2").config.evaluate.bootstrap_resamples == 150
     undo(world.store, "film")
     with pytest.raises(BadInput, match="by another rule than it has now"):
         promote(world.store, "film", "v2", report=ref.version)
@@ -182,36 +180,36 @@ def test_an_approval_that_comes_too_late_is_refused(found_better):
 # The commands.
 
 
-def iclora(*words):
+def iclora(*arguments):
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        status = run([str(word) for word in words])
+        status = run([str(word) for word in arguments])
     return status, out.getvalue(), err.getvalue()
 
 
 def test_promote_asks_the_report(found_better):
     world, _ = found_better
-    status, _, said = iclora("promote", "film@v1", "--store", world.store.root)
+    status, _, err = iclora("promote", "film@v1", "--store", world.store.root)
     assert status == 2
-    assert said.splitlines()[-1].startswith("iclora: film@v1 was never evaluated: evaluate it")
+    assert err.splitlines()[-1].startswith("iclora: film@v1 was never evaluated: evaluate it")
     assert champion_of(world.store, "film") == ""
-    status, told, _ = iclora("promote", "film", "--store", world.store.root, "--json")
-    assert (status, json.loads(told)) == (0, {"adapter": "film", "champion": "v2"})
+    status, out, _ = iclora("promote", "film", "--store", world.store.root, "--json")
+    assert (status, json.loads(out)) == (0, {"adapter": "film", "champion": "v2"})
 
 
 def test_promote_after_a_refusal_tells_the_reasons_and_can_be_forced_and_undone(evaluated):
     world, ref = evaluated
     reasons = " ".join(read_report(world.store, ref).decision.reasons)
-    status, _, said = iclora("promote", "film", "--store", world.store.root)
+    status, _, err = iclora("promote", "film", "--store", world.store.root)
     assert status == 2
-    assert said == (
+    assert err == (
         f"iclora: film@v1 was refused in comparison with the base: {reasons} "
         "(--force promotes it all the same)\n"
     )
     assert champion_of(world.store, "film") == ""
-    status, told, said = iclora("promote", "film", "--force", "--store", world.store.root)
-    assert (status, told) == (0, "the champion of film is v1\n")
-    assert "promoted by force: film@v1 was refused" in said
+    status, out, err = iclora("promote", "film", "--force", "--store", world.store.root)
+    assert (status, out) == (0, "the champion of film is v1\n")
+    assert "promoted by force: film@v1 was refused" in err
     entry = HistoryEntry.from_text(world.store.read("adapters/film/HISTORY.jsonl"))
     assert (entry.change, entry.report) == ("forced", ref.version)
     assert iclora("promote", "film", "--undo", "--store", world.store.root)[0] == 0
@@ -220,7 +218,7 @@ def test_promote_after_a_refusal_tells_the_reasons_and_can_be_forced_and_undone(
 
 def test_evaluate_with_other_settings_promotes_nobody_unless_they_become_the_rule(found_better):
     world, _ = found_better
-    words = (
+    arguments = (
         "evaluate",
         "film",
         "--store",
@@ -228,18 +226,18 @@ def test_evaluate_with_other_settings_promotes_nobody_unless_they_become_the_rul
         "--set",
         "evaluate.bootstrap_resamples=150",
     )
-    status, _, said = iclora(*words, "--promote")
+    status, _, err = iclora(*arguments, "--promote")
     assert status == 2
-    assert said.splitlines()[-1].startswith("iclora: --promote decides by the rule of film")
-    status, told, said = iclora(*words, "--json")
-    assert (status, json.loads(told)["overrides"]) == (0, ["evaluate.bootstrap_resamples"])
-    assert "promotes nobody: evaluate.bootstrap_resamples" in said
-    status, told, said = iclora(*words, "--promote", "--repin", "--json")
-    assert (status, json.loads(told)["overrides"]) == (0, [])
-    assert "the rule of film is pinned now" in said
+    assert err.splitlines()[-1].startswith("iclora: --promote decides by the rule of film")
+    status, out, err = iclora(*arguments, "--json")
+    assert (status, json.loads(out)["overrides"]) == (0, ["evaluate.bootstrap_resamples"])
+    assert "promotes nobody: evaluate.bootstrap_resamples" in err
+    status, out, err = iclora(*arguments, "--promote", "--repin", "--json")
+    assert (status, json.loads(out)["overrides"]) == (0, [])
+    assert "the rule of film is pinned now" in err
     assert champion_of(world.store, "film") == "v2"
     assert pinned(world).evaluate.bootstrap_resamples == 150
-    same = iclora(*words, "--promote", "--json")
+    same = iclora(*arguments, "--promote", "--json")
     assert json.loads(same[1])["overrides"] == [], "what the rule says is no override"
-    status, told, _ = iclora(*words[:4], "--json")
-    assert (status, json.loads(told)["overrides"]) == (0, [])
+    status, out, _ = iclora(*arguments[:4], "--json")
+    assert (status, json.loads(out)["overrides"]) == (0, [])

@@ -18,7 +18,8 @@ from PIL import Image
 from iclora.errors import UserError
 from iclora.evaluation.metrics import Array
 from schemas.caption import Caption
-from schemas.config import Config
+from schemas.config import BaseParams
+from schemas.evaluation import EvaluateParams
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class ScoreInfo(NamedTuple):
 
 
 class Scorer(Protocol):
-    """Scorer of panels, made by its module's ``load_scorer(config)``.
+    """Scorer of panels, made by its module's ``load_scorer(params, base)``.
 
     ``load_scorer`` raises a ``UserError`` if the scorer cannot be used; reports show the message.
     """
@@ -102,7 +103,7 @@ class Scorers(NamedTuple):
         }
 
 
-def load_scorers(config: Config) -> Scorers:
+def load_scorers(params: EvaluateParams, base: BaseParams) -> Scorers:
     """Loads CLIP and every scorer of this package.
 
     Raises:
@@ -115,8 +116,8 @@ def load_scorers(config: Config) -> Scorers:
     for file in sorted(Path(__file__).parent.glob("[!_]*.py")):
         module = importlib.import_module(f"{__name__}.{file.stem}")
         try:
-            others[file.stem] = module.load_scorer(config)
+            others[file.stem] = module.load_scorer(params, base)
         except UserError as error:
             absent[file.stem] = str(error)
             log.warning("no %s: %s", file.stem, error)
-    return Scorers(load_clip(config.evaluate.clip), others, absent)
+    return Scorers(load_clip(params.clip), others, absent)

@@ -14,7 +14,8 @@ from iclora.evaluation.metrics import Array, consistency
 from iclora.evaluation.scorers import ScoreInfo
 from iclora.models.loaded import cached_model
 from schemas.caption import Caption
-from schemas.config import Config
+from schemas.config import BaseParams
+from schemas.evaluation import EvaluateParams
 
 _BATCH = 16
 
@@ -75,13 +76,13 @@ def load_dino(name: str) -> Dino:
     return Dino(name)
 
 
-def load_scorer(config: Config) -> Dino:
+def load_scorer(params: EvaluateParams, base: BaseParams) -> Dino:  # noqa: ARG001
     """Loads the DINOv2 that ``evaluate.dino`` names.
 
     Raises:
         BadConfig: it names none.
         MissingModel: the weights are not on this machine.
     """
-    if not config.evaluate.dino:
+    if not params.dino:
         raise BadConfig("evaluate.dino names none")
-    return load_dino(config.evaluate.dino)
+    return load_dino(params.dino)

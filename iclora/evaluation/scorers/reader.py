@@ -21,7 +21,8 @@ from iclora.miniature.captions import attributes_in
 from iclora.miniature.world import IDENTITY, SETTING, VALUES
 from iclora.models.locate import is_demo
 from schemas.caption import Caption
-from schemas.config import Config
+from schemas.config import BaseParams
+from schemas.evaluation import EvaluateParams
 
 _LASTING = [column for column, name in enumerate(VALUES) if name in IDENTITY | SETTING]
 
@@ -69,7 +70,12 @@ class TrueScores:
         first, second = np.triu_indices(measured.shape[2], k=1)
         lasting = measured[..., _LASTING]
         same = lasting[:, :, first] == lasting[:, :, second]
-        wanted = np.stack([_wanted(caption) for caption in captions])[:, None]  # [N, 1, P, A]
+        wanted = np.stack(
+            [
+                [_indices(attributes_in(c.summary) | attributes_in(part)) for part in c.parts]
+                for c in captions
+            ]
+        )[:, None]  # [N, 1, P, A]
         named = np.isfinite(wanted).sum(axis=(-1, -2))
         right = (measured == wanted).sum(axis=(-1, -2))
         obeyed = right / np.where(named > 0, named, np.nan)
@@ -90,22 +96,16 @@ def _indices(attributes: Mapping[str, str]) -> Array:
     )
 
 
-def _wanted(caption: Caption) -> Array:
-    """Returns the attributes named for each panel, [P, A]; NaN for the others."""
-    summary = attributes_in(caption.summary)
-    return np.stack([_indices({**summary, **attributes_in(part)}) for part in caption.parts])
-
-
-def load_scorer(config: Config) -> TrueScores:
+def load_scorer(params: EvaluateParams, base: BaseParams) -> TrueScores:
     """Loads the film world's attribute reader, which applies to no other content.
 
     Raises:
         BadConfig: the base does not render the film world, or the reader is disabled.
         MissingModel: its weights are not in the package.
     """
-    if config.evaluate.attribute_reader == "none":
+    if params.attribute_reader == "none":
         raise BadConfig("evaluate.attribute_reader is none")
-    if not is_demo(config.base.model) and config.evaluate.attribute_reader == "auto":
+    if not is_demo(base.model) and params.attribute_reader == "auto":
         raise BadConfig("the base does not draw the film world, whose attributes are known")
     from iclora.miniature.reader import load_reader
 
