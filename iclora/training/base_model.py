@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from iclora.errors import BadConfig, BadInput
 from iclora.models.families import Family, Geometry
 from iclora.models.families.flux1 import cast_to_fp8
+from iclora.models.lora_files import read_lora
 from iclora.training.distributed import DistEnv, require_shardable
 from iclora.training.memory import ModelShape, available_weights, choose_weights, free_bytes
 from iclora.training.run_inputs import RunInputs
@@ -86,18 +87,19 @@ def geometry_of(family: Family, folder: Path) -> Geometry:
 
 
 def _fuse(family: Family, transformer: Any, path: Path) -> None:
-    """Fuses a training adapter into the frozen weights.
+    """Fuses a training adapter into the frozen weights at its own scale.
 
     Raises:
-        BadInput: the file does not exist.
+        BadInput: the file does not exist, is damaged, or changes nothing in the transformer.
     """
-    import diffusers
-
     if not path.is_file():
         raise BadInput(f"train.training_adapter: {path} does not exist")
-    pipeline = getattr(diffusers, family.pipeline)
-    state = pipeline.lora_state_dict(str(path.resolve()), use_safetensors=True)
-    transformer.load_lora_adapter(state, prefix="transformer", adapter_name="under")
+    # diffusers' loaders would drop the alphas, in keys and in the header.
+    tensors = read_lora(path, family)
+    tensors = {key: value for key, value in tensors.items() if not key.startswith("text_encoder")}
+    if not tensors:
+        raise BadInput(f"train.training_adapter: {path} has no weights for the transformer")
+    transformer.load_lora_adapter(tensors, prefix=None, adapter_name="under")
     transformer.fuse_lora(adapter_names=["under"])
     transformer.unload_lora()
     log.info("fused %s", path.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,43 @@ def test_a_training_adapter_lies_under_the_base(store, dataset, config, under, w
     assert float((bare - wanted).norm() / wanted.norm()) > 2 * error
     held = {p.dtype for p in base.transformer.transformer_blocks[0].attn.to_q.parameters()}
     assert held == {torch.float8_e4m3fn if weights == "fp8" else torch.float32}
+
+
+LAYER, ORIGINAL = "transformer_blocks.0.attn.to_out.0", "double_blocks_0_img_attn_proj"
+"""One layer as diffusers and as the original code name it."""
+
+STYLES = {
+    "peft, alpha in the header": (f"transformer.{LAYER}.lora_A", f"transformer.{LAYER}.lora_B", ""),
+    "peft": (f"transformer.{LAYER}.lora_A", f"transformer.{LAYER}.lora_B", f"transformer.{LAYER}"),
+    "diffusers": (
+        f"transformer.{LAYER}.lora.down",
+        f"transformer.{LAYER}.lora.up",
+        f"transformer.{LAYER}",
+    ),
+    "kohya": tuple(f"lora_unet_{ORIGINAL}{end}" for end in (".lora_down", ".lora_up", "")),
+}
+"""Names of the two matrices and of the alpha's layer."""
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_training_adapter_lies_under_at_its_own_scale(store, dataset, config, tmp_path, style):
+    """alpha / rank is 6 / 2."""
+    bare = FAMILY.load_transformer(Path(config.base.model), dtype=torch.float32)
+    weight = bare.get_submodule(LAYER).weight
+    down, up = torch.randn(2, weight.shape[1]), torch.randn(weight.shape[0], 2)
+    names = STYLES[style]
+    tensors = {f"{names[0]}.weight": down, f"{names[1]}.weight": up}
+    header = {}
+    if names[2]:
+        tensors[f"{names[2]}.alpha"] = torch.tensor(6.0)
+    else:
+        settings = {"transformer.r": 2, "transformer.lora_alpha": 6}
+        header = {"lora_adapter_metadata": json.dumps(settings)}
+    safetensors.torch.save_file(tensors, tmp_path / "under.safetensors", header)
+    config = with_train(config, training_adapter=str(tmp_path / "under.safetensors"))
+    base = load_base(open_job(store, dataset, config, "mine"), DistEnv(), 64)
+    fused = base.transformer.get_submodule(LAYER).weight
+    torch.testing.assert_close(fused.float(), weight + 3.0 * up @ down, atol=1e-4, rtol=1e-4)
 
 
 def test_the_published_adapter_holds_nothing_of_it(store, dataset, config, under):
