@@ -15,10 +15,10 @@ from iclora.models.families import Family, GivenTokens, Grid, Posterior
 from iclora.training.distributed import DistEnv
 from iclora.training.latent_cache import EncodingCache, stack_text
 from iclora.training.loss import MicroBatch, token_weights
-from iclora.training.noise import NoiseDraw, NoiseSchedule, draw_noise, weight_of
+from iclora.training.noise import NoiseDraw, draw_noise, weight_of
 from iclora.training.sampler import BatchSampler, BatchSlot, resolution_of
 from iclora.training.samples import SampleView, TrainingItem
-from schemas.config import Config
+from schemas.training import DataParams, TrainParams
 
 _CACHE_SIZE = 256
 """Maximum number of cached files of each kind kept in memory."""
@@ -44,17 +44,16 @@ class BatchLoader:
         items: Mapping[str, TrainingItem],
         cache: EncodingCache,
         family: Family,
-        config: Config,
+        data: DataParams,
+        train: TrainParams,
         dist: DistEnv,
     ) -> None:
         self._items = items
-        self._config = config
+        self._data = data
+        self._train = train
         self._dist = dist
         self._family = family
-        self._sampler = BatchSampler(list(items), config.train.seed)
-        self._schedule = NoiseSchedule(
-            config.train.noise, config.data.caption_dropout, config.train.conditional_probability
-        )
+        self._sampler = BatchSampler(list(items), train.seed)
         # Cached by arguments: computing a file's name takes longer than the lookup.
         self._posterior = lru_cache(_CACHE_SIZE)(self._read_posterior)
         self._text = lru_cache(_CACHE_SIZE)(self._read_text)
@@ -84,8 +83,8 @@ class BatchLoader:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _make(self, step: int) -> list[MicroBatch]:
-        train = self._config.train
-        resolution = resolution_of(self._config.data.resolutions, train.seed, step)
+        train = self._train
+        resolution = resolution_of(self._data.resolutions, train.seed, step)
         shapes: dict[Grid, list[Example]] = defaultdict(list)
         for slot in self._dist.split(self._sampler.batch(step, train.batch)):
             example = self._example(slot, step, resolution)
@@ -98,13 +97,13 @@ class BatchLoader:
         return batches
 
     def _example(self, slot: BatchSlot, step: int, resolution: int) -> Example:
-        item, seed = self._items[slot.key], self._config.train.seed
+        item, dropout = self._items[slot.key], self._data.caption_dropout
         posterior = self._posterior(slot.key, resolution)
-        draw = draw_noise(slot, step, posterior, item.panels, seed=seed, schedule=self._schedule)
+        draw = draw_noise(slot, step, posterior, item.panels, self._train, caption_dropout=dropout)
         return Example(item, item.views[resolution], posterior, draw)
 
     def _collate(self, examples: Sequence[Example]) -> MicroBatch:
-        train = self._config.train
+        train = self._train
         draws = [example.draw for example in examples]
         panel_of = torch.stack([torch.from_numpy(example.view.panel_of) for example in examples])
         learn = [torch.from_numpy(example.view.learn) for example in examples]

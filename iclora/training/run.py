@@ -77,9 +77,10 @@ def train_with_iclora(
 ) -> None:
     """Trains with iclora's own trainer and publishes the adapter."""
     with dist.together():
-        require_optimizer(inputs.config.train.optimizer)
+        config = inputs.config
+        require_optimizer(config.train.optimizer)
         token_pixels = inputs.family.token_pixels(inputs.base.folder)
-        data = read_training_data(inputs.dataset, inputs.config, token_pixels)
+        data = read_training_data(inputs.dataset, config.data, config.train, token_pixels)
 
     def encode() -> None:
         captions = grid_captions(inputs, data)
@@ -191,7 +192,9 @@ def _build_context(inputs: RunInputs, data: TrainingData, dist: DistEnv) -> Step
         shard(base.transformer, repeated_blocks(base.transformer), tensors, dist)
     with dist.together():
         optimizer = AdapterOptimizer(tensors, train.optimizer, train.steps, offload=train.offload)
-        loader = BatchLoader(data.train, inputs.cache, inputs.family, inputs.config, dist)
+        loader = BatchLoader(
+            data.train, inputs.cache, inputs.family, inputs.config.data, train, dist
+        )
         if dist.device.type == "cuda":
             free = free_bytes(dist.device) + base_bytes(base.shape, base.weights)
             memory.plan(base.shape, base.weights, tokens, free)

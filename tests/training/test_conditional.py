@@ -49,7 +49,7 @@ def colours(store, publish, paint):
 def masked_loss(store, name, config, file, *, clean):
     """The third panel's loss on the val split; the others clean, or noisy like it."""
     job = open_job(store, name, config, "measured")
-    material = read_training_data(job.dataset, config, 8)
+    material = read_training_data(job.dataset, config.data, config.train, 8)
     fill_caches(job, material, torch.device("cpu"))
     transformer = job.family.load_transformer(job.base.folder, dtype=torch.float32)
     tensors = add_lora(transformer, job.family, rank=config.train.lora.rank, seed=0)

@@ -36,7 +36,7 @@ def build(store, dataset, config):
     def make(family=None, *, name="mine", **train):
         changed = config.train.model_copy(update={"validate_every": 0, "steps": 6} | train)
         job = open_job(store, dataset, config.model_copy(update={"train": changed}), name)
-        material = read_training_data(job.dataset, job.config, 8)
+        material = read_training_data(job.dataset, job.config.data, job.config.train, 8)
         dist = DistEnv()
         fill_caches(job, material, dist.device)
         job.work_folder.mkdir(parents=True, exist_ok=True)

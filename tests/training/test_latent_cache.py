@@ -37,7 +37,7 @@ class Counting(Flux1):
 
 def filled(store, name, config):
     job = open_job(store, name, config, "mine")._replace(family=Counting())
-    material = read_training_data(job.dataset, job.config, 8)
+    material = read_training_data(job.dataset, job.config.data, job.config.train, 8)
     cut = fill_caches(job, material, CPU)
     return job, material, cut, job.family.log
 
