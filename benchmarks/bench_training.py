@@ -171,9 +171,9 @@ def measure(asked: argparse.Namespace, store: Store) -> tuple[dict[str, list[flo
     material = read_training_data(job.dataset, config.data, config.train, token_pixels)
     fill_caches(job, material, team.device)
     job.work_folder.mkdir(parents=True)
-    loop, parts = build_trainer(job, material, team)
+    loop = build_trainer(job, material, team)
     rivals = {
-        BARE: bare_steps(job, material, copy.deepcopy(parts.context.transformer)),
+        BARE: bare_steps(job, material, copy.deepcopy(loop.context.transformer)),
         "diffusers' example loop": example_steps(job, material, example_model(job)),
     }
     for rival in rivals.values():

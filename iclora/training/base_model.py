@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from iclora.errors import BadConfig, BadInput
 from iclora.models.families import Family, Geometry
@@ -25,23 +25,17 @@ ADAPTER_WIDTHS = 31
 log = logging.getLogger(__name__)
 
 
-class LoadedBase(NamedTuple):
-    """Transformer loaded on the device."""
-
-    transformer: Any
-    weights: str
-    """Weight format: ``dense``, ``fp8``, or ``nf4``."""
-
-    shape: ModelShape
-
-
-def load_base(inputs: RunInputs, dist: DistEnv, tokens: int) -> LoadedBase:
+def load_base(inputs: RunInputs, dist: DistEnv, tokens: int) -> tuple[Any, str, ModelShape]:
     """Loads the transformer and fuses the training adapter if one is configured.
 
     Args:
         inputs: inputs of the run, including the base.
         dist: processes of the run and their device.
         tokens: sequence length of the largest canvas and its caption.
+
+    Returns:
+        Transformer on the device, its weight format (``dense``, ``fp8``, or ``nf4``), and its shape
+        per process.
     """
     train = inputs.config.train
     shape = shape_at(geometry_of(inputs.family, inputs.base.folder), train.lora.rank)
@@ -65,7 +59,7 @@ def load_base(inputs: RunInputs, dist: DistEnv, tokens: int) -> LoadedBase:
     if casts_late:
         cast_to_fp8(transformer, inputs.dtype)
         transformer.to(dist.device)
-    return LoadedBase(transformer, weights, shape)
+    return transformer, weights, shape
 
 
 def shape_at(geometry: Geometry, rank: int) -> ModelShape:

@@ -16,7 +16,7 @@ from iclora.training.distributed import DistEnv
 from iclora.training.latent_cache import EncodingCache, stack_text
 from iclora.training.loss import MicroBatch, token_weights
 from iclora.training.noise import NoiseDraw, draw_noise, weight_of
-from iclora.training.sampler import BatchSampler, BatchSlot, resolution_of
+from iclora.training.sampler import BatchSampler, resolution_of
 from iclora.training.samples import SampleView, TrainingItem
 from schemas.training import DataParams, TrainParams
 
@@ -83,12 +83,15 @@ class BatchLoader:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _make(self, step: int) -> list[MicroBatch]:
-        train = self._train
+        train, dropout = self._train, self._data.caption_dropout
         resolution = resolution_of(self._data.resolutions, train.seed, step)
         shapes: dict[Grid, list[Example]] = defaultdict(list)
         for slot in self._dist.split(self._sampler.batch(step, train.batch)):
-            example = self._example(slot, step, resolution)
-            shapes[example.view.grid].append(example)
+            item = self._items[slot.key]
+            view = item.views[resolution]
+            posterior = self._posterior(slot.key, resolution)
+            draw = draw_noise(slot, step, posterior, item.panels, train, caption_dropout=dropout)
+            shapes[view.grid].append(Example(item, view, posterior, draw))
         batches: list[MicroBatch] = []
         for grid in sorted(shapes):
             size = self._sizes.get(grid) or train.micro_batch or len(shapes[grid])
@@ -96,16 +99,11 @@ class BatchLoader:
             batches += [self._collate(shapes[grid][start : start + size]) for start in starts]
         return batches
 
-    def _example(self, slot: BatchSlot, step: int, resolution: int) -> Example:
-        item, dropout = self._items[slot.key], self._data.caption_dropout
-        posterior = self._posterior(slot.key, resolution)
-        draw = draw_noise(slot, step, posterior, item.panels, self._train, caption_dropout=dropout)
-        return Example(item, item.views[resolution], posterior, draw)
-
     def _collate(self, examples: Sequence[Example]) -> MicroBatch:
         train = self._train
         draws = [example.draw for example in examples]
-        panel_of = torch.stack([torch.from_numpy(example.view.panel_of) for example in examples])
+        rows = [torch.from_numpy(example.view.panel_of) for example in examples]
+        panel_of = torch.stack(rows)  # [B, N]
         learn = [torch.from_numpy(example.view.learn) for example in examples]
         weights = [
             token_weights(panels, learned, draw.given, train.panel_weights)
@@ -133,10 +131,9 @@ class BatchLoader:
         given = [torch.tensor(example.draw.given, dtype=torch.int64) for example in examples]
         if not self._family.needs_blank and not any(len(panels) for panels in given):
             return None
-        mask = torch.stack(
-            [torch.isin(row, panels) for row, panels in zip(panel_of, given, strict=True)]
-        )
-        clean = torch.stack([example.posterior.mean for example in examples])
+        rows = [torch.isin(row, panels) for row, panels in zip(panel_of, given, strict=True)]
+        mask = torch.stack(rows)  # [B, N]
+        clean = torch.stack([example.posterior.mean for example in examples])  # [B, N, C]
         blank = None
         if self._family.needs_blank:
             blank = self._blank(blank_path(self._cache, examples[0].view)).mean[None]

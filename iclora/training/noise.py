@@ -60,7 +60,7 @@ def draw_noise(
     t = draw_timestep(train.noise, posterior.mean.shape[0], generator)
     order = torch.randperm(panels, generator=generator).tolist()
     count = 1 + int(scalars[2] * (panels - 1))
-    shape = posterior.mean.shape
+    shape = posterior.mean.shape  # [N, C]
     latent = posterior.mean + posterior.deviation * torch.randn(shape, generator=generator)
     return NoiseDraw(
         t=t,

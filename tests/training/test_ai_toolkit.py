@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from training_config import with_train
 
 from iclora.dataset.reader import open_dataset
 from iclora.errors import BadConfig, BadInput
@@ -148,7 +149,7 @@ def test_the_published_file_is_honoured_key_by_key(reference):
 def test_export_is_a_folder_that_the_reader_honours(store, publish, paint, tmp_path, config):
     samples = [paint(0), paint(1, masks=[(0, 0, 8, 4)]), paint(2, split="val")]
     name = publish(store, samples)
-    plain = config.model_copy(update={"train": config.train.model_copy(update={"batch": 3})})
+    plain = with_train(config, batch=3)
     file = export_ai_toolkit(open_dataset(store, name), tmp_path / "out", plain)
     names = sorted(path.name for path in (tmp_path / "out" / "data").iterdir())
     assert names == ["set-000.png", "set-000.txt", "set-001.png", "set-001.txt"]

@@ -11,6 +11,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+from training_config import with_train
 
 from iclora.errors import BadConfig, IcloraError
 from iclora.models.families.flux1 import FAMILY
@@ -87,8 +88,7 @@ def toolkit(tmp_path, monkeypatch, tiny_flux):
 
 @pytest.fixture
 def theirs(config):
-    train = config.train.model_copy(update={"trainer": "ai-toolkit"})
-    return config.model_copy(update={"train": train})
+    return with_train(config, trainer="ai-toolkit")
 
 
 def test_what_it_trains_becomes_an_adapter_like_any_other(store, dataset, theirs, toolkit):
@@ -179,9 +179,8 @@ def test_its_failures_are_ours(store, dataset, theirs, toolkit, behaviour, sente
 )
 def test_what_it_cannot_do_is_refused(store, dataset, theirs, toolkit, change, sentence):
     toolkit()
-    train = theirs.train.model_copy(update=change)
     with pytest.raises(BadConfig, match=sentence):
-        train_adapter(store, dataset, theirs.model_copy(update={"train": train}), "mine")
+        train_adapter(store, dataset, with_train(theirs, **change), "mine")
 
 
 def test_without_a_checkout_one_sentence_says_how_to_name_it(store, dataset, theirs, monkeypatch):

@@ -123,10 +123,10 @@ def fall_ill_together(_rank: int, url: str, config: str) -> list[Any]:
     job = open_job(Store(url), "demo", Config.from_text(config), "mine")
     material = read_training_data(job.dataset, job.config.data, job.config.train, 8)
     dist.first(lambda: fill_caches(job, material, dist.device))
-    loop, parts = build_trainer(job._replace(family=Sick({3, 4, 5})), material, dist)
+    loop = build_trainer(job._replace(family=Sick({3, 4, 5})), material, dist)
     loop.train(StopRequest(), lambda _: None)
     digest = hashlib.sha256()
-    for part in (parts.context.optimizer.tensors, parts.context.optimizer.ema):
+    for part in (loop.context.optimizer.tensors, loop.context.optimizer.ema):
         for tensor in part.values():
             digest.update(tensor.detach().numpy().tobytes())
     return [loop.progress.step, loop.progress.rollbacks, digest.hexdigest()]
