@@ -74,7 +74,7 @@ def test_quirks_and_defaults(tmp_path):
 
 
 def test_overrides_come_last(tmp_path):
-    job = read_ai_toolkit(write(tmp_path), ["train.steps=20", "base.model=miniature/flux"])
+    job = read_ai_toolkit(write(tmp_path), ["train.steps=6", "base.model=miniature/flux"])
     assert (job.config.train.steps, job.config.base.model) == (20, "miniature/flux")
 
 
@@ -251,8 +251,8 @@ def test_the_published_file_trains_on_the_published_sets(
         text = file.with_suffix(".txt").read_text().strip()
         samples.append(drawn._replace(image=file.read_bytes(), extension="jpg", text=text))
     changes = [
-        f"base.model={tiny_flux}", "train.steps=20", "data.resolutions=[64]", "train.batch=2",
-        "train.optimizer.name=adamw", "train.sample_every=0", "train.save_every=20",
+        f"base.model={tiny_flux}", "train.steps=6", "data.resolutions=[64]", "train.batch=2",
+        "train.optimizer.name=adamw", "train.sample_every=0", "train.save_every=6",
     ]  # fmt: skip
     name = publish(store, samples)
     asked = read_ai_toolkit(reference / "movie-shots.yml", changes[:4]).config
@@ -261,7 +261,7 @@ def test_the_published_file_trains_on_the_published_sets(
     job = read_ai_toolkit(reference / "movie-shots.yml", changes)
     assert (job.config.train.weights, job.config.train.precision) == ("fp8", "bf16")
     ref = train_adapter(store, name, job.config, job.name)
-    assert (ref.name, ref.steps) == ("movie-shots", 20)
+    assert (ref.name, ref.steps) == ("movie-shots", 6)
     rows = read_metrics(Path(ref.url) / "metrics.jsonl")
     assert all(row["loss"] > 0 for row in rows if "loss" in row)
 
