@@ -132,9 +132,8 @@ def main() -> None:
             if asked.only == name:
                 return
         job = open_job(store, asked.dataset, configured(asked, 0.0), "measured")
-        material = read_training_data(
-            job.dataset, job.config, job.family.token_pixels(job.base.folder)
-        )
+        token_pixels = job.family.token_pixels(job.base.folder)
+        material = read_training_data(job.dataset, job.config.data, job.config.train, token_pixels)
         fill_caches(job, material, torch.device("cpu"))
         report(job, material.val, files, asked)
 

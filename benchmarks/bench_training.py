@@ -52,7 +52,7 @@ BARE = "bare forward, backward, optimizer"
 def bare_steps(job, material, transformer):
     """Forward, backward and optimizer step on batches that are ready; a generator of nothing."""
     config = job.config
-    feed = BatchLoader(material.train, job.cache, job.family, config, DistEnv())
+    feed = BatchLoader(material.train, job.cache, job.family, config.data, config.train, DistEnv())
     batches = [batch for step in range(BLOCK) for batch in feed.batch(step)]
     feed.close()
     trained = [tensor for tensor in transformer.parameters() if tensor.requires_grad]
@@ -167,12 +167,13 @@ def measure(asked: argparse.Namespace, store: Store) -> tuple[dict[str, list[flo
     }  # fmt: skip
     config = load_config("miniature", changes)
     job, team = open_job(store, asked.dataset, config, "bench"), DistEnv()
-    material = read_training_data(job.dataset, config, job.family.token_pixels(job.base.folder))
+    token_pixels = job.family.token_pixels(job.base.folder)
+    material = read_training_data(job.dataset, config.data, config.train, token_pixels)
     fill_caches(job, material, team.device)
     job.work_folder.mkdir(parents=True)
-    loop, parts = build_trainer(job, material, team)
+    loop = build_trainer(job, material, team)
     rivals = {
-        BARE: bare_steps(job, material, copy.deepcopy(parts.context.transformer)),
+        BARE: bare_steps(job, material, copy.deepcopy(loop.context.transformer)),
         "diffusers' example loop": example_steps(job, material, example_model(job)),
     }
     for rival in rivals.values():

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from iclora.errors import BadConfig, BadInput
 from iclora.models.families import Family, Geometry
 from iclora.models.families.flux1 import cast_to_fp8
+from iclora.models.lora_files import read_lora
 from iclora.training.distributed import DistEnv, require_shardable
 from iclora.training.memory import ModelShape, available_weights, choose_weights, free_bytes
 from iclora.training.run_inputs import RunInputs
@@ -24,23 +25,17 @@ ADAPTER_WIDTHS = 31
 log = logging.getLogger(__name__)
 
 
-class LoadedBase(NamedTuple):
-    """Transformer loaded on the device."""
-
-    transformer: Any
-    weights: str
-    """Weight format: ``dense``, ``fp8``, or ``nf4``."""
-
-    shape: ModelShape
-
-
-def load_base(inputs: RunInputs, dist: DistEnv, tokens: int) -> LoadedBase:
+def load_base(inputs: RunInputs, dist: DistEnv, tokens: int) -> tuple[Any, str, ModelShape]:
     """Loads the transformer and fuses the training adapter if one is configured.
 
     Args:
         inputs: inputs of the run, including the base.
         dist: processes of the run and their device.
         tokens: sequence length of the largest canvas and its caption.
+
+    Returns:
+        Transformer on the device, its weight format (``dense``, ``fp8``, or ``nf4``), and its shape
+        per process.
     """
     train = inputs.config.train
     shape = shape_at(geometry_of(inputs.family, inputs.base.folder), train.lora.rank)
@@ -64,7 +59,7 @@ def load_base(inputs: RunInputs, dist: DistEnv, tokens: int) -> LoadedBase:
     if casts_late:
         cast_to_fp8(transformer, inputs.dtype)
         transformer.to(dist.device)
-    return LoadedBase(transformer, weights, shape)
+    return transformer, weights, shape
 
 
 def shape_at(geometry: Geometry, rank: int) -> ModelShape:
@@ -86,18 +81,19 @@ def geometry_of(family: Family, folder: Path) -> Geometry:
 
 
 def _fuse(family: Family, transformer: Any, path: Path) -> None:
-    """Fuses a training adapter into the frozen weights.
+    """Fuses a training adapter into the frozen weights at its own scale.
 
     Raises:
-        BadInput: the file does not exist.
+        BadInput: the file does not exist, is damaged, or changes nothing in the transformer.
     """
-    import diffusers
-
     if not path.is_file():
         raise BadInput(f"train.training_adapter: {path} does not exist")
-    pipeline = getattr(diffusers, family.pipeline)
-    state = pipeline.lora_state_dict(str(path.resolve()), use_safetensors=True)
-    transformer.load_lora_adapter(state, prefix="transformer", adapter_name="under")
+    # diffusers' loaders would drop the alphas, in keys and in the header.
+    tensors = read_lora(path, family)
+    tensors = {key: value for key, value in tensors.items() if not key.startswith("text_encoder")}
+    if not tensors:
+        raise BadInput(f"train.training_adapter: {path} has no weights for the transformer")
+    transformer.load_lora_adapter(tensors, prefix=None, adapter_name="under")
     transformer.fuse_lora(adapter_names=["under"])
     transformer.unload_lora()
     log.info("fused %s", path.name)

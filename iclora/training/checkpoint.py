@@ -1,8 +1,7 @@
 """Atomic checkpoints, and their sync to an object store.
 
-A checkpoint folder holds the raw weights, moving average, optimizer state, and ``state.json`` with
-the progress and identity of the run. Files are written to a temporary folder, synced to disk, and
-published with a single rename, so a crash at any point leaves the previous checkpoint intact.
+A folder holds the raw weights, moving average, optimizer state, and ``state.json`` with the
+progress and identity of the run. It appears by a single rename after a sync to disk.
 """
 
 from __future__ import annotations
@@ -188,25 +187,22 @@ class RemoteCheckpoints(NamedTuple):
         if self.store.is_local:
             return
         try:
-            self._push()
+            remote, local = self._remote(), checkpoints(self.folder / "checkpoints")
+            for path in local:
+                if path.name not in remote:
+                    for file in sorted(path.iterdir(), key=lambda file: (file.name == STATE, file)):
+                        self._send(file)
+            self._send(self.folder / _METRICS)
+            drawn = self.store.listdir(f"{self.path}/renders")
+            for file in sorted((self.folder / "renders").glob("*.jpg")):
+                if file.name not in drawn:
+                    self._send(file)
+            for name in remote - {path.name for path in local}:
+                pruned = self.store.path(f"{self.path}/checkpoints/{name}")
+                self.store.fs.rm_file(f"{pruned}/{STATE}")
+                self.store.fs.rm(pruned, recursive=True)
         except (IcloraError, OSError) as error:
             log.warning("this checkpoint is on this machine alone: %s", error)
-
-    def _push(self) -> None:
-        remote, local = self._remote(), checkpoints(self.folder / "checkpoints")
-        for path in local:
-            if path.name not in remote:
-                for file in sorted(path.iterdir(), key=lambda file: (file.name == STATE, file)):
-                    self._send(file)
-        self._send(self.folder / _METRICS)
-        drawn = self.store.listdir(f"{self.path}/renders")
-        for file in sorted((self.folder / "renders").glob("*.jpg")):
-            if file.name not in drawn:
-                self._send(file)
-        for name in remote - {path.name for path in local}:
-            pruned = self.store.path(f"{self.path}/checkpoints/{name}")
-            self.store.fs.rm_file(f"{pruned}/{STATE}")
-            self.store.fs.rm(pruned, recursive=True)
 
     def pull(self) -> None:
         """Downloads checkpoints missing locally, with the metrics log and sample sheets.

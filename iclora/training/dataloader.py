@@ -15,10 +15,10 @@ from iclora.models.families import Family, GivenTokens, Grid, Posterior
 from iclora.training.distributed import DistEnv
 from iclora.training.latent_cache import EncodingCache, stack_text
 from iclora.training.loss import MicroBatch, token_weights
-from iclora.training.noise import NoiseDraw, NoiseSchedule, draw_noise, weight_of
-from iclora.training.sampler import BatchSampler, BatchSlot, resolution_of
+from iclora.training.noise import NoiseDraw, draw_noise, weight_of
+from iclora.training.sampler import BatchSampler, resolution_of
 from iclora.training.samples import SampleView, TrainingItem
-from schemas.config import Config
+from schemas.training import DataParams, TrainParams
 
 _CACHE_SIZE = 256
 """Maximum number of cached files of each kind kept in memory."""
@@ -44,17 +44,16 @@ class BatchLoader:
         items: Mapping[str, TrainingItem],
         cache: EncodingCache,
         family: Family,
-        config: Config,
+        data: DataParams,
+        train: TrainParams,
         dist: DistEnv,
     ) -> None:
         self._items = items
-        self._config = config
+        self._data = data
+        self._train = train
         self._dist = dist
         self._family = family
-        self._sampler = BatchSampler(list(items), config.train.seed)
-        self._schedule = NoiseSchedule(
-            config.train.noise, config.data.caption_dropout, config.train.conditional_probability
-        )
+        self._sampler = BatchSampler(list(items), train.seed)
         # Cached by arguments: computing a file's name takes longer than the lookup.
         self._posterior = lru_cache(_CACHE_SIZE)(self._read_posterior)
         self._text = lru_cache(_CACHE_SIZE)(self._read_text)
@@ -84,12 +83,15 @@ class BatchLoader:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _make(self, step: int) -> list[MicroBatch]:
-        train = self._config.train
-        resolution = resolution_of(self._config.data.resolutions, train.seed, step)
+        train, dropout = self._train, self._data.caption_dropout
+        resolution = resolution_of(self._data.resolutions, train.seed, step)
         shapes: dict[Grid, list[Example]] = defaultdict(list)
         for slot in self._dist.split(self._sampler.batch(step, train.batch)):
-            example = self._example(slot, step, resolution)
-            shapes[example.view.grid].append(example)
+            item = self._items[slot.key]
+            view = item.views[resolution]
+            posterior = self._posterior(slot.key, resolution)
+            draw = draw_noise(slot, step, posterior, item.panels, train, caption_dropout=dropout)
+            shapes[view.grid].append(Example(item, view, posterior, draw))
         batches: list[MicroBatch] = []
         for grid in sorted(shapes):
             size = self._sizes.get(grid) or train.micro_batch or len(shapes[grid])
@@ -97,16 +99,11 @@ class BatchLoader:
             batches += [self._collate(shapes[grid][start : start + size]) for start in starts]
         return batches
 
-    def _example(self, slot: BatchSlot, step: int, resolution: int) -> Example:
-        item, seed = self._items[slot.key], self._config.train.seed
-        posterior = self._posterior(slot.key, resolution)
-        draw = draw_noise(slot, step, posterior, item.panels, seed=seed, schedule=self._schedule)
-        return Example(item, item.views[resolution], posterior, draw)
-
     def _collate(self, examples: Sequence[Example]) -> MicroBatch:
-        train = self._config.train
+        train = self._train
         draws = [example.draw for example in examples]
-        panel_of = torch.stack([torch.from_numpy(example.view.panel_of) for example in examples])
+        rows = [torch.from_numpy(example.view.panel_of) for example in examples]
+        panel_of = torch.stack(rows)  # [B, N]
         learn = [torch.from_numpy(example.view.learn) for example in examples]
         weights = [
             token_weights(panels, learned, draw.given, train.panel_weights)
@@ -134,10 +131,9 @@ class BatchLoader:
         given = [torch.tensor(example.draw.given, dtype=torch.int64) for example in examples]
         if not self._family.needs_blank and not any(len(panels) for panels in given):
             return None
-        mask = torch.stack(
-            [torch.isin(row, panels) for row, panels in zip(panel_of, given, strict=True)]
-        )
-        clean = torch.stack([example.posterior.mean for example in examples])
+        rows = [torch.isin(row, panels) for row, panels in zip(panel_of, given, strict=True)]
+        mask = torch.stack(rows)  # [B, N]
+        clean = torch.stack([example.posterior.mean for example in examples])  # [B, N, C]
         blank = None
         if self._family.needs_blank:
             blank = self._blank(blank_path(self._cache, examples[0].view)).mean[None]

@@ -1,10 +1,6 @@
 """Distributed environment: batches, gradients, coordinated errors, and a sharded base.
 
-Gradients are all-reduced once after the whole batch instead of through DistributedDataParallel,
-because samples of one batch may differ in shape and processes may run different numbers of passes.
-
-Machines may share only the store, without its work folder. Only the first process reads and writes
-running work, and it broadcasts the contents to the others.
+Machines may share only the store: the first process alone reads and writes running work.
 """
 
 from __future__ import annotations
@@ -52,6 +48,8 @@ class DistEnv:
 
     def all_reduce(self, tensors: Sequence[Tensor]) -> None:
         """Sums tensors over the processes, in place."""
+        # Gradients come here once per batch. DistributedDataParallel needs equal numbers of passes,
+        # but the samples of a batch differ in shape.
         if self.world_size == 1 or not tensors:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors]).to(self.device)
@@ -180,10 +178,7 @@ def shard(
 ) -> None:
     """Shards the frozen base in place with FSDP and replicates the adapter's tensors.
 
-    ``accelerate launch`` with an FSDP configuration enables it (``docs/examples/fsdp.yaml``). The
-    gradients of the adapter are all-reduced, so checkpoints and files match those of a
-    single-process run. accelerate's ``prepare`` does not work here because it also shards the
-    adapter.
+    ``accelerate launch`` with an FSDP configuration enables it (``docs/examples/fsdp.yaml``).
 
     Args:
         transformer: transformer on the CPU.
@@ -196,6 +191,8 @@ def shard(
 
     for tensor in tensors.values():
         tensor.data = tensor.data.to(dist.device)
+    # Not accelerate's prepare(), which also shards the adapter. Whole on every process, it is saved
+    # as a single process saves it.
     shard_module: Any = fully_shard
     mesh = init_device_mesh(dist.device.type, (dist.world_size,))
     for module in (*blocks, transformer):

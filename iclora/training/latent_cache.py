@@ -1,9 +1,7 @@
 """Content-addressed cache of latents and text embeddings, stored under ``cache/``.
 
 The file name is the digest of the inputs (image or caption, size, model, revision, precision), so
-entries never become stale and runs share them independently of the dataset. Entries hold the mean
-and standard deviation of the posterior, from which every step draws a new latent. Writes are
-atomic.
+entries never become stale and runs share them. Every step draws a latent from a cached posterior.
 """
 
 from __future__ import annotations
@@ -115,5 +113,5 @@ def fill_text(
 
 
 def stack_text(rows: Sequence[Mapping[str, Tensor]]) -> Text:
-    """Concatenates the embeddings of single captions into a batch."""
+    """Concatenates the embeddings of single captions, ``[1, …]`` each, into a batch ``[B, …]``."""
     return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}

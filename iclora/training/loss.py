@@ -64,10 +64,10 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
     return torch.autocast(device.type, torch.bfloat16)
 
 
-def add_noise(latents_BNC: Tensor, noise_BNC: Tensor, t_B: Tensor) -> Tensor:  # noqa: N803 - legend above
-    """Interpolates linearly between data (t = 0) and noise (t = 1)."""
-    t = t_B[:, None, None]
-    return (1.0 - t) * latents_BNC + t * noise_BNC
+def add_noise(latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """Interpolates linearly between data (t = 0) and noise (t = 1), ``[B, N, C]``; t is ``[B]``."""
+    t = t[:, None, None]  # [B, 1, 1]
+    return (1.0 - t) * latents + t * noise
 
 
 def compute_losses(
@@ -86,31 +86,28 @@ def compute_losses(
         guidance=guidance,
         given=batch.given,
     )
-    target = batch.noise - batch.latents
-    errors_bn = (velocity.float() - target).square().mean(dim=2)
-    total = (errors_bn * batch.weight).sum(dim=1)
+    target = batch.noise - batch.latents  # [B, N, C]
+    errors = (velocity.float() - target).square().mean(dim=2)  # [B, N]
+    total = (errors * batch.weight).sum(dim=1)  # [B]
     samples = total / batch.weight.sum(dim=1).clamp_min(1e-12)
-    return Losses(samples * batch.timestep_weight, errors_bn.detach())
+    return Losses(samples * batch.timestep_weight, errors.detach())
 
 
 def token_weights(
-    panel_of_N: Tensor,  # noqa: N803 - legend above
-    learn_N: Tensor,  # noqa: N803 - legend above
-    given: Sequence[int],
-    panel_weights: Sequence[float],
+    panel_of: Tensor, learn: Tensor, given: Sequence[int], panel_weights: Sequence[float]
 ) -> Tensor:
-    """Computes the loss weight of each token, ``[N]``."""
-    weight = learn_N.float()
+    """Computes the loss weight of each token, ``[N]``, from its panel and mask, both ``[N]``."""
+    weight = learn.float()
     for panel in given:
-        weight = weight * (panel_of_N != panel)
+        weight = weight * (panel_of != panel)
     for panel, factor in enumerate(panel_weights):
-        weight = torch.where(panel_of_N == panel, weight * factor, weight)
+        weight = torch.where(panel_of == panel, weight * factor, weight)
     return weight
 
 
-def panel_losses(batch: MicroBatch, errors_BN: Tensor, panels: int) -> Tensor:  # noqa: N803 - legend above
-    """Computes the error sum and token count of each panel over weighted tokens, ``[2, P]``."""
-    numbers = torch.arange(panels, device=errors_BN.device)[:, None, None]
-    chosen = (batch.weight > 0) & (batch.panel_of == numbers)
-    sums = torch.where(chosen, errors_BN, 0.0).sum(dim=(1, 2))
+def panel_losses(batch: MicroBatch, errors: Tensor, panels: int) -> Tensor:
+    """Sums the errors ``[B, N]`` of each panel and counts its weighted tokens, ``[2, P]``."""
+    numbers = torch.arange(panels, device=errors.device)[:, None, None]  # [P, 1, 1]
+    chosen = (batch.weight > 0) & (batch.panel_of == numbers)  # [P, B, N]
+    sums = torch.where(chosen, errors, 0.0).sum(dim=(1, 2))  # [P]
     return torch.stack([sums, chosen.sum(dim=(1, 2))])

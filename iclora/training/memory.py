@@ -1,9 +1,6 @@
 """Memory estimates, and the options that make a step fit on the device.
 
-The estimate follows the activations that autograd keeps for FLUX.1 blocks under bf16 autocast with
-a float32 adapter (``iclora.training.lora``). A block that keeps its activations holds about 45
-bytes per token and unit of width; a checkpointed block holds only its input (2 bytes). The estimate
-can be approximate, because a step that runs out of memory falls back to the next option.
+The estimate may be approximate: a step that runs out of memory falls back to the next option.
 """
 
 from __future__ import annotations
@@ -23,7 +20,10 @@ from schemas.training import TrainParams
 log = logging.getLogger(__name__)
 
 KEPT_BYTES, INPUT_BYTES = 45, 2
-"""Activation bytes per token, block, and unit of width: kept, and with recomputation."""
+"""Activation bytes per token, block, and unit of width: kept, and with recomputation.
+
+For FLUX.1 blocks under bf16 autocast with a float32 adapter (``iclora.training.lora``).
+"""
 
 BASE_BYTES = {"dense": 2.0, "fp8": 1.27, "nf4": 0.56}
 """Bytes per base parameter: bf16, float8 with bf16 modulation layers, and nf4 with scales."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from iclora.models.families import Posterior
 from iclora.training.sampler import BatchSlot, seed_of
-from schemas.training import NoiseParams
+from schemas.training import NoiseParams, TrainParams
 
 # N tokens, C token values
 
@@ -36,22 +36,14 @@ class NoiseDraw(NamedTuple):
     """``[N, C]``: standard normal noise."""
 
 
-class NoiseSchedule(NamedTuple):
-    """Distributions of the random draws."""
-
-    noise: NoiseParams
-    caption_dropout: float
-    conditional: float
-
-
 def draw_noise(
     slot: BatchSlot,
     step: int,
     posterior: Posterior,
     panels: int,
+    train: TrainParams,
     *,
-    seed: int,
-    schedule: NoiseSchedule,
+    caption_dropout: float,
 ) -> NoiseDraw:
     """Draws all random values for one sample, as a pure function of its arguments.
 
@@ -60,20 +52,20 @@ def draw_noise(
         step: 0-based step.
         posterior: posterior of the canvas, ``[N, C]``.
         panels: number of panels on the canvas.
-        seed: seed of the run.
-        schedule: distributions of the draws.
+        train: seed, distribution of timesteps, and probability of given panels.
+        caption_dropout: probability of a dropped caption.
     """
-    generator = torch.Generator().manual_seed(seed_of(seed, step, slot.key, slot.repeat))
+    generator = torch.Generator().manual_seed(seed_of(train.seed, step, slot.key, slot.repeat))
     scalars = torch.rand(3, generator=generator).tolist()
-    t = draw_timestep(schedule.noise, posterior.mean.shape[0], generator)
+    t = draw_timestep(train.noise, posterior.mean.shape[0], generator)
     order = torch.randperm(panels, generator=generator).tolist()
     count = 1 + int(scalars[2] * (panels - 1))
-    shape = posterior.mean.shape
+    shape = posterior.mean.shape  # [N, C]
     latent = posterior.mean + posterior.deviation * torch.randn(shape, generator=generator)
     return NoiseDraw(
         t=t,
-        drop_caption=scalars[0] < schedule.caption_dropout,
-        given=tuple(sorted(order[:count])) if scalars[1] < schedule.conditional else (),
+        drop_caption=scalars[0] < caption_dropout,
+        given=tuple(sorted(order[:count])) if scalars[1] < train.conditional_probability else (),
         latent=latent,
         noise=torch.randn(shape, generator=generator),
     )

@@ -163,5 +163,4 @@ def _build(tensors: list[Tensor], params: OptimizerParams) -> torch.optim.Optimi
     }
     if params.name == "adamw":
         return torch.optim.AdamW(tensors, fused=True, **settings)
-    require_optimizer(params)
     return importlib.import_module("bitsandbytes").optim.AdamW8bit(tensors, **settings)

@@ -39,7 +39,7 @@ from iclora.training.run_inputs import (
 from iclora.training.sample_grid import SampleGrid, grid_captions
 from iclora.training.signals import StopRequest, stop_requests
 from iclora.training.train_step import StepContext
-from iclora.training.trainer import OnStep, Trainer, TrainerParts
+from iclora.training.trainer import OnStep, Trainer
 from iclora.training.validation import validation_losses
 from schemas.adapter import AdapterRef, RunRecord
 from schemas.config import Config
@@ -77,9 +77,10 @@ def train_with_iclora(
 ) -> None:
     """Trains with iclora's own trainer and publishes the adapter."""
     with dist.together():
-        require_optimizer(inputs.config.train.optimizer)
+        config = inputs.config
+        require_optimizer(config.train.optimizer)
         token_pixels = inputs.family.token_pixels(inputs.base.folder)
-        data = read_training_data(inputs.dataset, inputs.config, token_pixels)
+        data = read_training_data(inputs.dataset, config.data, config.train, token_pixels)
 
     def encode() -> None:
         captions = grid_captions(inputs, data)
@@ -87,12 +88,12 @@ def train_with_iclora(
         log.info("%s", ", ".join(f"{key} {count}" for key, count in data.counts.items()))
 
     dist.first(encode)
-    trainer, parts = build_trainer(inputs, data, dist)
+    trainer = build_trainer(inputs, data, dist)
     seconds = trainer.train(request, on_step)
 
     def publish_run() -> None:
-        record = _record(inputs, trainer, parts.context, seconds, data.counts)
-        publish(inputs, record, parts.context)
+        record = _record(inputs, trainer, seconds, data.counts)
+        publish(inputs, record, trainer.context)
 
     dist.first(publish_run)
 
@@ -151,9 +152,7 @@ def _run_lock(inputs: RunInputs, dist: DistEnv) -> Generator[None]:
         yield
 
 
-def build_trainer(
-    inputs: RunInputs, data: TrainingData, dist: DistEnv
-) -> tuple[Trainer, TrainerParts]:
+def build_trainer(inputs: RunInputs, data: TrainingData, dist: DistEnv) -> Trainer:
     """Loads the base and assembles the trainer with its dependencies."""
     context = _build_context(inputs, data, dist)
     views = [view for item in data.train.values() for view in item.views.values()]
@@ -163,15 +162,13 @@ def build_trainer(
     def draw(step: int) -> None:
         grid.draw(inputs.work_folder / "renders" / f"step-{step:08d}.jpg")
 
-    parts = TrainerParts(
-        context=context,
-        identity=inputs.identity,
-        folder=inputs.work_folder,
+    return Trainer(
+        context,
+        inputs.identity,
+        RemoteCheckpoints(inputs.store, inputs.path, inputs.work_folder),
         validate=lambda: validation_losses(inputs, data.val, context),
         draw=draw,
-        remote=RemoteCheckpoints(inputs.store, inputs.path, inputs.work_folder),
     )
-    return Trainer(parts), parts
 
 
 def _build_context(inputs: RunInputs, data: TrainingData, dist: DistEnv) -> StepContext:
@@ -179,39 +176,37 @@ def _build_context(inputs: RunInputs, data: TrainingData, dist: DistEnv) -> Step
     train = inputs.config.train
     tokens = tokens_of(data, inputs.family.text_length(inputs.base.folder))
     with dist.together():
-        base = load_base(inputs, dist, max(tokens.values()))
-        tensors = add_lora(base.transformer, inputs.family, rank=train.lora.rank, seed=train.seed)
+        transformer, weights, shape = load_base(inputs, dist, max(tokens.values()))
+        tensors = add_lora(transformer, inputs.family, rank=train.lora.rank, seed=train.seed)
         if train.lora.start_from:
             load_start(tensors, Path(train.lora.start_from), inputs.family)
         memory = MemoryPlan(
-            train, ActivationCheckpointing(base.transformer), -(-train.batch // dist.world_size)
+            train, ActivationCheckpointing(transformer), -(-train.batch // dist.world_size)
         )
-        prepare_speed(base.transformer, train)
+        prepare_speed(transformer, train)
     if dist.is_sharded:
-        shard(base.transformer, repeated_blocks(base.transformer), tensors, dist)
+        shard(transformer, repeated_blocks(transformer), tensors, dist)
     with dist.together():
         optimizer = AdapterOptimizer(tensors, train.optimizer, train.steps, offload=train.offload)
-        loader = BatchLoader(data.train, inputs.cache, inputs.family, inputs.config, dist)
+        loader = BatchLoader(
+            data.train, inputs.cache, inputs.family, inputs.config.data, train, dist
+        )
         if dist.device.type == "cuda":
-            free = free_bytes(dist.device) + base_bytes(base.shape, base.weights)
-            memory.plan(base.shape, base.weights, tokens, free)
+            free = free_bytes(dist.device) + base_bytes(shape, weights)
+            memory.plan(shape, weights, tokens, free)
             if dist.is_sharded:
                 memory.equalize()
             for grid in tokens:
                 loader.set_micro_batch(grid, memory.option(grid).micro_batch)
-            log.info("%s weights; %s", base.weights, memory.describe())
+            log.info("%s weights; %s", weights, memory.describe())
     panels = max(item.panels for item in [*data.train.values(), *data.val])
-    return StepContext(inputs.family, base.transformer, optimizer, loader, memory, dist, panels)
+    return StepContext(inputs.family, transformer, optimizer, loader, memory, dist, panels)
 
 
 def _record(
-    inputs: RunInputs,
-    trainer: Trainer,
-    context: StepContext,
-    seconds: float,
-    sample_counts: dict[str, int],
+    inputs: RunInputs, trainer: Trainer, seconds: float, sample_counts: dict[str, int]
 ) -> RunRecord:
-    seconds = max(seconds, 1e-9)
+    context, seconds = trainer.context, max(seconds, 1e-9)
     counts = {**trainer.train_step.counts, **sample_counts}
     counts["parameters"] = sum(tensor.numel() for tensor in context.optimizer.tensors.values())
     counts["steps_this_stretch"] = max(1, trainer.progress.step - trainer.resumed_from)

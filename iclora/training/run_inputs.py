@@ -24,6 +24,7 @@ from schemas.adapter import RunIdentity
 from schemas.base import digest_of
 from schemas.config import Config
 from schemas.store_paths import adapter_path
+from schemas.training import DataParams, TrainParams
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def open_job(store: Store, dataset: str, config: Config, name: str) -> RunInputs
         MissingModel: the base is not on this machine.
     """
     opened = open_dataset(store, dataset)
-    refuse_preview(opened, config)
+    refuse_preview(opened, config.base.model, config.data)
     family = load_family(config.base.family)
     base = locate(config.base.model)
     family.check(base.folder, training_adapter=config.train.training_adapter)
@@ -98,36 +99,38 @@ def open_job(store: Store, dataset: str, config: Config, name: str) -> RunInputs
     return RunInputs(store, opened, family, base, identity, EncodingCache(store, encoder))
 
 
-def refuse_preview(dataset: Dataset, config: Config) -> None:
+def refuse_preview(dataset: Dataset, base: str, data: DataParams) -> None:
     """Rejects training a real base on a preview dataset.
 
     Raises:
         BadConfig: the dataset is a preview and ``data.allow_preview`` is off.
     """
-    real = not is_demo(config.base.model)
-    if dataset.manifest.preview and real and not config.data.allow_preview:
+    if dataset.manifest.preview and not is_demo(base) and not data.allow_preview:
         raise BadConfig(
             f"{dataset.url} is a preview: its captions or CLIP come from the miniature; build it "
             f"with another preset, or pass --set data.allow_preview=true"
         )
 
 
-def read_training_data(dataset: Dataset, config: Config, step: int) -> TrainingData:
+def read_training_data(
+    dataset: Dataset, data: DataParams, train: TrainParams, step: int
+) -> TrainingData:
     """Reads the training samples and the chosen validation samples, without pixels.
 
     Args:
         dataset: dataset to read.
-        config: configuration; uses ``data`` and ``train``.
+        data: resolutions of the samples.
+        train: panel weights and number of validation samples.
         step: side length of a token, in pixels.
 
     Raises:
         BadInput: every train sample is fully masked.
         BadConfig: the length of ``train.panel_weights`` differs from the number of panels.
     """
-    weights = config.train.panel_weights
+    weights = train.panel_weights
 
     def read(split: Any) -> Iterator[TrainingItem]:
-        for item in read_items(dataset.samples(split), config.data.resolutions, step):
+        for item in read_items(dataset.samples(split), data.resolutions, step):
             if weights and len(weights) != item.panels:
                 raise BadConfig(
                     f"train.panel_weights has {len(weights)} values, but {item.key} has "
@@ -138,16 +141,16 @@ def read_training_data(dataset: Dataset, config: Config, step: int) -> TrainingD
     def is_learnable(item: TrainingItem) -> bool:
         return all(view.learn.any() for view in item.views.values())
 
-    train = list(read("train"))
-    learnable = {item.key: item for item in train if is_learnable(item)}
+    items = list(read("train"))
+    learnable = {item.key: item for item in items if is_learnable(item)}
     if not learnable:
         raise BadInput(f"{dataset.url} has no train sample that is not masked all over")
     chosen = sorted(read("val"), key=lambda item: digest_of(item.key))
-    val = [item for item in chosen if is_learnable(item)][: config.train.validate_samples]
+    val = [item for item in chosen if is_learnable(item)][: train.validate_samples]
     counts = {
         "samples_train": len(learnable),
         "samples_val": len(val),
-        "samples_masked_all_over": len(train) - len(learnable),
+        "samples_masked_all_over": len(items) - len(learnable),
     }
     return TrainingData(learnable, val, counts)
 

@@ -1,12 +1,7 @@
 """Stateless batch sampling, seed derivation, and canvas sizes for training.
 
-The samples and the noise seed of a step are pure functions of (seed, step, sample key). A resumed
-run therefore matches an uninterrupted one, and the result does not depend on the number of
-processes. A data loader with a saved position would depend on worker and process counts.
-
-A canvas is never cropped or enlarged. Each panel is resized separately to a whole number of tokens,
-which distorts it by no more than half a token. Scaling and cropping the whole canvas, as other
-trainers do, would put seams inside tokens and crop the edges of panels.
+The samples and the noise seed of a step are pure functions of (seed, step, sample key), so neither
+a resumption nor the number of processes changes the result.
 """
 
 from __future__ import annotations
@@ -36,11 +31,10 @@ def seed_of(*parts: object) -> int:
 
 
 class BatchSampler:
-    """Infinite sampler that visits each sample once per epoch.
+    """Infinite sampler that visits each sample once per epoch, whatever its shape.
 
-    Batches are drawn first and then split by shape, so every sample contributes 1 / ``batch`` of
-    the gradient regardless of its bucket. AI-Toolkit draws batches within a bucket and pads them by
-    repetition, which favors samples in small buckets.
+    The loader splits a batch by shape afterwards, so every sample contributes 1 / ``batch`` of the
+    gradient. Batches drawn within a bucket would favor the samples of small buckets.
     """
 
     def __init__(self, keys: Sequence[str], seed: int) -> None:
@@ -52,15 +46,16 @@ class BatchSampler:
 
     def batch(self, step: int, size: int) -> list[BatchSlot]:
         """Returns the samples of a 0-based step."""
-        keys = [self._at(position) for position in range(step * size, (step + 1) * size)]
+        keys: list[str] = []
+        for position in range(step * size, (step + 1) * size):
+            epoch, index = divmod(position, len(self._keys))
+            if epoch != self._epoch:
+                self._epoch = epoch
+                self._epoch_keys = sorted(
+                    self._keys, key=lambda key: seed_of(self._seed, epoch, key)
+                )
+            keys.append(self._epoch_keys[index])
         return [BatchSlot(key, keys[:slot].count(key)) for slot, key in enumerate(keys)]
-
-    def _at(self, position: int) -> str:
-        epoch, index = divmod(position, len(self._keys))
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._epoch_keys = sorted(self._keys, key=lambda key: seed_of(self._seed, epoch, key))
-        return self._epoch_keys[index]
 
 
 def resolution_of(resolutions: Sequence[int], seed: int, step: int) -> int:
@@ -93,7 +88,10 @@ class CanvasFit(NamedTuple):
 def fit_canvas(
     size: tuple[int, int], panels: Sequence[Box], *, resolution: int, step: int
 ) -> CanvasFit:
-    """Computes the training size of a canvas.
+    """Computes the training size of a canvas, without cropping or enlarging it.
+
+    Each panel is resized to a whole number of tokens, which distorts it by at most half a token.
+    Scaling the whole canvas would put seams inside tokens.
 
     Args:
         size: width and height of the canvas, in pixels.

@@ -68,11 +68,11 @@ def read_items(
 
 def _view(fit: CanvasFit, panels: Sequence[Box], masks: Sequence[Box], step: int) -> SampleView:
     grid = Grid(fit.height // step, fit.width // step)
-    panel_of = np.full(grid, OUTSIDE, dtype=np.int64)
+    panel_of = np.full(grid, OUTSIDE, dtype=np.int64)  # [rows, columns]
     for number, box in enumerate(panels):
         x0, y0, x1, y1 = (edge // step for edge in fit.box(box))
         panel_of[y0:y1, x0:x1] = number
-    learn = np.ones(grid, dtype=np.bool_)
+    learn = np.ones(grid, dtype=np.bool_)  # [rows, columns]
     for mask in masks:
         x0, y0, x1, y1 = fit.box(mask)
         learn[y0 // step : -(-y1 // step), x0 // step : -(-x1 // step)] = False
@@ -102,5 +102,5 @@ def image_at(image: bytes, record: SampleRecord, fit: CanvasFit) -> NDArray[np.f
             if min(size) > 0:
                 part = canvas.crop((left, top, right, bottom))
                 resized.paste(part.resize(size, Image.Resampling.LANCZOS), (to_left, to_top))
-    pixels = np.asarray(resized, dtype=np.float32) / 127.5 - 1.0
+    pixels = np.asarray(resized, dtype=np.float32) / 127.5 - 1.0  # [H, W, 3]
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -35,7 +35,7 @@ def plan(store: Store, dataset: str, config: Config, memory: float) -> TrainPlan
     """Implements ``iclora.training.plan_training``."""
     opened, train = open_dataset(store, dataset), config.train
     try:
-        refuse_preview(opened, config)
+        refuse_preview(opened, config.base.model, config.data)
         require_optimizer(train.optimizer)
     except BadConfig as refusal:  # planning is safe even if the run would fail
         log.warning("training would be refused: %s", refusal)
@@ -47,7 +47,7 @@ def plan(store: Store, dataset: str, config: Config, memory: float) -> TrainPlan
         geometry = geometry_of(family, located.folder)
     except MissingModel:
         base, geometry = f"{config.base.model} (not here)", family.released
-    data = read_training_data(opened, config, geometry.token_pixels)
+    data = read_training_data(opened, config.data, train, geometry.token_pixels)
     tokens = tokens_of(data, geometry.text_tokens)
     shape = shape_at(geometry, train.lora.rank)
     free = memory * _GIB

@@ -107,7 +107,11 @@ class TrainStep:
                 torch.cuda.empty_cache()
 
     def _pass(self, micro: MicroBatch, step: int) -> Tensor:
-        """Runs forward and backward; returns tokens, loss, and the sums and counts per panel."""
+        """Runs forward and backward of a micro-batch.
+
+        Returns:
+            ``[2 + 2 P]`` on the CPU: tokens, loss, and the error sum and token count of each panel.
+        """
         context, train = self._context, self._train
         context.memory.apply(micro.grid)
         batch = to_device(micro, context.dist.device)
@@ -117,13 +121,13 @@ class TrainStep:
                 losses = compute_losses(
                     context.family, context.transformer, batch, guidance=train.noise.guidance
                 )
-            total = losses.samples.sum()
+            total = losses.samples.sum()  # []
             # Prefetch only now: the backward pass frees the GIL, the forward pass needs it. Skip
             # this on a CPU, where an extra thread competes with compute for the cores.
             if context.dist.device.type != "cpu":
                 context.loader.prefetch(step + 1)
             (total / train.batch).backward()
-            return total.detach(), losses.tokens
+            return total.detach(), losses.tokens  # [], [B, N]
 
         total, errors = self._count_flops(micro, work) if self._counts_flops else work()
         tokens = errors.numel() + sum(
@@ -132,7 +136,7 @@ class TrainStep:
         self.counts["captions_dropped"] += micro.dropped
         given = micro.given.mask.any(dim=1).sum() if micro.given else 0
         self.counts["samples_conditional"] += int(given)
-        panels = panel_losses(batch, errors, context.panels)
+        panels = panel_losses(batch, errors, context.panels)  # [2, P]
         measured = torch.cat([total[None], panels.flatten()]).cpu()  # the only device sync
         return torch.cat([torch.tensor([float(tokens)]), measured]).double()
 

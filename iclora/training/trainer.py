@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -33,28 +33,12 @@ OnStep = Callable[[StepReport], None]
 """Callback that the first process runs after every step."""
 
 
-class TrainerParts(NamedTuple):
-    """Dependencies of the training loop."""
-
-    context: StepContext
-    identity: RunIdentity
-    folder: Path
-    """Folder of the running work, with ``checkpoints/`` and ``metrics.jsonl``."""
-
-    validate: Callable[[], dict[str, float]]
-    """Callback that returns val losses of the moving average; empty without a val split."""
-
-    draw: Callable[[int], None]
-    """Callback that renders the sample sheet of a step."""
-
-    remote: RemoteCheckpoints
-    """Sync of checkpoints to a remote store."""
-
-
 class Trainer:
     """Training loop with validation, checkpoints, and recovery from non-finite losses.
 
     Attributes:
+        context: model, optimizer, and data of the steps.
+        folder: folder of the running work, with ``checkpoints/`` and ``metrics.jsonl``.
         progress: current progress of the run.
         resumed_from: step at which this process started.
         train_step: forward and backward passes of a step, with their counters.
@@ -62,14 +46,33 @@ class Trainer:
         loss: loss of the last step.
     """
 
-    def __init__(self, parts: TrainerParts) -> None:
-        self._parts = parts
-        self._optimizer, self._dist = parts.context.optimizer, parts.context.dist
-        self._train = parts.identity.config.train
-        self._checkpoints = parts.folder / "checkpoints"
+    def __init__(
+        self,
+        context: StepContext,
+        identity: RunIdentity,
+        remote: RemoteCheckpoints,
+        *,
+        validate: Callable[[], dict[str, float]],
+        draw: Callable[[int], None],
+    ) -> None:
+        """Restores the newest checkpoint, or writes one of step 0.
+
+        Args:
+            context: model, optimizer, and data of the steps.
+            identity: configuration and version of the run.
+            remote: folder of the running work, and its sync to the store.
+            validate: callback that returns val losses of the moving average; empty without a val
+                split.
+            draw: callback that renders the sample sheet of a step.
+        """
+        self.context, self.folder = context, remote.folder
+        self._identity, self._train = identity, identity.config.train
+        self._remote, self._validate, self._draw_sheet = remote, validate, draw
+        self._optimizer, self._dist = context.optimizer, context.dist
+        self._checkpoints = self.folder / "checkpoints"
         self.progress = self._resume()
         self.resumed_from = self.progress.step
-        self.train_step = TrainStep(parts.context, self._train)
+        self.train_step = TrainStep(context, self._train)
         self.validation: dict[str, float] = {}
         self.loss = 0.0
 
@@ -86,7 +89,7 @@ class Trainer:
         began = time.perf_counter()
         metrics = None
         if self._dist.is_main:
-            metrics = MetricsLog(self._parts.folder / "metrics.jsonl", self.progress.step)
+            metrics = MetricsLog(self.folder / "metrics.jsonl", self.progress.step)
         try:
             while self.progress.step < self._train.steps:
                 self._step(metrics)
@@ -94,7 +97,7 @@ class Trainer:
                     on_step(self._report(began))
                 self._after_step(request, metrics)
         finally:
-            self._parts.context.loader.close()
+            self.context.loader.close()
             if metrics:
                 metrics.close()
         return time.perf_counter() - began
@@ -103,11 +106,11 @@ class Trainer:
         """Restores every process from the newest checkpoint; a new run writes one first."""
 
         def newest() -> Path:
-            self._parts.remote.pull()
+            self._remote.pull()
             if saved := checkpoints(self._checkpoints):
                 return saved[-1]
             start = TrainingProgress(step=0)
-            return save_checkpoint(self._checkpoints, self._optimizer, self._parts.identity, start)
+            return save_checkpoint(self._checkpoints, self._optimizer, self._identity, start)
 
         progress = self._restore(self._dist.first(newest))
         if progress.step:
@@ -115,7 +118,7 @@ class Trainer:
         return progress
 
     def _restore(self, checkpoint: Path) -> TrainingProgress:
-        return restore(checkpoint, self._optimizer, self._parts.identity, self._dist)
+        return restore(checkpoint, self._optimizer, self._identity, self._dist)
 
     def _step(self, metrics: MetricsLog | None) -> None:
         """Runs one step, then updates the adapter or skips a non-finite result."""
@@ -173,7 +176,7 @@ class Trainer:
         step, train, dist = self.progress.step, self._train, self._dist
         last = step == train.steps
         if train.validate_every and (last or step % train.validate_every == 0):
-            self.validation = self._parts.validate()
+            self.validation = self._validate()
             if metrics and self.validation:
                 metrics.write({"step": step, "validation": self.validation})
         draws = train.sample_every and (dist.is_main or dist.is_sharded)
@@ -185,10 +188,10 @@ class Trainer:
                 if metrics:
                     metrics.sync()
                     save_checkpoint(
-                        self._checkpoints, self._optimizer, self._parts.identity, self.progress
+                        self._checkpoints, self._optimizer, self._identity, self.progress
                     )
                     prune(self._checkpoints, train.keep_checkpoints, train.save_every)
-                    self._parts.remote.push()
+                    self._remote.push()
         if stopping:
             raise TrainingInterrupted(
                 f"stopped after step {step} of {train.steps}; the same command goes on from there"
@@ -197,7 +200,7 @@ class Trainer:
     def _draw(self, step: int) -> None:
         """Renders a sheet, skipping it if memory runs out."""
         try:
-            self._parts.draw(step)
+            self._draw_sheet(step)
         except torch.OutOfMemoryError as error:
             if self._dist.is_sharded:  # other processes are blocked in the middle of a pass
                 raise
@@ -206,7 +209,7 @@ class Trainer:
             return
         free_memory()  # here, because the handled error holds the sheet's tensors
         if self._train.offload:  # the sheet moved it to the CPU
-            self._parts.context.transformer.to(self._dist.device)
+            self.context.transformer.to(self._dist.device)
 
     def utilisation(self, seconds: float) -> float:
         """Computes the fraction of peak FLOPs this process achieved; -1 if the peak is unknown."""

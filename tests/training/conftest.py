@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,15 @@ from PIL import Image, ImageDraw
 from iclora.dataset.shard_writer import Sample, write_shards
 from iclora.presets import load_config
 from iclora.store import Store
+from iclora.train import train_adapter
+from schemas.adapter import AdapterRef
 from schemas.config import Config
 from schemas.dataset import BuildConfig, DatasetManifest
 from schemas.layout import Layout
 from schemas.sample import CaptionRecord, PanelRecord, SampleRecord
+from schemas.training import StepReport
+
+sys.path.insert(0, str(Path(__file__).parent))  # for helper modules, which child processes import
 
 LAYOUT = Layout(panel_width=32, panel_height=32)
 
@@ -42,7 +48,7 @@ def tiny_flux(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config(tiny_flux) -> Config:
     """Four quick steps on the tiny base, whatever the preset's recipe is."""
     return load_config(
@@ -115,13 +121,30 @@ def sample(
     return Sample(record, caption or f"[SCENE-1] a red house number {number}", image, "png")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def samples() -> list[Sample]:
+    """Five train samples and one val sample."""
+    return [*(sample(n) for n in range(5)), sample(9, split="val")]
+
+
+@pytest.fixture(scope="session")
+def trained(
+    tmp_path_factory, publish, samples, config
+) -> tuple[Store, AdapterRef, list[StepReport]]:
+    """A store with ``config``'s adapter of ``dataset``, its reference, and its progress reports."""
+    store = Store(str(tmp_path_factory.mktemp("trained")))
+    reports: list[StepReport] = []
+    ref = train_adapter(store, publish(store, samples), config, "mine", progress=reports.append)
+    return store, ref, reports
+
+
+@pytest.fixture(scope="session")
 def paint() -> Callable[..., Sample]:
     """``sample``."""
     return sample
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def publish() -> Callable[..., str]:
     """Writes samples as a dataset version; gives its name."""
 
@@ -162,9 +185,8 @@ def publish() -> Callable[..., str]:
 
 
 @pytest.fixture
-def dataset(store, publish) -> str:
-    """Five train samples and one val sample in the store."""
-    samples = [sample(n) for n in range(5)] + [sample(9, split="val")]
+def dataset(store, publish, samples) -> str:
+    """``samples`` in the store."""
     return publish(store, samples)
 
 

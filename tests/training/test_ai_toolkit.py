@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from training_config import with_train
 
 from iclora.dataset.reader import open_dataset
 from iclora.errors import BadConfig, BadInput
@@ -73,7 +74,7 @@ def test_quirks_and_defaults(tmp_path):
 
 
 def test_overrides_come_last(tmp_path):
-    job = read_ai_toolkit(write(tmp_path), ["train.steps=20", "base.model=miniature/flux"])
+    job = read_ai_toolkit(write(tmp_path), ["train.steps=6", "base.model=miniature/flux"])
     assert (job.config.train.steps, job.config.base.model) == (20, "miniature/flux")
 
 
@@ -148,7 +149,7 @@ def test_the_published_file_is_honoured_key_by_key(reference):
 def test_export_is_a_folder_that_the_reader_honours(store, publish, paint, tmp_path, config):
     samples = [paint(0), paint(1, masks=[(0, 0, 8, 4)]), paint(2, split="val")]
     name = publish(store, samples)
-    plain = config.model_copy(update={"train": config.train.model_copy(update={"batch": 3})})
+    plain = with_train(config, batch=3)
     file = export_ai_toolkit(open_dataset(store, name), tmp_path / "out", plain)
     names = sorted(path.name for path in (tmp_path / "out" / "data").iterdir())
     assert names == ["set-000.png", "set-000.txt", "set-001.png", "set-001.txt"]
@@ -250,8 +251,8 @@ def test_the_published_file_trains_on_the_published_sets(
         text = file.with_suffix(".txt").read_text().strip()
         samples.append(drawn._replace(image=file.read_bytes(), extension="jpg", text=text))
     changes = [
-        f"base.model={tiny_flux}", "train.steps=20", "data.resolutions=[64]", "train.batch=2",
-        "train.optimizer.name=adamw", "train.sample_every=0", "train.save_every=20",
+        f"base.model={tiny_flux}", "train.steps=6", "data.resolutions=[64]", "train.batch=2",
+        "train.optimizer.name=adamw", "train.sample_every=0", "train.save_every=6",
     ]  # fmt: skip
     name = publish(store, samples)
     asked = read_ai_toolkit(reference / "movie-shots.yml", changes[:4]).config
@@ -260,7 +261,7 @@ def test_the_published_file_trains_on_the_published_sets(
     job = read_ai_toolkit(reference / "movie-shots.yml", changes)
     assert (job.config.train.weights, job.config.train.precision) == ("fp8", "bf16")
     ref = train_adapter(store, name, job.config, job.name)
-    assert (ref.name, ref.steps) == ("movie-shots", 20)
+    assert (ref.name, ref.steps) == ("movie-shots", 6)
     rows = read_metrics(Path(ref.url) / "metrics.jsonl")
     assert all(row["loss"] > 0 for row in rows if "loss" in row)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+from training_config import with_train
 
 from iclora.errors import BadConfig, BadInput
 from iclora.models.families import Grid
@@ -45,21 +47,54 @@ def answer(transformer):
     return out.float()
 
 
-def with_train(config, **changes):
-    return config.model_copy(update={"train": config.train.model_copy(update=changes)})
-
-
 @pytest.mark.parametrize(("weights", "error"), [("dense", 1e-4), ("fp8", 0.1)])
 def test_a_training_adapter_lies_under_the_base(store, dataset, config, under, weights, error):
     file, wanted = under
     config = with_train(config, training_adapter=str(file), weights=weights)
-    base = load_base(open_job(store, dataset, config, "mine"), DistEnv(), 64)
+    transformer, _, _ = load_base(open_job(store, dataset, config, "mine"), DistEnv(), 64)
     bare = answer(FAMILY.load_transformer(Path(config.base.model), dtype=torch.float32))
-    got = answer(base.transformer)
+    got = answer(transformer)
     assert float((got - wanted).norm() / wanted.norm()) < error
     assert float((bare - wanted).norm() / wanted.norm()) > 2 * error
-    held = {p.dtype for p in base.transformer.transformer_blocks[0].attn.to_q.parameters()}
+    held = {p.dtype for p in transformer.transformer_blocks[0].attn.to_q.parameters()}
     assert held == {torch.float8_e4m3fn if weights == "fp8" else torch.float32}
+
+
+LAYER, ORIGINAL = "transformer_blocks.0.attn.to_out.0", "double_blocks_0_img_attn_proj"
+"""One layer as diffusers and as the original code name it."""
+
+STYLES = {
+    "peft, alpha in the header": (f"transformer.{LAYER}.lora_A", f"transformer.{LAYER}.lora_B", ""),
+    "peft": (f"transformer.{LAYER}.lora_A", f"transformer.{LAYER}.lora_B", f"transformer.{LAYER}"),
+    "diffusers": (
+        f"transformer.{LAYER}.lora.down",
+        f"transformer.{LAYER}.lora.up",
+        f"transformer.{LAYER}",
+    ),
+    "kohya": tuple(f"lora_unet_{ORIGINAL}{end}" for end in (".lora_down", ".lora_up", "")),
+}
+"""Names of the two matrices and of the alpha's layer."""
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_training_adapter_lies_under_at_its_own_scale(store, dataset, config, tmp_path, style):
+    """alpha / rank is 6 / 2."""
+    bare = FAMILY.load_transformer(Path(config.base.model), dtype=torch.float32)
+    weight = bare.get_submodule(LAYER).weight
+    down, up = torch.randn(2, weight.shape[1]), torch.randn(weight.shape[0], 2)
+    names = STYLES[style]
+    tensors = {f"{names[0]}.weight": down, f"{names[1]}.weight": up}
+    header = {}
+    if names[2]:
+        tensors[f"{names[2]}.alpha"] = torch.tensor(6.0)
+    else:
+        settings = {"transformer.r": 2, "transformer.lora_alpha": 6}
+        header = {"lora_adapter_metadata": json.dumps(settings)}
+    safetensors.torch.save_file(tensors, tmp_path / "under.safetensors", header)
+    config = with_train(config, training_adapter=str(tmp_path / "under.safetensors"))
+    transformer, _, _ = load_base(open_job(store, dataset, config, "mine"), DistEnv(), 64)
+    fused = transformer.get_submodule(LAYER).weight
+    torch.testing.assert_close(fused.float(), weight + 3.0 * up @ down, atol=1e-4, rtol=1e-4)
 
 
 def test_the_published_adapter_holds_nothing_of_it(store, dataset, config, under):
@@ -91,8 +126,7 @@ def test_an_attention_backend_is_chosen_by_name(tiny_flux):
 # The compiler itself looks at the gradients of tensors between the blocks.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_compiled_blocks_train_the_same_adapter(tmp_path, store, dataset, config):
-    lora = config.train.lora.model_copy(update={"save_dtype": "fp32"})
-    plain = with_train(config, lora=lora, activation_checkpointing=0.5)
+    plain = with_train(config, lora={"save_dtype": "fp32"}, activation_checkpointing=0.5)
     one, two = (
         Path(train_adapter(store, dataset, changed, "mine").url) / "mine-raw.safetensors"
         for changed in (plain, with_train(plain, compile=True))
@@ -152,10 +186,9 @@ def test_an_8_bit_optimizer_that_is_not_installed_is_told_before_anything_is_enc
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name)
     )
-    optimizer = config.train.optimizer.model_copy(update={"name": "adamw8bit"})
-    train = config.train.model_copy(update={"optimizer": optimizer})
+    config = with_train(config, optimizer={"name": "adamw8bit"})
     with pytest.raises(BadConfig, match="pip install bitsandbytes, or set it to 'adamw'"):
-        train_adapter(store, dataset, config.model_copy(update={"train": train}), "mine")
+        train_adapter(store, dataset, config, "mine")
     assert not store.exists("cache")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from training_config import with_train
 
 from iclora.models.families import GivenTokens
 from iclora.train import train_adapter
@@ -49,7 +50,7 @@ def colours(store, publish, paint):
 def masked_loss(store, name, config, file, *, clean):
     """The third panel's loss on the val split; the others clean, or noisy like it."""
     job = open_job(store, name, config, "measured")
-    material = read_training_data(job.dataset, config, 8)
+    material = read_training_data(job.dataset, config.data, config.train, 8)
     fill_caches(job, material, torch.device("cpu"))
     transformer = job.family.load_transformer(job.base.folder, dtype=torch.float32)
     tensors = add_lora(transformer, job.family, rank=config.train.lora.rank, seed=0)
@@ -83,15 +84,11 @@ def masked_loss(store, name, config, file, *, clean):
 @pytest.mark.timeout(900)
 def test_conditional_training_lowers_the_loss_on_masked_panels(store, colours, config):
     def trained(name, share):
-        train = config.train.model_copy(
-            update={
-                "steps": 450, "batch": 8, "save_every": 450, "validate_every": 0,
-                "conditional_probability": share,
-                "lora": config.train.lora.model_copy(update={"rank": 16, "save_dtype": "fp32"}),
-                "optimizer": config.train.optimizer.model_copy(update={"lr": 2e-3}),
-            }
+        asked = with_train(
+            config, steps=450, batch=8, save_every=450, validate_every=0,
+            conditional_probability=share, lora={"rank": 16, "save_dtype": "fp32"},
+            optimizer={"lr": 2e-3},
         )  # fmt: skip
-        asked = config.model_copy(update={"train": train})
         ref = train_adapter(store, colours, asked, name)
         return asked, Path(ref.url) / f"{name}.safetensors"
 

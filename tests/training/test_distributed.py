@@ -13,15 +13,6 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-
-from iclora.errors import BadConfig
-from iclora.store import Store
-from iclora.train import train_adapter
-from iclora.training.distributed import DistEnv, on_cpu, require_shardable
-from iclora.training.metrics import read_metrics
-from schemas.training import TrainParams
-
-sys.path.insert(0, str(Path(__file__).parent))  # for the processes that import their work by name
 from training_child import (
     fail_together,
     fall_ill_together,
@@ -29,6 +20,14 @@ from training_child import (
     start_together,
     train_together,
 )
+from training_config import with_train
+
+from iclora.errors import BadConfig
+from iclora.store import Store
+from iclora.train import train_adapter
+from iclora.training.distributed import DistEnv, on_cpu, require_shardable
+from iclora.training.metrics import read_metrics
+from schemas.training import TrainParams
 
 FSDP = Path(__file__).parents[2] / "docs" / "examples" / "fsdp.yaml"
 
@@ -86,9 +85,7 @@ def follows(store, alone, processes):
 
 
 def test_two_processes_follow_one(store, alone, dataset, config, together):
-    lora = config.train.lora.model_copy(update={"save_dtype": "fp32"})
-    train = config.train.model_copy(update={"batch": 3, "lora": lora, "steps": 6})
-    config = config.model_copy(update={"train": train})
+    config = with_train(config, batch=3, lora={"save_dtype": "fp32"}, steps=6)
     train_adapter(alone, "demo", config, "mine")
     together(train_together, store.url, [config.to_text()])
     follows(store, alone, 2)
@@ -98,15 +95,14 @@ def test_a_sharded_base_follows_a_whole_one(store, alone, publish, paint, config
     """Shapes are mixed, so the two processes have different numbers of micro-batches."""
     samples = [paint(n) for n in range(3)] + [paint(n, heights=(32, 32)) for n in (3, 4)]
     publish(store, [*samples, paint(9, split="val")])
-    lora = config.train.lora.model_copy(update={"save_dtype": "fp32"})
-    changes = {
-        "batch": 3,
-        "lora": lora,
-        "steps": 6,
-        "activation_checkpointing": 0.5,
-        "sample_every": 6,
-    }
-    config = config.model_copy(update={"train": config.train.model_copy(update=changes)})
+    config = with_train(
+        config,
+        batch=3,
+        lora={"save_dtype": "fp32"},
+        steps=6,
+        activation_checkpointing=0.5,
+        sample_every=6,
+    )
     train_adapter(alone, "demo", config, "mine")
     divided = {"ACCELERATE_USE_FSDP": "true"}
     together(train_together, store.url, [config.to_text()], environments=[divided, divided])
@@ -131,9 +127,7 @@ def test_a_machine_without_checkpoints_goes_on_from_those_of_the_first(
         if report.step == 3:
             raise PowerCut
 
-    lora = config.train.lora.model_copy(update={"save_dtype": "fp32"})
-    train = config.train.model_copy(update={"steps": 6, "lora": lora})
-    config = config.model_copy(update={"train": train})
+    config = with_train(config, steps=6, lora={"save_dtype": "fp32"})
     whole = train_adapter(alone, "demo", config, "mine")
     with monkeypatch.context() as first:
         first.setenv("ICLORA_WORK", machines[0]["ICLORA_WORK"])
@@ -147,8 +141,7 @@ def test_a_machine_without_checkpoints_goes_on_from_those_of_the_first(
 def test_two_machines_go_back_to_the_weights_of_the_first(
     store, dataset, config, together, machines
 ):
-    train = config.train.model_copy(update={"validate_every": 0, "steps": 5})
-    config = config.model_copy(update={"train": train})
+    config = with_train(config, validate_every=0, steps=5)
     first, second = together(fall_ill_together, store.url, config.to_text(), environments=machines)
     assert first[:2] == [5, 1]
     assert second == first
@@ -157,8 +150,7 @@ def test_two_machines_go_back_to_the_weights_of_the_first(
 def test_two_machines_with_different_settings_are_told_the_difference(
     store, dataset, config, together, machines
 ):
-    train = config.train.model_copy(update={"seed": 8})
-    texts = [config.to_text(), config.model_copy(update={"train": train}).to_text()]
+    texts = [config.to_text(), with_train(config, seed=8).to_text()]
     first, second = together(train_together, store.url, texts, environments=machines)
     assert (first[0], first[2]) == ("BadConfig", 2)
     assert "process 1 on " in first[1]
@@ -228,9 +220,7 @@ def test_only_a_switched_on_cpu_keeps_a_run_off_the_gpu(monkeypatch, said, stays
 def test_accelerate_launch_starts_a_team_with_one_batch(
     tmp_path, store, alone, dataset, config, how, processes
 ):
-    lora = config.train.lora.model_copy(update={"save_dtype": "fp32"})
-    train = config.train.model_copy(update={"batch": 3, "lora": lora})
-    config = config.model_copy(update={"train": train})
+    config = with_train(config, batch=3, lora={"save_dtype": "fp32"})
     file = tmp_path / "config.json"
     file.write_text(config.to_text())
     subprocess.run(
@@ -245,9 +235,8 @@ def test_accelerate_launch_starts_a_team_with_one_batch(
 
 @pytest.mark.slow
 def test_sigterm_to_the_command_saves_first(store, dataset, config, tmp_path):
-    train = config.train.model_copy(update={"steps": 400, "save_every": 400})
     file = tmp_path / "config.json"
-    file.write_text(config.model_copy(update={"train": train}).to_text())
+    file.write_text(with_train(config, steps=400, save_every=400).to_text())
     process = subprocess.Popen(
         [sys.executable, "-m", "iclora", "train", "demo", "--config", str(file),
          "--name", "mine", "--store", store.url],

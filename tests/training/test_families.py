@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from training_config import with_train
 
 from iclora.errors import BadConfig
 from iclora.evaluation.plan import make_evaluation_plan
@@ -229,14 +230,11 @@ def mine(request, known, folders, store, dataset, config):
         folder = folders / family.pipeline
         assert folder.exists(), f"BUILDERS needs a tiny base for {family.pipeline}"
         base = config.base.model_copy(update={"model": str(folder), "family": name})
-        optimizer = config.train.optimizer.model_copy(update={"lr": 0.3})
-        train = config.train.model_copy(
-            update={"steps": 2, "conditional_probability": 0.5, "optimizer": optimizer}
-        )
+        config = with_train(config, steps=2, conditional_probability=0.5, optimizer={"lr": 0.3})
         # FluxFillPipeline has no true guidance.
         guided = 1.0 if family.needs_blank else 2.5
         sample = config.sample.model_copy(update={"steps": 3, "true_cfg": guided})
-        config = config.model_copy(update={"base": base, "train": train, "sample": sample})
+        config = config.model_copy(update={"base": base, "sample": sample})
         train_adapter(store, dataset, config, "mine")
         known[name] = Mine(family, folder, store, config, locate_adapter(store, "mine"))
     return known[name]

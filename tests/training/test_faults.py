@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from training_child import Sick
+from training_config import with_train
 
 from iclora.models.families.flux1 import Flux1
 from iclora.training.distributed import DistEnv
@@ -15,9 +14,6 @@ from iclora.training.metrics import final_loss, read_metrics
 from iclora.training.run import build_trainer
 from iclora.training.run_inputs import fill_caches, open_job, read_training_data
 from iclora.training.signals import StopRequest, TrainingBroken
-
-sys.path.insert(0, str(Path(__file__).parent))
-from training_child import Sick
 
 
 class Narrow(Flux1):
@@ -34,9 +30,9 @@ def build(store, dataset, config):
     """Assembles a loop whose family is replaced."""
 
     def make(family=None, *, name="mine", **train):
-        changed = config.train.model_copy(update={"validate_every": 0, "steps": 6} | train)
-        job = open_job(store, dataset, config.model_copy(update={"train": changed}), name)
-        material = read_training_data(job.dataset, job.config, 8)
+        changed = with_train(config, **({"validate_every": 0, "steps": 6} | train))
+        job = open_job(store, dataset, changed, name)
+        material = read_training_data(job.dataset, job.config.data, job.config.train, 8)
         dist = DistEnv()
         fill_caches(job, material, dist.device)
         job.work_folder.mkdir(parents=True, exist_ok=True)
@@ -45,59 +41,59 @@ def build(store, dataset, config):
     return make
 
 
-def trained(loop, parts):
+def trained(loop):
     loop.train(StopRequest(), lambda _: None)
     return {
-        name: tensor.detach().clone() for name, tensor in parts.context.optimizer.tensors.items()
+        name: tensor.detach().clone() for name, tensor in loop.context.optimizer.tensors.items()
     }
 
 
 def test_a_bad_step_is_skipped_and_counted_not_zeroed(build):
-    loop, parts = build(Sick({2}))
-    trained(loop, parts)
-    rows = read_metrics(parts.folder / "metrics.jsonl")
+    loop = build(Sick({2}))
+    trained(loop)
+    rows = read_metrics(loop.folder / "metrics.jsonl")
     assert [row["loss"] is None for row in rows] == [False, True, False, False, False, False]
     assert (loop.progress.step, loop.progress.skipped, loop.progress.rollbacks) == (6, 1, 0)
-    assert final_loss(parts.folder / "metrics.jsonl") > 0
-    assert all(torch.isfinite(tensor).all() for tensor in parts.context.optimizer.tensors.values())
+    assert final_loss(loop.folder / "metrics.jsonl") > 0
+    assert all(torch.isfinite(tensor).all() for tensor in loop.context.optimizer.tensors.values())
 
 
 def test_three_in_a_row_go_back_to_the_last_checkpoint(build):
     from iclora.training.checkpoint import checkpoints
 
-    loop, parts = build(Sick({3, 4, 5}), save_every=2, steps=5)
-    weights = trained(loop, parts)
+    loop = build(Sick({3, 4, 5}), save_every=2, steps=5)
+    weights = trained(loop)
     assert (loop.progress.step, loop.progress.skipped, loop.progress.rollbacks) == (5, 3, 1)
     # steps 1 and 2 were good, the checkpoint after step 2 (or 4, equal to it) came back
     import safetensors.torch
 
     kept = safetensors.torch.load_file(
-        checkpoints(parts.folder / "checkpoints")[-2] / "raw.safetensors"
+        checkpoints(loop.folder / "checkpoints")[-2] / "raw.safetensors"
     )
     assert all(torch.equal(weights[name], kept[name]) for name in weights)
 
 
 def test_two_in_a_row_do_not(build):
-    loop, parts = build(Sick({3, 4}))
-    trained(loop, parts)
+    loop = build(Sick({3, 4}))
+    trained(loop)
     assert (loop.progress.skipped, loop.progress.rollbacks) == (2, 0)
 
 
-def test_too_many_stop_the_run(build, config):
-    faults = config.train.nonfinite.model_copy(update={"stop_after": 4})
-    loop, parts = build(Sick({1, 2, 4, 6}), nonfinite=faults)
+def test_too_many_stop_the_run(build):
+    faults = {"stop_after": 4}
+    loop = build(Sick({1, 2, 4, 6}), nonfinite=faults)
     with pytest.raises(TrainingBroken, match="4 steps"):
-        trained(loop, parts)
-    loop, parts = build(Sick({1, 2, 4}), name="other", nonfinite=faults)
-    trained(loop, parts)
+        trained(loop)
+    loop = build(Sick({1, 2, 4}), name="other", nonfinite=faults)
+    trained(loop)
 
 
 def test_out_of_memory_retries_with_the_next_plan(build):
-    loop, parts = build(Narrow())
-    halved = trained(loop, parts)
+    loop = build(Narrow())
+    halved = trained(loop)
     assert loop.train_step.counts["retries"] == 1
-    other, others = build(name="other", micro_batch=1)
-    asked = trained(other, others)
+    other = build(name="other", micro_batch=1)
+    asked = trained(other)
     assert other.train_step.counts["retries"] == 0
     assert all(torch.equal(halved[name], asked[name]) for name in asked)
     assert loop.train_step.counts["tokens"] == other.train_step.counts["tokens"]
@@ -108,10 +104,10 @@ def test_out_of_memory_ends_with_the_ladder(build):
         def predict(self, *arguments, **options):
             raise torch.OutOfMemoryError("nothing fits")
 
-    loop, parts = build(Full())
+    loop = build(Full())
     with pytest.raises(torch.OutOfMemoryError):
-        trained(loop, parts)
-    assert parts.context.memory.option(next(iter(parts.context.memory._options))).micro_batch == 1
+        trained(loop)
+    assert loop.context.memory.option(next(iter(loop.context.memory._options))).micro_batch == 1
 
 
 @pytest.mark.parametrize("offload", [False, True])
@@ -120,11 +116,11 @@ def test_a_sheet_without_memory_costs_the_sheet_and_not_the_run(build, caplog, o
         def decode(self, *arguments, **options):
             raise torch.OutOfMemoryError("3 GiB more")
 
-    loop, parts = build(Large(), sample_every=3, offload=offload)
-    trained(loop, parts)
+    loop = build(Large(), sample_every=3, offload=offload)
+    trained(loop)
     assert loop.progress.step == 6
     assert "no sheet of step 3, there is no memory for it: 3 GiB more" in caplog.text
-    assert not list((parts.folder / "renders").glob("*"))
+    assert not list((loop.folder / "renders").glob("*"))
 
 
 def test_a_fresh_adapter_changes_nothing_and_depends_on_the_seed(tiny_flux):

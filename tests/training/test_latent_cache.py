@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from training_config import with_train
 
 from iclora.errors import BadConfig, BadInput
 from iclora.models.families.flux1 import Flux1
@@ -37,7 +38,7 @@ class Counting(Flux1):
 
 def filled(store, name, config):
     job = open_job(store, name, config, "mine")._replace(family=Counting())
-    material = read_training_data(job.dataset, job.config, 8)
+    material = read_training_data(job.dataset, job.config.data, job.config.train, 8)
     cut = fill_caches(job, material, CPU)
     return job, material, cut, job.family.log
 
@@ -122,9 +123,8 @@ def test_a_sample_masked_all_over_is_left_out_and_counted(store, publish, paint,
 
 
 def test_panel_weights_must_fit_the_panels(store, dataset, config):
-    train = config.train.model_copy(update={"panel_weights": (1.0, 2.0)})
     with pytest.raises(BadConfig, match="has 2 values"):
-        filled(store, dataset, config.model_copy(update={"train": train}))
+        filled(store, dataset, with_train(config, panel_weights=(1.0, 2.0)))
 
 
 def test_an_adapter_has_no_secret_of_the_captioners_address(store, publish, paint, config):

@@ -10,7 +10,6 @@ import torch
 from iclora.models.families import GivenTokens, Grid, Posterior
 from iclora.training.loss import MicroBatch, add_noise, compute_losses, panel_losses, token_weights
 from iclora.training.noise import (
-    NoiseSchedule,
     draw_noise,
     draw_timestep,
     flux_shift,
@@ -18,7 +17,7 @@ from iclora.training.noise import (
     weight_of,
 )
 from iclora.training.sampler import BatchSlot
-from schemas.training import NoiseParams
+from schemas.training import NoiseParams, TrainParams
 
 GRID = Grid(3, 2)
 PANELS = torch.tensor([0, 0, 1, 1, 2, 2])
@@ -149,9 +148,9 @@ def test_bell_has_mean_one_and_no_negative():
     assert weight_of(NoiseParams(), 0.3) == 1.0
 
 
-def chance(step=0, key="a", turn=0, seed=1, **odds):
-    chances = NoiseSchedule(NoiseParams(), odds.get("dropout", 0.0), odds.get("conditional", 0.0))
-    return draw_noise(BatchSlot(key, turn), step, POSTERIOR, 3, seed=seed, schedule=chances)
+def chance(step=0, key="a", turn=0, seed=1, dropout=0.0, conditional=0.0, posterior=POSTERIOR):
+    train = TrainParams(seed=seed, conditional_probability=conditional)
+    return draw_noise(BatchSlot(key, turn), step, posterior, 3, train, caption_dropout=dropout)
 
 
 def test_draws_are_pure_functions_of_seed_step_key_and_turn():
@@ -166,10 +165,7 @@ def test_draws_are_pure_functions_of_seed_step_key_and_turn():
 def test_latents_are_redrawn_from_the_posterior():
     values = torch.cat([chance(step=step).latent.flatten() for step in range(200)])
     assert values.std() == pytest.approx(1.0, abs=0.05)
-    still = draw_noise(
-        BatchSlot("a", 0), 0, Posterior(torch.ones(6, 4), torch.zeros(6, 4)), 3,
-        seed=1, schedule=NoiseSchedule(NoiseParams(), 0, 0),
-    )  # fmt: skip
+    still = chance(posterior=Posterior(torch.ones(6, 4), torch.zeros(6, 4)))
     assert torch.equal(still.latent, torch.ones(6, 4))
 
 

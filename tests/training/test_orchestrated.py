@@ -8,6 +8,7 @@ import weakref
 
 import pytest
 from prefect import flow
+from training_config import with_train
 
 from iclora.errors import UserError
 from iclora.models.clip import load_clip
@@ -72,9 +73,8 @@ def test_a_mistake_that_both_meet_is_one_sentence_and_not_tried_again(
     store, dataset, config, caplog
 ):
     caplog.set_level(logging.INFO, "iclora.subprocess_task")
-    train = config.train.model_copy(update={"panel_weights": (1.0, 1.0)})
     with pytest.raises(
         UserError, match=r"^train\.panel_weights has 2 values, but \S+ has 3 panels"
     ):
-        start(store, dataset, config.model_copy(update={"train": train}))
+        start(store, dataset, with_train(config, panel_weights=(1.0, 1.0)))
     assert [r.getMessage()[:7] for r in caplog.records].count("by hand") == 1

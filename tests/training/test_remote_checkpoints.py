@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from training_child import start_together, train_together
+from training_config import with_train
 
 from iclora.errors import IcloraError
 from iclora.store import Store
@@ -17,19 +18,13 @@ from iclora.training.checkpoint import RemoteCheckpoints
 from iclora.training.metrics import TENSORBOARD, read_metrics
 from schemas.adapter import AdapterManifest, RunRecord
 
-sys.path.insert(0, str(Path(__file__).parent))  # for the processes that import their work by name
-from training_child import start_together, train_together
-
 URL = "s3://bucket/somewhere"
 TOLD = {"run.json", "README.md", "manifest.json"}
 
 
 @pytest.fixture
 def longer(config):
-    train = config.train.model_copy(
-        update={"steps": 9, "save_every": 2, "keep_checkpoints": 2, "sample_every": 3}
-    )
-    return config.model_copy(update={"train": train})
+    return with_train(config, steps=9, save_every=2, keep_checkpoints=2, sample_every=3)
 
 
 class Killed(BaseException):

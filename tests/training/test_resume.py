@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from training_child import FORKS, work
+from training_config import with_train
 
 from iclora.errors import BadConfig, BadInput
 from iclora.store import Store, file_sha256
@@ -19,20 +20,14 @@ from iclora.training.metrics import TENSORBOARD, read_metrics
 from iclora.training.signals import TrainingInterrupted
 from schemas.adapter import RunRecord
 
-sys.path.insert(0, str(Path(__file__).parent))  # for the processes that import their work by name
-from training_child import FORKS, work
 
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def longer(config):
-    train = config.train.model_copy(
-        update={
-            "steps": 9, "save_every": 3, "keep_checkpoints": 2, "validate_every": 5,
-            "conditional_probability": 0.5,
-        }
-    )  # fmt: skip
     data = config.data.model_copy(update={"caption_dropout": 0.3})
-    return config.model_copy(update={"train": train, "data": data})
+    return with_train(
+        config.model_copy(update={"data": data}),
+        steps=9, save_every=3, keep_checkpoints=2, validate_every=5, conditional_probability=0.5,
+    )  # fmt: skip
 
 
 def child(store, config, delay=0.0, **options):
@@ -74,14 +69,14 @@ def files(ref):
     }
 
 
-def test_ten_random_kills_end_in_identical_bytes(tmp_path, dataset, store, longer):
-    other = Store(str(tmp_path / "other"))
-    (tmp_path / "store" / "datasets").rename(tmp_path / "kept")
-    for place in (store, other):
-        Path(place.root).mkdir(exist_ok=True)
-        (Path(place.root) / "datasets").symlink_to(tmp_path / "kept")
-    untouched = files(train_adapter(other, "demo", longer, "mine"))
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory, publish, samples, longer):
+    """The files of a run that nothing interrupted."""
+    store = Store(str(tmp_path_factory.mktemp("untouched")))
+    return files(train_adapter(store, publish(store, samples), longer, "mine"))
 
+
+def test_ten_random_kills_end_in_identical_bytes(store, dataset, longer, untouched):
     chance = random.Random(7)
     for _ in range(10):
         target = min(saved(store) + chance.randint(0, 4), longer.train.steps - 1)
@@ -97,7 +92,7 @@ def test_ten_random_kills_end_in_identical_bytes(tmp_path, dataset, store, longe
     assert {"mine.safetensors", "mine-raw.safetensors", "metrics.jsonl"} < untouched.keys()
 
 
-def test_sigterm_saves_first_and_leaves_no_trace(tmp_path, store, dataset, longer):
+def test_sigterm_saves_first_and_leaves_no_trace(store, dataset, longer, untouched):
     process = child(store, longer, delay=0.1)
     until(reached(store, 4))
     os.kill(process.pid, signal.SIGTERM)
@@ -110,11 +105,7 @@ def test_sigterm_saves_first_and_leaves_no_trace(tmp_path, store, dataset, longe
 
     ref = train_adapter(store, "demo", longer, "mine")
     assert ref.resumed_from == done
-    stopped = files(ref)
-    fresh = Store(str(tmp_path / "fresh"))
-    (tmp_path / "fresh").mkdir()
-    (tmp_path / "fresh" / "datasets").symlink_to(tmp_path / "store" / "datasets")
-    assert files(train_adapter(fresh, "demo", longer, "mine")) == stopped
+    assert files(ref) == untouched
     record = RunRecord.from_text(store.read(f"adapters/mine/{ref.version}/run.json"))
     assert record.counts["steps_this_stretch"] == 9 - done
 
@@ -137,17 +128,13 @@ def test_resuming_as_another_run_shows_the_difference(store, dataset, longer):
     (folder,) = (store.work_folder / "training").glob("mine-*")
     version = folder.name.removeprefix("mine-")
 
-    optimizer = longer.train.optimizer.model_copy(update={"lr": 0.5})
-    faster = longer.model_copy(
-        update={"train": longer.train.model_copy(update={"optimizer": optimizer})}
-    )
+    faster = with_train(longer, optimizer={"lr": 0.5})
     with pytest.raises(BadConfig, match=r"train\.optimizer\.lr: 0\.001 -> 0\.5"):
         train_adapter(store, "demo", faster, "mine", resume=version)
     with pytest.raises(BadInput, match="no checkpoint"):
         train_adapter(store, "demo", longer, "mine", resume="0" * 16)
 
-    watched = longer.train.model_copy(update={"keep_checkpoints": 3})
-    more = longer.model_copy(update={"train": watched})
+    more = with_train(longer, keep_checkpoints=3)
     ref = train_adapter(store, "demo", more, "mine", resume=version)
     assert ref.version == version
     assert ref.resumed_from >= 3

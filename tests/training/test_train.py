@@ -11,6 +11,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+from training_config import with_train
 
 from iclora.errors import BadConfig
 from iclora.models.families.flux1 import Flux1
@@ -18,10 +19,8 @@ from iclora.train import train_adapter
 from schemas.adapter import AdapterManifest, RunRecord
 
 
-def test_a_run_leaves_a_whole_adapter(store, dataset, config):
-    seen = []
-    ref = train_adapter(store, dataset, config, "mine", progress=seen.append)
-
+def test_a_run_leaves_a_whole_adapter(trained):
+    store, ref, seen = trained
     folder = Path(ref.url)
     assert [report.step for report in seen] == [1, 2, 3, 4]
     names = {path.name for path in folder.iterdir()}
@@ -62,17 +61,17 @@ def test_encoders_are_gone_before_the_transformer_comes_in(store, dataset, confi
     assert alive[:3] == [("load_text", 0), ("load_vae", 0), ("load_transformer", 0)]
 
 
-def test_a_finished_run_is_found_not_repeated(store, dataset, config):
-    first = train_adapter(store, dataset, config, "mine")
+def test_a_finished_run_is_found_not_repeated(trained, config):
+    store, first, _ = trained
     before = (Path(first.url) / "mine.safetensors").stat().st_mtime_ns
-    assert train_adapter(store, dataset, config, "mine") == first
+    assert train_adapter(store, "demo", config, "mine") == first
     assert (Path(first.url) / "mine.safetensors").stat().st_mtime_ns == before
 
 
-def test_the_adapter_draws_in_a_plain_pipeline(store, dataset, config, tiny_flux):
+def test_the_adapter_draws_in_a_plain_pipeline(trained, tiny_flux):
     from diffusers import FluxPipeline
 
-    ref = train_adapter(store, dataset, config, "mine")
+    _, ref, _ = trained
     pipe = FluxPipeline.from_pretrained(tiny_flux)
     pipe.set_progress_bar_config(disable=True)
 
@@ -90,8 +89,8 @@ def test_the_adapter_draws_in_a_plain_pipeline(store, dataset, config, tiny_flux
     assert torch.equal(bare, draw())
 
 
-def test_files_carry_alpha_equal_to_rank(store, dataset, config):
-    ref = train_adapter(store, dataset, config, "mine")
+def test_files_carry_alpha_equal_to_rank(trained):
+    _, ref, _ = trained
     with safetensors.safe_open(f"{ref.url}/mine.safetensors", "pt") as file:
         settings = json.loads(file.metadata()["lora_adapter_metadata"])
         assert settings["transformer.r"] == settings["transformer.lora_alpha"] == 2
@@ -108,17 +107,12 @@ def test_a_preview_trains_only_the_miniature(store, publish, paint, config):
     train_adapter(store, name, config.model_copy(update={"data": data}), "mine")
 
 
-def test_sheets_show_base_and_adapter_and_leave_the_run_alone(store, dataset, config):
+def test_sheets_show_base_and_adapter_and_leave_the_run_alone(trained, store, dataset, config):
     from PIL import Image
 
-    without = train_adapter(store, dataset, config, "plain")
-    train = config.train.model_copy(update={"sample_every": 3})
-    drawn = config.model_copy(
-        update={
-            "train": train,
-            "sample": config.sample.model_copy(update={"steps": 2, "prompts": ("a", "b")}),
-        }
-    )
+    _, without, _ = trained
+    sample = config.sample.model_copy(update={"steps": 2, "prompts": ("a", "b")})
+    drawn = with_train(config, sample_every=3).model_copy(update={"sample": sample})
     ref = train_adapter(store, dataset, drawn, "drawn")
     sheets = sorted((Path(ref.url) / "renders").iterdir())
     assert [path.name for path in sheets] == ["step-00000003.jpg", "step-00000004.jpg"]
@@ -133,11 +127,9 @@ def test_sheets_show_base_and_adapter_and_leave_the_run_alone(store, dataset, co
 
 
 def test_offloading_what_is_idle_changes_no_byte(store, dataset, config):
-    changes = {"sample_every": 4, "weights": "fp8", "precision": "bf16"}
-    quick = config.sample.model_copy(update={"steps": 2})
-    train = config.train.model_copy(update=changes)
-    plain = config.model_copy(update={"train": train, "sample": quick})
-    saving = plain.model_copy(update={"train": plain.train.model_copy(update={"offload": True})})
+    quick = config.model_copy(update={"sample": config.sample.model_copy(update={"steps": 2})})
+    plain = with_train(quick, sample_every=4, weights="fp8", precision="bf16")
+    saving = with_train(plain, offload=True)
     one, two = (Path(train_adapter(store, dataset, c, "mine").url) for c in (plain, saving))
     assert one != two
     for name in ("metrics.jsonl", "renders/step-00000004.jpg"):

@@ -29,11 +29,14 @@ def test_gradients_are_clipped_as_torch_clips_them(size):
 
 def test_a_step_is_the_same_whenever_it_is_made(store, dataset, config):
     job = open_job(store, dataset, config, "mine")
-    material = read_training_data(job.dataset, config, job.family.token_pixels(job.base.folder))
+    token_pixels = job.family.token_pixels(job.base.folder)
+    material = read_training_data(job.dataset, config.data, config.train, token_pixels)
     fill_caches(job, material, torch.device("cpu"))
 
     def loader():
-        return BatchLoader(material.train, job.cache, job.family, config, DistEnv())
+        return BatchLoader(
+            material.train, job.cache, job.family, config.data, config.train, DistEnv()
+        )
 
     ahead, plain, last = loader(), loader(), 3 * len(material.train)  # some epochs
     try:

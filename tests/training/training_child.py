@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import iclora.training.run  # the server that forks children has it loaded
-import iclora.training.run_inputs
 from iclora.models.families.flux1 import Flux1
 from iclora.store import Store
 from iclora.train import train_adapter
+from iclora.training.run import build_trainer  # the server that forks children has it loaded
+from iclora.training.run_inputs import fill_caches, open_job, read_training_data
 from iclora.training.signals import TrainingInterrupted
 from schemas.config import Config
 
@@ -117,17 +117,16 @@ def fall_ill_together(_rank: int, url: str, config: str) -> list[Any]:
     import hashlib
 
     from iclora.training.distributed import DistEnv
-    from iclora.training.run import build_trainer
     from iclora.training.signals import StopRequest
 
     dist = DistEnv()
-    job = iclora.training.run_inputs.open_job(Store(url), "demo", Config.from_text(config), "mine")
-    material = iclora.training.run_inputs.read_training_data(job.dataset, job.config, 8)
-    dist.first(lambda: iclora.training.run_inputs.fill_caches(job, material, dist.device))
-    loop, parts = build_trainer(job._replace(family=Sick({3, 4, 5})), material, dist)
+    job = open_job(Store(url), "demo", Config.from_text(config), "mine")
+    material = read_training_data(job.dataset, job.config.data, job.config.train, 8)
+    dist.first(lambda: fill_caches(job, material, dist.device))
+    loop = build_trainer(job._replace(family=Sick({3, 4, 5})), material, dist)
     loop.train(StopRequest(), lambda _: None)
     digest = hashlib.sha256()
-    for part in (parts.context.optimizer.tensors, parts.context.optimizer.ema):
+    for part in (loop.context.optimizer.tensors, loop.context.optimizer.ema):
         for tensor in part.values():
             digest.update(tensor.detach().numpy().tobytes())
     return [loop.progress.step, loop.progress.rollbacks, digest.hexdigest()]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 
 from iclora.errors import BadConfig
 from iclora.training.ai_toolkit.keys import SECTIONS, upstream_keys
-from iclora.training.ai_toolkit.load import Tree, load_tree
+from iclora.training.ai_toolkit.load import Tree, as_table, load_tree
 from iclora.training.ai_toolkit.shown import shown_key, shown_value
 from schemas.training import Explained, KeyStatus
 
@@ -116,12 +116,6 @@ def _nearest(leaf: Leaf) -> str:
     return f"AI-Toolkit ignores it silently; the nearest known key is {known}"
 
 
-def _table(value: Any, path: str) -> Tree:
-    if not isinstance(value, dict):
-        raise BadConfig(f"{path} is a table, not {shown_value(value)}")
-    return cast("Tree", value)
-
-
 def leaves(tree: Tree) -> Iterator[Leaf]:
     """Yields every key of a file, in file order.
 
@@ -130,22 +124,18 @@ def leaves(tree: Tree) -> Iterator[Leaf]:
     """
     for number, (key, value) in enumerate(tree.items(), 1):
         if key == "config":
-            yield from _config_leaves(cast("Tree", value))
+            for index, (name, part) in enumerate(cast("Tree", value).items(), 1):
+                if name == "process":
+                    yield from _process_leaves(cast("list[Tree]", part)[0])
+                else:
+                    section = "top" if name == "name" else "config"
+                    yield Leaf(f"config.{shown_key(name, index)}", section, name, part)
         elif key == "meta":
-            for index, (name, part) in enumerate(_table(value or {}, key).items(), 1):
+            for index, (name, part) in enumerate(as_table(value or {}, key).items(), 1):
                 yield Leaf(f"meta.{shown_key(name, index)}", "top", "meta", part)
         else:
             section = "top" if key in _TOP else "file"
             yield Leaf(shown_key(key, number), section, key, value)
-
-
-def _config_leaves(config: Tree) -> Iterator[Leaf]:
-    for number, (key, value) in enumerate(config.items(), 1):
-        if key == "process":
-            yield from _process_leaves(cast("list[Tree]", value)[0])
-        else:
-            section = "top" if key == "name" else "config"
-            yield Leaf(f"config.{shown_key(key, number)}", section, key, value)
 
 
 def _process_leaves(process: Tree) -> Iterator[Leaf]:
@@ -153,7 +143,7 @@ def _process_leaves(process: Tree) -> Iterator[Leaf]:
         if key == "datasets" and isinstance(value, list):
             for index, part in enumerate(cast("list[Any]", value)):
                 path = f"{_PROCESS}.datasets.{index}"
-                yield from _section(path, "datasets", _table(part, path))
+                yield from _section(path, "datasets", as_table(part, path))
         elif isinstance(value, dict) and key in SECTIONS:
             yield from _section(f"{_PROCESS}.{key}", key, cast("Tree", value))
         else:

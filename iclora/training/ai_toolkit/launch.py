@@ -64,7 +64,13 @@ def train_with_ai_toolkit(inputs: RunInputs, dist: DistEnv, request: StopRequest
     require_supported(inputs.config)
     name, folder = inputs.identity.name, inputs.work_folder / "ai-toolkit"
     if not folder.is_dir():
-        _export(inputs, folder)
+        # The base's local folder makes AI-Toolkit read the same revision.
+        base = inputs.config.base.model_copy(update={"model": str(inputs.base.folder)})
+        config = inputs.config.model_copy(update={"base": base})
+        scratch = folder.with_name(f"{folder.name}.tmp")
+        shutil.rmtree(scratch, ignore_errors=True)
+        export_ai_toolkit(inputs.dataset, scratch, config, name=name)
+        scratch.rename(folder)
     pythons = [checkout / path for path in _PYTHONS if (checkout / path).is_file()]
     python = pythons[0] if pythons else sys.executable
     began = time.perf_counter()
@@ -79,16 +85,6 @@ def train_with_ai_toolkit(inputs: RunInputs, dist: DistEnv, request: StopRequest
         _record(inputs, output, checkout, seconds),
         lambda target: _collect(inputs, output, target),
     )
-
-
-def _export(inputs: RunInputs, folder: Path) -> None:
-    """Exports the run with the base's local folder, so AI-Toolkit reads the same revision."""
-    base = inputs.config.base.model_copy(update={"model": str(inputs.base.folder)})
-    config = inputs.config.model_copy(update={"base": base})
-    scratch = folder.with_name(f"{folder.name}.tmp")
-    shutil.rmtree(scratch, ignore_errors=True)
-    export_ai_toolkit(inputs.dataset, scratch, config, name=inputs.identity.name)
-    scratch.rename(folder)
 
 
 def _run(command: list[str], folder: Path, request: StopRequest) -> None:

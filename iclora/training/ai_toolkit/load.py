@@ -70,6 +70,17 @@ def load_tree(path: Path) -> Tree:
     return cast("Tree", _with_name(tree, str(tree["config"].get("name", ""))))
 
 
+def as_table(value: Any, path: str) -> Tree:
+    """Narrows a value to a table.
+
+    Raises:
+        BadConfig: the value is not a table.
+    """
+    if not isinstance(value, dict):
+        raise BadConfig(f"{path} is a table, not {shown_value(value)}")
+    return cast("Tree", value)
+
+
 def _one_line(error: yaml.YAMLError | ValueError | RecursionError) -> str:
     """Formats an error as one line, without the file content that YAML errors quote."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:

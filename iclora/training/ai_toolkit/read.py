@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, cast
 from iclora.errors import BadConfig
 from iclora.presets import load_config, parse_override
 from iclora.redact import redact_text
-from iclora.training.ai_toolkit.explain import Leaf, explain_leaf, leaves
+from iclora.training.ai_toolkit.explain import explain_leaf, leaves
 from iclora.training.ai_toolkit.keys import DEFAULTS, EMA_DECAY, SECTIONS, Settings
-from iclora.training.ai_toolkit.load import Tree, load_tree
+from iclora.training.ai_toolkit.load import Tree, as_table, load_tree
 from iclora.training.ai_toolkit.shown import shown_value
 from schemas.config import Config
 
@@ -57,10 +57,16 @@ def read_ai_toolkit(path: Path | str, overrides: Iterable[str] = ()) -> ToolkitJ
             log.info("%s is %s: %s", leaf.path, explained.status, explained.note)
     settings = dict(DEFAULTS)
     for leaf in every:
-        settings |= _settings_of(leaf)
+        rule = SECTIONS.get(leaf.section, {}).get(leaf.key)
+        if rule and leaf.value is not None:
+            if rule.target:
+                settings[rule.target] = leaf.value
+            elif rule.convert:
+                settings |= rule.convert(leaf.value)
     process = cast("Tree", tree["config"]["process"][0])
-    settings |= _layout(_table(process, "sample"))
-    ema = _table(_table(process, "train"), "ema_config")
+    settings |= _layout(as_table(process.get("sample") or {}, "sample"))
+    train = as_table(process.get("train") or {}, "train")
+    ema = as_table(train.get("ema_config") or {}, "ema_config")
     settings["train.optimizer.ema_decay"] = (
         ema.get("ema_decay", EMA_DECAY) if ema.get("use_ema", False) else 0.0
     )
@@ -73,27 +79,6 @@ def read_ai_toolkit(path: Path | str, overrides: Iterable[str] = ()) -> ToolkitJ
     name = _UNSAFE.sub("-", str(tree["config"].get("name", "adapter")).lower())
     name = name[:_LONGEST_NAME].strip("-_")
     return ToolkitJob(name or "adapter", _folder(process), config)
-
-
-def _settings_of(leaf: Leaf) -> Settings:
-    rule = SECTIONS.get(leaf.section, {}).get(leaf.key)
-    if rule is None or leaf.value is None:
-        return {}
-    if rule.target:
-        return {rule.target: leaf.value}
-    return rule.convert(leaf.value) if rule.convert else {}
-
-
-def _table(tree: Tree, key: str) -> Tree:
-    """Returns a nested table; empty if missing.
-
-    Raises:
-        BadConfig: the value is not a table.
-    """
-    value = tree.get(key) or {}
-    if not isinstance(value, dict):
-        raise BadConfig(f"{key} is a table, not {shown_value(value)}")
-    return cast("Tree", value)
 
 
 def _layout(sample: Tree) -> Settings:

@@ -1,9 +1,7 @@
 """Redaction of AI-Toolkit keys and values in messages.
 
-AI-Toolkit files may contain access tokens, and messages quote misplaced values. A message thus
-replaces a value by its type unless it is a number, boolean, date, or AI-Toolkit word. A key is
-shown if it is known, resembles a known key, or consists of plain words; any other key is replaced
-by its position in the table.
+Files may contain access tokens. A message replaces a value by its type unless it is a number,
+boolean, date, or AI-Toolkit word, and a key by its position unless it looks like a key.
 """
 
 from __future__ import annotations
