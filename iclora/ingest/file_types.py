@@ -24,7 +24,8 @@ _UNSUPPORTED = {
     ),
     "convert it to MP4 (ffmpeg -i FILE film.mp4)": (
         ".264 .265 .amv .av1 .bik .braw .dav .divx .dv .evo .gxf .insv .lrv .m1v .m2p .m2t .mj2 "
-        ".mjpeg .mjpg .mod .mp2v .mpv .obu .qt .r3d .rm .rmvb .roq .swf .tod .tp .trp .vro .wtv .xvid"
+        ".mjpeg .mjpg .mod .mp2v .mpv .obu .qt .r3d .rm .rmvb .roq .swf .tod .tp .trp .vro .wtv "
+        ".xvid"
     ),
     "unpack it": ".7z .ace .arj .cab .cpio .dmg .iso .lzh .rar .tzst",
 }
@@ -72,6 +73,11 @@ _JUNK = frozenset(("__macosx", "thumbs.db", "desktop.ini", "@eadir"))
 _DIGITS = re.compile(r"([0-9]+)")
 
 
+def advice_for(name: str) -> str:
+    """Says what to do with a file whose suffix no reader reads; empty for other suffixes."""
+    return _ADVICE.get(suffix_of(name), "")
+
+
 def media_fault(name: str, folder: Path | None) -> str:
     """Says why a file that looks like a picture or a film is not read, and what to do.
 
@@ -84,7 +90,7 @@ def media_fault(name: str, folder: Path | None) -> str:
         One sentence; empty if the file is neither a picture nor a film (texts, metadata, sounds).
     """
     suffix = suffix_of(name)
-    if advice := _ADVICE.get(suffix):
+    if advice := advice_for(name):
         return f"{name}: {suffix} is not a format that is read; {advice}"
     if suffix in _SILENT_SUFFIXES or folder is None:
         return ""

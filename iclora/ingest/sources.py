@@ -203,7 +203,9 @@ def _candidates_in(folder: str) -> Iterator[SourceCandidate | Verdict]:
                 yield Verdict.rejected("sources", name, "unknown_format", fault, source=name)
     # The order of sources is part of a dataset: shards, pictures, captioned canvases.
     for kind in claimed[:1] or sorted(groups, reverse=True):
-        if group := groups[kind]:
+        group = groups[kind]
+        shared = any(set(group) < set(other) for other in groups.values())  # pictures of a dataset
+        if group and not shared:
             yield SourceCandidate(folder, own, kind, group, above, folder)
 
 

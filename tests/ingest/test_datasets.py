@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from iclora.ingest import ingest_source, resolve_sources
 from iclora.ingest.readers.huggingface import is_hub_id, split_hub_id
 from iclora.ingest.readers.webdataset import expand_shards, sample_key
+from iclora.pipeline.stage import result_of
+from iclora.presets import load_config
+from schemas.stage import Ingested
 
 
 @pytest.fixture
@@ -49,6 +53,64 @@ def test_every_local_form_is_read(tmp_path, rows, ingest, frames_folder, texture
     assert [v.reason for v in found.verdicts] == [""] * 5 + ["no_picture"]
     stored = np.asarray(Image.open(frames_folder(found) / found.frames[3].file))
     assert np.array_equal(stored, texture(3))
+
+
+@pytest.fixture
+def judge(store):
+    """Resolves and ingests a folder: the results by kind, and the verdicts on its sources."""
+
+    def run(folder):
+        config = load_config("movie-shots")
+        sources, verdicts = resolve_sources([str(folder)], config.ingest, store.work_folder)
+        results = {
+            source.kind: result_of(store, ingest_source(store, source, config), Ingested)
+            for source in sources
+        }
+        return results, verdicts
+
+    return run
+
+
+def test_films_and_pictures_beside_a_table_are_read_or_have_a_verdict(
+    tmp_path, rows, judge, picture, write_film, shots, png, write_shard
+):
+    rows.to_parquet(str(tmp_path / "shards/a.parquet"))
+    write_film(shots(2), "shards/film.mp4")
+    picture(tmp_path / "shards/beside/b.png", 20)
+    (tmp_path / "shards/beside/plain").write_bytes(png(21))
+    (tmp_path / "shards/README.md").write_text("words")
+    (tmp_path / "shards/state.json").write_text("{}")
+    write_shard("x-000000.tar", [("c.png", png(22))])
+    results, verdicts = judge(tmp_path / "shards")
+    assert [v.outcome for v in verdicts] == ["kept"] * 3
+    assert {kind: len(result.frames) for kind, result in results.items()} == {
+        "film": 2,
+        "webdataset": 1,
+        "huggingface": 5,
+    }
+    refused = [v for v in results["huggingface"].verdicts if v.outcome != "kept"]
+    assert [v.reason for v in refused] == ["no_picture", "beside_table", "unknown_format"]
+    assert refused[1].detail.startswith("beside/b.png lies beside a table")
+
+
+def test_pictures_beside_a_table_without_pictures_are_read(tmp_path, judge, picture):
+    datasets.Dataset.from_dict({"text": ["a"]}).to_parquet(str(tmp_path / "a/meta.parquet"))
+    for number in range(3):
+        picture(tmp_path / f"a/{number}.png", number)
+    picture(tmp_path / "a/told/4.png", 4).with_suffix(".txt").write_text("a story")
+    results, _ = judge(tmp_path / "a")
+    found = results["huggingface"]
+    assert len(found.frames) == 3
+    assert [v.reason for v in found.verdicts][:4] == ["no_image_column", "", "", ""]
+    assert len(found.verdicts) == 5
+
+
+def test_a_stray_state_file_hides_nothing(tmp_path, judge, picture, write_film, shots):
+    write_film(shots(2), "a/film.mp4")
+    picture(tmp_path / "a/b.png", 20)
+    (tmp_path / "a/state.json").write_text("{}")
+    results, _ = judge(tmp_path / "a")
+    assert {kind: len(r.frames) for kind, r in results.items()} == {"film": 2, "pictures": 1}
 
 
 def test_rows_of_several_pictures_are_scenes(tmp_path, png, ingest):
