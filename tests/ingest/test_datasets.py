@@ -113,6 +113,16 @@ def test_a_stray_state_file_hides_nothing(tmp_path, judge, picture, write_film, 
     assert {kind: len(r.frames) for kind, r in results.items()} == {"film": 2, "pictures": 1}
 
 
+@pytest.mark.parametrize("place", ["{}/a[1].parquet", "films [2024]/*.parquet", "a/**.parquet"])
+def test_names_of_tables_are_no_patterns(tmp_path, rows, ingest, place):
+    path = tmp_path / place
+    rows.select(range(2)).to_parquet(str(path.parent / "a1.parquet"))
+    rows.select(range(2, 5)).to_parquet(str(path.parent / "tmp"))
+    (path.parent / "tmp").rename(path)
+    assert len(ingest(path).frames) == 3
+    assert [v.outcome for v in ingest(path.parent).verdicts] == ["kept"] * 5
+
+
 def test_rows_of_several_pictures_are_scenes(tmp_path, png, ingest):
     features = datasets.Features({"shots": datasets.List(datasets.Image())})
     several = [[{"bytes": png(3 * row + n), "path": None} for n in range(3)] for row in range(2)]

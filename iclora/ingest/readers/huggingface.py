@@ -5,6 +5,7 @@ Pictures are copied as stored bytes, without decoding and re-encoding.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import posixpath
@@ -202,7 +203,9 @@ def _load_tables(location: str, path: Path | None) -> Any:
             return datasets.load_from_disk(str(path))
         tables = [str(path / name) for name in tables]
     builder = "arrow" if tables and tables[0].endswith(".arrow") else "parquet"
-    return datasets.load_dataset(builder, data_files=tables, split="train", streaming=True)
+    # The library takes names for patterns.
+    names = [glob.escape(table) for table in tables]
+    return datasets.load_dataset(builder, data_files=names, split="train", streaming=True)
 
 
 def _check_saved(root: Path, files: Sequence[str]) -> None:
