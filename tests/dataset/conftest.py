@@ -15,7 +15,7 @@ from iclora.dataset.publish import publish_dataset, version_of
 from iclora.pipeline.stage import Stage, run_stage
 from iclora.presets import load_config
 from iclora.store import Store, file_sha256
-from schemas.base import digest_of
+from schemas.base import Schema, digest_of
 from schemas.caption import Caption
 from schemas.config import Config
 from schemas.dataset import DatasetManifest, DatasetRef, ReviewLine
@@ -101,7 +101,7 @@ class _Maker:
                 fill(folder)
             return result
 
-        return run_stage(self.store, kind, [], [source.content, result.fingerprint], work)
+        return run_stage(self.store, kind, Schema(), [source.content, result.fingerprint], work)
 
     def source(self, number: int) -> Source:
         content = digest_of(["film", number])
