@@ -8,6 +8,8 @@ import tarfile
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -144,6 +146,41 @@ def test_columns_that_are_not_there(tmp_path, rows, ingest, override, reason):
         assert [v.reason for v in found.verdicts] == [reason]
     else:  # texts are no pictures, row by row
         assert {v.reason for v in found.verdicts} == {"no_picture"}
+
+
+@pytest.mark.parametrize("form", ["cells", "lists", "numbers"])
+def test_a_small_table_that_fills_the_memory_is_a_verdict(tmp_path, ingest, form):
+    value, count = pa.array([bytes(1 << 20)]), 1000  # 1 GB in some kB
+    cells = pa.StructArray.from_arrays(
+        [
+            pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), value),
+            pa.nulls(count, pa.string()),
+        ],
+        ["bytes", "path"],
+    )
+    picture: object = datasets.Image()
+    columns: dict[str, pa.Array] = {"image": cells}
+    if form == "lists":
+        picture = datasets.List(picture)
+        columns = {"image": pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), cells)}
+    elif form == "numbers":
+        columns = {"image": pa.nulls(1 << 26, cells.type.field(1).type)}
+        picture = datasets.Value("string")
+    features = datasets.Features({"image": picture})
+    table = pa.table(columns).replace_schema_metadata(features.arrow_schema.metadata)
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path, compression="zstd", store_schema=False, row_group_size=1 << 26)
+    assert path.stat().st_size < 200_000
+    (verdict,) = ingest(path).verdicts
+    assert (verdict.outcome, verdict.reason) == ("failed", "table_bomb")
+    assert verdict.value > verdict.threshold == 1 << 28
+
+
+def test_pictures_that_rows_repeat_are_read(tmp_path, png, ingest):
+    data = datasets.Dataset.from_dict({"image": [{"bytes": png(1), "path": None}] * 300})
+    data.cast_column("image", datasets.Image()).to_parquet(str(tmp_path / "a.parquet"))
+    found = ingest(tmp_path / "a.parquet")
+    assert (len(found.frames), found.seen) == (1, 300)
 
 
 def test_a_table_without_pictures_says_so(tmp_path, ingest):

@@ -38,6 +38,12 @@ _TABLES = frozenset((".parquet", ".arrow"))
 _SAVED = frozenset(("dataset_info.json", "dataset_dict.json", "state.json"))
 """Marker files written by ``datasets.save_to_disk``."""
 
+_MAX_DECODED = 1 << 28
+"""Bytes up to which a decoded row group is exempt from the ratio limit."""
+
+_WIDTH = 8
+"""Bytes per decoded value, besides those of texts."""
+
 _HUB_ID = re.compile(r"^(hf://datasets/)?([\w.-]+/[\w.-]+)(@[\w./-]+)?$")
 
 
@@ -156,7 +162,7 @@ def _read_rows(
     refused: list[Verdict] = []
     with tempfile.TemporaryDirectory(dir=context.folder.parent, prefix="rows.") as scratch:
         with _describing_failures(context.source.name, remote=path is None):
-            loaded = _load_tables(location, path)
+            loaded = _load_tables(location, path, context.params)
             tables = [loaded[split] for split in sorted(loaded)] if isinstance(loaded, dict) else []
             prepared = [_prepare(table, context.params) for table in tables or [loaded]]
         rows = _numbered_rows(prepared, context.source.name, remote=path is None)
@@ -185,7 +191,7 @@ def _describing_failures(name: str, *, remote: bool) -> Generator[None]:
         raise UnreadableInput(reason, f"{name} cannot be read: {printable(detail)}") from error
 
 
-def _load_tables(location: str, path: Path | None) -> Any:
+def _load_tables(location: str, path: Path | None, params: IngestParams) -> Any:
     """Opens the tables of a local copy, or of the hub if there is none."""
     import datasets
 
@@ -203,9 +209,67 @@ def _load_tables(location: str, path: Path | None) -> Any:
             return datasets.load_from_disk(str(path))
         tables = [str(path / name) for name in tables]
     builder = "arrow" if tables and tables[0].endswith(".arrow") else "parquet"
+    if builder == "parquet":
+        for table in tables:
+            _check_decoded_size(Path(table), params)
     # The library takes names for patterns.
     names = [glob.escape(table) for table in tables]
     return datasets.load_dataset(builder, data_files=names, split="train", streaming=True)
+
+
+def _check_decoded_size(table: Path, params: IngestParams) -> None:
+    """Checks that no row group of a Parquet file decodes to much more than it takes in the file.
+
+    The library decodes a row group at once. Its sizes in the metadata count a value that is
+    repeated by a dictionary once, so columns are read as dictionaries here, which expands nothing.
+
+    Raises:
+        UnreadableInput: A row group exceeds both 256 MiB and the ratio limit.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(table)
+    leaves = [metadata.schema.column(number) for number in range(metadata.num_columns)]
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    with pq.ParquetFile(table, read_dictionary=texts) as file:
+        for group in range(metadata.num_row_groups):
+            columns = [metadata.row_group(group).column(n) for n in range(metadata.num_columns)]
+            packed = sum(column.total_compressed_size for column in columns)
+            limit = max(_MAX_DECODED, int(params.max_archive_ratio * packed))
+            size = sum(_WIDTH * column.num_values for column in columns)
+            for path in texts if size <= limit else ():
+                try:
+                    column = file.read_row_group(group, [path], use_threads=False).column(0)
+                except pa.ArrowException:  # broken, which reading the rows reports
+                    continue
+                size += sum(_dictionary_bytes(chunk) for chunk in column.chunks)
+                if size > limit:
+                    break
+            if size > limit:
+                raise UnreadableInput(
+                    "table_bomb",
+                    f"{table.name} has rows that take {size} bytes in memory and {packed} in the "
+                    "file; write it without repeated values",
+                    size,
+                    limit,
+                )
+
+
+def _dictionary_bytes(array: Any) -> int:
+    """Computes the number of bytes of the texts in a nested array if it were decoded."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(array.type):
+        compute: Any = pc  # its functions are made at run time
+        lengths = compute.cast(compute.binary_length(array.dictionary), pa.int64())
+        return compute.sum(lengths.take(array.indices)).as_py() or 0
+    if pa.types.is_struct(array.type):
+        return sum(_dictionary_bytes(child) for child in array.flatten())
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        return _dictionary_bytes(array.flatten())
+    return 0
 
 
 def _check_saved(root: Path, files: Sequence[str]) -> None:
