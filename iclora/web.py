@@ -49,6 +49,14 @@ _SILENT_SECONDS = 60
 """Seconds without data until a server is given up; the duration of a download is not limited."""
 
 
+_MAX_LISTING_BYTES = 1 << 25
+"""Maximum size of an HTML page that is parsed as a directory listing; more than 100,000 links."""
+
+
+class EndlessListing(BadInput):
+    """Error for a directory listing that is too long to be one."""
+
+
 class ForbiddenAddress(BadInput):
     """Error for an address that a source must not lead to."""
 
@@ -131,6 +139,7 @@ def _client_within(allowed: AddressClass) -> Any:
         import aiohttp
 
         return aiohttp.ClientSession(
+            response_class=_bounded_response(),
             connector=aiohttp.TCPConnector(socket_factory=partial(_create_socket, allowed=allowed)),
             middlewares=(_follow_carefully,),
             timeout=aiohttp.ClientTimeout(
@@ -139,6 +148,27 @@ def _client_within(allowed: AddressClass) -> Any:
         )
 
     return client
+
+
+@lru_cache
+def _bounded_response() -> Any:
+    """Makes a response class whose ``text``, which fsspec parses as a listing, is bounded."""
+    import aiohttp
+
+    class BoundedResponse(aiohttp.ClientResponse):
+        async def text(self, encoding: str | None = None, errors: str = "strict") -> str:
+            data = bytearray()
+            async for chunk in self.content.iter_chunked(1 << 16):
+                data += chunk
+                if len(data) > _MAX_LISTING_BYTES:
+                    self.close()
+                    if "Content-Type" not in self.headers:
+                        return ""  # a file of unknown type
+                    raise EndlessListing("its listing is longer than 32 MiB")
+            self._body = bytes(data)
+            return await super().text(encoding, errors)
+
+    return BoundedResponse
 
 
 def _create_socket(info: aiohttp.AddrInfoType, allowed: AddressClass) -> socket.socket:

@@ -125,6 +125,7 @@ def verify_dataset(dataset: Dataset) -> Verification:
         for shard in dataset.manifest.shards:
             if (folder / shard.file).is_file():
                 _check_shard(check, shard, rows.get(shard.file))
+        _check_manifest(check, dataset)
         _check_whole(check)
         _check_files(check)
         readable = {
@@ -351,6 +352,26 @@ def _row_problems(
     differing = [name for name, value in row.items() if name not in own or own[name] != value]
     if differing:
         yield f"{SAMPLES} says something else of its {', '.join(sorted(differing))}"
+
+
+def _check_manifest(check: _VerificationState, dataset: Dataset) -> None:
+    """Checks that the manifest is written as it should be, and is in the folder that it names.
+
+    Parsing is lenient: of two equal keys, the last counts.
+    """
+    manifest = check.manifest
+    data = check.file(MANIFEST).read_bytes()
+    # As ``to_text`` writes it, without the fields that the manifest of an older iclora lacks.
+    canonical = json.dumps(json.loads(data), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    if data != canonical.encode():
+        check.add(
+            "is not written as it should be (key order, keys twice, spaces, line ends)",
+            shard=MANIFEST,
+        )
+    *_, parent, name, version = f"//{dataset.url}".split("/")
+    if parent == "datasets" and (manifest.name, manifest.version) != (name, version):  # in a store
+        actual = f"{manifest.name}@{manifest.version}"
+        check.add(f"says it is {actual}, but its folder is {name}/{version}", shard=MANIFEST)
 
 
 def _check_whole(check: _VerificationState) -> None:

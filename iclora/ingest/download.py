@@ -30,7 +30,7 @@ from iclora.ingest.readers import separate_kind
 from iclora.ingest.result import UnreadableInput
 from iclora.redact import HIDDEN, redact_text, redact_url, url_secrets
 from iclora.store import atomic_path, file_sha256
-from iclora.web import ForbiddenAddress, describe, is_missing, web_options
+from iclora.web import EndlessListing, ForbiddenAddress, describe, is_missing, web_options
 from schemas.base import DIGEST_LENGTH
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,11 @@ UNREADABLE = "unreadable"
 
 FORBIDDEN = "forbidden_address"
 """Verdict reason for a source whose server redirects to a forbidden address."""
+
+_MAX_FOLDERS = 10_000
+_MAX_FILES = 1_000_000
+_MAX_DEPTH = 32
+"""Maximum number of folders below each other on a web server."""
 
 _MAX_SMALL_BYTES = 1 << 20
 _LONGEST_REASON = 300
@@ -138,6 +143,8 @@ def _reaching(location: str) -> Generator[None]:
             if isinstance(cause, ForbiddenAddress):
                 raise UnreadableInput(FORBIDDEN, f"{shown} is not read: {cause}") from error
             cause = cause.__cause__
+        if isinstance(error, EndlessListing):
+            raise UnreadableInput(UNREADABLE, f"{shown} is not read: {error}") from error
         if isinstance(error, IcloraError):
             raise
         if is_missing(error):
@@ -183,13 +190,29 @@ def list_at(folder: str) -> Listing:
         return list_files(Path(folder))
     with _reaching(folder):
         fs, path = _open_file_system(folder)
-        files = [str(file).removeprefix(str(path)).lstrip("/") for file in fs.find(path)]
+        files = [file.removeprefix(str(path)).lstrip("/") for file in _find(fs, path)]
     return Listing(
         sorted(
             (name for name in files if not file_types.is_junk(name)), key=file_types.natural_key
         ),
         [],
     )
+
+
+def _find(fs: fsspec.AbstractFileSystem, path: str) -> list[str]:
+    """Finds the files below a folder; bounds the listings of a web server, which may make them up.
+
+    Raises:
+        EndlessListing: The folders of a web server are too many or too deep.
+    """
+    files: set[str] = set()
+    walk: Any = fs.walk(path, detail=True) if "http" in fs.protocol else ()
+    for number, (folder, _, inside) in enumerate(walk):
+        files.update(str(info["name"]) for info in inside.values())
+        depth = str(folder).removeprefix(path).count("/")
+        if number >= _MAX_FOLDERS or len(files) > _MAX_FILES or depth > _MAX_DEPTH:
+            raise EndlessListing("its folders do not end; name a folder below it")
+    return sorted(files) or [str(file) for file in fs.find(path)]
 
 
 def read_small_file(location: str, folder: str = "") -> bytes | None:
@@ -240,7 +263,7 @@ def _copy_file(fs: fsspec.AbstractFileSystem, path: str, work: Path) -> Path:
 
 
 def _copy_folder(fs: fsspec.AbstractFileSystem, path: str, work: Path) -> Path:
-    files = sorted(str(file) for file in fs.find(path) if separate_kind(str(file)) is None)
+    files = sorted(file for file in _find(fs, path) if separate_kind(file) is None)
     tag = _version_tag(f"{file} {fs.ukey(file)}" for file in files)
     copy = work / "fetched" / tag / (public_name(path) or "folder")
     with _COPY_LOCKS.setdefault(copy, Lock()), raise_on_full_disk(work):

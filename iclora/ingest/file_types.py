@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from posixpath import dirname, splitext
 
 _FILMS = (
@@ -16,9 +16,95 @@ FILM_SUFFIXES = frozenset(_FILMS.split())
 PICTURE_SUFFIXES = frozenset(_PICTURES.split())
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
+_UNSUPPORTED = {
+    "convert it to PNG or JPEG": (
+        ".3fr .arw .avci .cr2 .cr3 .dds .dng .eps .exr .hdr .heic .heics .heif .heifs .hif .icns "
+        ".ico .j2k .jpf .jpx .jxl .jxr .mng .nef .nrw .orf .pbm .pcx .pef .pgm .pnm .psb .psd .raf "
+        ".rw2 .srw .svg .tga .wdp .xcf"
+    ),
+    "convert it to MP4 (ffmpeg -i FILE film.mp4)": (
+        ".264 .265 .amv .av1 .bik .braw .dav .divx .dv .evo .gxf .insv .lrv .m1v .m2p .m2t .mj2 "
+        ".mjpeg .mjpg .mod .mp2v .mpv .obu .qt .r3d .rm .rmvb .roq .swf .tod .tp .trp .vro .wtv "
+        ".xvid"
+    ),
+    "unpack it": ".7z .ace .arj .cab .cpio .dmg .iso .lzh .rar .tzst",
+}
+_ADVICE = {
+    suffix: advice for advice, suffixes in _UNSUPPORTED.items() for suffix in suffixes.split()
+}
+"""Suffixes of pictures, films and archives that no reader reads, and what to do with the file."""
+
+_MAGIC = (
+    (re.compile(rb"\xff\xd8\xff"), "JPEG picture", ".jpg"),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG picture", ".png"),
+    (re.compile(rb"GIF8[79]a"), "GIF picture", ".gif"),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), "WebP picture", ".webp"),
+    (re.compile(rb"II\*\0|MM\0\*"), "TIFF picture", ".tiff"),
+    (re.compile(rb"BM....\0\0\0\0", re.DOTALL), "BMP picture", ".bmp"),
+    (re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n"), "JPEG 2000 picture", ".jp2"),
+    (re.compile(rb"\0\0\0\x0cJXL \r\n\x87\n|\xff\x0a"), "JPEG XL picture", ".jxl"),
+    (re.compile(rb"....ftypavi[fs]", re.DOTALL), "AVIF picture", ".avif"),
+    (re.compile(rb"....ftyp(?:hei|hev|mif|msf)", re.DOTALL), "HEIC picture", ".heic"),
+    (re.compile(rb"....ftyp", re.DOTALL), "MP4 film", ".mp4"),
+    (re.compile(rb"....(?:moov|mdat|wide)", re.DOTALL), "QuickTime film", ".mov"),
+    (re.compile(rb"\x1aE\xdf\xa3"), "Matroska film", ".mkv"),
+    (re.compile(rb"RIFF....AVI ", re.DOTALL), "AVI film", ".avi"),
+    (re.compile(rb"FLV\x01"), "FLV film", ".flv"),
+    (re.compile(rb"0&\xb2u\x8ef\xcf\x11"), "ASF film", ".wmv"),
+    (re.compile(rb"\0\0\x01\xba"), "MPEG film", ".mpg"),
+    (re.compile(rb"G.{187}G.{187}G", re.DOTALL), "MPEG transport stream", ".ts"),
+    (re.compile(rb"\.RMF"), "RealMedia film", ".rm"),
+)
+"""First bytes of pictures and films, with the format and its usual suffix."""
+
+_HEAD_BYTES = 400
+
+_SILENT = (
+    ".aac .ass .cfg .cls .css .csv .doc .docx .flac .htm .html .idx .ini .js .json .jsonl "
+    ".lock .log .lrc .m3u .m3u8 .m4a .md .md5 .mp3 .nfo .npy .npz .ods .ogg .opus .pdf .pickle "
+    ".pkl .pt .pth .py .rst .rtf .safetensors .sbv .sha256 .smi .srt .ssa .sub .text .toml .tsv "
+    ".ttml .txt .url .vtt .wav .wma .xls .xlsx .xml .xmp .yaml .yml"
+)
+_SILENT_SUFFIXES = frozenset(_SILENT.split())
+"""Suffixes of texts, metadata and sounds, which need no verdict."""
+
 _SHARD = re.compile(r"[-_.]\d{4,}\.tar$")
 _JUNK = frozenset(("__macosx", "thumbs.db", "desktop.ini", "@eadir"))
 _DIGITS = re.compile(r"([0-9]+)")
+
+
+def advice_for(name: str) -> str:
+    """Says what to do with a file whose suffix no reader reads; empty for other suffixes."""
+    return _ADVICE.get(suffix_of(name), "")
+
+
+def media_fault(name: str, folder: Path | None) -> str:
+    """Says why a file that looks like a picture or a film is not read, and what to do.
+
+    Args:
+        name: Name of a file that no reader matches, relative to its folder.
+        folder: Folder whose file is opened if the suffix does not tell what it is; None if it is
+            remote and only the suffix counts.
+
+    Returns:
+        One sentence; empty if the file is neither a picture nor a film (texts, metadata, sounds).
+    """
+    suffix = suffix_of(name)
+    if advice := advice_for(name):
+        return f"{name}: {suffix} is not a format that is read; {advice}"
+    if suffix in _SILENT_SUFFIXES or folder is None:
+        return ""
+    try:
+        with (folder / name).open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        return f"{name} cannot be read: {error.strerror}"
+    for magic, what, usual in _MAGIC:
+        if magic.match(head):
+            advice = _ADVICE.get(usual) or f"rename it to {PurePosixPath(name).stem}{usual}"
+            kind = f"the suffix {suffix}" if suffix else "no suffix"
+            return f"{name} is a {what} with {kind}; {advice}"
+    return ""
 
 
 def natural_key(name: str) -> tuple[object, ...]:

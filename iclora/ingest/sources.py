@@ -29,6 +29,7 @@ from iclora.ingest.download import (
     read_small_file,
     without_scheme,
 )
+from iclora.ingest.file_types import media_fault
 from iclora.ingest.inside import check_name, printable
 from iclora.ingest.readers import kind_of_file, load_reader, load_readers, separate_kind
 from iclora.ingest.result import UnreadableInput
@@ -194,9 +195,17 @@ def _candidates_in(folder: str) -> Iterator[SourceCandidate | Verdict]:
             if kind := separate_kind(name):
                 url = f"{folder}/{name}"
                 yield SourceCandidate(url, name, kind, (), (*_sidecars(url), *above), folder)
+        grouped = {name for group in groups.values() for name in group}
+        for name in files:
+            if name in grouped or kind_of_file(name):
+                continue
+            if fault := media_fault(name, None if remote else Path(folder)):
+                yield Verdict.rejected("sources", name, "unknown_format", fault, source=name)
     # The order of sources is part of a dataset: shards, pictures, captioned canvases.
     for kind in claimed[:1] or sorted(groups, reverse=True):
-        if group := groups[kind]:
+        group = groups[kind]
+        shared = any(set(group) < set(other) for other in groups.values())  # pictures of a dataset
+        if group and not shared:
             yield SourceCandidate(folder, own, kind, group, above, folder)
 
 

@@ -19,7 +19,7 @@ from schemas.stage import Ingested, StageRef
 
 log = logging.getLogger(__name__)
 
-INGEST = Stage("ingest", 4)
+INGEST = Stage("ingest", 5)
 UNREACHABLE = (UNREADABLE, FORBIDDEN)
 """Failure reasons that blame access to the source, not its content."""
 

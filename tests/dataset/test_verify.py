@@ -270,13 +270,45 @@ def test_a_changed_manifest(folder: Path):
     assert "its version is not the digest of its content" in problems
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text + " ",
+        lambda text: text.replace('{\n "', '{\n "samples": 3,\n "', 1),
+        lambda text: text.replace(': "films"', ': "\\u0066ilms"'),
+    ],
+    ids=["CRLF", "trailing blank", "a key twice", "escaped"],
+)
+def test_a_manifest_in_another_form(folder: Path, change):
+    path = folder / "manifest.json"
+    changed = change(path.read_text(encoding="utf-8"))
+    assert changed != path.read_text(encoding="utf-8")
+    path.write_bytes(changed.encode())
+    (problem,) = verified(str(folder)).problems
+    assert problem.shard == "manifest.json"
+    assert "is not written as it should be" in problem.problem
+
+
+def test_a_renamed_manifest(folder: Path, edit_manifest, tmp_path: Path):
+    edit_manifest(name="others")
+    (problem,) = verified(str(folder)).problems
+    assert "says it is others@" in problem.problem
+    assert f"its folder is films/{folder.name}" in problem.problem
+    copy = folder.rename(tmp_path / "copy")  # in a folder of any name, its name is its own
+    assert verified(str(copy)).ok
+
+
 def test_a_wrong_ledger(folder: Path, edit_manifest):
     ledger = manifest_of(folder).ledger
     quality = ledger["quality"].model_copy(update={"rejected": 2, "kept": 22})
     edit_manifest(ledger={**ledger, "quality": quality})
-    assert [(one.shard, one.problem) for one in verified(str(folder)).problems] == [
-        ("rejects.parquet", "does not list what the ledger counts")
-    ]
+    renamed, problem = verified(str(folder)).problems
+    assert "its folder is" in renamed.problem
+    assert (problem.shard, problem.problem) == (
+        "rejects.parquet",
+        "does not list what the ledger counts",
+    )
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,8 @@ def test_an_archive_is_read_like_a_folder(tmp_path, png, ingest, write_film, sho
             ("inner.zip", b"PK"),
             ("../out.png", png(4)),
             ("README.md", b"hello"),
+            ("phone.heic", b"x"),
+            ("plain", png(5)),
         ],
     )
     found = ingest(archive)
@@ -239,9 +241,11 @@ def test_an_archive_is_read_like_a_folder(tmp_path, png, ingest, write_film, sho
         "",
         "nested_archive",
         "not_a_film",
+        "unknown_format",
+        "unknown_format",
         "unsafe_path",
     ]
-    assert len({v.id for v in found.verdicts}) == found.seen == 7
+    assert len({v.id for v in found.verdicts}) == found.seen == 9
 
 
 def test_an_archive_of_nothing_is_a_failed_source(tmp_path, ingest):

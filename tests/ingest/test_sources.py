@@ -259,6 +259,40 @@ def test_junk_is_no_source(tmp_path, picture):
     assert list_files(tmp_path / "set").files == ["a.png"]
 
 
+def test_pictures_and_films_that_are_not_read_have_a_verdict(tmp_path, write_film, shots, picture):
+    folder = tmp_path / "mix"
+    film = write_film(shots(1), "mix/good.mp4").read_bytes()
+    png = picture(folder / "good.png").read_bytes()
+    named = {"a.heic": b"x", "b.JXL": b"x", "c.rm": b"x", "d.dng": b"x", "sub/e.rar": b"x"}
+    guessed = {
+        "photo": b"\xff\xd8\xff\xe0",
+        "shot.0001": png,
+        "film": film,
+        "phone": b"\0\0\0\x18ftypheic",
+    }
+    silent = "n.txt n.JSON n.toml n.csv n.md n.html n.srt n.wav README photo.xmp .hidden Thumbs.db"
+    for name, data in (named | guessed | dict.fromkeys(silent.split(), b"text")).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+    sources, verdicts = resolve(folder)
+    assert sorted(source.kind for source in sources) == ["film", "pictures"]
+    refused = {v.id: (v.outcome, v.reason) for v in verdicts if v.reason}
+    assert refused == dict.fromkeys(named | guessed, ("rejected", "unknown_format"))
+    details = {v.id: v.detail for v in verdicts}
+    assert "convert it to PNG or JPEG" in details["a.heic"]
+    assert "convert it to MP4" in details["c.rm"]
+    assert details["photo"] == "photo is a JPEG picture with no suffix; rename it to photo.jpg"
+    assert "rename it to shot.png" in details["shot.0001"]
+    assert "rename it to film.mp4" in details["film"]
+    assert "HEIC picture with no suffix; convert it to PNG or JPEG" in details["phone"]
+
+
+def test_a_folder_of_nothing_that_is_read_says_what_to_do(tmp_path):
+    (tmp_path / "a.heic").write_bytes(b"x")
+    sources, (verdict,) = resolve(tmp_path)
+    assert (sources, verdict.reason) == ((), "unknown_format")
+
+
 def test_natural_order():
     mixed = ["b/1.png", "a10.png", "a2.png", "A1.png", "a02.png", "b/x/1.png", "a.png"]
     assert sorted(mixed, key=file_types.natural_key) == [

@@ -161,6 +161,44 @@ def test_a_build_of_a_failing_source_is_one_sentence(site, tmp_path):
     assert "hunter2" not in ended.stdout + ended.stderr
 
 
+@pytest.mark.parametrize("kind", ["text/html", None])
+def test_a_page_without_end_is_a_verdict_or_a_file(site, resolve, kind):
+    def endless(request):
+        request.send_response(200)
+        if kind:
+            request.send_header("Content-Type", kind)
+        request.end_headers()
+        try:
+            for _ in range(1 << 6):  # 64 MiB
+                request.wfile.write(b"<a href='x.mp4'>x</a>" * 50_000)
+        except OSError:
+            pass
+
+    site.answers["/set/"] = endless
+    sources, (verdict,) = resolve(f"{site.url}/set/")
+    if kind:
+        assert (sources, verdict.reason) == ((), "unreadable")
+        assert "its listing is longer than 32 MiB" in verdict.detail
+    else:
+        assert sources[0].kind == "film"
+
+
+@pytest.mark.parametrize("names", [("deeper/",), ("a/", "b/", "c.mp4")])
+def test_folders_without_end_are_a_verdict(site, resolve, monkeypatch, names):
+    monkeypatch.setattr("iclora.ingest.download._MAX_FOLDERS", 200)
+
+    class Everywhere(dict):
+        def get(self, path, default=None):
+            site.index(path, *names)
+            return self[path]
+
+    site.answers = Everywhere()
+    sources, (verdict,) = resolve(f"{site.url}/set/")
+    assert (sources, verdict.reason) == ((), "unreadable")
+    assert "its folders do not end" in verdict.detail
+    assert len(site.asked) < 900
+
+
 def test_what_a_server_does_not_have_is_a_mistyped_name(site, resolve):
     with pytest.raises(BadInput, match=r"/nothing\.mp4\?\*\*\* does not exist"):
         resolve(f"{site.url}/nothing.mp4?sig=hunter2")

@@ -12,7 +12,7 @@ from iclora.ingest.download import local_copy
 from iclora.ingest.folder import read_folder
 from iclora.ingest.inside import list_files
 from iclora.ingest.pictures import scene_of
-from iclora.ingest.readers import Reader
+from iclora.ingest.readers import Reader, kind_of_file
 from iclora.ingest.readers.captioned import read_canvases
 from iclora.ingest.readers.film import read_film
 from iclora.ingest.result import IngestContext, IngestResult, UnreadableInput
@@ -78,7 +78,12 @@ def _read_tree(
         context.rejected(f"{prefix}-n{number:04d}", "nested_archive", name)
         for number, name in enumerate(filter(file_types.is_archive, files))
     ]
-    return result + IngestResult(verdicts=tuple(nested))
+    faults = [file_types.media_fault(name, folder) for name in files if kind_of_file(name) is None]
+    unknown = [
+        context.rejected(f"{prefix}-u{number:04d}", "unknown_format", fault)
+        for number, fault in enumerate(filter(None, faults))
+    ]
+    return result + IngestResult(verdicts=(*nested, *unknown))
 
 
 READER = Reader(

@@ -5,12 +5,16 @@ Pictures are copied as stored bytes, without decoding and re-encoding.
 
 from __future__ import annotations
 
+import glob
 import json
+import os
 import posixpath
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,7 +25,9 @@ from iclora.ingest import file_types
 from iclora.ingest.download import UNREADABLE, digest_source, is_url, local_copy
 from iclora.ingest.folder import read_folder
 from iclora.ingest.inside import check_file, check_name, list_files, printable
-from iclora.ingest.readers import Reader
+from iclora.ingest.readers import Reader, kind_of_file, separate_kind
+from iclora.ingest.readers.captioned import read_captioned_folder
+from iclora.ingest.readers.pictures import read_picture_folder
 from iclora.ingest.result import IngestContext, IngestResult, UnreadableInput
 from iclora.redact import redact_text
 from schemas.base import digest_of
@@ -31,6 +37,12 @@ from schemas.verdict import Verdict
 _TABLES = frozenset((".parquet", ".arrow"))
 _SAVED = frozenset(("dataset_info.json", "dataset_dict.json", "state.json"))
 """Marker files written by ``datasets.save_to_disk``."""
+
+_MAX_DECODED = 1 << 28
+"""Bytes up to which a decoded row group is exempt from the ratio limit."""
+
+_WIDTH = 8
+"""Bytes per decoded value, besides those of texts."""
 
 _HUB_ID = re.compile(r"^(hf://datasets/)?([\w.-]+/[\w.-]+)(@[\w./-]+)?$")
 
@@ -53,8 +65,19 @@ def is_table(name: str) -> bool:
 
 
 def select_dataset(files: Sequence[str]) -> Sequence[str]:
-    """Selects all files of a folder that contains a table or a marker of a saved dataset."""
-    return files if any(is_table(name) or name in _SAVED for name in files) else ()
+    """Selects the files of a folder that contains a table or a marker of a saved dataset.
+
+    Films, archives and shards are left to their own readers. Pictures are selected, because rows
+    may name them. A marker beside films or pictures, but without a table, is no dataset.
+    """
+    markers = not _SAVED.isdisjoint(files) and not any(map(kind_of_file, files))
+    if not markers and not any(map(is_table, files)):
+        return ()
+    return [
+        name
+        for name in files
+        if not (separate_kind(name) or file_types.is_shard(name) or file_types.advice_for(name))
+    ]
 
 
 def digest_dataset(location: str, files: Sequence[str], work: Path) -> str:
@@ -84,23 +107,68 @@ def hub_revision(location: str) -> str:
 def read_dataset(context: IngestContext, location: str) -> IngestResult:
     """Reads the pictures in the rows of a dataset.
 
+    Each picture of the folder that no row names gets a verdict. If the tables of a folder cannot be
+    read, or hold no pictures, the pictures beside them are read.
+
     Args:
         context: Parameters, including the image and group columns, and output folder.
         location: Hub id, folder or table file.
 
     Raises:
-        UnreadableInput: The source is not a dataset or lacks the requested columns.
+        UnreadableInput: The source is not a dataset or lacks the requested columns, and there is no
+            picture beside it.
     """
     path = None if is_hub_id(location) else local_copy(location, context.work)
+    if path is None or not path.is_dir():
+        return _read_rows(context, location, path, set())
+    named: set[str] = set()
+    files = list_files(path).files
+    pictures = [name for name in files if file_types.is_picture(name)]
+    try:
+        result = _read_rows(context, location, path, named)
+    except UnreadableInput as why:
+        if not pictures:
+            raise
+        result = IngestResult(verdicts=(context.failed(context.source.content, why),))
+        afresh = replace(context, id_counts=Counter())
+        if file_types.select_pictures(files, captioned=False):
+            result += read_picture_folder(afresh, location)
+        if file_types.select_pictures(files, captioned=True):
+            result += read_captioned_folder(afresh, location)
+        pictures = []
+    unread = [
+        ("beside_table", f"{name} lies beside a table that does not name it; move it out")
+        for name in pictures
+        if os.path.realpath(path / name) not in named
+    ]
+    unread += [
+        ("unknown_format", fault)
+        for name in files
+        if not (kind_of_file(name) or file_types.advice_for(name))  # those have one already
+        and os.path.realpath(path / name) not in named
+        and (fault := file_types.media_fault(name, path))
+    ]
+    verdicts = [
+        context.rejected(f"{context.source.content}-beside-{number:04d}", reason, detail)
+        for number, (reason, detail) in enumerate(unread)
+    ]
+    return result + IngestResult(verdicts=tuple(verdicts))
+
+
+def _read_rows(
+    context: IngestContext, location: str, path: Path | None, named: set[str]
+) -> IngestResult:
+    """Reads the pictures in rows; adds the files that rows name to ``named``."""
     refused: list[Verdict] = []
     with tempfile.TemporaryDirectory(dir=context.folder.parent, prefix="rows.") as scratch:
         with _describing_failures(context.source.name, remote=path is None):
-            loaded = _load_tables(location, path)
+            loaded = _load_tables(location, path, context.params)
             tables = [loaded[split] for split in sorted(loaded)] if isinstance(loaded, dict) else []
             prepared = [_prepare(table, context.params) for table in tables or [loaded]]
         rows = _numbered_rows(prepared, context.source.name, remote=path is None)
         folder = path if path and path.is_dir() else None
-        result = read_folder(context, _files(context, rows, folder, Path(scratch), refused))
+        files = _files(context, rows, folder, Path(scratch), refused)
+        result = read_folder(context, _collect_named(files, folder, named))
     return result + IngestResult(verdicts=tuple(refused))
 
 
@@ -123,7 +191,7 @@ def _describing_failures(name: str, *, remote: bool) -> Generator[None]:
         raise UnreadableInput(reason, f"{name} cannot be read: {printable(detail)}") from error
 
 
-def _load_tables(location: str, path: Path | None) -> Any:
+def _load_tables(location: str, path: Path | None, params: IngestParams) -> Any:
     """Opens the tables of a local copy, or of the hub if there is none."""
     import datasets
 
@@ -134,12 +202,74 @@ def _load_tables(location: str, path: Path | None) -> Any:
         tables = [str(path)]
     else:
         files = list_files(path).files
-        if any(name in files for name in _SAVED):
+        tables = [name for name in files if is_table(name)]
+        arrow = any(name.endswith(".arrow") for name in tables)
+        if not _SAVED.isdisjoint(files) and (arrow or not tables):
             _check_saved(path, files)
             return datasets.load_from_disk(str(path))
-        tables = [str(path / name) for name in files if is_table(name)]
+        tables = [str(path / name) for name in tables]
     builder = "arrow" if tables and tables[0].endswith(".arrow") else "parquet"
-    return datasets.load_dataset(builder, data_files=tables, split="train", streaming=True)
+    if builder == "parquet":
+        for table in tables:
+            _check_decoded_size(Path(table), params)
+    # The library takes names for patterns.
+    names = [glob.escape(table) for table in tables]
+    return datasets.load_dataset(builder, data_files=names, split="train", streaming=True)
+
+
+def _check_decoded_size(table: Path, params: IngestParams) -> None:
+    """Checks that no row group of a Parquet file decodes to much more than it takes in the file.
+
+    The library decodes a row group at once. Its sizes in the metadata count a value that is
+    repeated by a dictionary once, so columns are read as dictionaries here, which expands nothing.
+
+    Raises:
+        UnreadableInput: A row group exceeds both 256 MiB and the ratio limit.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(table)
+    leaves = [metadata.schema.column(number) for number in range(metadata.num_columns)]
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    with pq.ParquetFile(table, read_dictionary=texts) as file:
+        for group in range(metadata.num_row_groups):
+            columns = [metadata.row_group(group).column(n) for n in range(metadata.num_columns)]
+            packed = sum(column.total_compressed_size for column in columns)
+            limit = max(_MAX_DECODED, int(params.max_archive_ratio * packed))
+            size = sum(_WIDTH * column.num_values for column in columns)
+            for path in texts if size <= limit else ():
+                try:
+                    column = file.read_row_group(group, [path], use_threads=False).column(0)
+                except pa.ArrowException:  # broken, which reading the rows reports
+                    continue
+                size += sum(_dictionary_bytes(chunk) for chunk in column.chunks)
+                if size > limit:
+                    break
+            if size > limit:
+                raise UnreadableInput(
+                    "table_bomb",
+                    f"{table.name} has rows that take {size} bytes in memory and {packed} in the "
+                    "file; write it without repeated values",
+                    size,
+                    limit,
+                )
+
+
+def _dictionary_bytes(array: Any) -> int:
+    """Computes the number of bytes of the texts in a nested array if it were decoded."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(array.type):
+        compute: Any = pc  # its functions are made at run time
+        lengths = compute.cast(compute.binary_length(array.dictionary), pa.int64())
+        return compute.sum(lengths.take(array.indices)).as_py() or 0
+    if pa.types.is_struct(array.type):
+        return sum(_dictionary_bytes(child) for child in array.flatten())
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        return _dictionary_bytes(array.flatten())
+    return 0
 
 
 def _check_saved(root: Path, files: Sequence[str]) -> None:
@@ -255,6 +385,15 @@ def _files(
             else:
                 why = UnreadableInput("no_picture", f"row {number} holds no picture")
                 refused.append(context.failed(item, why))
+
+
+def _collect_named(
+    files: Iterable[tuple[str, str, Path]], folder: Path | None, named: set[str]
+) -> Iterator[tuple[str, str, Path]]:
+    for name, scene, file in files:
+        if folder and file.is_relative_to(folder):
+            named.add(os.path.realpath(file))
+        yield name, scene, file
 
 
 def _named_file(path: str, folder: Path | None) -> Path | None:
