@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
 
 import iclora.build
 from iclora.build import build_dataset as build_in_process
@@ -107,8 +112,12 @@ def test_batches_make_the_same_bytes_and_a_bad_source_has_its_verdict(run, store
     while missing := expected - task_runs(state):  # the server writes them down a little later
         assert time.monotonic() < deadline, missing
         time.sleep(0.2)
+    of_this_run = ArtifactFilter(
+        flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id])
+    )
     with get_client(sync_client=True) as client:
-        shown = {one.key: one for one in client.read_artifacts(limit=200)}
+        artifacts = client.read_artifacts(artifact_filter=of_this_run, limit=200)
+    shown = {artifact.key: artifact for artifact in artifacts}
     assert "4 of 4 parts done" in str(shown["ingest-films"].description)
     assert "2-film.mp4" in str(shown["ingest-films"].data)
     assert shown["build-films"].data == 100
