@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from iclora.errors import MissingModel
 from iclora.miniature.draw import PANEL
 from iclora.miniature.world import VALUES
-from iclora.models.loaded import cached_model
 from iclora.store import file_sha256
 
 WEIGHTS = "model.safetensors"
@@ -95,9 +94,8 @@ class WorldReader:
         return attributes
 
 
-@cached_model(2)
 def load_reader(folder: Path = _FOLDER) -> WorldReader:
-    """Loads the reader of the package or of a folder that the recipe wrote, once per process.
+    """Loads the reader of the package or of a folder that the recipe wrote.
 
     Raises:
         MissingModel: The folder has no weights.

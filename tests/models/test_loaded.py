@@ -19,7 +19,9 @@ PACKAGE = Path(iclora.__file__).parent
 PLAIN = {"None", "bool", "float", "str", "tuple", "frozenset", "dict"}
 """What a function that functools caches may return."""
 
-NO_MODEL = {"_slots_of", "_connection_slots", "breaker_of", "_class_of_host", "_client_within"}
+NO_MODEL = {
+    "_connection_slots", "breaker_of", "_class_of_host", "_client_within", "_bounded_response",
+}  # fmt: skip
 """What is shared for a server: a semaphore, a circuit breaker, an address's class, a client."""
 
 
@@ -68,9 +70,9 @@ def painter(family):
 
 
 def reader(_family):
-    from iclora.miniature.reader import load_reader
+    from iclora.evaluation.scorers.reader import load_attribute_reader
 
-    return load_reader()
+    return load_attribute_reader()
 
 
 def dino(family):

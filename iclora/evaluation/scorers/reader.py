@@ -19,6 +19,7 @@ from iclora.evaluation.metrics import Array
 from iclora.evaluation.scorers import ScoreInfo
 from iclora.miniature.captions import attributes_in
 from iclora.miniature.world import IDENTITY, SETTING, VALUES
+from iclora.models.loaded import cached_model
 from iclora.models.locate import is_demo
 from schemas.caption import Caption
 from schemas.config import BaseParams
@@ -107,6 +108,12 @@ def load_scorer(params: EvaluateParams, base: BaseParams) -> TrueScores:
         raise BadConfig("evaluate.attribute_reader is none")
     if not is_demo(base.model) and params.attribute_reader == "auto":
         raise BadConfig("the base does not draw the film world, whose attributes are known")
+    return TrueScores(load_attribute_reader())
+
+
+@cached_model(1)
+def load_attribute_reader() -> AttributeReader:
+    """Loads the reader of the package, once per process."""
     from iclora.miniature.reader import load_reader
 
-    return TrueScores(load_reader())
+    return load_reader()

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from functools import cache
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple, cast
 
 from iclora.errors import BadConfig
 from iclora.training.ai_toolkit.shown import nearest, shown_key, shown_value
+from iclora.training.ai_toolkit.upstream import upstream_table
 
 Settings = dict[str, Any]
 """Mapping from ``Config`` keys to values."""
@@ -184,13 +184,9 @@ def _rule(section: str, key: str, row: dict[str, Any]) -> Rule:
     return Rule(status, note, row.get("to", ""), CONVERTERS.get(f"{section}.{key}"), inert)
 
 
-_TABLE: dict[str, Any] = json.loads(
-    Path(__file__).with_name("upstream_keys.json").read_text(encoding="utf-8")
-)
-
 SECTIONS: dict[str, dict[str, Rule]] = {
     section: {key: _rule(section, key, row) for key, row in rows.items()}
-    for section, rows in cast("dict[str, dict[str, Any]]", _TABLE["rules"]).items()
+    for section, rows in cast("dict[str, dict[str, Any]]", upstream_table()["rules"]).items()
 }
 """Rules by section of the process and key; the process's own keys have the section ``""``."""
 
@@ -199,7 +195,8 @@ SECTIONS: dict[str, dict[str, Rule]] = {
 def upstream_keys() -> dict[str, frozenset[str]]:
     """Returns every key that AI-Toolkit accepts, by section, with or without a rule here."""
     names = {"": "process", "train.ema_config": "ema"}
-    return {name: frozenset(_TABLE["keys"][names.get(name, name)]) for name in SECTIONS}
+    keys = upstream_table()["keys"]
+    return {name: frozenset(keys[names.get(name, name)]) for name in SECTIONS}
 
 
 DEFAULTS: Settings = {

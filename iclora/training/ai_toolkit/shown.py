@@ -9,9 +9,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 
 from iclora.redact import tell_value
+from iclora.training.ai_toolkit.upstream import upstream_table
 
 _WORDS = frozenset({
     # Jobs and processes.
@@ -78,10 +79,9 @@ def nearest(value: object, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-@lru_cache(maxsize=1)
+@cache
 def _known_keys() -> frozenset[str]:
-    from iclora.training.ai_toolkit.keys import SECTIONS, upstream_keys
-
-    ours = {key for keys in SECTIONS.values() for key in keys}
-    theirs = {key for keys in upstream_keys().values() for key in keys}
-    return frozenset(ours | theirs | {"job", "config", "name", "process", "meta", "version"})
+    tables = upstream_table()
+    sections = [*tables["keys"].values(), *tables["rules"].values()]
+    names = {"job", "config", "name", "process", "meta", "version"}
+    return frozenset(names.union(*sections))
