@@ -57,7 +57,6 @@ def train(  # noqa: PLR0913 - an option is a parameter
     """Trains an adapter, or goes on where it was stopped."""
     _say_what_happens()
     resolved, called = _resolve(preset, base, config, ai_toolkit, overrides)
-    note_miniature(resolved, base=True)
     from iclora.cli.train_progress import train_progress
     from iclora.dataset import open_dataset
     from iclora.names import check_name
@@ -70,6 +69,7 @@ def train(  # noqa: PLR0913 - an option is a parameter
     opened = open_store(store)
     if not (config or ai_toolkit):
         require_preset(preset, base, open_dataset(opened, dataset).manifest.config.preset)
+    note_miniature(resolved, base=True)
     if dry_run:
         plan = plan_training(opened, dataset, resolved)
         answer(plan.to_json(), _plan_text(plan), as_json=as_json)
