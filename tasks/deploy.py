@@ -366,7 +366,7 @@ def main() -> int:
         for sentence in deploy():
             print(sentence)  # noqa: T201 - what `make up` shows
     except IcloraError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - likewise
+        print(error, file=sys.stderr)  # noqa: T201 - what `make up` shows
         return error.exit_code
     return 0
 

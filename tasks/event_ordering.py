@@ -40,4 +40,5 @@ class CausalOrdering(memory.CausalOrdering):
 def made_at(event: UUID) -> float:
     """Reads the time in an event's id, in seconds since 1970; infinite without one."""
     # Ids of version 7 begin with their time in milliseconds.
-    return int.from_bytes(event.bytes[:6]) / 1000 if event.version == 7 else float("inf")  # noqa: PLR2004
+    is_timed = event.version == 7  # noqa: PLR2004 - the version of UUIDs that begin with their time
+    return int.from_bytes(event.bytes[:6]) / 1000 if is_timed else float("inf")

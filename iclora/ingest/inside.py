@@ -63,7 +63,7 @@ def list_files(folder: Path) -> Listing:
                 continue
             # Files of a linked folder are listed at their real location. Path.is_dir would raise
             # for a link to an inaccessible target.
-            if not (entry.is_symlink() and os.path.isdir(entry.path)):  # noqa: PTH112
+            if not (entry.is_symlink() and os.path.isdir(entry.path)):  # noqa: PTH112 - no Path per file
                 files.append(name)
     return Listing(
         sorted((name for name in files if not is_junk(name)), key=natural_key),

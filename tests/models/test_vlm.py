@@ -54,7 +54,7 @@ def qwen(tmp_path_factory):
         tokenizer=PreTrainedTokenizerFast(
             tokenizer_object=tokenizer,
             pad_token="<|pad|>",  # noqa: S106 - not that kind of token
-            eos_token="<|im_end|>",  # noqa: S106 - likewise
+            eos_token="<|im_end|>",  # noqa: S106 - not that kind of token
             extra_special_tokens={"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"},
         ),
         video_processor=Qwen2VLVideoProcessor(),

@@ -230,7 +230,7 @@ def test_it_says_what_prefect_deploy_says(server):
     def seen() -> Any:
         ours = {"id", "created", "updated", "version_id", "version_info", "last_polled", "labels"}
         ours |= {"schedules", "deployment_id", "updated_by", "created_by", "status"}
-        pick = lambda found: {key: one for key, one in found.items() if key not in ours}  # noqa: E731
+        pick = lambda found: {key: one for key, one in found.items() if key not in ours}  # noqa: E731 - one line, used twice
         deployments = [server.deployment(name) for name in names]
         return (
             [pick(one) for one in deployments],

@@ -180,7 +180,7 @@ def test_pods_of_the_example_are_told_where_the_store_is():
 
 def test_pages_listen_where_they_are_told(store, tmp_path):
     with PageServer(0, store, tmp_path / "notices", "0.0.0.0") as pages:  # noqa: S104 - what is tested
-        assert pages.server_address[0] == "0.0.0.0"  # noqa: S104 - likewise
+        assert pages.server_address[0] == "0.0.0.0"  # noqa: S104 - what is tested
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_pages_listen_where_they_are_told(store, tmp_path):
         ({"PREFECT_API_URL": "http://head:4300/api"}, "http://127.0.0.1:4301", 4301),
         ({"PREFECT_API_URL": "https://prefect.example.org/api"}, "http://127.0.0.1:4201", 4201),
         ({run_environment.PAGES_HOST: "10.0.0.7"}, "http://10.0.0.7:4201", 4201),
-        ({run_environment.PAGES_HOST: "0.0.0.0"}, f"http://{socket.getfqdn()}:4201", 4201),  # noqa: S104
+        ({run_environment.PAGES_HOST: "0.0.0.0"}, f"http://{socket.getfqdn()}:4201", 4201),  # noqa: S104 - a value
         (
             {run_environment.PAGES_ENV: "https://pages.example.org"},
             "https://pages.example.org",

@@ -60,7 +60,7 @@ class Dino:
             rows.append(unit[: len(batch)].cpu().double().numpy())
         return np.concatenate(rows)
 
-    def scores(self, measured: Array, captions: Sequence[Caption]) -> dict[str, Array]:  # noqa: ARG002
+    def scores(self, measured: Array, captions: Sequence[Caption]) -> dict[str, Array]:  # noqa: ARG002 - Scorer's
         """Computes the mean cosine between the panels of each set."""
         return {"consistency_dino": consistency(measured)}
 
@@ -76,7 +76,7 @@ def load_dino(name: str) -> Dino:
     return Dino(name)
 
 
-def load_scorer(params: EvaluateParams, base: BaseParams) -> Dino:  # noqa: ARG001
+def load_scorer(params: EvaluateParams, base: BaseParams) -> Dino:  # noqa: ARG001 - every scorer's signature
     """Loads the DINOv2 that ``evaluate.dino`` names.
 
     Raises:

@@ -70,7 +70,7 @@ def pack(latents_BCHW: Tensor) -> Tensor:  # noqa: N803 - the legend is above
     return blocks.reshape(b, (h // 2) * (w // 2), c * 4)
 
 
-def unpack(tokens_BNC: Tensor, grid: Grid) -> Tensor:  # noqa: N803 - likewise
+def unpack(tokens_BNC: Tensor, grid: Grid) -> Tensor:  # noqa: N803 - the legend is above
     """Inverts ``pack``."""
     b, _, c = tokens_BNC.shape
     blocks = tokens_BNC.view(b, grid.rows, grid.columns, c // 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
